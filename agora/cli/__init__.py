@@ -1,0 +1,59 @@
+"""The command line: `agora <area> <verb>`. Each area is one file here; it parses, calls one function and prints.
+
+No torch (nor any other slow import) at module level: `agora --help` must answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from agora import __version__
+from agora.cli import chat, corpus, evaluate, model, posts, serve, tokenizer, train
+from agora.errors import AgoraError
+from agora.log import LEVELS, configure_logging
+
+app = typer.Typer(
+    name="agora",
+    help="Agora: posts in, a language model that talks out.\n\nExample: agora posts import my-archive.zip",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(posts.app, name="posts")
+app.add_typer(corpus.app, name="corpus")
+app.add_typer(tokenizer.app, name="tokenizer")
+app.add_typer(train.app, name="train")
+app.add_typer(model.app, name="model")
+app.command("evaluate")(evaluate.evaluate)
+app.command("chat")(chat.chat)
+app.command("serve")(serve.serve)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"agora {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    log: Annotated[str | None, typer.Option(help=f"Log level: {', '.join(LEVELS)}.")] = None,
+) -> None:
+    configure_logging(log)
+
+
+def main() -> None:
+    """Entry point. An AgoraError prints one line; exit 2 for usage, 1 for failure, 130 when interrupted."""
+    try:
+        app()
+    except AgoraError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,7 @@
+"""`agora chat`."""
+
+from __future__ import annotations
+
+
+def chat() -> None:
+    """Filled by the owner of the area."""

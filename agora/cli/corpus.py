@@ -1,0 +1,7 @@
+"""`agora corpus`."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(help="", no_args_is_help=True)

@@ -1,0 +1,107 @@
+"""What commands share: the options --workspace and --json, printing a result, progress bars, the line naming the next command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agora.log import Progress, Step
+
+WorkspaceOption = Annotated[
+    Path | None,
+    typer.Option("--workspace", "-w", help="Workspace folder (default: AGORA_WORKSPACE or ./workspace).", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+NameOption = Annotated[str, typer.Option("--name", help="Name inside the workspace.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key=value.", show_default=False)]
+
+
+def emit(result: Mapping[str, Any], *, as_json: bool, title: str = "") -> None:
+    """Print `result` to stdout: JSON on one line, or an aligned list of keys and values."""
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False, default=str))
+        return
+    if title:
+        print(title)
+    _emit_lines(result, indent=2 if title else 0)
+
+
+def _emit_lines(result: Mapping[str, Any], indent: int) -> None:
+    width = max((len(str(key)) for key in result), default=0)
+    for key, value in result.items():
+        if isinstance(value, Mapping):
+            print(f"{' ' * indent}{key}:")
+            _emit_lines(value, indent + 2)
+        else:
+            text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
+            print(f"{' ' * indent}{key!s:<{width}}  {text}")
+
+
+def next_command(command: str) -> None:
+    """Tell on stderr which command comes next."""
+    print(f"next: {command}", file=sys.stderr)
+
+
+class TerminalProgress:
+    """Progress bars on stderr through rich; plain lines where stderr is no terminal."""
+
+    @contextmanager
+    def step(self, title: str, *, total: int | None = None, unit: str = "") -> Iterator[Step]:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        console = Console(stderr=True)
+        if not console.is_terminal:
+            yield from _plain_step(title, total, unit)
+            return
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
+            TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+        )  # fmt: skip
+        with RichProgress(*columns, console=console, transient=False) as bars:
+            task = bars.add_task(title, total=total, note="")
+
+            class Bar:
+                def advance(self, amount: int = 1) -> None:
+                    bars.advance(task, amount)
+
+                def note(self, text: str) -> None:
+                    bars.update(task, note=text)
+
+            yield Bar()
+
+
+def _plain_step(title: str, total: int | None, unit: str) -> Iterator[Step]:
+    import time
+
+    class Lines:
+        done, text, shown_at = 0, "", time.monotonic()
+
+        def advance(self, amount: int = 1) -> None:
+            self.done += amount
+            if time.monotonic() - self.shown_at > 5:
+                self.show()
+
+        def note(self, text: str) -> None:
+            self.text = text
+
+        def show(self) -> None:
+            self.shown_at = time.monotonic()
+            of = f" of {total:,}" if total else ""
+            print(f"{title}: {self.done:,}{of} {unit} {self.text}".rstrip(), file=sys.stderr, flush=True)
+
+    lines = Lines()
+    try:
+        yield lines
+    finally:
+        lines.show()
+
+
+terminal_progress: Progress = TerminalProgress()

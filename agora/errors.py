@@ -1,0 +1,72 @@
+"""The error tree. Every error a user can cause says what is wrong, the value seen, where, and what to do.
+
+AgoraError                 anything Agora raises on purpose               exit 1
++- UsageError              wrong option, argument or key                  exit 2
+|  +- ConfigError          a configuration key or value is wrong
+|  +- MissingExtraError    an optional dependency is not installed
++- DataError               input that cannot be read as what it claims
+|  +- RecordError          one record of a source is broken (quarantined, not fatal)
+|  +- SourceError          a whole file or archive is broken or hostile
++- StoreError              the post store is missing, locked or damaged
++- CheckpointError         a checkpoint is corrupt or belongs to another run
++- TrainingError           training cannot go on (NaN loss, no data left)
++- ModelError              a model folder or configuration cannot be used
++- GenerationError         a generation request cannot be served
+"""
+
+from __future__ import annotations
+
+
+class AgoraError(Exception):
+    """Base of every error that Agora raises on purpose. `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class UsageError(AgoraError):
+    """The command line or an argument is wrong; nothing was done."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration key is unknown, or its value has the wrong type or cannot work."""
+
+
+class MissingExtraError(UsageError):
+    """An optional dependency is missing. The message names the extra that brings it."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package {package!r}; install it with: pip install 'agora[{extra}]'")
+
+
+class DataError(AgoraError):
+    """Input is not what it claims to be."""
+
+
+class RecordError(DataError):
+    """One record cannot become a Post. Importers quarantine it and go on, unless strict."""
+
+
+class SourceError(DataError):
+    """A file or archive as a whole cannot be read, or must not be (zip bomb, path that climbs out)."""
+
+
+class StoreError(AgoraError):
+    """The post store is missing, in use by another writer, or damaged."""
+
+
+class CheckpointError(AgoraError):
+    """A checkpoint is corrupt, incomplete or belongs to another configuration."""
+
+
+class TrainingError(AgoraError):
+    """Training cannot go on."""
+
+
+class ModelError(AgoraError):
+    """A model folder or model configuration cannot be used."""
+
+
+class GenerationError(AgoraError):
+    """A generation request cannot be served (context too long, unknown model)."""

@@ -1,0 +1,70 @@
+"""The workspace: one folder that holds everything Agora makes, with its `agora.toml`.
+
+workspace/
+  agora.toml            name, and defaults per area ([corpus], [tokenizer], ... as key = value)
+  posts/                the post store          quarantine/   records that could not be read
+  corpus/NAME/          documents + data card   tokenizer/NAME/   tokenizer.json + chat template
+  shards/NAME/          packed tokens           runs/NAME/        a training run
+  models/NAME/          exported Hugging Face folders
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agora.errors import ConfigError, UsageError
+
+AREAS = ("posts", "quarantine", "corpus", "tokenizer", "shards", "runs", "models")
+DEFAULT_NAME = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Paths inside one workspace folder. Nothing is created until `create`."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, path: Path | None = None) -> Workspace:
+        """The workspace at `path`, else at the environment's AGORA_WORKSPACE, else ./workspace."""
+        chosen = path or Path(os.environ.get("AGORA_WORKSPACE") or "workspace")
+        if chosen.exists() and not chosen.is_dir():
+            raise UsageError(f"workspace {chosen} is a file; give a folder (--workspace FOLDER)")
+        return cls(chosen)
+
+    def create(self) -> Workspace:
+        """Make the folder and an `agora.toml` if there is none; keeps what exists."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        if not self.settings_file.exists():
+            self.settings_file.write_text("# Agora workspace; defaults per area, e.g. [corpus] min_characters = 20\nversion = 1\n")
+        return self
+
+    @property
+    def settings_file(self) -> Path:
+        return self.root / "agora.toml"
+
+    def folder(self, area: str, name: str | None = None) -> Path:
+        """`workspace/AREA` or `workspace/AREA/NAME`. Raises UsageError for a name that is not a plain folder name."""
+        assert area in AREAS, area
+        if name is None:
+            return self.root / area
+        if not name or name in (".", "..") or Path(name).name != name:
+            raise UsageError(f"{area} name {name!r} must be a plain folder name without slashes")
+        return self.root / area / name
+
+    def defaults(self, area: str) -> dict[str, Any]:
+        """The table `[area]` of agora.toml; empty when absent. Raises ConfigError when the file is not valid TOML."""
+        if not self.settings_file.exists():
+            return {}
+        try:
+            table = tomllib.loads(self.settings_file.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{self.settings_file} is not valid TOML: {error}") from error
+        section = table.get(area, {})
+        if not isinstance(section, dict):
+            raise ConfigError(f"{self.settings_file}: [{area}] must be a table, not {type(section).__name__}")
+        return section

@@ -1,0 +1,1 @@
+"""How text is read: normal forms, language, near-duplicate signatures."""

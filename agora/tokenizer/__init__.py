@@ -1,0 +1,1 @@
+"""Text to tokens: byte-level BPE, chat format, packed shards."""

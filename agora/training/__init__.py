@@ -1,0 +1,1 @@
+"""Learning: batches, optimizers, loop, checkpoints, chat tuning, evaluation."""

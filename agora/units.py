@@ -1,0 +1,45 @@
+"""Numbers for people: bytes, counts, FLOPs, seconds, joules. Goes in: a number in its base unit. Comes out: short text."""
+
+from __future__ import annotations
+
+_BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_DECIMAL = ("", "k", "M", "G", "T", "P", "E")
+
+
+def format_bytes(num_bytes: float) -> str:
+    """`1536` -> `1.5 KiB` (powers of 1024)."""
+    value = float(num_bytes)
+    for unit in _BINARY:
+        if abs(value) < 1024 or unit == _BINARY[-1]:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError("unreachable")
+
+
+def format_si(value: float, unit: str = "") -> str:
+    """`12_300_000, 'FLOP/s'` -> `12.3 MFLOP/s` (powers of 1000)."""
+    value = float(value)
+    for prefix in _DECIMAL:
+        if abs(value) < 1000 or prefix == _DECIMAL[-1]:
+            digits = 0 if prefix == "" and value == int(value) else 1
+            return f"{value:.{digits}f} {prefix}{unit}".rstrip()
+        value /= 1000
+    raise AssertionError("unreachable")
+
+
+def format_seconds(seconds: float) -> str:
+    """`3725` -> `1 h 02 min`; below a minute two significant parts of a second."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def format_joules(joules: float) -> str:
+    """`7200` -> `2.0 Wh` (above 3.6 kJ) or `900 J`."""
+    return f"{joules:.0f} J" if joules < 3600 else format_si(joules / 3600, "Wh")

@@ -1,0 +1,1 @@
+"""One script per number quoted anywhere. `python -m benchmarks --list`."""
