@@ -1,0 +1,78 @@
+"""Cross-entropy that never holds all logits: rows are taken in chunks, and their gradient is made while the logits exist.
+
+Shapes: N tokens, C channels, V vocabulary, M tokens of one chunk.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from agora.errors import ModelError
+from agora.model import fast
+from agora.model.operations import IGNORED
+
+CHUNK_ROWS = 512  # logits of a chunk stay in the processor's last cache: 8 MiB at 8192 words
+
+
+def chunked_cross_entropy(
+    hidden_NC: Float[Tensor, "N C"],
+    weight_VC: Float[Tensor, "V C"],
+    targets_N: Int[Tensor, " N"],
+    *,
+    divisor: float | None = None,
+    chunk_rows: int = CHUNK_ROWS,
+) -> Float[Tensor, ""]:
+    """Sum of -log softmax(hidden @ weight.T)[target] over targets other than -100, divided by `divisor` (default: their
+    number). Softmax and sum are float32. With several micro-batches, `divisor` is the number of targets in all of them.
+    """
+    if targets_N.device.type == "cpu" and targets_N.numel():
+        _check_targets(targets_N, weight_VC.shape[0])
+    if divisor is None:
+        divisor = float(max(1, int((targets_N != IGNORED).sum())))
+    needs_grad = torch.is_grad_enabled() and (hidden_NC.requires_grad or weight_VC.requires_grad)
+    loss: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden_NC, weight_VC, targets_N, divisor, chunk_rows, needs_grad
+    )
+    return loss
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_NC: Tensor, weight_VC: Tensor, targets_N: Tensor, divisor: float, chunk_rows: int, needs_grad: bool
+    ) -> Tensor:
+        loss = torch.zeros((), dtype=torch.float32, device=hidden_NC.device)
+        hidden_grad_NC = torch.empty_like(hidden_NC) if needs_grad else None
+        weight_grad_VC = torch.zeros_like(weight_VC, dtype=torch.float32) if needs_grad else None
+        for start in range(0, hidden_NC.shape[0], chunk_rows):
+            rows = slice(start, start + chunk_rows)
+            hidden_MC, targets_M = hidden_NC[rows], targets_N[rows]
+            logits_MV = F.linear(hidden_MC, weight_VC)
+            chunk_loss, logits_grad_MV = fast.softmax_loss(logits_MV, targets_M, 1.0 / divisor, needs_grad)
+            loss += chunk_loss
+            if hidden_grad_NC is not None and weight_grad_VC is not None:
+                torch.mm(logits_grad_MV, weight_VC, out=hidden_grad_NC[rows])
+                weight_grad_VC += logits_grad_MV.t() @ hidden_MC
+        if needs_grad:
+            ctx.save_for_backward(hidden_grad_NC, weight_grad_VC)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (grad,) = grads
+        hidden_grad_NC, weight_grad_VC = ctx.saved_tensors
+        # the chunks were summed in float32; this is the only rounding of the weight's gradient
+        weight_grad_VC = (weight_grad_VC * grad).to(hidden_grad_NC.dtype)
+        return hidden_grad_NC * grad.to(hidden_grad_NC.dtype), weight_grad_VC, None, None, None, None
+
+
+def _check_targets(targets_N: Tensor, vocab_size: int) -> None:
+    """On a CPU a wrong target would be read from beside the logits (accelerators check by themselves)."""
+    is_wrong_N = ((targets_N < 0) & (targets_N != IGNORED)) | (targets_N >= vocab_size)
+    if bool(is_wrong_N.any()):
+        raise ModelError(f"target {int(targets_N[is_wrong_N][0])} is neither {IGNORED} (ignored) nor a token below {vocab_size}")
