@@ -1,0 +1,223 @@
+"""Hugging Face folders: a Transformer goes out as Qwen3ForCausalLM, and Qwen3 folders come in.
+
+    save_hf(model, Path("models/mine"), tokenizer_dir=Path("tokenizer/main")); model = load_hf(Path("models/mine"))
+
+A folder holds config.json, generation_config.json, model.safetensors (or shards with an index), the tokenizer's files and
+README.md, the model card. It is written beside its place and moved there whole. Never reads pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from agora.errors import ConfigError, ModelError
+from agora.model.config import ModelConfig
+from agora.model.folder import replaced_folder
+from agora.model.transformer import Transformer, fused_rows
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "vocab.json", "merges.txt",
+)  # fmt: skip
+STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
+PAD_TOKEN = "<|pad|>"
+
+# Hugging Face key -> ModelConfig field
+_SIZES = {
+    "vocab_size": "vocab_size", "hidden_size": "dim", "num_hidden_layers": "num_layers", "num_attention_heads": "num_heads",
+    "num_key_value_heads": "num_kv_heads", "head_dim": "head_dim", "intermediate_size": "hidden_dim",
+    "max_position_embeddings": "max_seq_len", "rms_norm_eps": "norm_eps",
+}  # fmt: skip
+# our parameter of a layer -> Hugging Face modules, in the order of their rows
+_LAYER_NAMES = {
+    "attention_norm.weight": ("input_layernorm",),
+    "attention.qkv.weight": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "attention.query_norm.weight": ("self_attn.q_norm",),
+    "attention.key_norm.weight": ("self_attn.k_norm",),
+    "attention.out.weight": ("self_attn.o_proj",),
+    "feed_forward_norm.weight": ("post_attention_layernorm",),
+    "feed_forward.gate_up.weight": ("mlp.gate_proj", "mlp.up_proj"),
+    "feed_forward.down.weight": ("mlp.down_proj",),
+}
+# what the network does not have, and the only value it can take
+_FIXED: dict[str, tuple[Any, ...]] = {
+    "model_type": ("qwen3",), "hidden_act": ("silu",), "attention_bias": (False, None), "use_sliding_window": (False, None),
+    "num_experts": (None, 0), "quantization_config": (None,),
+}  # fmt: skip
+
+
+def config_to_hf(config: ModelConfig, *, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+    """The content of config.json. Rotary settings are written in the old and the new form, for readers of either."""
+    return {
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+        **{key: getattr(config, field) for key, field in _SIZES.items()},
+        "rope_theta": config.rope_theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "tie_word_embeddings": config.tie_embeddings,
+        "initializer_range": config.init_std,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "use_sliding_window": False,
+        "use_cache": True,
+        "dtype": str(dtype).removeprefix("torch."),
+    }
+
+
+def config_from_hf(table: Mapping[str, Any]) -> ModelConfig:
+    """Read config.json. Raises ModelError naming the key and value of anything this network cannot do."""
+    for key, allowed in _FIXED.items():
+        if table.get(key, allowed[0]) not in allowed:
+            raise ModelError(f"config.json: {key}={table[key]!r} is not supported, only {allowed[0]!r}; this is a dense Qwen3 decoder")
+    for kind in table.get("layer_types") or []:
+        if kind != "full_attention":
+            raise ModelError(f"config.json: layer_types has {kind!r}; only 'full_attention' is supported")
+    missing = sorted(key for key in _SIZES if table.get(key) is None)
+    if missing:
+        raise ModelError(f"config.json: missing {', '.join(missing)}")
+    try:
+        return ModelConfig(
+            **{field: table[key] for key, field in _SIZES.items()},
+            rope_theta=_rope_theta(table),
+            tie_embeddings=bool(table.get("tie_word_embeddings", False)),
+            init_std=table.get("initializer_range", 0.02),
+        )
+    except (ConfigError, TypeError) as error:
+        raise ModelError(f"config.json cannot be used: {error}") from error
+
+
+def _rope_theta(table: Mapping[str, Any]) -> float:
+    """`rope_parameters` (transformers >= 5) or `rope_theta` and `rope_scaling` (before). Scaled rotary is refused."""
+    rope = table.get("rope_parameters") or table.get("rope_scaling") or {}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind != "default":
+        raise ModelError(f"config.json: rope_type={kind!r} is not supported, only 'default'")
+    return float(rope.get("rope_theta", table.get("rope_theta", 10_000.0)))
+
+
+def hf_weights(model: Transformer) -> dict[str, Tensor]:
+    """The parameters under their Hugging Face names; fused matrices are cut into views. A tied head is left out."""
+    weights = {"model.embed_tokens.weight": model.embedding.detach(), "model.norm.weight": model.norm.weight.detach()}
+    if model.head is not None:
+        weights["lm_head.weight"] = model.head.detach()
+    rows = fused_rows(model.config)
+    for index, layer in enumerate(model.layers):
+        for name, parameter in layer.named_parameters():
+            parts = parameter.detach().split(rows.get(name, (parameter.shape[0],)))
+            for part, weight in zip(_LAYER_NAMES[name], parts, strict=True):
+                weights[f"model.layers.{index}.{part}.weight"] = weight
+    return weights
+
+
+def save_hf(
+    model: Transformer, folder: Path, *, tokenizer_dir: Path | None = None, model_card: str | None = None, dtype: torch.dtype | None = None
+) -> None:
+    """Write the folder, replacing an older one whole. `dtype` converts the weights; None keeps theirs.
+
+    Raises ModelError when the tokenizer folder has no tokenizer.json.
+    """
+    if tokenizer_dir is not None and not (tokenizer_dir / "tokenizer.json").is_file():
+        raise ModelError(f"tokenizer folder {tokenizer_dir} has no tokenizer.json")
+    dtype = dtype or model.embedding.dtype
+    weights = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in hf_weights(model).items()}
+    with replaced_folder(folder) as draft:
+        save_file(weights, draft / WEIGHTS, metadata={"format": "pt"})
+        _write_json(draft / "config.json", config_to_hf(model.config, dtype=dtype))
+        _write_json(draft / "generation_config.json", _generation_config(tokenizer_dir))
+        if model_card is not None:
+            (draft / "README.md").write_text(model_card, encoding="utf-8")
+        for name in TOKENIZER_FILES if tokenizer_dir is not None else ():
+            assert tokenizer_dir is not None
+            if (tokenizer_dir / name).is_file():
+                shutil.copyfile(tokenizer_dir / name, draft / name)
+
+
+def _generation_config(tokenizer_dir: Path | None) -> dict[str, Any]:
+    """Where generation stops, by the ids that the tokenizer gives to the known stop tokens."""
+    result: dict[str, Any] = {"do_sample": True, "temperature": 0.8, "top_p": 0.95}
+    if tokenizer_dir is not None:
+        added = _read_json(tokenizer_dir / "tokenizer.json").get("added_tokens", [])
+        ids = {token["content"]: token["id"] for token in added}
+        stops = [ids[token] for token in STOP_TOKENS if token in ids]
+        if stops:
+            result["eos_token_id"] = stops
+        if PAD_TOKEN in ids:
+            result["pad_token_id"] = ids[PAD_TOKEN]
+    return result
+
+
+def read_hf_config(folder: Path) -> ModelConfig:
+    """The configuration of a model folder, without its weights. Raises ModelError."""
+    if not folder.is_dir():
+        raise ModelError(f"model folder {folder} does not exist")
+    return config_from_hf(_read_json(folder / "config.json"))
+
+
+def load_hf(folder: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Transformer:
+    """Read a model folder. Raises ModelError for a missing or damaged file, an unsupported setting, and weights that are
+    missing, unknown or of the wrong shape."""
+    config = read_hf_config(folder)
+    with torch.device("meta"):
+        model = Transformer(config)
+    model.to_empty(device=device).to(dtype)
+    expected = hf_weights(model)
+    seen: set[str] = set()
+    for path in weight_files(folder):
+        for name, tensor in _load_weights(path).items():
+            if name == "lm_head.weight" and config.tie_embeddings:
+                continue
+            if name not in expected:
+                raise ModelError(f"{path}: unknown weight {name!r} for this configuration")
+            if expected[name].shape != tensor.shape:
+                raise ModelError(f"{path}: {name} has shape {list(tensor.shape)}, but must be {list(expected[name].shape)}")
+            expected[name].copy_(tensor)
+            seen.add(name)
+    missing = sorted(set(expected) - seen)
+    if missing:
+        raise ModelError(f"{folder}: {len(missing)} weights are missing, first {missing[0]!r}")
+    return model.eval()
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model folder, by its index when there is one. Raises ModelError when there is none."""
+    if (folder / INDEX).is_file():
+        names = sorted(set(_read_json(folder / INDEX).get("weight_map", {}).values()))
+        for name in names:
+            if Path(name).name != name:
+                raise ModelError(f"{folder / INDEX} names {name!r}, which is not a file of this folder")
+        return [folder / name for name in names]
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    raise ModelError(f"model folder {folder} has no {WEIGHTS} (pickle files such as pytorch_model.bin are never read)")
+
+
+def _load_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+    if not isinstance(table, dict):
+        raise ModelError(f"{path} must hold a JSON object, not {type(table).__name__}")
+    return table
+
+
+def _write_json(path: Path, table: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,83 @@
+"""Cross-entropy that never holds all logits: rows are taken in chunks, and their gradient is made while the logits exist.
+
+Shapes: N tokens, C channels, V vocabulary, M tokens of one chunk.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from agora.model import fast
+
+IGNORED = -100
+CHUNK_ROWS = 512
+
+
+def chunked_cross_entropy(
+    hidden_NC: Float[Tensor, "N C"],
+    weight_VC: Float[Tensor, "V C"],
+    targets_N: Int[Tensor, " N"],
+    *,
+    divisor: float | None = None,
+    chunk_rows: int = CHUNK_ROWS,
+) -> Float[Tensor, ""]:
+    """Sum of -log softmax(hidden @ weight.T)[target] over targets other than -100, divided by `divisor` (default: their
+    number). Softmax and sum are float32. With several micro-batches, `divisor` is the number of targets in all of them.
+    """
+    if divisor is None:
+        divisor = float(max(1, int((targets_N != IGNORED).sum())))
+    needs_grad = torch.is_grad_enabled() and (hidden_NC.requires_grad or weight_VC.requires_grad)
+    loss: Tensor = _ChunkedCrossEntropy.apply(hidden_NC, weight_VC, targets_N, divisor, chunk_rows, needs_grad)
+    return loss
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_NC: Tensor, weight_VC: Tensor, targets_N: Tensor, divisor: float, chunk_rows: int, needs_grad: bool
+    ) -> Tensor:
+        loss = torch.zeros((), dtype=torch.float32, device=hidden_NC.device)
+        hidden_grad_NC = torch.empty_like(hidden_NC) if needs_grad else None
+        weight_grad_VC = torch.zeros_like(weight_VC, dtype=torch.float32) if needs_grad else None
+        for start in range(0, hidden_NC.shape[0], chunk_rows):
+            rows = slice(start, start + chunk_rows)
+            hidden_MC, targets_M = hidden_NC[rows], targets_N[rows]
+            logits_MV = F.linear(hidden_MC, weight_VC)
+            chunk_loss, logits_grad_MV = _softmax_loss(logits_MV, targets_M, 1.0 / divisor, needs_grad)
+            loss += chunk_loss
+            if hidden_grad_NC is not None and weight_grad_VC is not None:
+                torch.mm(logits_grad_MV, weight_VC, out=hidden_grad_NC[rows])
+                weight_grad_VC += logits_grad_MV.t() @ hidden_MC
+        if needs_grad:
+            ctx.save_for_backward(hidden_grad_NC, weight_grad_VC)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (grad,) = grads
+        hidden_grad_NC, weight_grad_VC = ctx.saved_tensors
+        # the chunks were summed in float32; this is the only rounding of the weight's gradient
+        weight_grad_VC = (weight_grad_VC * grad).to(hidden_grad_NC.dtype)
+        return hidden_grad_NC * grad.to(hidden_grad_NC.dtype), weight_grad_VC, None, None, None, None
+
+
+def _softmax_loss(logits_MV: Tensor, targets_M: Tensor, scale: float, needs_grad: bool) -> tuple[Tensor, Tensor]:
+    """Loss of one chunk times `scale`, and the gradient of that with respect to the logits (in their dtype)."""
+    if fast.usable(logits_MV):
+        return fast.softmax_loss_(logits_MV, targets_M, scale, needs_grad)
+    log_probs_MV = torch.log_softmax(logits_MV.float(), dim=-1)
+    is_target_M = targets_M != IGNORED
+    safe_M = torch.where(is_target_M, targets_M, 0)
+    picked_M = log_probs_MV.gather(1, safe_M[:, None])[:, 0]
+    loss = -(picked_M * is_target_M).sum() * scale
+    if not needs_grad:
+        return loss, logits_MV
+    grad_MV = log_probs_MV.exp_()
+    grad_MV.scatter_add_(1, safe_M[:, None], torch.full_like(picked_M, -1.0)[:, None])
+    grad_MV *= (is_target_M * scale)[:, None]
+    return loss, grad_MV.to(logits_MV.dtype)

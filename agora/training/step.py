@@ -1,0 +1,102 @@
+"""One training step: micro-batches in, stepped weights and the loss out. bf16 work with float32 masters, on CPU, CUDA or MPS.
+
+step = TrainingStep(model, OptimizerConfig(), device="cpu"); result = step.run([batch], lr_scale=1.0)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from agora.errors import ConfigError, TrainingError
+from agora.model.loss import IGNORED
+from agora.model.transformer import Transformer
+from agora.training.optimizers import OptimizerConfig, build_optimizer
+
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of tokens with their targets (-100 = not learned from) and, when rows hold several documents, whose each token is."""
+
+    tokens_BT: Tensor
+    targets_BT: Tensor
+    document_ids_BT: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        ids = None if self.document_ids_BT is None else self.document_ids_BT.to(device)
+        return Batch(self.tokens_BT.to(device), self.targets_BT.to(device), ids)
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """`loss` in nats per target and `grad_norm` before clipping; `num_tokens` = targets learned from. When either number is not
+    finite the weights were left as they were: `is_applied` is False."""
+
+    loss: float
+    grad_norm: float
+    num_tokens: int
+    is_applied: bool
+
+
+class TrainingStep:
+    """A model with its optimizer. Takes `model` over: afterwards its parameters are the working copy in `dtype`."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        optimizer_config: OptimizerConfig,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: str = "bfloat16",
+        compile: bool = False,
+        grad_clip: float | None = 1.0,
+    ) -> None:
+        if dtype not in DTYPES:
+            raise ConfigError(f"training dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+        self.device = torch.device(device)
+        self.model = model.to(self.device).train()
+        self.optimizer = build_optimizer(self.model, optimizer_config, dtype=DTYPES[dtype])
+        self.grad_clip = grad_clip
+        self._loss = torch.compile(self.model.loss) if compile else self.model.loss
+
+    def run(self, micro_batches: Sequence[Batch], lr_scale: float = 1.0) -> StepResult:
+        """Learn from all micro-batches as if they were one batch. Raises TrainingError when none has a target."""
+        num_tokens = sum(int((batch.targets_BT != IGNORED).sum()) for batch in micro_batches)
+        if num_tokens == 0:
+            raise TrainingError("the batch has no token to learn from: every target is -100")
+        self.optimizer.zero_grad()
+        losses = []
+        for batch in micro_batches:
+            here = batch.to(self.device)
+            loss = self._loss(here.tokens_BT, here.targets_BT, here.document_ids_BT, divisor=float(num_tokens))
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+        total = float(torch.stack(losses).sum())
+        grad_norm = self.optimizer.clip(self.grad_clip)
+        is_applied = math.isfinite(total) and math.isfinite(grad_norm)
+        if is_applied:
+            self.optimizer.step(lr_scale)
+        return StepResult(total, grad_norm, num_tokens, is_applied)
+
+    def float32_model(self) -> Transformer:
+        """A copy of the model with the master weights, on the CPU: what is exported and measured."""
+        with torch.device("meta"):
+            copy = Transformer(self.model.config)
+        copy.to_empty(device="cpu")
+        copy.load_state_dict({name: view.cpu() for name, view in self.optimizer.master_weights().items()})
+        return copy.eval()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Weights and optimizer state as a flat dictionary of tensors (views: copy or save before the next step)."""
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue exactly where `state_dict` was taken. Raises CheckpointError when it belongs to another model or optimizer."""
+        self.optimizer.load_state_dict(state)
