@@ -119,4 +119,4 @@ def _command(conversation: Conversation, line: str) -> None:
 
 def _show(text: str) -> None:
     """Print model text at once. Control characters could drive the terminal, so they are shown as U+FFFD."""
-    print("".join(c if c.isprintable() or c in "\n\t" or c.isspace() and ord(c) > 0xA0 else "\ufffd" for c in text), end="", flush=True)
+    print("".join(c if c.isprintable() or c in "\n\t" or (c.isspace() and ord(c) > 0xA0) else "\ufffd" for c in text), end="", flush=True)

@@ -36,7 +36,8 @@ def serve(
         raise MissingExtraError(error.name or "fastapi", "serve", "agora serve") from error
     from agora.engine import find_model, load_local_model, parse_device, parse_dtype
 
-    folders = [find_model(Workspace.find(workspace), name) for name in model or [None]]
+    place = Workspace.find(workspace)
+    folders = [find_model(place, name) for name in model] if model else [find_model(place, None)]
     listener = bind(host, port)
     models = [load_local_model(folder, dtype=parse_dtype(dtype), device=parse_device(device)) for folder in folders]
     if host not in LOOPBACK and api_key is None:

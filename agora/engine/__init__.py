@@ -7,6 +7,6 @@ from agora.engine.local import LocalModel, find_model, load_local_model, load_mo
 from agora.engine.sampling import Sampler, SamplingConfig
 
 __all__ = [
-    "Conversation", "Delta", "FinishReason", "Generator", "LanguageModel", "LocalModel", "Sampler", "SamplingConfig", "TokenLogprob", "Usage",
-    "find_model", "load_local_model", "load_model_folder", "parse_device", "parse_dtype",
+    "Conversation", "Delta", "FinishReason", "Generator", "LanguageModel", "LocalModel", "Sampler", "SamplingConfig", "TokenLogprob",
+    "Usage", "find_model", "load_local_model", "load_model_folder", "parse_device", "parse_dtype",
 ]  # fmt: skip

@@ -1,8 +1,8 @@
 """A conversation with a model. Goes in: what a person says. Comes out: the answer, piece by piece; both are remembered.
 
-    talk = Conversation(model, SamplingConfig(seed=1))
-    for delta in talk.say("hello"):
-        print(delta.text, end="")
+talk = Conversation(model, SamplingConfig(seed=1))
+for delta in talk.say("hello"):
+    print(delta.text, end="")
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ from agora.engine.queue import FairGate
 from agora.engine.sampling import Choice, Sampler, SamplingConfig
 from agora.engine.text_stream import TextStream
 from agora.errors import ContextLengthError, GenerationError
-from agora.model import KVCache, Transformer
+from agora.model.cache import KVCache
+from agora.model.transformer import Transformer
 from agora.tokenizer import Tokenizer
 
 MAX_ACTIVE = 8
@@ -46,9 +47,7 @@ class Generator:
         self._active = FairGate(max_active, max_waiting=max_waiting)
         self._turn = FairGate(1)
 
-    def stream(
-        self, prompt_ids: Sequence[int], sampling: SamplingConfig, *, cancelled: threading.Event | None = None
-    ) -> Iterator[Delta]:
+    def stream(self, prompt_ids: Sequence[int], sampling: SamplingConfig, *, cancelled: threading.Event | None = None) -> Iterator[Delta]:
         """The answer after `prompt_ids`, one Delta per token.
 
         Closing the iterator or setting `cancelled` ends it within one token. Raises ContextLengthError (with the numbers),

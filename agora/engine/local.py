@@ -1,8 +1,8 @@
 """A model of this machine as a LanguageModel. Goes in: an exported model folder (Hugging Face form with its tokenizer).
 
-    model = load_local_model(Path("workspace/models/main"))
-    for delta in model.chat([{"role": "user", "content": "hello"}], SamplingConfig()):
-        print(delta.text, end="")
+model = load_local_model(Path("workspace/models/main"))
+for delta in model.chat([{"role": "user", "content": "hello"}], SamplingConfig()):
+    print(delta.text, end="")
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from agora.engine.generate import MAX_ACTIVE, MAX_WAITING, Generator
 from agora.engine.interface import Delta
 from agora.engine.sampling import SamplingConfig
 from agora.errors import ModelError, UsageError
-from agora.model import Transformer
 from agora.model.hf import load_hf
+from agora.model.transformer import Transformer
 from agora.settings import DEFAULT_NAME, Workspace
 from agora.tokenizer import Tokenizer, render_chat
 

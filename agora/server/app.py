@@ -1,11 +1,11 @@
 """The web application. Goes in: models that answer. Comes out: an ASGI app with OpenAI's endpoints and a chat page.
 
-    GET  /                        a page to talk with the models
-    GET  /health                  {"status": "ok"}
-    GET  /v1/models, /v1/models/{id}
-    POST /v1/chat/completions, /v1/completions     whole or streamed
+GET  /                        a page to talk with the models
+GET  /health                  {"status": "ok"}
+GET  /v1/models, /v1/models/{id}
+POST /v1/chat/completions, /v1/completions     whole or streamed
 
-    agora serve --model main
+agora serve --model main
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ import torch
 
 from agora.errors import DataError
 from agora.log import Progress, silent
-from agora.model import Transformer
+from agora.model.transformer import Transformer
 
 HELDOUT: Final = "heldout"
 IGNORED_TARGET: Final = -100
@@ -103,7 +103,8 @@ def bits_per_byte(
     data = b"".join(document.encode("utf-8", "surrogatepass") + b"\n" for document in documents)
     tokens = _encode(tokenizer, documents)
     num_tokens = sum(map(len, tokens)) + len(tokens)
-    nats = _total_nats(model, _rows(_blocks(tokens, tokenizer.special["<|endoftext|>"], block), block), block, batch_tokens, num_tokens, progress)
+    rows = _rows(_blocks(tokens, tokenizer.special["<|endoftext|>"], block), block)
+    nats = _total_nats(model, rows, block, batch_tokens, num_tokens, progress)
     bits = nats / math.log(2)
     xz, zstd = compressed_bits_per_byte(data, progress) if compressors else (None, None)
     return EvaluationResult(
