@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -23,12 +23,18 @@ class ApiError(HTTPException):
     """
 
     def __init__(self, status: int, message: str, *, type: str = INVALID, param: str | None = None, code: str | None = None) -> None:
+        # Half surrogate pairs of a request cannot be sent back as they are.
+        message, param = _sendable(message), param and _sendable(param)
         super().__init__(status, message)
         self.body: dict[str, Any] = {"error": {"message": message, "type": type, "param": param, "code": code}}
 
     def response(self) -> JSONResponse:
         headers = {"www-authenticate": "Bearer"} if self.status_code == 401 else {"retry-after": "1"} if self.status_code == 429 else None
         return JSONResponse(self.body, self.status_code, headers)
+
+
+def _sendable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def from_agora_error(error: AgoraError) -> ApiError:
@@ -76,15 +82,16 @@ def install_handlers(app: FastAPI) -> None:
 
 
 def _from_validation(error: RequestValidationError) -> ApiError:
-    first = error.errors()[0]
-    place = [part for part in first["loc"] if part != "body"]
-    param = ".".join(str(part) for part in place if not _is_union_branch(part)) or None
+    # Where a field may have several types there is one error for each; the deepest is of the type that was meant.
+    first = max(error.errors(), key=lambda one: len(_place(one["loc"])))
+    param = ".".join(_place(first["loc"])) or None
     if first["type"] == "json_invalid":
         return ApiError(400, "The body is not valid JSON", code="invalid_json")
     message = f"{param}: {first['msg']}" if param else f"The body must be a JSON object (content-type: application/json): {first['msg']}"
     return ApiError(400, message, param=param, code="missing_required_parameter" if first["type"] == "missing" else "invalid_value")
 
 
-def _is_union_branch(part: str | int) -> bool:
-    # Where a field may have several types, pydantic adds the type it tried ("list[int]", "str") to the place.
-    return isinstance(part, str) and (part in ("str", "bool", "TextPart") or "[" in part)
+def _place(parts: Sequence[str | int]) -> list[str]:
+    # Pydantic adds the type it tried to the place: "list[int]", "str".
+    branches = ("body", "str", "bool", "TextPart")
+    return [str(part) for part in parts if isinstance(part, int) or (part not in branches and "[" not in part)]

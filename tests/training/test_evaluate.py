@@ -120,7 +120,7 @@ def test_corpus_without_held_out_authors_is_refused(tmp_path: Path) -> None:
 
 def test_file_is_one_document_or_one_for_each_line(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
-    path.write_bytes("eins\r\nzwei\n\ndrei\n".encode())
+    path.write_bytes(b"eins\r\nzwei\n\ndrei\n")
     assert file_texts([path]) == ["eins\r\nzwei\n\ndrei"]
     assert file_texts([path], lines=True) == ["eins\r", "zwei", "", "drei"]
     path.write_bytes(b"\xff\xfe")
