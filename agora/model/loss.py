@@ -13,8 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from agora.model import fast
+from agora.model.operations import IGNORED
 
-IGNORED = -100
 CHUNK_ROWS = 512
 
 
@@ -48,7 +48,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             rows = slice(start, start + chunk_rows)
             hidden_MC, targets_M = hidden_NC[rows], targets_N[rows]
             logits_MV = F.linear(hidden_MC, weight_VC)
-            chunk_loss, logits_grad_MV = _softmax_loss(logits_MV, targets_M, 1.0 / divisor, needs_grad)
+            chunk_loss, logits_grad_MV = fast.softmax_loss(logits_MV, targets_M, 1.0 / divisor, needs_grad)
             loss += chunk_loss
             if hidden_grad_NC is not None and weight_grad_VC is not None:
                 torch.mm(logits_grad_MV, weight_VC, out=hidden_grad_NC[rows])
@@ -65,19 +65,3 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         weight_grad_VC = (weight_grad_VC * grad).to(hidden_grad_NC.dtype)
         return hidden_grad_NC * grad.to(hidden_grad_NC.dtype), weight_grad_VC, None, None, None, None
 
-
-def _softmax_loss(logits_MV: Tensor, targets_M: Tensor, scale: float, needs_grad: bool) -> tuple[Tensor, Tensor]:
-    """Loss of one chunk times `scale`, and the gradient of that with respect to the logits (in their dtype)."""
-    if fast.usable(logits_MV):
-        return fast.softmax_loss_(logits_MV, targets_M, scale, needs_grad)
-    log_probs_MV = torch.log_softmax(logits_MV.float(), dim=-1)
-    is_target_M = targets_M != IGNORED
-    safe_M = torch.where(is_target_M, targets_M, 0)
-    picked_M = log_probs_MV.gather(1, safe_M[:, None])[:, 0]
-    loss = -(picked_M * is_target_M).sum() * scale
-    if not needs_grad:
-        return loss, logits_MV
-    grad_MV = log_probs_MV.exp_()
-    grad_MV.scatter_add_(1, safe_M[:, None], torch.full_like(picked_M, -1.0)[:, None])
-    grad_MV *= (is_target_M * scale)[:, None]
-    return loss, grad_MV.to(logits_MV.dtype)

@@ -16,6 +16,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
+IGNORED = -100  # a target that is not learned from
+
+
 def rms_norm(x_C: Float[Tensor, "*rows C"], weight_C: Float[Tensor, " C"], eps: float) -> Float[Tensor, "*rows C"]:
     """Divide each row by its root mean square (in float32), then scale. Zhang & Sennrich 2019, equation 4."""
     wide_C = x_C.float()
@@ -125,3 +128,20 @@ def causal_attention(
 def embedding(tokens_BT: Int[Tensor, "B T"], weight_VC: Float[Tensor, "V C"]) -> Float[Tensor, "B T C"]:
     """The row of each token."""
     return F.embedding(tokens_BT, weight_VC)
+
+
+def softmax_loss(
+    logits_MV: Float[Tensor, "M V"], targets_M: Int[Tensor, " M"], scale: float, needs_grad: bool
+) -> tuple[Float[Tensor, ""], Float[Tensor, "M V"]]:
+    """Sum of -log softmax(logits)[target] times `scale`, and with `needs_grad` its gradient with respect to the logits, in their dtype."""
+    log_probs_MV = torch.log_softmax(logits_MV.float(), dim=-1)
+    is_target_M = targets_M != IGNORED
+    safe_M = torch.where(is_target_M, targets_M, 0)
+    picked_M = log_probs_MV.gather(1, safe_M[:, None])[:, 0]
+    loss = -(picked_M * is_target_M).sum() * scale
+    if not needs_grad:
+        return loss, logits_MV
+    grad_MV = log_probs_MV.exp_()
+    grad_MV.scatter_add_(1, safe_M[:, None], torch.full_like(picked_M, -1.0)[:, None])
+    grad_MV *= (is_target_M * scale)[:, None]
+    return loss, grad_MV.to(logits_MV.dtype)

@@ -1,0 +1,78 @@
+"""How a model is trained, as one frozen value. Comes out: a checked `TrainingConfig`; the resolved one is saved in the run folder.
+
+Change a value with `dataclasses.replace` or, on the command line, `training.steps=500`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from agora.errors import ConfigError
+from agora.training.optimizers import OptimizerConfig
+from agora.training.schedule import ScheduleConfig
+
+# Keys that change how a run is watched and kept, and not one bit of its weights: a resumed run may change them.
+OPERATIONAL_KEYS: Final = frozenset(
+    {"checkpoint_every_steps", "checkpoint_every_s", "keep", "tensorboard", "watts_per_core"},
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingConfig:
+    """`batch_tokens` per optimizer step, made of `batch_tokens / (micro_batch * seq_len)` accumulated micro-batches."""
+
+    steps: int = 1000
+    batch_tokens: int = 8192
+    micro_batch: int = 8
+    seq_len: int = 512
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    grad_clip: float = 1.0
+    seed: int = 0
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    device: str = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    document_aware: bool = True
+    evaluate_every: int = 100
+    evaluate_tokens: int = 65536
+    checkpoint_every_steps: int | None = None
+    checkpoint_every_s: float | None = 60.0
+    keep: int = 2
+    tensorboard: bool = False
+    watts_per_core: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_tokens", "micro_batch", "keep"):
+            _require_positive(name, getattr(self, name))
+        if self.seq_len < 2:
+            raise ConfigError(f"training.seq_len={self.seq_len} must be at least 2: a row predicts each next token")
+        row_tokens = self.micro_batch * self.seq_len
+        if self.batch_tokens % row_tokens:
+            nearest = max(row_tokens, round(self.batch_tokens / row_tokens) * row_tokens)
+            raise ConfigError(
+                f"training.batch_tokens={self.batch_tokens} must be a multiple of training.micro_batch * training.seq_len "
+                f"= {self.micro_batch} * {self.seq_len} = {row_tokens}; try training.batch_tokens={nearest}"
+            )
+        if self.grad_clip <= 0:
+            raise ConfigError(f"training.grad_clip={self.grad_clip} must be above 0; a large value (1e9) switches clipping off")
+        if self.evaluate_every < 0 or self.evaluate_tokens < 0 or self.seed < 0:
+            raise ConfigError("training.evaluate_every, training.evaluate_tokens and training.seed must not be negative")
+        for name in ("checkpoint_every_steps", "checkpoint_every_s", "watts_per_core"):
+            if getattr(self, name) is not None:
+                _require_positive(name, getattr(self, name))
+
+    @property
+    def num_micro_batches(self) -> int:
+        """Micro-batches accumulated into one optimizer step."""
+        return self.batch_tokens // (self.micro_batch * self.seq_len)
+
+    @property
+    def num_tokens(self) -> int:
+        """Token positions of the whole run."""
+        return self.steps * self.batch_tokens
+
+
+def _require_positive(name: str, value: float) -> None:
+    if value <= 0:
+        raise ConfigError(f"training.{name}={value} must be above 0")

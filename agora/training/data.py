@@ -1,0 +1,309 @@
+"""Batches for training. Goes in: packed token shards. Comes out: `Batch`es in a seeded order that can go on from any saved position.
+
+Shapes: B rows of a micro-batch, T tokens of a row.
+
+An epoch is every document once, in an order drawn from (seed, epoch); rows are cut from that stream one after the other, across epochs,
+so no token is dropped, repeated or padded. Each document ends with <|endoftext|>. That token closes one document as a target and opens
+the next one as an input: with `document_aware` it carries the id of the document it opens, so every token is predicted exactly
+once, first words included, and nothing attends across documents. Text is therefore scored, and generation started, after <|endoftext|>.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from agora.errors import CheckpointError, DataError
+from agora.training.step import Batch
+
+IGNORED_TARGET = -100
+
+Tokens = npt.NDArray[np.integer[Any]]
+
+
+class TokenShards(Protocol):
+    """What batches need of `agora.tokenizer.shards.ShardSet`."""
+
+    @property
+    def num_tokens(self) -> int: ...
+
+    @property
+    def document_starts(self) -> npt.NDArray[np.int64]: ...
+
+    def tokens(self, start: int, stop: int) -> Tokens: ...
+
+
+class Batches(Protocol):
+    """A source of micro-batches whose whole state is a small JSON value."""
+
+    def next(self) -> Batch:
+        """The next micro-batch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the next micro-batch starts."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state. Raises CheckpointError when it belongs to other data."""
+
+    def describe(self, state: Mapping[str, Any], num_batches: int) -> list[dict[str, Any]]:
+        """What the `num_batches` micro-batches after `state` were made of, for a person to look up."""
+
+
+class ShardBatches:
+    """Rows of `seq_len` tokens from shards. Memory: 16 bytes for each document, and the shards stay on disk."""
+
+    def __init__(self, shards: TokenShards, *, seq_len: int, micro_batch: int, seed: int, document_aware: bool = True) -> None:
+        if shards.num_tokens < 2:
+            raise DataError(f"the shards hold {shards.num_tokens} tokens; training needs at least two. Import more posts")
+        self._shards = shards
+        self._seq_len, self._micro_batch, self._seed, self._document_aware = seq_len, micro_batch, seed, document_aware
+        starts = np.asarray(shards.document_starts, dtype=np.int64)
+        if len(starts) == 0 or starts[0] != 0:
+            raise DataError("the first document of the shards must start at token 0; build the shards again")
+        self._starts = starts
+        self._lengths = np.diff(np.append(starts, shards.num_tokens))
+        if self._lengths.min() < 1:
+            raise DataError(f"document {int(self._lengths.argmin())} of the shards is empty; build the shards again")
+        self._position = 0
+        self._epoch = -1
+        self._order: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self._order_starts: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of one epoch."""
+        return int(self._shards.num_tokens)
+
+    @property
+    def position(self) -> int:
+        """Tokens handed out since the first epoch began."""
+        return self._position
+
+    def next(self) -> Batch:
+        """The next micro-batch: tokens_BT, the tokens that follow them, and the document each belongs to."""
+        rows, width = self._micro_batch, self._seq_len
+        stream, documents = self._read(self._position, rows * width + 1)
+        self._position += rows * width
+        tokens_BT = torch.from_numpy(stream[:-1].reshape(rows, width))
+        targets_BT = torch.from_numpy(stream[1:].reshape(rows, width))
+        document_ids_BT = None
+        if self._document_aware:
+            ids_BT = documents[:-1].reshape(rows, width)
+            document_ids_BT = torch.from_numpy((ids_BT - ids_BT[:, :1]).astype(np.int32))
+        return Batch(tokens_BT=tokens_BT, targets_BT=targets_BT, document_ids_BT=document_ids_BT)
+
+    def _read(self, start: int, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """`count` tokens of the endless stream from `start`, and for each the running number of the document it opens or continues."""
+        tokens, documents = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
+        filled, number = 0, 0
+        for document, first, length in self._pieces(start, count):
+            piece = tokens[filled : filled + length]
+            piece[:] = self._shards.tokens(self._starts[document] + first, self._starts[document] + first + length)
+            documents[filled : filled + length] = number
+            filled += length
+            if first + length == self._lengths[document]:
+                number += 1
+                documents[filled - 1] = number  # the closing token opens the next document
+        return tokens, documents
+
+    def _pieces(self, start: int, count: int) -> Iterator[tuple[int, int, int]]:
+        """(document, first token inside it, number of tokens) of `count` tokens of the endless stream from `start`."""
+        while count > 0:
+            epoch, offset = divmod(start, self.num_tokens)
+            self._open_epoch(epoch)
+            place = int(np.searchsorted(self._order_starts, offset, side="right")) - 1
+            while count > 0 and place < len(self._order):
+                document = int(self._order[place])
+                first = offset - int(self._order_starts[place])
+                length = min(int(self._lengths[document]) - first, count)
+                yield document, first, length
+                start, offset, count, place = start + length, offset + length, count - length, place + 1
+
+    def _open_epoch(self, epoch: int) -> None:
+        if epoch != self._epoch:
+            self._order = np.random.default_rng([self._seed, epoch]).permutation(len(self._starts))
+            self._order_starts = np.concatenate([[0], np.cumsum(self._lengths[self._order])[:-1]])
+            self._epoch = epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position and what it is a position in."""
+        return {"position": self._position, **self._identity()}
+
+    def _identity(self) -> dict[str, Any]:
+        return {"num_tokens": self.num_tokens, "num_documents": len(self._starts), "seed": self._seed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on at a saved position. Raises CheckpointError when the shards or the seed are not the ones it was saved with."""
+        _check_same_data(state, self._identity())
+        self._position = int(state["position"])
+
+    def describe(self, state: Mapping[str, Any], num_batches: int) -> list[dict[str, Any]]:
+        """Documents of the micro-batches after `state`: index in the shards, first token, number of tokens."""
+        count = num_batches * self._micro_batch * self._seq_len
+        return [
+            {"document": document, "shard_offset_tokens": int(self._starts[document]) + first, "num_tokens": length}
+            for document, first, length in self._pieces(int(state["position"]), count)
+        ]
+
+
+class EncodedConversation(Protocol):
+    """What packing needs of `agora.tokenizer.chat.ChatTokens`: token ids, and which of them the assistant wrote."""
+
+    @property
+    def ids(self) -> list[int]: ...
+
+    @property
+    def is_assistant(self) -> list[bool]: ...
+
+
+_OPEN_ROWS = 64
+
+
+class ChatBatches:
+    """Rows of whole conversations; loss on what the assistant wrote. What is left of a row is padding that is never attended to
+    by a conversation and has no target. Every conversation comes once in an epoch; none is cut here (see `chat_data.encode`).
+    """
+
+    def __init__(
+        self, conversations: Sequence[EncodedConversation], *, seq_len: int, micro_batch: int, seed: int, pad_id: int
+    ) -> None:  # fmt: skip
+        if not conversations:
+            raise DataError("there is no conversation to train on")
+        longest = max(len(conversation.ids) for conversation in conversations)
+        if longest > seq_len:
+            raise DataError(f"a conversation of {longest} tokens does not fit in training.seq_len={seq_len}; encode with that limit")
+        self._conversations = conversations
+        self._seq_len, self._micro_batch, self._seed, self._pad_id = seq_len, micro_batch, seed, pad_id
+        self._epoch, self._row = 0, 0
+        self._rows_epoch = -1
+        self._rows: list[list[int]] = []
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the current epoch."""
+        return len(self._open_epoch(self._epoch))
+
+    def next(self) -> Batch:
+        """The next micro-batch; document_ids_BT keeps conversations of one row apart."""
+        return self.batch(self._take(self._micro_batch))
+
+    def epoch_batches(self) -> list[Batch]:
+        """All rows of the first epoch, each once (for a held-out set)."""
+        rows = self._open_epoch(0)
+        return [self.batch(rows[first : first + self._micro_batch]) for first in range(0, len(rows), self._micro_batch)]
+
+    def batch(self, rows: Sequence[Sequence[int]]) -> Batch:
+        """The rows, given as conversation numbers, as tensors."""
+        shape = (len(rows), self._seq_len)
+        tokens_BT, targets_BT = np.full(shape, self._pad_id, dtype=np.int64), np.full(shape, IGNORED_TARGET, dtype=np.int64)
+        ids_BT = np.zeros(shape, dtype=np.int32)
+        for row, members in enumerate(rows):
+            filled = 0
+            for number, member in enumerate(members):
+                ids = np.asarray(self._conversations[member].ids, dtype=np.int64)
+                is_target = np.asarray(self._conversations[member].is_assistant, dtype=bool)[1:]
+                stop = filled + len(ids)
+                tokens_BT[row, filled:stop] = ids
+                targets_BT[row, filled : stop - 1] = np.where(is_target, ids[1:], IGNORED_TARGET)
+                ids_BT[row, filled:stop] = number
+                filled = stop
+            ids_BT[row, filled:] = len(members)
+        return Batch(
+            tokens_BT=torch.from_numpy(tokens_BT), targets_BT=torch.from_numpy(targets_BT), document_ids_BT=torch.from_numpy(ids_BT)
+        )
+
+    def _take(self, count: int) -> list[list[int]]:
+        rows: list[list[int]] = []
+        while len(rows) < count:
+            epoch_rows = self._open_epoch(self._epoch)
+            taken = epoch_rows[self._row : self._row + count - len(rows)]
+            rows += taken
+            self._row += len(taken)
+            if self._row == len(epoch_rows):
+                self._epoch, self._row = self._epoch + 1, 0
+        return rows
+
+    def _open_epoch(self, epoch: int) -> list[list[int]]:
+        """Conversations in an order drawn from (seed, epoch), each put in the first open row with room for it."""
+        if epoch != self._rows_epoch:
+            closed: list[list[int]] = []
+            open_rows: list[tuple[int, list[int]]] = []
+            for member in np.random.default_rng([self._seed, epoch]).permutation(len(self._conversations)).tolist():
+                length = len(self._conversations[member].ids)
+                place = next((i for i, (used, _) in enumerate(open_rows) if used + length <= self._seq_len), None)
+                if place is None:
+                    if len(open_rows) == _OPEN_ROWS:
+                        fullest = max(range(_OPEN_ROWS), key=lambda i: open_rows[i][0])
+                        closed.append(open_rows.pop(fullest)[1])
+                    open_rows.append((length, [member]))
+                else:
+                    used, members = open_rows[place]
+                    open_rows[place] = (used + length, [*members, member])
+            self._rows, self._rows_epoch = closed + [members for _, members in open_rows], epoch
+        return self._rows
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position and what it is a position in."""
+        return {"epoch": self._epoch, "row": self._row, **self._identity()}
+
+    def _identity(self) -> dict[str, Any]:
+        num_tokens = sum(len(conversation.ids) for conversation in self._conversations)
+        return {"num_tokens": num_tokens, "num_documents": len(self._conversations), "seed": self._seed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on at a saved position. Raises CheckpointError when the conversations or the seed are not the ones it was saved with."""
+        _check_same_data(state, self._identity())
+        self._epoch, self._row = int(state["epoch"]), int(state["row"])
+
+    def describe(self, state: Mapping[str, Any], num_batches: int) -> list[dict[str, Any]]:
+        """Conversations of the micro-batches after `state`: number in the training set and number of tokens."""
+        here = self._epoch, self._row
+        self._epoch, self._row = int(state["epoch"]), int(state["row"])
+        rows = self._take(num_batches * self._micro_batch)
+        self._epoch, self._row = here
+        return [{"conversation": member, "num_tokens": len(self._conversations[member].ids)} for row in rows for member in row]
+
+
+def heldout_batches(shards: TokenShards, *, seq_len: int, micro_batch: int, max_tokens: int, document_aware: bool) -> list[Batch]:
+    """The first `max_tokens` tokens of held-out shards in stored order, each once: the same batches at every evaluation.
+
+    The last batch may be shorter; what does not fill a row of `seq_len` is padded with ignored targets.
+    """
+    count = min(shards.num_tokens, max_tokens)
+    if count < 2:
+        return []
+    starts = np.asarray(shards.document_starts, dtype=np.int64)
+    stream = np.asarray(shards.tokens(0, count)).astype(np.int64)
+    ends = starts[(starts > 0) & (starts < count)] - 1
+    documents = np.zeros(count, dtype=np.int64)
+    documents[ends] = 1
+    documents = np.cumsum(documents)
+    num_rows = -(-(count - 1) // seq_len)
+    inputs, targets = np.zeros(num_rows * seq_len, dtype=np.int64), np.full(num_rows * seq_len, IGNORED_TARGET, dtype=np.int64)
+    ids = np.full(num_rows * seq_len, documents[-1] + 1, dtype=np.int64)
+    inputs[: count - 1], targets[: count - 1], ids[: count - 1] = stream[:-1], stream[1:], documents[:-1]
+    result = []
+    for row in range(0, num_rows, micro_batch):
+        part = slice(row * seq_len, min(row + micro_batch, num_rows) * seq_len)
+        ids_BT = ids[part].reshape(-1, seq_len)
+        result.append(
+            Batch(
+                tokens_BT=torch.from_numpy(inputs[part].reshape(-1, seq_len)),
+                targets_BT=torch.from_numpy(targets[part].reshape(-1, seq_len)),
+                document_ids_BT=torch.from_numpy((ids_BT - ids_BT[:, :1]).astype(np.int32)) if document_aware else None,
+            )
+        )
+    return result
+
+
+def _check_same_data(state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    for key, value in identity.items():
+        if state.get(key) != value:
+            raise CheckpointError(
+                f"the checkpoint was made with data of {key}={state.get(key)}, but this run has {value}; "
+                "train under another --name, or start again with --fresh"
+            )

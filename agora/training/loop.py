@@ -1,0 +1,392 @@
+"""The training loop. Goes in: a run folder, configurations, shards. Comes out: a trained model in the folder's last checkpoint, metrics,
+a picture of the loss. Killed at any moment, the same call goes on from the last checkpoint and computes the same bits.
+
+    agora train pretrain laptop
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from agora.config import to_dict
+from agora.errors import CheckpointError, ConfigError, MissingExtraError, TrainingError
+from agora.log import Progress, Step, silent
+from agora.model.config import ModelConfig
+from agora.model.counts import flops_per_token
+from agora.model.transformer import Transformer
+from agora.training.checkpoint import CheckpointWriter, clean, load_latest_checkpoint
+from agora.training.config import OPERATIONAL_KEYS, TrainingConfig
+from agora.training.data import IGNORED_TARGET, Batches, ShardBatches, TokenShards, heldout_batches
+from agora.training.energy import EnergyMeter
+from agora.training.machine import Machine, decide_machine, require_device
+from agora.training.metrics import MetricsLog, StepMetrics, draw_loss, read_metrics, rewind_metrics
+from agora.training.run_folder import RunFolder
+from agora.training.schedule import lr_scale
+from agora.training.signals import StopRequest, stop_on_signals
+from agora.training.step import Batch, StepResult, TrainingStep
+from agora.units import format_joules, format_seconds, format_si
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """One thing to learn. `data` identifies what `batches` read: a resumed run must find the same. `make_model` gives the weights
+    that training starts from. `command` is what a person types to go on."""
+
+    kind: Literal["pretrain", "chat"]
+    model: ModelConfig
+    training: TrainingConfig
+    batches: Batches
+    heldout: Sequence[Batch]
+    make_model: Callable[[], Transformer]
+    tokenizer_dir: Path
+    data: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingSummary:
+    """How a run stands. `state` is stopped when a signal asked for it; the same command then goes on."""
+
+    state: Literal["finished", "stopped"]
+    run_dir: Path
+    step: int
+    steps: int
+    loss: float | None
+    heldout_loss: float | None
+    tokens: int
+    tokens_per_s: float
+    limit_share: float
+    elapsed_s: float
+    flops: float
+    joules: float
+    energy_measured: bool
+    energy_source: str
+    device: str
+    dtype: str
+    compiled: bool
+    stopped_by: str | None
+    pictures: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A summary and the weights it speaks of."""
+
+    summary: TrainingSummary
+    model: Transformer
+
+
+def train(
+    run_dir: Path,
+    *,
+    model_config: ModelConfig,
+    training_config: TrainingConfig,
+    shards: TokenShards,
+    tokenizer_dir: Path,
+    heldout: TokenShards | None = None,
+    data: Mapping[str, Any] | None = None,
+    progress: Progress = silent,
+    resume: bool = True,
+    command: str = "",
+) -> TrainingSummary:
+    """Train a fresh model on packed shards, or go on with the run in `run_dir`; `resume=False` starts it again from nothing.
+
+    Raises ConfigError when `run_dir` holds a run with another configuration, TrainingError for a loss that is not a number or a
+    second trainer in the folder, CheckpointError for a full disk or when every checkpoint is damaged.
+    """
+    task = pretraining_task(
+        model_config=model_config, training_config=training_config, shards=shards, heldout=heldout,
+        tokenizer_dir=tokenizer_dir, data=data or {}, command=command,
+    )  # fmt: skip
+    return run_task(run_dir, task, progress=progress, resume=resume).summary
+
+
+def pretraining_task(
+    *,
+    model_config: ModelConfig,
+    training_config: TrainingConfig,
+    shards: TokenShards,
+    heldout: TokenShards | None,
+    tokenizer_dir: Path,
+    data: Mapping[str, Any],
+    command: str,
+) -> Task:
+    """The task of learning `shards` from fresh weights."""
+    c = training_config
+    if c.seq_len > model_config.max_seq_len:
+        raise ConfigError(f"training.seq_len={c.seq_len} is above model.max_seq_len={model_config.max_seq_len}")
+    shape: dict[str, Any] = {"seq_len": c.seq_len, "micro_batch": c.micro_batch, "document_aware": c.document_aware}
+    return Task(
+        kind="pretrain", model=model_config, training=c,
+        batches=ShardBatches(shards, seed=c.seed, **shape),
+        heldout=heldout_batches(heldout, max_tokens=c.evaluate_tokens, **shape) if heldout is not None else [],
+        make_model=lambda: Transformer(model_config, seed=c.seed),
+        tokenizer_dir=tokenizer_dir, data={"tokens": int(shards.num_tokens), **data}, command=command,
+    )  # fmt: skip
+
+
+def run_task(run_dir: Path, task: Task, *, progress: Progress = silent, resume: bool = True) -> Trained:
+    """Carry `task` out in `run_dir`. Raises as `train` does."""
+    folder = RunFolder(run_dir)
+    with folder.locked():
+        if not resume:
+            _start_over(folder)
+        machine = _open_run(folder, task)
+        with stop_on_signals() as stop:
+            return _Trainer(folder, task, machine, stop).run(progress)
+
+
+def _start_over(folder: RunFolder) -> None:
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    shutil.rmtree(folder.path / "tensorboard", ignore_errors=True)
+    for name in ("run.json", "outcome.json", "metrics.jsonl", "loss.png", "loss.svg"):
+        folder.remove(name)
+
+
+def _open_run(folder: RunFolder, task: Task) -> Machine:
+    """Write run.json, or compare it with `task`. Returns the machine decisions of the run."""
+    record = {
+        "kind": task.kind, "model": to_dict(task.model), "training": to_dict(task.training),
+        "data": json.loads(json.dumps(dict(task.data))), "command": task.command,
+    }  # fmt: skip
+    saved = folder.read("run.json")
+    if saved:
+        _refuse_other_configuration(folder, saved, record)
+        machine = Machine(**saved["machine"])
+        require_device(machine)
+    else:
+        flops = task.training.num_tokens * flops_per_token(task.model, task.training.seq_len)
+        machine = decide_machine(folder, task.training, flops)
+        _copy_tokenizer(task.tokenizer_dir, folder.path / "tokenizer")
+    folder.write("run.json", {**record, "machine": to_dict(machine)})
+    folder.remove("outcome.json")
+    return machine
+
+
+def _refuse_other_configuration(folder: RunFolder, saved: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    differences = []
+    for area in ("kind", "model", "training", "data"):
+        before, now = _flat(saved.get(area), area), _flat(asked[area], area)
+        for key in sorted(before.keys() | now.keys()):
+            if before.get(key) != now.get(key) and key.rpartition(".")[2] not in OPERATIONAL_KEYS:
+                differences.append(f"{key} is {before.get(key)!r} there and {now.get(key)!r} here")
+    if differences:
+        raise ConfigError(
+            f"{folder.path} holds a run with another configuration: {'; '.join(differences[:6])}. "
+            "Train under another --name, or start this one again with --fresh"
+        )
+
+
+def _flat(value: Any, path: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {path: value}
+    return {key: item for name, inner in value.items() for key, item in _flat(inner, f"{path}.{name}").items()}
+
+
+def _copy_tokenizer(source: Path, target: Path) -> None:
+    if target.exists():
+        shutil.rmtree(target)
+    temporary = target.with_name(".tokenizer.copying")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(source, temporary)
+    temporary.rename(target)
+
+
+class _Trainer:
+    """The state of one process that trains."""
+
+    def __init__(self, folder: RunFolder, task: Task, machine: Machine, stop: StopRequest) -> None:
+        self._folder, self._task, self._machine, self._stop = folder, task, machine, stop
+        c = task.training
+        self._config = c
+        self._flops_per_token = flops_per_token(task.model, c.seq_len)
+        self._step = TrainingStep(
+            task.make_model(), c.optimizer, device=machine.device, dtype=machine.dtype, compile=machine.compile, grad_clip=c.grad_clip
+        )
+        self._num_done = 0
+        self._elapsed_before_s = self._joules_before = 0.0
+        self._loss: float | None = None
+        self._heldout_loss: float | None = None
+        self._stopped_by: str | None = None
+        gpu_index = (torch.device(machine.device).index or 0) if machine.device.startswith("cuda") else None
+        self._meter = EnergyMeter(watts_per_core=c.watts_per_core, gpu_index=gpu_index)
+        self._started_s = self._saved_s = time.perf_counter()
+        self._num_done_at_start = 0
+
+    def run(self, progress: Progress) -> Trained:
+        """From the last checkpoint to the end, or to a signal."""
+        self._restore()
+        if self._num_done < self._config.steps:
+            board = self._folder.path / "tensorboard" if self._config.tensorboard else None
+            writer = CheckpointWriter(self._folder.checkpoints, keep=self._config.keep)
+            title = f"train ({self._task.kind})"
+            try:
+                try:
+                    with (
+                        MetricsLog(self._folder.metrics, tensorboard=board) as log,
+                        progress.step(title, total=self._config.steps, unit="steps") as bar,
+                    ):
+                        bar.advance(self._num_done)
+                        self._steps(log, writer, bar)
+                finally:
+                    writer.wait()
+            except (TrainingError, CheckpointError) as error:
+                self._folder.write("outcome.json", {"state": "failed", "message": str(error)})
+                raise
+        return self._finish()
+
+    def _steps(self, log: MetricsLog, writer: CheckpointWriter, bar: Step) -> None:
+        while self._num_done < self._config.steps and not self._stop:
+            metrics = self._one_step()
+            log.write(metrics)
+            bar.advance()
+            bar.note(self._note(metrics))
+            if self._is_checkpoint_due(writer):
+                log.sync()
+                writer.save(self._num_done, self._state())
+                self._saved_s = time.perf_counter()
+        self._stopped_by = self._stop.signal_name if self._num_done < self._config.steps else None
+
+    def _one_step(self) -> StepMetrics:
+        before = self._task.batches.state_dict()
+        started_s = time.perf_counter()
+        batches = [self._task.batches.next() for _ in range(self._config.num_micro_batches)]
+        scale = lr_scale(self._num_done, self._config.steps, self._config.schedule)
+        result = self._step.run(batches, scale)
+        if not result.is_applied:
+            self._refuse_step(before, result)
+        self._num_done += 1
+        self._loss = result.loss
+        tokens_per_s = self._config.batch_tokens / (time.perf_counter() - started_s)
+        every, heldout_loss = self._config.evaluate_every, None
+        if self._task.heldout and (self._num_done == self._config.steps or (every and self._num_done % every == 0)):
+            heldout_loss = self._heldout_loss = evaluate_loss(self._step.model, self._task.heldout, self._step.device)
+        return self._metrics(result, scale, tokens_per_s, heldout_loss)
+
+    def _metrics(self, result: StepResult, scale: float, tokens_per_s: float, heldout_loss: float | None) -> StepMetrics:
+        energy, tokens = self._meter.read(), self._num_done * self._config.batch_tokens
+        here_s = time.perf_counter() - self._started_s
+        eta_s = here_s / (self._num_done - self._num_done_at_start) * (self._config.steps - self._num_done)
+        return StepMetrics(
+            step=self._num_done, loss=result.loss, grad_norm=result.grad_norm, lr_scale=scale, tokens=tokens,
+            tokens_per_s=tokens_per_s, limit_share=tokens_per_s * self._flops_per_token / self._machine.limit_flops_per_s,
+            elapsed_s=self._elapsed_before_s + here_s, eta_s=eta_s,
+            joules_per_token=(self._joules_before + energy.joules) / tokens, energy_measured=energy.measured, heldout_loss=heldout_loss,
+        )  # fmt: skip
+
+    def _note(self, m: StepMetrics) -> str:
+        heldout = f", held-out {self._heldout_loss:.3f}" if self._heldout_loss is not None else ""
+        label = "" if m.energy_measured else " (estimate)"
+        return (
+            f"loss {m.loss:.3f}{heldout}, {m.tokens_per_s:,.0f} tokens/s, {m.limit_share or 0:.0%} of the matmul limit, "
+            f"{m.joules_per_token * 1000:.1f} mJ/token{label}, {format_seconds(m.eta_s)} left"
+        )
+
+    def _is_checkpoint_due(self, writer: CheckpointWriter) -> bool:
+        c = self._config
+        if self._num_done == c.steps or self._stop:
+            return True
+        if c.checkpoint_every_steps is not None and self._num_done % c.checkpoint_every_steps == 0:
+            return True
+        is_time = c.checkpoint_every_s is not None and time.perf_counter() - self._saved_s >= c.checkpoint_every_s
+        return is_time and not writer.busy
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "step": self._step.state_dict(),
+            "data": self._task.batches.state_dict(),
+            "torch_random": torch.get_rng_state(),
+            "progress": {
+                "num_done": self._num_done, "loss": self._loss, "heldout_loss": self._heldout_loss,
+                "elapsed_s": self._elapsed_before_s + time.perf_counter() - self._started_s,
+                "joules": self._joules_before + self._meter.read().joules,
+            },
+        }  # fmt: skip
+
+    def _restore(self) -> None:
+        checkpoint = load_latest_checkpoint(self._folder.checkpoints)
+        clean(self._folder.checkpoints)  # only now: with every checkpoint damaged the run must stop, not begin again
+        if checkpoint is not None:
+            state = checkpoint.state
+            try:
+                self._task.batches.load_state_dict(state["data"])
+                self._step.load_state_dict(state["step"])
+                torch.set_rng_state(state["torch_random"])
+                done = state["progress"]
+                self._num_done, self._loss, self._heldout_loss = int(done["num_done"]), done["loss"], done["heldout_loss"]
+                self._elapsed_before_s, self._joules_before = float(done["elapsed_s"]), float(done["joules"])
+            except KeyError as error:
+                raise CheckpointError(f"checkpoint {checkpoint.path} lacks {error}; start again with --fresh") from error
+            logger.info("going on from %s", checkpoint.path)
+        num_repeated = rewind_metrics(self._folder.metrics, self._num_done)
+        if num_repeated:
+            logger.info("%d steps after the last checkpoint are computed again", num_repeated)
+        self._num_done_at_start = self._num_done
+
+    def _refuse_step(self, before: Mapping[str, Any], result: StepResult) -> None:
+        """Keep what the step was made of and stop; weights on disk stay those of the last checkpoint."""
+        name = f"not-a-number-step-{self._num_done + 1}.json"
+        documents = self._task.batches.describe(before, self._config.num_micro_batches)
+        self._folder.write(name, {
+            "step": self._num_done + 1, "loss": str(result.loss), "grad_norm": str(result.grad_norm),
+            "data_state": dict(before), "data": dict(self._task.data), "documents": documents,
+        })  # fmt: skip
+        shown = ", ".join(" ".join(f"{key}={value}" for key, value in document.items()) for document in documents[:3])
+        raise TrainingError(
+            f"step {self._num_done + 1}: loss {result.loss}, gradient norm {result.grad_norm}. The batch ({len(documents)} pieces: {shown}"
+            f"{', ...' if len(documents) > 3 else ''}) is written to {self._folder.path / name}. "
+            f"Train under another --name with a lower rate, e.g. training.optimizer.lr={self._config.optimizer.lr / 2:g}"
+        )
+
+    def _finish(self) -> Trained:
+        finished = self._num_done == self._config.steps
+        metrics = read_metrics(self._folder.metrics)
+        pictures: tuple[Path, ...] = ()
+        if metrics:
+            try:
+                pictures = tuple(draw_loss(metrics, self._folder.path, f"{self._folder.path.name}: {self._task.kind}"))
+            except MissingExtraError as error:
+                logger.warning("no picture of the loss: %s", error)
+        summary = self._summary("finished" if finished else "stopped", pictures)
+        message = f"{format_seconds(summary.elapsed_s)}, {format_joules(summary.joules)}, {format_si(summary.flops, 'FLOP')}"
+        self._folder.write("outcome.json", {"state": summary.state, "message": message, "summary": to_dict(summary)})
+        return Trained(summary, self._step.float32_model())
+
+    def _summary(self, state: Literal["finished", "stopped"], pictures: tuple[Path, ...]) -> TrainingSummary:
+        tokens = self._num_done * self._config.batch_tokens
+        is_new = self._num_done > self._num_done_at_start
+        elapsed_s = self._elapsed_before_s + (time.perf_counter() - self._started_s if is_new else 0.0)
+        energy = self._meter.read()
+        tokens_per_s = tokens / elapsed_s if elapsed_s else 0.0
+        return TrainingSummary(
+            state=state, run_dir=self._folder.path, step=self._num_done, steps=self._config.steps, loss=self._loss,
+            heldout_loss=self._heldout_loss, tokens=tokens, tokens_per_s=tokens_per_s,
+            limit_share=tokens_per_s * self._flops_per_token / self._machine.limit_flops_per_s, elapsed_s=elapsed_s,
+            flops=tokens * self._flops_per_token, joules=self._joules_before + (energy.joules if is_new else 0.0),
+            energy_measured=energy.measured, energy_source=energy.source, device=self._machine.device, dtype=self._machine.dtype,
+            compiled=self._machine.compile, stopped_by=self._stopped_by, pictures=pictures,
+        )  # fmt: skip
+
+
+@torch.no_grad()
+def evaluate_loss(model: Transformer, batches: Sequence[Batch], device: torch.device) -> float:
+    """Mean loss in nats over every target of `batches`."""
+    total, num_targets = 0.0, 0
+    for batch in batches:
+        count = int((batch.targets_BT != IGNORED_TARGET).sum())
+        if count:
+            here = batch.to(device)
+            total += float(model.loss(here.tokens_BT, here.targets_BT, here.document_ids_BT)) * count
+            num_targets += count
+    return total / max(num_targets, 1)

@@ -1,0 +1,155 @@
+"""What a run tells while it learns: one JSON line per step, TensorBoard where wanted, a picture of the loss at the end.
+
+Goes in: `StepMetrics`. Comes out: RUN/metrics.jsonl (every step once, also after a resume), RUN/tensorboard/, RUN/loss.png and loss.svg.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from agora.errors import MissingExtraError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepMetrics:
+    """One optimizer step. `loss` and `heldout_loss` are nats per token; `tokens` and `elapsed_s` count from the start of the run.
+
+    `limit_share` is the share of the machine's measured matmul limit; `joules_per_token` covers the run so far and is an estimate
+    unless `energy_measured`.
+    """
+
+    step: int
+    loss: float
+    grad_norm: float
+    lr_scale: float
+    tokens: int
+    tokens_per_s: float
+    limit_share: float | None
+    elapsed_s: float
+    eta_s: float
+    joules_per_token: float
+    energy_measured: bool
+    heldout_loss: float | None = None
+
+
+DETERMINISTIC: Final = ("step", "loss", "grad_norm", "lr_scale", "tokens", "heldout_loss")  # equal bit for bit after a resume
+
+
+class MetricsLog:
+    """Appends to `path`; with `tensorboard` also writes event files into that folder."""
+
+    def __init__(self, path: Path, *, tensorboard: Path | None = None) -> None:
+        self._board = _open_tensorboard(tensorboard) if tensorboard else None
+        self._file = path.open("a", encoding="utf-8")
+
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+    def write(self, metrics: StepMetrics) -> None:
+        """One line, handed to the system at once."""
+        self._file.write(json.dumps(dataclasses.asdict(metrics)) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name in ("loss", "heldout_loss", "grad_norm", "lr_scale", "tokens_per_s", "joules_per_token"):
+                value = getattr(metrics, name)
+                if value is not None:
+                    self._board.add_scalar(name, value, metrics.step)
+
+    def sync(self) -> None:
+        """Until the lines written so far are on disk: called before the checkpoint that stands for them."""
+        os.fsync(self._file.fileno())
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All whole lines of a metrics file, which another process may be writing; empty when there is none."""
+    if not path.exists():
+        return []
+    lines = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue  # the line being written, or cut by a kill
+    return [line for line in lines if isinstance(line, dict) and "step" in line]
+
+
+def rewind_metrics(path: Path, step: int) -> int:
+    """Keep the lines up to `step`, so that a resumed run writes each step once. Returns how many lines were taken away."""
+    lines = read_metrics(path)
+    kept = [line for line in lines if line["step"] <= step]
+    temporary = path.with_name(f".{path.name}.rewinding")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(line) + "\n" for line in kept)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    return len(lines) - len(kept)
+
+
+def draw_loss(metrics: list[dict[str, Any]], folder: Path, title: str) -> list[Path]:
+    """loss.png and loss.svg in `folder`: every step, a running mean, the held-out loss. Raises MissingExtraError without matplotlib."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "reports", "the picture of the loss") from error
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    tokens = [line["tokens"] / 1e6 for line in metrics]
+    losses = [line["loss"] for line in metrics]
+    axes.plot(tokens, losses, color="#9db8d2", linewidth=0.8, label="training, each step")
+    axes.plot(tokens, _running_mean(losses), color="#1f4e79", linewidth=1.6, label="training, running mean")
+    heldout = [(line["tokens"] / 1e6, line["heldout_loss"]) for line in metrics if line.get("heldout_loss") is not None]
+    if heldout:
+        axes.plot(*zip(*heldout, strict=True), color="#c0504d", marker="o", markersize=3, linewidth=1.2, label="held-out authors")
+    axes.set(xlabel="million tokens", ylabel="loss (nats per token)", title=title)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    paths = [folder / "loss.png", folder / "loss.svg"]
+    for path in paths:
+        temporary = path.with_name(f".{path.name}")
+        figure.savefig(temporary, format=path.suffix[1:], dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
+        os.replace(temporary, path)
+    return paths
+
+
+def _running_mean(values: list[float], memory: float = 0.95) -> list[float]:
+    result, mean, weight = [], 0.0, 0.0
+    for value in values:
+        mean, weight = memory * mean + (1 - memory) * value, memory * weight + (1 - memory)
+        result.append(mean / weight)
+    return result
+
+
+def _open_tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtraError("tensorboard", "reports", "training.tensorboard=true") from error
+    return SummaryWriter(str(folder))
+
+
+def describe_last(metrics: list[Mapping[str, Any]], window: int = 20) -> dict[str, Any]:
+    """The last step with the speed over the last `window` steps and the newest held-out loss."""
+    if not metrics:
+        return {}
+    last, recent = dict(metrics[-1]), [line["tokens_per_s"] for line in metrics[-window:]]
+    last["tokens_per_s"] = sorted(recent)[len(recent) // 2]
+    last["heldout_loss"] = next((line["heldout_loss"] for line in reversed(metrics) if line.get("heldout_loss") is not None), None)
+    return last

@@ -1,0 +1,155 @@
+"""The folder of one run: what is in it, who may write it, and what another shell can see of it.
+
+RUN/
+  run.json          what the run was started with: model, training, data identity, machine decisions (dtype, compile), command
+  metrics.jsonl     one line per step            checkpoints/   see checkpoint.py
+  outcome.json      how it ended: finished, stopped or failed (absent while running)
+  matmul_limit.json measured once per machine and dtype
+  lock              held by the trainer as long as it lives
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from agora.errors import TrainingError
+from agora.training.metrics import describe_last, read_metrics
+
+_LOCK_PATIENCE_S = 1.0  # a `status` in another shell holds the lock for microseconds
+
+State = Literal["running", "finished", "stopped", "failed", "dead"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths and small files of a run."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for one trainer. Raises TrainingError when another one has it; the system frees it when that one dies."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            if not _try_lock(descriptor, fcntl.LOCK_EX, _LOCK_PATIENCE_S):
+                owner = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "unknown"
+                raise TrainingError(f"another trainer ({owner}) is using {self.path}; wait for it, or train under another --name")
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def is_locked(self) -> bool:
+        """Whether a trainer holds the folder now."""
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        try:
+            return not _try_lock(descriptor, fcntl.LOCK_SH, 0.0)
+        finally:
+            os.close(descriptor)
+
+    def read(self, name: str) -> dict[str, Any]:
+        """A JSON file of the run; empty when absent. Raises TrainingError when it is damaged."""
+        path = self.path / name
+        try:
+            table = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise TrainingError(f"{path} is damaged ({error}); start again with --fresh or under another --name") from error
+        assert isinstance(table, dict)
+        return table
+
+    def write(self, name: str, table: Mapping[str, Any]) -> None:
+        """Write a JSON file: the old one or the new one, never half."""
+        write_atomically(self.path / name, json.dumps(table, indent=2, default=str) + "\n")
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there."""
+        (self.path / name).unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` to `path` through a temporary name beside it, synced."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunStatus:
+    """A run as seen from another shell. `dead` = killed without a word; the same command goes on from its last checkpoint."""
+
+    name: str
+    kind: str
+    state: State
+    step: int
+    steps: int
+    loss: float | None
+    heldout_loss: float | None
+    tokens_per_s: float | None
+    limit_share: float | None
+    eta_s: float | None
+    joules_per_token: float | None
+    message: str
+    command: str
+
+
+def run_status(path: Path) -> RunStatus:
+    """Read the state of a run. Raises TrainingError when there is no run in `path`."""
+    folder = RunFolder(path)
+    run = folder.read("run.json")
+    if not run:
+        raise TrainingError(f"there is no run in {path}; `agora train list` shows those that exist")
+    outcome = folder.read("outcome.json")
+    state: State = "running" if folder.is_locked() else outcome.get("state", "dead")
+    last = describe_last(list(read_metrics(folder.metrics)))
+    return RunStatus(
+        name=path.name, kind=str(run["kind"]), state=state, step=int(last.get("step", 0)), steps=int(run["training"]["steps"]),
+        loss=last.get("loss"), heldout_loss=last.get("heldout_loss"), tokens_per_s=last.get("tokens_per_s"),
+        limit_share=last.get("limit_share"), eta_s=last.get("eta_s") if state == "running" else None,
+        joules_per_token=last.get("joules_per_token"), message=str(outcome.get("message", "")), command=str(run.get("command", "")),
+    )  # fmt: skip
+
+
+def list_runs(runs: Path) -> list[RunStatus]:
+    """Every run of a workspace, by name."""
+    if not runs.is_dir():
+        return []
+    return [run_status(path) for path in sorted(runs.iterdir()) if (path / "run.json").exists()]
+
+
+def _try_lock(descriptor: int, kind: int, patience_s: float) -> bool:
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.02)

@@ -1,0 +1,224 @@
+"""The loop: killed and resumed it computes the same bits; it stops cleanly, refuses what it must, and says how it stands."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from agora.errors import CheckpointError, ConfigError, TrainingError
+from agora.training.checkpoint import list_checkpoints, load_latest_checkpoint
+from agora.training.config import TrainingConfig
+from agora.training.loop import TrainingSummary, train
+from agora.training.metrics import DETERMINISTIC, read_metrics
+from agora.training.run_folder import RunFolder, list_runs, run_status
+from tests.training.doubles import TINY_MODEL, TINY_TRAINING, some_shards, tokenizer_folder
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _known_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measuring this machine takes a second in every run; test_machine.py does it."""
+    monkeypatch.setattr("agora.training.machine.measure_matmul_limit", lambda device, dtype: 1e12)
+
+
+class EachStep:
+    """A progress that calls `action(number of steps done)` after every step."""
+
+    def __init__(self, action: Any) -> None:
+        self._action = action
+
+    @contextmanager
+    def step(self, title: str, *, total: int | None = None, unit: str = "") -> Iterator[EachStep]:
+        self._done = 0
+        yield self
+
+    def advance(self, amount: int = 1) -> None:
+        self._done += amount
+        self._action(self._done)
+
+    def note(self, text: str) -> None:
+        pass
+
+
+def run(
+    folder: Path, config: TrainingConfig = TINY_TRAINING, *, name: str = "run", action: Any = lambda done: None, **more: Any
+) -> TrainingSummary:
+    """Train the tiny model in `folder/name` on shards in `folder`."""
+    return train(
+        folder / name, model_config=TINY_MODEL, training_config=config, shards=some_shards(folder), heldout=some_shards(folder, seed=2),
+        tokenizer_dir=tokenizer_folder(folder / "tokenizer"), progress=EachStep(action), **more,
+    )  # fmt: skip
+
+
+def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    checkpoint = load_latest_checkpoint(run_dir / "checkpoints")
+    assert checkpoint is not None
+    return dict(checkpoint.state["step"])
+
+
+def told(run_dir: Path) -> list[dict[str, Any]]:
+    """The part of the metrics that does not depend on the clock."""
+    return [{key: line[key] for key in DETERMINISTIC} for line in read_metrics(run_dir / "metrics.jsonl")]
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    assert told(one) == told(other)
+    assert [line["step"] for line in told(one)] == list(range(1, len(told(one)) + 1))
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert tensor.equal(second[name]), name
+
+
+def in_another_process(folder: Path, name: str, *, kill_at: int | None) -> subprocess.Popen[bytes]:
+    """The same run in a fresh process; with `kill_at` it sends itself SIGKILL after that many steps."""
+    code = (
+        "import os, signal, sys, time; from pathlib import Path; from tests.training.test_loop import run\n"
+        "folder, name, kill_at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])\n"
+        "run(folder, name=name, action=lambda done: os.kill(os.getpid(), signal.SIGKILL) if done == kill_at else time.sleep(0.1))"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(folder), name, str(-1 if kill_at is None else kill_at)], cwd=ROOT, stderr=subprocess.DEVNULL
+    )
+
+
+def test_loss_falls_and_the_folder_holds_what_it_should(tmp_path: Path) -> None:
+    summary = run(tmp_path, dataclasses.replace(TINY_TRAINING, steps=60))
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert lines[-1]["loss"] < lines[0]["loss"] - 0.1
+    assert [line["step"] for line in lines if line["heldout_loss"] is not None] == list(range(4, 61, 4))
+    assert summary.state == "finished" and summary.tokens == 60 * 64 and 0 < summary.limit_share < 1
+    assert {path.name for path in summary.pictures} == {"loss.png", "loss.svg"}
+    assert all(path.stat().st_size > 1000 for path in summary.pictures)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["training"]["steps"] == 60
+    assert "ESTIMATED" in summary.energy_source or summary.energy_measured
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill_at", [2, 7])
+def test_a_run_killed_at_a_step_and_resumed_equals_the_undisturbed_one(tmp_path: Path, kill_at: int) -> None:
+    run(tmp_path, name="whole")
+    killed = in_another_process(tmp_path, "killed", kill_at=kill_at)
+    assert killed.wait(timeout=60) == -signal.SIGKILL
+    assert run_status(tmp_path / "killed").state == "dead"
+    run(tmp_path, name="killed")
+    assert_equal_runs(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.slow
+def test_a_second_trainer_is_refused_and_an_outside_kill_frees_the_folder(tmp_path: Path) -> None:
+    other = in_another_process(tmp_path, "run", kill_at=None)
+    try:
+        until = time.monotonic() + 60
+        while not read_metrics(tmp_path / "run" / "metrics.jsonl"):
+            assert other.poll() is None and time.monotonic() < until
+            time.sleep(0.02)
+        status = run_status(tmp_path / "run")
+        assert status.state == "running" and status.step >= 1 and status.steps == 12 and status.eta_s is not None
+        with pytest.raises(TrainingError, match=rf"another trainer \(process {other.pid} on"):
+            run(tmp_path)
+    finally:
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+    run(tmp_path)
+    run(tmp_path, name="whole")
+    assert_equal_runs(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_after_the_step_with_a_checkpoint_and_the_run_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+    summary = run(tmp_path, action=lambda done: os.kill(os.getpid(), number) if done == 5 else None, command="agora train pretrain")
+    assert summary.state == "stopped" and summary.step == 5 and summary.stopped_by == number.name
+    status = run_status(tmp_path / "run")
+    assert status.state == "stopped" and status.step == 5 and status.command == "agora train pretrain"
+    assert run(tmp_path).state == "finished"
+    run(tmp_path, name="whole")
+    assert_equal_runs(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_run_goes_on_from_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(tmp_path, action=lambda done: os.kill(os.getpid(), signal.SIGINT) if done == 9 else None)
+    newest = list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    with (newest / "tensors.safetensors").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x55")
+    run(tmp_path)
+    assert f"{newest.name} is corrupt" in caplog.text
+    run(tmp_path, name="whole")
+    assert_equal_runs(tmp_path / "whole", tmp_path / "run")
+
+
+def test_with_every_checkpoint_damaged_the_run_stops_twice(tmp_path: Path) -> None:
+    run(tmp_path)
+    for path in list_checkpoints(tmp_path / "run" / "checkpoints"):
+        (path / "state.json").write_text("{}")
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match="every checkpoint"):
+            run(tmp_path)
+
+
+def test_a_loss_that_is_not_a_number_stops_with_the_batch_saved(tmp_path: Path) -> None:
+    config = dataclasses.replace(TINY_TRAINING, optimizer=dataclasses.replace(TINY_TRAINING.optimizer, name="adamw", lr=1e38))
+    with pytest.raises(TrainingError, match=r"step \d+: loss .* document=\d+ shard_offset_tokens=\d+ .* is written to .*not-a-number"):
+        run(tmp_path, config)
+    saved = json.loads(next((tmp_path / "run").glob("not-a-number-step-*.json")).read_text())
+    assert sum(document["num_tokens"] for document in saved["documents"]) == TINY_TRAINING.batch_tokens
+    assert run_status(tmp_path / "run").state == "failed"
+
+
+def test_another_configuration_is_refused_by_key_and_operational_keys_may_change(tmp_path: Path) -> None:
+    run(tmp_path)
+    with pytest.raises(ConfigError, match=r"training\.optimizer\.lr is .* here.*--fresh"):
+        run(tmp_path, dataclasses.replace(TINY_TRAINING, optimizer=dataclasses.replace(TINY_TRAINING.optimizer, lr=0.5)))
+    assert run(tmp_path, dataclasses.replace(TINY_TRAINING, keep=1)).state == "finished"
+    fresh = dataclasses.replace(TINY_TRAINING, steps=4)
+    assert run(tmp_path, fresh, resume=False).step == 4
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    first = run(tmp_path)
+    done: list[int] = []
+    second = run(tmp_path, action=done.append)
+    assert done == [] and second.state == "finished"
+    assert (second.tokens, second.loss, second.heldout_loss) == (first.tokens, first.loss, first.heldout_loss)
+
+
+def test_accumulated_micro_batches_count_as_one_batch(tmp_path: Path) -> None:
+    one = run(tmp_path, dataclasses.replace(TINY_TRAINING, steps=3, micro_batch=4, schedule=TINY_TRAINING.schedule), name="one")
+    two = run(tmp_path, dataclasses.replace(TINY_TRAINING, steps=3, micro_batch=2), name="two")
+    assert one.loss is not None and two.loss is not None
+    assert abs(one.loss - two.loss) < 1e-4  # float32 sums in another order
+
+
+def test_checkpoints_by_time_do_not_change_the_run(tmp_path: Path) -> None:
+    run(tmp_path, name="steps")
+    run(tmp_path, dataclasses.replace(TINY_TRAINING, checkpoint_every_steps=None, checkpoint_every_s=0.001), name="time")
+    assert_equal_runs(tmp_path / "steps", tmp_path / "time")
+
+
+def test_a_folder_without_a_run_has_no_status(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no run in"):
+        run_status(tmp_path)
+    assert list_runs(tmp_path / "absent") == []
+
+
+def test_a_status_reader_does_not_keep_a_trainer_out(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with folder.locked():
+        assert folder.is_locked()
+    assert not folder.is_locked()
+    with folder.locked():
+        pass

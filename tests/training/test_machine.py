@@ -1,0 +1,39 @@
+"""Machine decisions: measured once, kept, and a missing device refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agora.errors import ConfigError
+from agora.training import machine
+from agora.training.config import TrainingConfig
+from agora.training.machine import choose_device, decide_machine, matmul_limit, measure_matmul_limit
+from agora.training.run_folder import RunFolder
+
+
+def test_measured_limit_is_a_rate() -> None:
+    assert 1e8 < measure_matmul_limit("cpu", "float32", size=128, budget_s=0.02) < 1e15
+
+
+def test_limit_is_measured_once_for_each_dtype(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(machine, "measure_matmul_limit", lambda device, dtype: float(calls.append(dtype) or len(calls)))
+    assert [matmul_limit(RunFolder(tmp_path), "cpu", dtype) for dtype in ("bfloat16", "bfloat16", "float32")] == [1.0, 1.0, 2.0]
+    assert calls == ["bfloat16", "float32"]
+
+
+@pytest.mark.parametrize(("fast", "flops", "dtype", "compiled"), [("bfloat16", 1e9, "bfloat16", False), ("float32", 1e18, "float32", True)])
+def test_the_faster_format_is_taken_and_only_long_runs_are_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: str, flops: float, dtype: str, compiled: bool
+) -> None:
+    monkeypatch.setattr(machine, "measure_matmul_limit", lambda device, name: 2e12 if name == fast else 1e12)
+    monkeypatch.setattr(machine, "_can_compile", lambda device: True)
+    decided = decide_machine(RunFolder(tmp_path), TrainingConfig(device="cpu"), flops)
+    assert (decided.dtype, decided.compile, decided.limit_flops_per_s) == (dtype, compiled, 2e12)
+
+
+def test_a_device_that_is_not_here_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"training\.device='tpu' is not on this machine"):
+        choose_device("tpu")

@@ -1,0 +1,55 @@
+"""Metrics: whole lines only, each step once after a rewind, TensorBoard on request."""
+
+from __future__ import annotations
+
+import builtins
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agora.errors import MissingExtraError
+from agora.training.metrics import MetricsLog, StepMetrics, draw_loss, read_metrics, rewind_metrics
+
+
+def line(step: int, **more: Any) -> StepMetrics:
+    values: dict[str, Any] = dict(
+        loss=1.0 / step, grad_norm=1.0, lr_scale=1.0, tokens=step * 10, tokens_per_s=5.0, limit_share=0.1, elapsed_s=1.0, eta_s=1.0,
+        joules_per_token=0.1, energy_measured=False,
+    )  # fmt: skip
+    return StepMetrics(step=step, **{**values, **more})
+
+
+def test_rewinding_leaves_each_step_once_and_drops_a_cut_line(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    with MetricsLog(path) as log:
+        for step in (1, 2, 3):
+            log.write(line(step))
+    with path.open("a") as file:
+        file.write('{"step": 4, "los')
+    assert rewind_metrics(path, 2) == 1
+    with MetricsLog(path) as log:
+        log.write(line(3))
+    assert [entry["step"] for entry in read_metrics(path)] == [1, 2, 3]
+
+
+def test_tensorboard_files_are_written_when_asked(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    with MetricsLog(tmp_path / "m", tensorboard=tmp_path / "board") as log:
+        log.write(line(1, heldout_loss=2.0))
+    assert list((tmp_path / "board").glob("events.out.tfevents.*"))
+
+
+def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *arguments: Any, **more: Any) -> Any:
+        if name.startswith(("torch.utils.tensorboard", "matplotlib")):
+            raise ImportError(name)
+        return real(name, *arguments, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingExtraError, match=r"agora\[reports\]"):
+        MetricsLog(tmp_path / "m", tensorboard=tmp_path / "board")
+    with pytest.raises(MissingExtraError, match=r"agora\[reports\]"):
+        draw_loss([], tmp_path, "x")

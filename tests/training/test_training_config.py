@@ -1,0 +1,46 @@
+"""TrainingConfig: what cannot work is refused with a remedy; the saved form round-trips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agora.config import apply_overrides, load_config, save_config
+from agora.errors import ConfigError
+from agora.training.config import OPERATIONAL_KEYS, TrainingConfig
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"batch_tokens": 5000}, r"batch_tokens=5000 must be a multiple .* = 8 \* 512 = 4096; try training.batch_tokens=4096"),
+        ({"steps": 0}, "training.steps=0 must be above 0"),
+        ({"seq_len": 1}, "seq_len=1"),
+        ({"grad_clip": 0.0}, "grad_clip"),
+        ({"keep": 0}, "training.keep=0"),
+        ({"checkpoint_every_s": 0.0}, "checkpoint_every_s"),
+        ({"seed": -1}, "negative"),
+    ],
+)
+def test_values_that_cannot_work_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TrainingConfig(**values)
+
+
+def test_unknown_keys_are_refused_with_the_nearest_one() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'steps'"):
+        apply_overrides(TrainingConfig(), {"stepps": 3}, "command line")
+    with pytest.raises(ConfigError, match="did you mean 'lr'"):
+        apply_overrides(TrainingConfig(), {"optimizer.lrr": 3}, "command line")
+
+
+def test_saved_configuration_is_the_same(tmp_path: Path) -> None:
+    config = TrainingConfig(steps=7, checkpoint_every_s=None, compile="off")
+    save_config(config, tmp_path / "c.json")
+    assert load_config(TrainingConfig, tmp_path / "c.json") == config
+
+
+def test_operational_keys_exist() -> None:
+    assert set(TrainingConfig.__dataclass_fields__) >= OPERATIONAL_KEYS
