@@ -35,8 +35,9 @@ def evaluate(
 
     place = Workspace.find(workspace)
     folder = find_model(place, model)
+    number_format, where = parse_dtype(dtype), parse_device(device)
     texts = file_texts(text, lines=lines) if text else heldout_texts(place.folder("corpus", corpus or DEFAULT_NAME))
-    network, tokenizer = load_model_folder(folder, dtype=parse_dtype(dtype), device=parse_device(device))
+    network, tokenizer = load_model_folder(folder, dtype=number_format, device=where)
     result = bits_per_byte(network, tokenizer, evenly_spaced(texts, max_documents), progress=terminal_progress)
     source = ", ".join(map(str, text)) if text else f"held-out authors of corpus {corpus or DEFAULT_NAME}"
     numbers = {key: round(value, 4) if isinstance(value, float) else value for key, value in to_dict(result).items()}

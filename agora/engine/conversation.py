@@ -8,11 +8,10 @@ for delta in talk.say("hello"):
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from agora.corpus.atomic import write_atomically
 from agora.engine.interface import Delta, LanguageModel
 from agora.engine.sampling import SamplingConfig
 from agora.errors import ContextLengthError, UsageError
@@ -75,10 +74,6 @@ class Conversation:
             raise UsageError(f"{path} exists already; choose another name")
         content = json.dumps({"model": self.model.name, "messages": self.messages}, ensure_ascii=False, indent=2) + "\n"
         try:
-            with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(file.name, path)
+            write_atomically(path, content.encode())
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {error.strerror}") from error

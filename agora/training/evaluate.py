@@ -31,11 +31,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from agora.corpus.document_files import HELD_OUT, document_files
 from agora.errors import DataError
 from agora.log import Progress, silent
 from agora.model.transformer import Transformer
 
-HELDOUT: Final = "heldout"
 IGNORED_TARGET: Final = -100
 ENCODE_TEXTS: Final = 1024
 ZSTD_LEVEL: Final = 19
@@ -116,12 +116,9 @@ def bits_per_byte(
 
 def heldout_texts(corpus: Path) -> list[str]:
     """The documents of held-out authors of a corpus folder, in stored order. Raises DataError when there are none."""
-    files = sorted((corpus / "documents").glob("*.parquet"))
-    if not files:
-        raise DataError(f"{corpus} holds no corpus; make one with: agora corpus build")
     texts: list[str] = []
-    for file in files:
-        texts += pq.read_table(file, columns=["text"], filters=[("split", "=", HELDOUT)])["text"].to_pylist()
+    for file, _ in document_files(corpus):
+        texts += pq.read_table(file, columns=["text"], filters=[("split", "=", HELD_OUT)])["text"].to_pylist()
     if not texts:
         raise DataError(f"{corpus} has no held-out authors; build it again with a larger held-out share")
     return texts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import lzma
 import math
 import shutil
@@ -103,6 +104,7 @@ def write_corpus(folder: Path, rows: Sequence[tuple[str, str]]) -> None:
     (folder / "documents").mkdir(parents=True)
     table = pa.table({"text": [text for text, _ in rows], "split": [split for _, split in rows]})
     pq.write_table(table, folder / "documents" / "part-0.parquet")
+    (folder / "data_card.json").write_text(json.dumps({"files": [{"name": "part-0.parquet", "sha256": ""}]}))
 
 
 def test_held_out_documents_are_read_and_no_others(tmp_path: Path) -> None:
@@ -112,7 +114,7 @@ def test_held_out_documents_are_read_and_no_others(tmp_path: Path) -> None:
 
 def test_corpus_without_held_out_authors_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="agora corpus build"):
-        heldout_texts(tmp_path)
+        heldout_texts(tmp_path / "absent")
     write_corpus(tmp_path, [("a", "train")])
     with pytest.raises(DataError, match="no held-out authors"):
         heldout_texts(tmp_path)
