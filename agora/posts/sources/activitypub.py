@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from agora.errors import RecordError
 from agora.posts.sources.files import Head, SourceFile
-from agora.posts.sources.json_stream import JsonArrays, convert_values, open_values
+from agora.posts.sources.json_stream import JsonArrays, convert_values, open_values, parse
 from agora.posts.sources.plain_text import read_html
 from agora.posts.sources.record import Deletion, Item, Row, Skipped, make_post, parse_time
 from agora.posts.sources.source import Source
@@ -48,16 +48,27 @@ def read_as(file: SourceFile, source: str) -> Iterator[Item]:
     """The same under another source's name."""
     head = file.head()
     with file.open() as stream:
-        if '"orderedItems"' in head.text or re.search(r'"type"\s*:\s*"Collection', head.text[:4096]):
+        if _is_collection(head):
             values: Any = JsonArrays(stream, members=frozenset(["orderedItems", "items"]), is_record=is_activity)
         else:
             values = open_values(stream, head.text, is_record=is_activity)
         yield from convert_values(values, lambda value: activity_to_item(value, source))
 
 
+def _is_collection(head: Head) -> bool:
+    """By its own type; a collection longer than the head cannot be parsed yet, and shows the list's name."""
+    try:
+        value = parse(head.text)
+    except RecordError:
+        return head.has("orderedItems") or (head.has("items") and bool(re.search(r'"type"\s*:\s*"Collection', head.text)))
+    return isinstance(value, dict) and "Collection" in str(value.get("type"))
+
+
 def is_activity(value: Any) -> bool:
     """True for an object with an ActivityStreams type that can stand alone."""
-    return isinstance(value, dict) and isinstance(value.get("type"), str) and bool({"actor", "object", "content", "attributedTo"} & set(value))
+    return (
+        isinstance(value, dict) and isinstance(value.get("type"), str) and bool({"actor", "object", "content", "attributedTo"} & set(value))
+    )
 
 
 def activity_to_item(value: Any, source: str) -> Item:

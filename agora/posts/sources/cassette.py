@@ -43,7 +43,7 @@ def betamax_answers(stream: BinaryIO) -> Iterator[Answer | Broken]:
             yield value
             continue
         outcome: Any = attempt(_betamax_answer, value)  # type: ignore[arg-type]
-        yield outcome if isinstance(outcome, Broken) else Answer(*outcome, place=values.place())
+        yield outcome if isinstance(outcome, Broken) else Answer(outcome[0], outcome[1], outcome[2], values.place())
 
 
 def _is_interaction(value: Any) -> bool:
@@ -179,5 +179,3 @@ def _unescape(match: re.Match[str]) -> str:
     if code[0] in "xuU" and len(code) > 1:
         return chr(int(code[1:], 16))
     return _ESCAPES.get(code, code)
-
-

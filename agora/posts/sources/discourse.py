@@ -21,7 +21,9 @@ from agora.posts.sources.record import Item, Skipped, attempt, attempt_each, mak
 from agora.posts.sources.source import Source
 
 NAME: Final = "discourse"
-_WITHOUT_POSTS: Final = re.compile(r'\{\s*"(?:success|user_badges|user|users|category_list|topic_list|featured_users)"|\[\s*\{\s*"type"\s*:\s*"topic"')
+_WITHOUT_POSTS: Final = re.compile(
+    r'\{\s*"(?:success|user_badges|user|users|category_list|topic_list|featured_users)"|\[\s*\{\s*"type"\s*:\s*"topic"'
+)
 _IMAGE: Final = re.compile(r'<img(?![^>]*class="[^"]*(?:emoji|avatar))[^>]*>')
 _QUOTED: Final = re.compile(r'<aside class="quote[^"]*"[^>]*data-username="([^"]+)"[^>]*>')
 
@@ -94,7 +96,9 @@ def _convert(post: Any, topic: Mapping[str, Any], names: Mapping[Any, Any]) -> I
         ref_author=reply_author or (quoted[1] if quoted and answered else None),
         urls=list(dict.fromkeys(reading.urls)),
         mentions=[target.rstrip("/").rpartition("/")[2] for target in reading.mentions],
-        media=[{"kind": "image", "url": found[1], "alt": None} for found in re.finditer(r'<img[^>]*src="([^"]+)"', _images(post["cooked"]))],
+        media=[
+            {"kind": "image", "url": found[1], "alt": None} for found in re.finditer(r'<img[^>]*src="([^"]+)"', _images(post["cooked"]))
+        ],
     )
 
 

@@ -143,7 +143,7 @@ class _Guarded(io.RawIOBase):
         self._done += len(data)
         if self._done > RATIO_APPLIES_ABOVE_BYTES and self._done > MAX_RATIO * self._stored_bytes:
             raise SourceError(
-                f"compression bomb: more than {MAX_RATIO} times its {self._stored_bytes} stored bytes; if it is genuine, decompress it first"
+                f"compression bomb: more than {MAX_RATIO} times its {self._stored_bytes} stored bytes; decompress it if it is genuine"
             )
         buffer[: len(data)] = data
         return len(data)

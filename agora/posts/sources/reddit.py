@@ -119,16 +119,15 @@ def _submission(thing: Mapping[str, Any], escaped: bool) -> Item:
         return Skipped("deleted by its author or removed")
     text = f"{thing['title']}\n\n{body}" if body else thing["title"]
     parents = thing.get("crosspost_parent_list") or [{}]
-    row = _post(
-        thing, "t3_", text, escaped,
-        kind="quote" if thing.get("crosspost_parent") else "post", ref_id=thing.get("crosspost_parent"), ref_author=parents[0].get("author"),
-    )  # fmt: skip
+    crosspost = thing.get("crosspost_parent")
+    kind = "quote" if crosspost else "post"
+    row = _post(thing, "t3_", text, escaped, kind=kind, ref_id=crosspost, ref_author=parents[0].get("author"))
     url = thing.get("url_overridden_by_dest") or thing.get("url")
     if url and not thing.get("is_self"):
         url = unescape_x(url) if escaped else url
         row["urls"] = list(dict.fromkeys([url, *row["urls"]]))
-        kind = "video" if thing.get("is_video") else "image" if _IMAGE.search(url) else "link"
-        row["media"] = [{"kind": kind, "url": url, "alt": None}]
+        shown = "video" if thing.get("is_video") else "image" if _IMAGE.search(url) else "link"
+        row["media"] = [{"kind": shown, "url": url, "alt": None}]
     return row
 
 

@@ -266,7 +266,7 @@ def _seekable(file: SourceFile) -> BinaryIO:
     """Parquet is read from its end: inside an archive it is copied to a nameless temporary file first."""
     if file.path is not None and file.base_name == file.path.name.lower():
         return file.path.open("rb")
-    copy = tempfile.TemporaryFile()
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
     with file.open_plain() as stream:
         while chunk := stream.read(io.DEFAULT_BUFFER_SIZE * 64):
             copy.write(chunk)

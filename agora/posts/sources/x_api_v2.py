@@ -17,11 +17,10 @@ from agora.posts.sources.json_stream import expand_values, open_values
 from agora.posts.sources.plain_text import expand_links, unescape_x
 from agora.posts.sources.record import Item, Skipped, attempt, attempt_each, make_post, parse_time
 from agora.posts.sources.source import Source
-from agora.posts.sources.x_tweet import language
+from agora.posts.sources.x_tweet import MEDIA_KINDS, SELF_LINK, language
 
 NAME: Final = "x_api_v2"
 _KINDS: Final = {"retweeted": "repost", "replied_to": "reply", "quoted": "quote"}
-_MEDIA_KINDS: Final = {"photo": "image", "video": "video", "animated_gif": "video"}
 
 
 def recognise(head: Head) -> bool:
@@ -101,7 +100,7 @@ def _convert(tweet: Mapping[str, Any], included: _Included) -> Item:
         kind, ref_author = "reply", tweet["in_reply_to_user_id"]
     content = original if kind == "repost" and original else tweet
     text, entities = _text(content)
-    media, own_links = _media(content, included, entities)
+    media, own_links = _media(content, included), _own_links(entities)
     links = [link for link in entities.get("urls") or [] if link["url"] not in own_links]
     urls = list(dict.fromkeys(link.get("unwound_url") or link.get("expanded_url") or link["url"] for link in links))
     expansions = [(link["url"], link.get("unwound_url") or link.get("expanded_url")) for link in links]
@@ -130,20 +129,27 @@ def _text(tweet: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     return note.get("text") or tweet["text"], note.get("entities") or tweet.get("entities") or {}
 
 
-def _media(
-    tweet: Mapping[str, Any], included: _Included, entities: Mapping[str, Any]
-) -> tuple[list[dict[str, str | None]], dict[str, None]]:
-    """Attachments, and the links in the text that show nothing but them."""
+def _media(tweet: Mapping[str, Any], included: _Included) -> list[dict[str, str | None]]:
+    """Attachments that the page describes."""
     media: list[dict[str, str | None]] = []
     for key in (tweet.get("attachments") or {}).get("media_keys") or []:
         item = included.media.get(key, {})
-        kind = _MEDIA_KINDS.get(item.get("type", ""), "other")
+        kind = MEDIA_KINDS.get(item.get("type", ""), "other")
         url = item.get("url") or next((v["url"] for v in item.get("variants") or [] if "url" in v), None) or item.get("preview_image_url")
-        media.append({"kind": kind, "url": url, "alt": item.get("alt_text")})
-    shown = entities.get("urls") or []
-    return media, {
-        link["url"]: None for link in shown if "media_key" in link or str(link.get("display_url")).startswith("pic.twitter.com/")
-    }
+        if url:
+            media.append({"kind": kind, "url": url, "alt": item.get("alt_text")})
+    return media
+
+
+def _own_links(entities: Mapping[str, Any]) -> list[str]:
+    """Links in the text that show nothing but the tweet's own media or its rest."""
+    return [
+        link["url"]
+        for link in entities.get("urls") or []
+        if "media_key" in link
+        or str(link.get("display_url")).startswith("pic.twitter.com/")
+        or SELF_LINK.match(str(link.get("expanded_url")))
+    ]
 
 
 SOURCE: Final = Source(NAME, "X API v2 pages, streams and flattened JSON lines", recognise, read)

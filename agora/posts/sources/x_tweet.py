@@ -16,7 +16,9 @@ from agora.posts.sources.record import Row, make_post, parse_time
 
 STATUS_LINK: Final = re.compile(r"https?://(?:www\.|mobile\.)?(?:twitter|x)\.com/(\w+)/status(?:es)?/(\d+)")
 _OLD_REPOST: Final = re.compile(r"RT @(\w{1,20}): ?")
-_MEDIA_KINDS: Final = {"photo": "image", "video": "video", "animated_gif": "video"}
+SELF_LINK: Final = re.compile(r"https?://(?:twitter|x)\.com/i/web/status/\d+$")
+"""X's own sign that a text was cut; nobody posted it."""
+MEDIA_KINDS: Final = {"photo": "image", "video": "video", "animated_gif": "video"}
 
 
 def is_tweet(value: Any) -> bool:
@@ -63,13 +65,13 @@ def _full(tweet: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_content(content: Mapping[str, Any]) -> tuple[str, list[str], list[dict[str, str | None]]]:
-    links = content["entities"].get("urls") or []
+    links = [link for link in content["entities"].get("urls") or [] if not SELF_LINK.match(str(link.get("expanded_url")))]
     urls = [link.get("expanded_url") or link["url"] for link in links]
     expansions: list[tuple[str, str | None]] = [(link["url"], url) for link, url in zip(links, urls, strict=True)]
     media = []
     for item in content["media"]:
         expansions.append((item.get("url", ""), None))
-        kind = _MEDIA_KINDS.get(item.get("type", ""), "other")
+        kind = MEDIA_KINDS.get(item.get("type", "photo"), "other")  # the oldest archives hold photos only and name no type
         url = item.get("media_url_https") or item.get("media_url")
         variants = [v for v in (item.get("video_info") or {}).get("variants") or [] if v.get("content_type") == "video/mp4"]
         if variants:
