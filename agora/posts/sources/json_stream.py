@@ -27,6 +27,7 @@ _SPACE: Final = re.compile(r"[ \t\r\n,]*")
 _COLON: Final = re.compile(r"[ \t\r\n]*:[ \t\r\n]*")
 _OPENING: Final = re.compile(r"\ufeff?\s*(?:(?:var\s+)?[A-Za-z_$][\w.$]*\s*=\s*)?")
 _GARBAGE_END: Final = re.compile(r"[,{\[\]]")
+_OPENS: Final = re.compile(r"[\[{]")
 _NEXT_ELEMENT: Final = re.compile(r"\}\s*,\s*(?=\{)")
 _DECODER: Final = json.JSONDecoder()
 
@@ -163,9 +164,11 @@ class JsonArrays:
         self._decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
         self._text, self._position, self._base, self._ended = "", 0, 0, False
         self._start = self._end = 0
+        self._cut = False
 
     def __iter__(self) -> Iterator[Any]:
-        self._fill()
+        while not self._ended and not _OPENS.search(self._text) and len(self._text) < _CHUNK_BYTES:
+            self._fill()
         opening = _OPENING.match(self._text)
         self._position = opening.end() if opening else 0
         first = self._peek()
@@ -226,7 +229,7 @@ class JsonArrays:
                 value = self._next()
                 if isinstance(value, Broken):
                     yield value
-        if self._peek() != "}":
+        if self._peek() != "}" and not self._cut:
             yield self._truncated("object")
 
     def _elements(self) -> Iterator[Any]:
@@ -236,12 +239,13 @@ class JsonArrays:
                 self._position += 1
                 return
             if opens == "":
-                yield self._truncated("list")
+                if not self._cut:
+                    yield self._truncated("list")
                 return
             yield self._next()
 
     def _truncated(self, what: str) -> Broken:
-        self._start, self._end = self._position, len(self._text)
+        self._start, self._end, self._cut = self._position, len(self._text), True
         return self.broken(f"truncated file: it ends before its {what} is closed")
 
     def _next(self) -> Any:
@@ -266,6 +270,7 @@ class JsonArrays:
                     error = f"record too large: over {MAX_RECORD_BYTES} bytes, or a quote or bracket is missing in it"
                 elif self._ended and end == len(self._text):
                     error = f"truncated file: {error}"
+                    self._cut = True
             else:
                 # Balanced brackets around broken content; a missing one may have swallowed good records: prefer the nearer end.
                 end = min(end, self._resynchronise(end) or end)

@@ -22,6 +22,8 @@ from agora.posts.sources.source import Source
 
 NAME: Final = "reddit"
 _GONE: Final = frozenset(["[deleted]", "[removed]", "[deleted by user]"])
+_REMEMBERED_AUTHORS: Final = 100_000
+"""Answers stand near what they answer; this bounds memory for dumps of any size."""
 _URL: Final = re.compile(r"https?://[^\s)\]>\"]+")
 _MENTION: Final = re.compile(r"(?<![\w/])/?u/([\w-]{3,20})")
 _IMAGE: Final = re.compile(r"\.(?:jpe?g|png|gif|webp)(?:\?|$)|//i\.(?:redd\.it|imgur\.com)/", re.IGNORECASE)
@@ -40,9 +42,12 @@ def recognise(head: Head) -> bool:
 def read(file: SourceFile) -> Iterator[Item]:
     """One item per submission, comment, or answer without one."""
     head = file.head()
+    authors: dict[str, str] = {}
     with file.open() as stream:
         if not head.has("interactions"):
-            yield from expand_values(open_values(stream, head.text, is_record=_is_thing), lambda value: _expand(value, escaped=True))
+            yield from expand_values(
+                open_values(stream, head.text, is_record=_is_thing), lambda value: _expand(value, authors, escaped=True)
+            )
             return
         for answer in betamax_answers(stream):
             if isinstance(answer, Broken):
@@ -53,7 +58,7 @@ def read(file: SourceFile) -> Iterator[Item]:
             except RecordError as error:
                 yield broken(str(error), answer.place, answer.body.encode("utf-8", "surrogatepass"))
                 continue
-            for item in _expand(value, escaped="raw_json=1" not in answer.uri):
+            for item in _expand(value, authors, escaped="raw_json=1" not in answer.uri):
                 if isinstance(item, Broken):
                     item = Broken(item.reason, item.detail, f"{answer.place}, {item.place}", item.excerpt, item.sha256, item.size_bytes)
                 yield item
@@ -63,9 +68,8 @@ def _is_thing(value: Any) -> bool:
     return isinstance(value, dict) and ("kind" in value or "created_utc" in value)
 
 
-def _expand(value: Any, *, escaped: bool) -> Iterator[Item]:
-    """Everything inside a listing, parents before answers. Walks without recursion."""
-    authors: dict[str, str] = {}
+def _expand(value: Any, authors: dict[str, str], *, escaped: bool) -> Iterator[Item]:
+    """Everything inside a listing, parents before answers; `authors` remembers who wrote what. Walks without recursion."""
     waiting: list[Any] = [value]
     while waiting:
         current = waiting.pop()
@@ -78,6 +82,8 @@ def _expand(value: Any, *, escaped: bool) -> Iterator[Item]:
         thing = current.get("data") if isinstance(current, Mapping) and "kind" in current else current
         item = attempt(lambda found: _convert(found, authors, escaped=escaped), current, _name_of(thing))
         if isinstance(item, dict):
+            if len(authors) >= _REMEMBERED_AUTHORS:
+                authors.clear()
             authors[item["id"]] = item["author"]
         yield item
         replies = thing.get("replies") if isinstance(thing, Mapping) else None
