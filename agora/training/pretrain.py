@@ -18,8 +18,9 @@ from agora.model.config import ModelConfig
 from agora.settings import Workspace
 from agora.tokenizer.bpe import Tokenizer
 from agora.tokenizer.shards import MANIFEST_FILE, ShardSet
+from agora.training.card import ModelSource
 from agora.training.config import TrainingConfig
-from agora.training.export import ModelSource, export_run
+from agora.training.export import export_run
 from agora.training.loop import TrainingSummary, pretraining_task, run_task
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def pretrain(
     trained = run_task(workspace.folder("runs", name), task, progress=progress, resume=resume)
     if trained.summary.state != "finished":
         return TrainedModel(summary=trained.summary, model_dir=None)
-    source = ModelSource(recipe=recipe, data_card=workspace.folder("corpus", data) / "data_card.json")
+    source = ModelSource(recipe=recipe, corpus=workspace.folder("corpus", data))
     model_dir = workspace.folder("models", name)
     export_run(trained, model_dir, source, training_config=training_config, progress=progress)
     return TrainedModel(summary=trained.summary, model_dir=model_dir)
