@@ -1,6 +1,6 @@
 """How long training stands still for a checkpoint of the laptop model: the copy in memory, and the steps slowed while it is written.
 
-    python -m benchmarks checkpoint_stall
+python -m benchmarks checkpoint_stall
 """
 
 from __future__ import annotations

@@ -30,11 +30,23 @@ from benchmarks.registry import REPOSITORY, Benchmark, Result
 NUM_KILLS, NUM_KILLS_QUICK = 20, 4
 NUM_POSTS = 3000
 TIMEOUT_S = 300
-MODEL = (
-    "model.dim=32 model.num_layers=2 model.num_heads=2 model.num_kv_heads=1 model.head_dim=16 model.hidden_dim=64 model.max_seq_len=64 "
-    "training.seq_len=64 training.micro_batch=8 training.batch_tokens=1024 training.evaluate_every=20 training.evaluate_tokens=2048 "
-    "training.checkpoint_every_s=none training.compile=off training.dtype=float32"
-).split()
+MODEL = [
+    "model.dim=32",
+    "model.num_layers=2",
+    "model.num_heads=2",
+    "model.num_kv_heads=1",
+    "model.head_dim=16",
+    "model.hidden_dim=64",
+    "model.max_seq_len=64",
+    "training.seq_len=64",
+    "training.micro_batch=8",
+    "training.batch_tokens=1024",
+    "training.evaluate_every=20",
+    "training.evaluate_tokens=2048",
+    "training.checkpoint_every_s=none",
+    "training.compile=off",
+    "training.dtype=bfloat16",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +107,7 @@ def run(quick: bool, options: dict[str, str]) -> Result:
         work = [item for item in prepared if item.stage.name in chosen]
         jobs = [(item, rng.uniform(item.stage.earliest, 1.1), number) for number in range(num_kills) for item in [work[number % len(work)]]]
         with ThreadPoolExecutor(2) as pool:
-            trials = list(pool.map(lambda job: kill_once(*job, root), jobs))
+            trials = list(pool.map(lambda job: kill_once(job[0], job[1], job[2], root), jobs))
     num_equal = sum(trial.equal and trial.was_running for trial in trials)
     share = num_equal / num_kills
     details = {
@@ -198,7 +210,8 @@ def write_posts(path: Path, count: int) -> None:
         for number in range(count):
             words = " ".join(rng.choice(group) for group in (who, does, where, ("and", "but", "while"), who, does, where))
             post = {
-                "id": str(number), "author": f"author-{rng.randrange(count // 10)}", "text": f"{words}, {rng.randrange(1000)} people saw it",
+                "id": str(number), "author": f"author-{rng.randrange(count // 10)}",
+                "text": f"{words}, {rng.randrange(1000)} people saw it",
                 "created_at": f"2024-01-{1 + number % 28:02d}T{number % 24:02d}:{number % 60:02d}:00Z", "kind": "post",
             }  # fmt: skip
             file.write(json.dumps(post) + "\n")

@@ -12,9 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Final
 
-from agora.corpus.config import CorpusConfig
-
 from agora.config import apply_overrides, parse_assignments
+from agora.corpus.config import CorpusConfig
 from agora.errors import ConfigError
 from agora.model.config import ModelConfig
 from agora.settings import Workspace

@@ -9,13 +9,21 @@ from recipes import Recipe
 
 
 def laptop() -> Recipe:
-    """10.5M parameters: untied embeddings cost memory and no operations. Enough to learn the platform's language; not the world's knowledge."""
+    """10.5M parameters: untied embeddings cost memory and no operations. Enough to learn the platform's
+    language; not the world's knowledge."""
     return Recipe(
         name="laptop",
         purpose="about 10M parameters in about 20 minutes on 2 cores",
         vocab_size=8192,
         model=ModelConfig(
-            vocab_size=8192, dim=256, num_layers=8, num_heads=4, num_kv_heads=2, head_dim=64, hidden_dim=768, max_seq_len=1024,
+            vocab_size=8192,
+            dim=256,
+            num_layers=8,
+            num_heads=4,
+            num_kv_heads=2,
+            head_dim=64,
+            hidden_dim=768,
+            max_seq_len=1024,
             tie_embeddings=False,
         ),
         training=TrainingConfig(

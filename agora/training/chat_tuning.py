@@ -19,10 +19,11 @@ from agora.model.hf import load_hf, read_hf_config, weight_files
 from agora.settings import Workspace
 from agora.tokenizer.bpe import PAD, Tokenizer
 from agora.tokenizer.chat import ChatTokens
+from agora.training.card import ModelSource
 from agora.training.chat_data import encode, read_conversations
 from agora.training.config import TrainingConfig
 from agora.training.data import ChatBatches
-from agora.training.export import ModelSource, export_run
+from agora.training.export import export_run
 from agora.training.loop import Task, run_task
 from agora.training.pretrain import TrainedModel
 
@@ -68,7 +69,9 @@ def tune_chat(
     learned, kept_back = found.split(HELDOUT_SHARE)
     encoded = encode(tokenizer, learned.conversations, max_tokens=c.seq_len, progress=progress)
     if not encoded.conversations:
-        raise DataError(f"no conversation in {', '.join(map(str, conversations))} can be trained on: left out {found.skipped or encoded.report}")
+        raise DataError(
+            f"no conversation in {', '.join(map(str, conversations))} can be trained on: left out {found.skipped or encoded.report}"
+        )
     heldout = encode(tokenizer, kept_back.conversations, max_tokens=c.seq_len)
     shape = {"seq_len": c.seq_len, "micro_batch": c.micro_batch, "seed": c.seed, "pad_id": tokenizer.special[PAD]}
     if not heldout.conversations:
@@ -79,7 +82,10 @@ def tune_chat(
         batches=ChatBatches(encoded.conversations, **shape),
         heldout=ChatBatches(_within(heldout.conversations, c.evaluate_tokens), **shape).epoch_batches() if heldout.conversations else [],
         make_model=lambda: load_hf(base_dir), tokenizer_dir=base_dir, command=command,
-        data={"base_sha256": _sha256(weight_files(base_dir)), "tokenizer_hash": tokenizer.hash, "conversations": _content(encoded.conversations)},
+        data={
+            "base_sha256": _sha256(weight_files(base_dir)), "tokenizer_hash": tokenizer.hash,
+            "conversations": _content(encoded.conversations),
+        },
     )  # fmt: skip
     trained = run_task(workspace.folder("runs", name), task, progress=progress, resume=resume)
     if trained.summary.state != "finished":
@@ -101,7 +107,9 @@ def find_model(workspace: Workspace, base: str) -> Path:
         return Path(base)
     models = workspace.folder("models")
     known = sorted(path.name for path in models.iterdir() if (path / "config.json").exists()) if models.is_dir() else []
-    raise ModelError(f"no model {base!r} in {models} (there: {', '.join(known) or 'none'}) nor a model folder of that path; see agora train list")
+    raise ModelError(
+        f"no model {base!r} in {models} (there: {', '.join(known) or 'none'}) nor a model folder of that path; see agora train list"
+    )
 
 
 def _within(conversations: Sequence[ChatTokens], max_tokens: int) -> list[ChatTokens]:

@@ -1,37 +1,23 @@
-"""From a finished run to a model folder for everything else: weights, tokenizer, model card. Exporting what is exported already does nothing.
+"""From a finished run to a model folder for everything else: weights, tokenizer, model card. What is exported already stays as it is.
 
-Goes in: a `Trained` run and where its data came from. Comes out: models/NAME, whole or absent, and RUN/export.json that says which run it is of.
+Goes in: a `Trained` run and where its data came from. Comes out: models/NAME, whole or absent, and RUN/export.json that says what it holds.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from agora.config import to_dict
 from agora.log import Progress, silent
 from agora.model.hf import WEIGHTS, save_hf
-from agora.training.card import training_card
+from agora.training.card import ModelSource, training_card
 from agora.training.config import TrainingConfig
 from agora.training.loop import Trained
 from agora.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelSource:
-    """What a model was made from, for its card."""
-
-    recipe: str = ""
-    data_card: Path | None = None
-    base: Path | None = None
-    conversations: tuple[str, ...] = ()
-    conversation_report: dict[str, Any] = field(default_factory=dict)
-    licences: tuple[str, ...] = ()
 
 
 def export_run(
@@ -45,7 +31,7 @@ def export_run(
         logger.info("%s already holds this run", model_dir)
         return False
     with progress.step("export the model", total=1, unit="models") as step:
-        card = training_card(trained.summary, trained.model.config, training_config, source)
+        card = training_card(model_dir.name, trained.summary, trained.model.config, training_config, source)
         save_hf(trained.model, model_dir, tokenizer_dir=folder.path / "tokenizer", model_card=card)
         record = {"run": key, "model_dir": str(model_dir), "exported_sha256": _file_sha256(model_dir / WEIGHTS)}
         folder.write("export.json", {**record, "summary": to_dict(trained.summary)})

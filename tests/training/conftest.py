@@ -8,10 +8,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from agora.settings import Workspace
 from agora.tokenizer.bpe import Tokenizer
 from agora.tokenizer.shards import pack_shards
+
+torch.set_num_threads(1)  # tiny products: a second thread only waits for the first, for long when the machine is busy
 
 WHO = ("the baker", "our team", "a neighbour", "the mayor", "my sister", "the band", "a stray cat")
 DOES = ("opened late", "won again", "lost the keys", "sang all night", "missed the tram", "found a coin", "asked for rain")
@@ -34,8 +37,8 @@ def make_workspace(root: Path) -> Workspace:
     pq.write_table(pa.table({"text": pa.array(texts, pa.large_string()), "split": splits}), documents / "documents-00000.parquet")
     tokenizer = Tokenizer.train(texts, vocab_size=400)
     tokenizer.save(workspace.folder("tokenizer", "main"))
-    for split in ("train", "heldout"):
-        pack_shards(documents, tokenizer, workspace.folder("shards", "main") / split, split=split)
+    for split, name in (("train", "main"), ("heldout", "main-heldout")):
+        pack_shards(documents, tokenizer, workspace.folder("shards", name), split=split)
     return workspace
 
 
