@@ -101,7 +101,7 @@ def add_rms_norm(
     if not usable(x_C):
         return operations.add_rms_norm(x_C, delta_C, weight_C, eps)
     delta_C = None if delta_C is None else delta_C.contiguous()
-    stream_C, normed_C = _AddNorm.apply(x_C.contiguous(), delta_C, weight_C, eps)
+    stream_C, normed_C = _AddNorm.apply(x_C.contiguous(), delta_C, weight_C, eps)  # type: ignore[no-untyped-call]
     return stream_C, normed_C
 
 
@@ -126,7 +126,7 @@ def swiglu(gate_up_2F: Float[Tensor, "*rows F2"]) -> Float[Tensor, "*rows F"]:
     """Twin of operations.swiglu."""
     if not usable(gate_up_2F):
         return operations.swiglu(gate_up_2F)
-    out: Tensor = _Swiglu.apply(gate_up_2F.contiguous())
+    out: Tensor = _Swiglu.apply(gate_up_2F.contiguous())  # type: ignore[no-untyped-call]
     return out
 
 
@@ -149,7 +149,7 @@ def embedding(tokens_BT: Int[Tensor, "B T"], weight_VC: Float[Tensor, "V C"]) ->
     """Twin of operations.embedding."""
     if not usable(weight_VC):
         return operations.embedding(tokens_BT, weight_VC)
-    out: Tensor = _Embedding.apply(tokens_BT, weight_VC)
+    out: Tensor = _Embedding.apply(tokens_BT, weight_VC)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -209,9 +209,7 @@ class _CausalAttention(torch.autograd.Function):
             torch.bmm(grad_scores, k[:, keys], out=grad_q[:, rows])
             grad_k[:, keys].baddbmm_(grad_scores.transpose(1, 2), q[:, rows], beta=beta)
         grad_qkv, grad_weights = torch.empty_like(qkv), _partials(2 * head_dim)
-        _call(
-            "heads_backward", grad_q, grad_k, grad_v, qkv, query_norm_D, key_norm_D, cos_TR, sin_TR, grad_qkv, grad_weights, *ctx.sizes
-        )
+        _call("heads_backward", grad_q, grad_k, grad_v, qkv, query_norm_D, key_norm_D, cos_TR, sin_TR, grad_qkv, grad_weights, *ctx.sizes)
         grad_query_norm_D, grad_key_norm_D = grad_weights.sum(0).to(qkv.dtype).chunk(2)
         return grad_qkv, grad_query_norm_D, grad_key_norm_D, None, None, None, None, None
 
@@ -234,7 +232,7 @@ def causal_attention(
             qkv_BTX, query_norm_D, key_norm_D, cos_BTR, sin_BTR, starts_BT, num_heads=num_heads, num_kv_heads=num_kv_heads, eps=eps
         )
     starts_BT = None if starts_BT is None else starts_BT.to(torch.int64).contiguous()
-    out: Tensor = _CausalAttention.apply(
+    out: Tensor = _CausalAttention.apply(  # type: ignore[no-untyped-call]
         qkv_BTX.contiguous(), query_norm_D, key_norm_D, cos_BTR[0].contiguous(), sin_BTR[0].contiguous(), starts_BT,
         (num_heads, num_kv_heads), eps,
     )  # fmt: skip

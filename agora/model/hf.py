@@ -114,7 +114,7 @@ def hf_weights(model: Transformer) -> dict[str, Tensor]:
     rows = fused_rows(model.config)
     for index, layer in enumerate(model.layers):
         for name, parameter in layer.named_parameters():
-            parts = parameter.detach().split(rows.get(name, (parameter.shape[0],)))
+            parts = torch.split(parameter.detach(), list(rows.get(name, (parameter.shape[0],))))
             for part, weight in zip(_LAYER_NAMES[name], parts, strict=True):
                 weights[f"model.layers.{index}.{part}.weight"] = weight
     return weights
@@ -204,7 +204,8 @@ def weight_files(folder: Path) -> list[Path]:
 
 def _load_weights(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        weights: dict[str, Tensor] = load_file(path)
+        return weights
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
 

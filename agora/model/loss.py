@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from agora.errors import ModelError
 from agora.model import fast
 from agora.model.operations import IGNORED
 
-CHUNK_ROWS = 512
+CHUNK_ROWS = 512  # logits of a chunk stay in the processor's last cache: 8 MiB at 8192 words
 
 
 def chunked_cross_entropy(
@@ -29,10 +30,14 @@ def chunked_cross_entropy(
     """Sum of -log softmax(hidden @ weight.T)[target] over targets other than -100, divided by `divisor` (default: their
     number). Softmax and sum are float32. With several micro-batches, `divisor` is the number of targets in all of them.
     """
+    if targets_N.device.type == "cpu" and targets_N.numel():
+        _check_targets(targets_N, weight_VC.shape[0])
     if divisor is None:
         divisor = float(max(1, int((targets_N != IGNORED).sum())))
     needs_grad = torch.is_grad_enabled() and (hidden_NC.requires_grad or weight_VC.requires_grad)
-    loss: Tensor = _ChunkedCrossEntropy.apply(hidden_NC, weight_VC, targets_N, divisor, chunk_rows, needs_grad)
+    loss: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden_NC, weight_VC, targets_N, divisor, chunk_rows, needs_grad
+    )
     return loss
 
 
@@ -65,3 +70,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         weight_grad_VC = (weight_grad_VC * grad).to(hidden_grad_NC.dtype)
         return hidden_grad_NC * grad.to(hidden_grad_NC.dtype), weight_grad_VC, None, None, None, None
 
+
+def _check_targets(targets_N: Tensor, vocab_size: int) -> None:
+    """On a CPU a wrong target would be read from beside the logits (accelerators check by themselves)."""
+    is_wrong_N = ((targets_N < 0) & (targets_N != IGNORED)) | (targets_N >= vocab_size)
+    if bool(is_wrong_N.any()):
+        raise ModelError(f"target {int(targets_N[is_wrong_N][0])} is neither {IGNORED} (ignored) nor a token below {vocab_size}")

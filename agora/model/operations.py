@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-
 IGNORED = -100  # a target that is not learned from
 
 
@@ -70,8 +69,8 @@ def split_heads(
 ) -> tuple[Float[Tensor, "B T H D"], Float[Tensor, "B T K D"], Float[Tensor, "B T K D"]]:
     """Cut the fused projection into heads; norm and rotate queries and keys."""
     head_dim = query_norm_D.shape[0]
-    heads = qkv_BTX.unflatten(-1, (num_heads + 2 * num_kv_heads, head_dim))
-    q_BTHD, k_BTKD, v_BTKD = heads.split([num_heads, num_kv_heads, num_kv_heads], dim=2)
+    heads = qkv_BTX.reshape(*qkv_BTX.shape[:2], num_heads + 2 * num_kv_heads, head_dim)
+    q_BTHD, k_BTKD, v_BTKD = torch.split(heads, [num_heads, num_kv_heads, num_kv_heads], dim=2)
     q_BTHD = rotate(rms_norm(q_BTHD, query_norm_D, eps), cos_BTR, sin_BTR)
     k_BTKD = rotate(rms_norm(k_BTKD, key_norm_D, eps), cos_BTR, sin_BTR)
     return q_BTHD, k_BTKD, v_BTKD

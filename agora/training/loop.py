@@ -223,6 +223,7 @@ class _Trainer:
         self._meter = EnergyMeter(watts_per_core=c.watts_per_core, gpu_index=gpu_index)
         self._started_s = self._saved_s = time.perf_counter()
         self._num_done_at_start = 0
+        self._first_step_ended_s = 0.0
 
     def run(self, progress: Progress) -> Trained:
         """From the last checkpoint to the end, or to a signal."""
@@ -277,7 +278,11 @@ class _Trainer:
     def _metrics(self, result: StepResult, scale: float, tokens_per_s: float, heldout_loss: float | None) -> StepMetrics:
         energy, tokens = self._meter.read(), self._num_done * self._config.batch_tokens
         here_s = time.perf_counter() - self._started_s
-        eta_s = here_s / (self._num_done - self._num_done_at_start) * (self._config.steps - self._num_done)
+        num_timed = self._num_done - self._num_done_at_start - 1
+        if num_timed == 0:
+            self._first_step_ended_s = time.perf_counter()  # the first step also warms up, so that it tells nothing about the others
+        step_s = (time.perf_counter() - self._first_step_ended_s) / num_timed if num_timed else self._config.batch_tokens / tokens_per_s
+        eta_s = step_s * (self._config.steps - self._num_done)
         return StepMetrics(
             step=self._num_done, loss=result.loss, grad_norm=result.grad_norm, lr_scale=scale, tokens=tokens,
             tokens_per_s=tokens_per_s, limit_share=tokens_per_s * self._flops_per_token / self._machine.limit_flops_per_s,

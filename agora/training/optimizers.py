@@ -73,7 +73,7 @@ class Optimizer:
             self._views[name].copy_(parameter.detach())
             self._gradient_views[name] = self.gradients[place].view(shape)
             parameter.data = self.working[place].view(shape)
-            parameter.register_post_accumulate_grad_hook(self._collector(name))
+            parameter.register_post_accumulate_grad_hook(self._collector(name))  # type: ignore[no-untyped-call]
             offset += size
         self.refresh()
         self._parts = self._build()
@@ -119,7 +119,7 @@ class Optimizer:
         for name in names:
             view, gradient = self._views[name], self._gradient_views[name]
             sizes = rows.get(".".join(name.split(".")[2:]), (view.shape[0],))
-            for index, pair in enumerate(zip(view.split(sizes), gradient.split(sizes), strict=True)):
+            for index, pair in enumerate(zip(torch.split(view, list(sizes)), torch.split(gradient, list(sizes)), strict=True)):
                 yield f"{name}.{index}", *pair
 
     def _leaf(self, view: Tensor, gradient: Tensor) -> nn.Parameter:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from agora.errors import ConfigError, TrainingError
-from agora.model.loss import IGNORED
+from agora.model.operations import IGNORED
 from agora.model.transformer import Transformer
 from agora.training.optimizers import OptimizerConfig, build_optimizer
 
