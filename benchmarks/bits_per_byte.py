@@ -26,7 +26,6 @@ from benchmarks.registry import REPOSITORY, SHARED_DATA, Benchmark, Result
 
 if TYPE_CHECKING:
     from agora.corpus.config import CorpusConfig
-
     from agora.log import Progress
     from agora.model.config import ModelConfig
     from agora.training.config import TrainingConfig
@@ -107,11 +106,10 @@ def _plan(quick: bool, steps: int | None, languages: str) -> Plan:
 
 def _train(plan: Plan, data: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, Any], Path]:
     """All stages up to the exported model; what is there already is kept. Returns data card, training summary and model folder."""
-    from agora.training.pretrain import pretrain
-
     from agora.corpus.document_files import TRAIN
     from agora.settings import Workspace
     from agora.tokenizer.shards import pack_shards
+    from agora.training.pretrain import pretrain
 
     workspace = Workspace(plan.folder / "workspace").create()
     card = _build_corpus(plan, data, workspace.root, progress)
@@ -137,10 +135,9 @@ def _run_name(plan: Plan, *inputs: str) -> str:
 def _build_corpus(plan: Plan, data: Path, workspace: Path, progress: Progress) -> dict[str, Any]:
     """Import the posts into a store and build the corpus from it, with the beginnings of the books."""
     from agora.corpus.build import build_corpus
+    from agora.corpus.document_files import read_card
     from agora.posts.importing import import_posts
     from agora.posts.store import PostStore
-
-    from agora.corpus.document_files import read_card
 
     store = PostStore.open(workspace / "posts", create=True)
     import_posts(_some_posts(plan, data / POSTS), store, quarantine=workspace / "quarantine", progress=progress)
