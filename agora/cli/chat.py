@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,6 +69,8 @@ def _ask_once(speaker: LanguageModel, prompt: str, system: str | None, sampling:
 
 
 def _talk(conversation: Conversation) -> None:
+    with suppress(ImportError):
+        import readline  # noqa: F401 - arrow keys and history for input()
     print(f"{conversation.model.name}: type a message; /help lists commands", file=sys.stderr)
     while True:
         try:

@@ -55,7 +55,10 @@ class Conversation:
                 said.append(delta.text)
                 yield delta
         finally:
-            self.messages.append({"role": "assistant", "content": "".join(said)})
+            if said:
+                self.messages.append({"role": "assistant", "content": "".join(said)})
+            else:  # it failed before the first token: as if nothing had been asked
+                self.messages.pop()
 
     def _ask(self) -> Iterator[Delta]:
         head = [message for message in self.messages if message["role"] == "system"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agora.engine import Conversation, Generator, LocalModel, SamplingConfig, find_model, load_local_model
-from agora.errors import ContextLengthError, UsageError
+from agora.errors import BusyError, ContextLengthError, UsageError
 from agora.model.transformer import Transformer
 from agora.settings import Workspace
 from agora.tokenizer import Tokenizer, render_chat
@@ -85,6 +85,16 @@ def test_interrupted_answer_is_remembered_as_far_as_it_came(model: LocalModel) -
     begun = next(answer).text
     answer.close()  # type: ignore[attr-defined]
     assert talk.messages[-1] == {"role": "assistant", "content": begun}
+
+
+def test_question_that_failed_is_not_remembered(tiny_parts: Parts) -> None:
+    busy = LocalModel("busy", Generator(*tiny_parts, max_active=1, max_waiting=0))
+    first = busy.complete("a", ANSWER_8)
+    next(first)
+    talk = Conversation(busy, ANSWER_8)
+    with pytest.raises(BusyError):
+        list(talk.say("a"))
+    assert talk.messages == []
 
 
 def test_full_context_forgets_the_oldest_turns_first(model: LocalModel) -> None:
