@@ -45,7 +45,7 @@ MODEL = [
     "training.evaluate_tokens=2048",
     "training.checkpoint_every_s=none",
     "training.compile=off",
-    "training.dtype=float32",
+    "training.dtype=bfloat16",
 ]
 
 

@@ -27,7 +27,7 @@ from agora.training.checkpoint import CheckpointWriter, clean, load_latest_check
 from agora.training.config import OPERATIONAL_KEYS, TrainingConfig
 from agora.training.data import IGNORED_TARGET, Batches, ShardBatches, TokenShards, heldout_batches
 from agora.training.energy import EnergyMeter
-from agora.training.machine import Machine, decide_machine, require_device
+from agora.training.machine import Machine, check_machine, decide_machine
 from agora.training.metrics import MetricsLog, StepMetrics, draw_loss, read_metrics, rewind_metrics
 from agora.training.run_folder import RunFolder
 from agora.training.schedule import lr_scale
@@ -164,7 +164,7 @@ def _open_run(folder: RunFolder, task: Task) -> Machine:
     if saved:
         _refuse_other_configuration(folder, saved, record)
         machine = Machine(**saved["machine"])
-        require_device(machine)
+        check_machine(machine)
     else:
         flops = task.training.num_tokens * flops_per_token(task.model, task.training.seq_len)
         machine = decide_machine(folder, task.training, flops)

@@ -11,7 +11,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from agora.corpus.document_files import HELD_OUT, TRAIN
+from agora.corpus.document_files import HELD_OUT
 from agora.errors import ConfigError
 from agora.log import Progress, silent
 from agora.model.config import ModelConfig
@@ -46,15 +46,14 @@ def pretrain(
     resume: bool = True,
     command: str = "",
 ) -> TrainedModel:
-    """Train `runs/NAME` on `shards/DATA` with `tokenizer/DATA` and export it to `models/NAME`.
+    """Train `runs/NAME` on `shards/DATA` with `tokenizer/DATA`, watched on `shards/DATA-heldout`, and export it to `models/NAME`.
 
     The model takes the vocabulary of the tokenizer. Raises DataError for missing or damaged shards, and as `loop.train` does.
     """
     tokenizer_dir = workspace.folder("tokenizer", data)
     tokenizer = Tokenizer.load(tokenizer_dir)
-    shards_dir = workspace.folder("shards", data)
-    shards = ShardSet.open(shards_dir / TRAIN, tokenizer=tokenizer)
-    heldout = open_heldout(shards_dir / HELD_OUT, tokenizer)
+    shards = ShardSet.open(workspace.folder("shards", data), tokenizer=tokenizer)
+    heldout = open_heldout(workspace.folder("shards", f"{data}-{HELD_OUT}"), tokenizer)
     task = pretraining_task(
         model_config=with_vocabulary(model_config, tokenizer.vocab_size), training_config=training_config, shards=shards, heldout=heldout,
         tokenizer_dir=tokenizer_dir, command=command,

@@ -37,8 +37,8 @@ def make_workspace(root: Path) -> Workspace:
     pq.write_table(pa.table({"text": pa.array(texts, pa.large_string()), "split": splits}), documents / "documents-00000.parquet")
     tokenizer = Tokenizer.train(texts, vocab_size=400)
     tokenizer.save(workspace.folder("tokenizer", "main"))
-    for split in ("train", "heldout"):
-        pack_shards(documents, tokenizer, workspace.folder("shards", "main") / split, split=split)
+    for split, name in (("train", "main"), ("heldout", "main-heldout")):
+        pack_shards(documents, tokenizer, workspace.folder("shards", name), split=split)
     return workspace
 
 

@@ -90,9 +90,8 @@ def in_another_process(folder: Path, name: str, *, kill_at: int | None) -> subpr
         "folder, name, kill_at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])\n"
         "run(folder, name=name, action=lambda done: os.kill(os.getpid(), signal.SIGKILL) if done == kill_at else time.sleep(0.1))"
     )
-    return subprocess.Popen(
-        [sys.executable, "-c", code, str(folder), name, str(-1 if kill_at is None else kill_at)], cwd=ROOT, stderr=subprocess.DEVNULL
-    )
+    words = [sys.executable, "-c", code, str(folder), name, str(-1 if kill_at is None else kill_at)]
+    return subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def test_loss_falls_and_the_folder_holds_what_it_should(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_a_trained_model_is_exported_with_tokenizer_and_card(workspace: Workspac
     result = train(workspace, recipe="laptop")
     assert result.model_dir == workspace.folder("models", "main")
     model = load_hf(result.model_dir)
-    assert model.config.vocab_size == json.loads((workspace.folder("shards", "main") / "train" / "manifest.json").read_text())["vocab_size"]
+    assert model.config.vocab_size == json.loads((workspace.folder("shards", "main") / "manifest.json").read_text())["vocab_size"]
     assert (result.model_dir / "tokenizer.json").exists()
     assert result.summary.heldout_loss is not None
     card = (result.model_dir / "README.md").read_text()
