@@ -106,6 +106,7 @@ def _plan(quick: bool, steps: int | None, languages: str) -> Plan:
 
 def _train(plan: Plan, data: Path, progress: Progress) -> tuple[dict[str, Any], dict[str, Any], Path]:
     """All stages up to the exported model; what is there already is kept. Returns data card, training summary and model folder."""
+    from agora.corpus.document_files import HELD_OUT, TRAIN
     from agora.settings import Workspace
     from agora.tokenizer.shards import pack_shards
     from agora.training.pretrain import pretrain
@@ -113,7 +114,9 @@ def _train(plan: Plan, data: Path, progress: Progress) -> tuple[dict[str, Any], 
     workspace = Workspace(plan.folder / "workspace").create()
     card = _build_corpus(plan, data, workspace.root, progress)
     tokenizer = _tokenizer(plan, card["content_hash"], workspace.folder("tokenizer", DATA))
-    manifest = pack_shards(plan.folder / "corpus", tokenizer, workspace.folder("shards", DATA), progress=progress)
+    corpus = plan.folder / "corpus"
+    manifest = pack_shards(corpus, tokenizer, workspace.folder("shards", DATA), split=TRAIN, progress=progress)
+    pack_shards(corpus, tokenizer, workspace.folder("shards", f"{DATA}-{HELD_OUT}"), split=HELD_OUT, progress=progress)
     trained = pretrain(
         workspace, name=_run_name(plan, tokenizer.hash, card["content_hash"]), data=DATA, model_config=plan.model,
         training_config=plan.training, recipe="laptop", progress=progress,

@@ -44,8 +44,8 @@ def run(quick: bool, options: dict[str, str]) -> Result:
     return Result(value=median_s, holds=median_s < BOUND_S and not slow and not without_example and not accepted, details=details)
 
 
-def _agora(*words: str, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+def _agora(*words: str, python: tuple[str, ...] = (), workspace: str = "") -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "AGORA_WORKSPACE": workspace}
     command = [sys.executable, *python, "-m", "agora", *words]
     return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
 
@@ -90,7 +90,7 @@ def _refusal(path: tuple[str, ...]) -> str:
     said = ""
     for words in ((UNKNOWN_KEY,), (__file__, UNKNOWN_KEY)):
         with tempfile.TemporaryDirectory() as folder:
-            done = _agora(*path, *words, "--workspace", folder)
+            done = _agora(*path, *words, workspace=folder)
         said = (done.stderr.strip().splitlines() or [""])[-1]
         if done.returncode == 2 and "unknown key" in said:
             return said
