@@ -170,13 +170,14 @@ class _Run:
             self._unread.append(file.name)
             return
         self._sources[source.name] += 1
-        reported = 0
+        unreported = 0
         for item in source.read(file):
             self._handle(file.name, item)
-            reported += 1
-            if reported % _REPORT_RECORDS == 0:
-                step.advance(_REPORT_RECORDS)
-        step.advance(reported % _REPORT_RECORDS)
+            unreported += item.num_rows if isinstance(item, pa.Table) else 1
+            if unreported >= _REPORT_RECORDS:
+                step.advance(unreported)
+                unreported = 0
+        step.advance(unreported)
 
     def _handle(self, name: str, item: Item) -> None:
         if isinstance(item, dict):
