@@ -161,13 +161,13 @@ def _pipeline(folder: Path) -> dict[str, Any]:
 
     stages = _Stages()
     tokenizer = Tokenizer.load(folder / "tokenizer")
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     card = build_corpus(sorted((folder / "posts").glob("*.parquet")), folder / "corpus", CorpusConfig(), progress=stages)
     manifest = pack_shards(folder / "corpus" / "documents", tokenizer, folder / "shards", progress=stages)
     return {
         "seconds": time.perf_counter() - started, "stages_s": stages.seconds, "posts": card.posts_in, "kept": card.kept,
         "dropped": {name: count for name, count in card.dropped.items() if count}, "documents": card.documents,
-        "tokens": manifest.tokens_out, "characters": card.characters,
+        "tokens": manifest.tokens_out, "characters": card.characters, "cpu_s": round(time.process_time() - cpu_started, 1),
     }  # fmt: skip
 
 
@@ -247,6 +247,7 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
         "stages_posts_per_s": {name: round(result["posts"] / max(seconds, 1e-3)) for name, seconds in result["stages_s"].items()},
         "bars": {f">= {MIN_POSTS_PER_S:.0f} posts/s": posts_per_s >= MIN_POSTS_PER_S, "<= 4 GiB": peak <= MAX_PEAK_BYTES},
         "row_by_row_posts_per_s": round(peer),
+        "other_load": [round(load, 1) for load in os.getloadavg()],
     }  # fmt: skip
     return Result(value=posts_per_s, holds=posts_per_s >= MIN_POSTS_PER_S and peak <= MAX_PEAK_BYTES, details=details)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agora.text.normalise import comparison_key, normalise
+from agora.text.normalise import _unicode_form, comparison_key, normalise
 
 TEXTS = st.lists(
     st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=40) | st.text("ab \t\r\n\u00a0\u200b\u0301é", max_size=20)
@@ -37,6 +37,13 @@ def test_normalising_twice_changes_nothing_more_and_gives_nfc(texts: list[str]) 
     once = normalise(column(texts))
     assert normalise(once).equals(once)
     assert all(unicodedata.is_normalized("NFC", text) for text in once.to_pylist())
+
+
+@given(TEXTS)
+def test_a_column_has_the_unicode_forms_of_its_rows(texts: list[str]) -> None:
+    texts = [text.replace("\x00", "") for text in texts]
+    for form in ("NFC", "NFKC"):
+        assert _unicode_form(column(texts), form).to_pylist() == [unicodedata.normalize(form, text) for text in texts]
 
 
 @settings(max_examples=40)
