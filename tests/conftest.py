@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors, and pytest-xdist already fills the cores
 
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
