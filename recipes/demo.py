@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agora.model.config import ModelConfig
 from agora.training.config import TrainingConfig
+from agora.training.optimizers import OptimizerConfig
 from agora.training.schedule import ScheduleConfig
 from recipes import Recipe
 
@@ -23,6 +24,7 @@ def demo() -> Recipe:
         ),
         chat=TrainingConfig(
             steps=80, batch_tokens=8192, micro_batch=32, seq_len=256, schedule=ScheduleConfig(warmup=0.05, decay=0.95),
+            optimizer=OptimizerConfig(lr=1e-3, muon_lr=2e-3),
             evaluate_every=40, evaluate_tokens=32768,
         ),
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agora.model.config import ModelConfig
 from agora.training.config import TrainingConfig
+from agora.training.optimizers import OptimizerConfig
 from agora.training.schedule import ScheduleConfig
 from recipes import Recipe
 
@@ -30,6 +31,12 @@ def laptop() -> Recipe:
             steps=1200, batch_tokens=8192, micro_batch=16, seq_len=512, schedule=ScheduleConfig(warmup=0.02, decay=0.5), evaluate_every=150
         ),
         chat=TrainingConfig(
-            steps=150, batch_tokens=8192, micro_batch=16, seq_len=512, schedule=ScheduleConfig(warmup=0.05, decay=0.95), evaluate_every=50
+            steps=150,
+            batch_tokens=8192,
+            micro_batch=16,
+            seq_len=512,
+            schedule=ScheduleConfig(warmup=0.05, decay=0.95),
+            optimizer=OptimizerConfig(lr=1e-3, muon_lr=2e-3),
+            evaluate_every=50,
         ),
     )

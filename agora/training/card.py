@@ -45,9 +45,15 @@ def training_card(name: str, summary: TrainingSummary, model: ModelConfig, train
             "source of the energy figure": summary.energy_source, "seed": str(training.seed),
         },
         evaluation={"last training loss": loss, "held-out loss": heldout},
-        languages=tuple(language for language in (card or {}).get("languages", {}) if language != "und"),
+        languages=_languages(card),
     )  # fmt: skip
     return model_card(model, facts)
+
+
+def _languages(card: dict[str, Any] | None) -> tuple[str, ...]:
+    """Languages of at least one kept post in a hundred: fewer are mostly mistakes of the detector."""
+    counts = card["languages"] if card else {}
+    return tuple(language for language, count in counts.items() if language != "und" and count >= 0.01 * sum(counts.values()))
 
 
 def _corpus_rows(card: dict[str, Any] | None) -> dict[str, str]:
