@@ -53,11 +53,11 @@ class Plan:
 
 FULL = Plan(
     model=ModelConfig(vocab_size=256, dim=192, num_layers=6, num_heads=3, num_kv_heads=3, head_dim=64, hidden_dim=512, max_seq_len=LENGTH),
-    rows=16, steps=600, seeds=(0, 1, 2), adamw_rates=(2e-3, 4e-3, 8e-3), muon_rates=(5e-3, 1e-2, 2e-2),
+    rows=16, steps=600, seeds=(0, 1, 2), adamw_rates=(2e-3, 4e-3, 8e-3), muon_rates=(2e-2, 4e-2, 8e-2),
 )  # fmt: skip
 QUICK = Plan(
     model=ModelConfig(vocab_size=256, dim=128, num_layers=4, num_heads=2, num_kv_heads=2, head_dim=64, hidden_dim=384, max_seq_len=LENGTH),
-    rows=8, steps=200, seeds=(0,), adamw_rates=(4e-3,), muon_rates=(1e-2,), evaluation_rows=128, num_evaluations=2,
+    rows=8, steps=200, seeds=(0,), adamw_rates=(4e-3,), muon_rates=(4e-2,), evaluation_rows=128, num_evaluations=2,
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ import pytest
 if TYPE_CHECKING:
     from agora.model.transformer import Transformer
     from agora.tokenizer import Tokenizer
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors, and pytest-xdist already fills the cores
 
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 

@@ -31,7 +31,7 @@ class OptimizerConfig:
 
     name: Literal["adamw", "muon"] = "muon"
     lr: float = 3e-3
-    muon_lr: float = 6e-3
+    muon_lr: float = 2e-2
     betas: tuple[float, ...] = (0.9, 0.95)
     eps: float = 1e-8
     weight_decay: float = 0.1
@@ -191,6 +191,11 @@ class Optimizer:
         if rest:
             raise CheckpointError(f"checkpoint: {sorted(rest)[0]!r} does not belong to optimizer {self.config.name!r}")
         self.refresh()
+
+
+def weights_in_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The float32 weights by parameter name, out of what `state_dict` returned."""
+    return {key.removeprefix("weight."): value for key, value in state.items() if key.startswith("weight.")}
 
 
 def build_optimizer(model: Transformer, config: OptimizerConfig, *, dtype: torch.dtype = torch.float32) -> Optimizer:
