@@ -39,7 +39,7 @@ PEER_POSTS = 5_000
 
 _WORDS = {
     "en": "the a to of and in is it you that for on was with this have they at be are from not what all when we there can an your which "
-    "if do said will each about how up out them then she many some so these would other into has more her two like him see time could no make",
+    "if do said will each about how up out them then she many some so these would other into has more her two like him see time make",
     "de": "der die und in den von zu das mit sich des auf ist im dem nicht ein eine als auch es an werden aus er hat dass sie nach wird",
     "es": "de la que el en y a los se del las un por con no una su para es al lo como más o pero sus le ha me si sin sobre este",
     "ru": "и в не на что я с он как это по но из у за то все так его от бы вы мы они для уже или когда только был ещё",

@@ -45,6 +45,8 @@ from agora.corpus.spill import Spill
 from agora.corpus.steps import KEPT, STEP_NUMBER, STEPS
 from agora.errors import StoreError
 from agora.log import Progress, silent
+from agora.posts.sealing import read_head
+from agora.posts.store import PostStore
 from agora.text.minhash import Shingles, shingles
 
 FORMAT: Final = 1
@@ -55,12 +57,13 @@ _SHINGLE_ROWS: Final = 100_000
 
 def build_corpus(
     posts: Any, out: Path, config: CorpusConfig | None = None, *, extra_texts: Sequence[Path] = (), deletions: pa.Table | None = None,
-    fingerprint: str | None = None, num_threads: int = 2, progress: Progress = silent,
+    fingerprint: str | None = None, num_posts: int | None = None, num_threads: int = 2, progress: Progress = silent,
 ) -> DataCard:  # fmt: skip
     """Build the corpus of `posts` (a list of Parquet files, or a Daft dataframe) in `out`; returns at once when it is there.
 
     `deletions`: a table with kind ('post' or 'author') and key, honoured even where the posts still hold them.
     `fingerprint` names the state of a dataframe (a store's version); without it a dataframe is always read again.
+    `num_posts` is only shown by progress.
     Raises DataError for posts without the needed columns, StoreError when another build is writing to `out`.
     """
     config = config or CorpusConfig()
@@ -73,12 +76,33 @@ def build_corpus(
             return card
         with tempfile.TemporaryDirectory(prefix=".building-", dir=out) as folder:
             build = _Build(config, Path(folder), num_threads, progress)
-            build.read(dataframe, files, extra_texts, deletions)
+            if files is not None:
+                num_posts = sum(pq.read_metadata(file).num_rows for file in (*files, *extra_texts))
+            build.read(dataframe, extra_texts, deletions, num_posts)
             build.compare()
             written = build.write()
             card = build.card(written, state)
             _publish(out, Path(folder), card)
     return card
+
+
+def build_corpus_from_store(
+    store: PostStore, out: Path, config: CorpusConfig | None = None, *, extra_texts: Sequence[Path] = (), progress: Progress = silent
+) -> DataCard:
+    """`build_corpus` of a store's live posts; returns at once when neither the store nor `config` has changed."""
+    head = read_head(store.folder)
+    state = hashlib.sha256(json.dumps([head.version, sorted(head.files.items())]).encode()).hexdigest()
+    deletions = store.deletions()
+    return build_corpus(
+        store.to_daft(),
+        out,
+        config,
+        extra_texts=extra_texts,
+        deletions=deletions,
+        fingerprint=state,
+        num_posts=head.num_posts,
+        progress=progress,
+    )
 
 
 class _Build:
@@ -88,8 +112,7 @@ class _Build:
         self.config, self.folder, self.num_threads, self.progress = config, folder, num_threads, progress
         self.gathered = Gathered(Spill(folder / "posts.arrow"))
 
-    def read(self, dataframe: Any, files: list[Path] | None, extra_texts: Sequence[Path], deletions: pa.Table | None) -> None:
-        total = sum(pq.read_metadata(file).num_rows for file in (*(files or ()), *extra_texts)) if files is not None else None
+    def read(self, dataframe: Any, extra_texts: Sequence[Path], deletions: pa.Table | None, total: int | None) -> None:
         deleted = [_deleted(deletions, kind) for kind in ("post", "author")]
         with self.progress.step("read and filter", total=total, unit="posts") as step:
             for batch in prepared(dataframe, self.config, *deleted):
@@ -282,4 +305,4 @@ def load_card(folder: Path) -> DataCard | None:
     return None if table is None else DataCard.from_table(table, str(folder / CARD_FILE))
 
 
-__all__ = ["FORMAT", "build_corpus", "load_card"]
+__all__ = ["FORMAT", "build_corpus", "build_corpus_from_store", "load_card"]

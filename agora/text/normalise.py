@@ -3,12 +3,14 @@ text that decides whether two posts say the same.
 
 Policy: what a model reads is NFC, so that fullwidth letters, fractions and styled alphabets stay as written; only the
 comparison key is NFKC and lower case, since styled letters are a way around duplicate detection. NFKC runs on rows that
-are not ASCII (1.05 us a post of 97 characters in a column, about 10x that in a function called per row).
+are not ASCII, a column as one text: pyarrow 25.0.1 only decomposes (apache/arrow issue 51225), and one Python call per row
+is what made corpora slow (docs/decisions/0002-tables-and-text.md).
 """
 
 from __future__ import annotations
 
-from typing import Final
+import unicodedata
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +47,21 @@ def _normalise_unicode(texts: pa.LargeStringArray) -> pa.LargeStringArray:
     texts = replace_matches(texts, _LINE_BREAKS, "\n")
     texts = replace_matches(texts, _INVISIBLE, "")
     texts = replace_matches(texts, _SPACES, " ")
-    return pc.utf8_normalize(texts, "NFC")
+    return _unicode_form(texts, "NFC")
+
+
+def _unicode_form(texts: pa.LargeStringArray, form: Literal["NFC", "NFKC"]) -> pa.LargeStringArray:
+    """Normal form of a column. NUL parts the rows: it is a starter that composes with nothing, so rows do not touch."""
+    if pc.any(pc.match_substring(texts, "\x00")).as_py():
+        texts = pc.replace_substring(texts, "\x00", "")
+    whole = pa.LargeListArray.from_arrays(pa.array([0, len(texts)]), texts)
+    joined = pc.binary_join(whole, pa.scalar("\x00", pa.large_string()))[0].as_py()
+    if unicodedata.is_normalized(form, joined):
+        return texts
+    data = np.frombuffer(unicodedata.normalize(form, joined).encode(), dtype=np.uint8)
+    ends = np.append(np.flatnonzero(data == 0), len(data))
+    starts = np.append(0, ends - np.arange(len(ends)))
+    return pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(starts), pa.py_buffer(data[data != 0]))
 
 
 def _normalise_controls(texts: pa.LargeStringArray) -> pa.LargeStringArray:
@@ -73,7 +89,7 @@ def comparison_key(texts: pa.LargeStringArray) -> pa.LargeStringArray:
 
 
 def _unicode_key(texts: pa.LargeStringArray) -> pa.LargeStringArray:
-    texts = pc.utf8_lower(pc.utf8_normalize(texts, "NFKC"))
+    texts = _unicode_form(pc.utf8_lower(_unicode_form(texts, "NFKC")), "NFKC")
     texts = pc.replace_substring_regex(texts, r"[^\pL\pN\pM]+", " ")
     return replace_matches(texts, _IDEOGRAPH, r" \1 ")
 
