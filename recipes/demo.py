@@ -18,11 +18,11 @@ def demo() -> Recipe:
             vocab_size=4096, dim=192, num_layers=6, num_heads=3, num_kv_heads=1, head_dim=64, hidden_dim=512, max_seq_len=512
         ),
         training=TrainingConfig(
-            steps=250, batch_tokens=8192, micro_batch=32, seq_len=256, schedule=ScheduleConfig(warmup=0.04, decay=0.5),
+            steps=350, batch_tokens=8192, micro_batch=32, seq_len=256, schedule=ScheduleConfig(warmup=0.04, decay=0.5),
             evaluate_every=50, evaluate_tokens=32768,
         ),
         chat=TrainingConfig(
-            steps=60, batch_tokens=8192, micro_batch=32, seq_len=256, schedule=ScheduleConfig(warmup=0.05, decay=0.95),
-            evaluate_every=30, evaluate_tokens=32768,
+            steps=80, batch_tokens=8192, micro_batch=32, seq_len=256, schedule=ScheduleConfig(warmup=0.05, decay=0.95),
+            evaluate_every=40, evaluate_tokens=32768,
         ),
     )  # fmt: skip

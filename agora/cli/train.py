@@ -56,8 +56,12 @@ def pretrain(
 @app.command()
 def chat(
     words: Annotated[
-        list[str], typer.Argument(metavar="CONVERSATIONS... [KEY=VALUE]...", help="JSONL or Parquet files or folders, then settings.")
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONVERSATIONS]... [KEY=VALUE]...", help="JSONL or Parquet files or folders, then settings.", show_default=False
+        ),
+    ] = None,
+    corpus: Annotated[str | None, typer.Option("--corpus", help="Also learn from the threads of this corpus of the workspace.")] = None,
     base: Annotated[str, typer.Option("--base", help="Model to tune: a name in the workspace or a model folder.")] = DEFAULT_NAME,
     name: NameOption = "chat",
     recipe: Annotated[str | None, typer.Option("--recipe", help="Recipe whose chat settings are taken.", show_default="laptop")] = None,
@@ -76,14 +80,15 @@ def chat(
     from agora.errors import UsageError
     from agora.training.chat_tuning import tune_chat
 
-    paths = [Path(word) for word in words if "=" not in word]
-    if not paths:
-        raise UsageError("no conversations given; example: agora train chat dialogues.parquet")
-    chosen = recipes.configure(recipe or recipes.DEFAULT, words, Workspace.find(workspace))
-    options: dict[str, Any] = {"base": base, "name": name, "recipe": recipe}
+    paths = [Path(word) for word in words or [] if "=" not in word]
+    if not paths and corpus is None:
+        raise UsageError("no conversations given; examples: agora train chat dialogues.parquet, agora train chat --corpus main")
+    chosen = recipes.configure(recipe or recipes.DEFAULT, words or [], Workspace.find(workspace))
+    options: dict[str, Any] = {"corpus": corpus, "base": base, "name": name, "recipe": recipe}
     result = tune_chat(
-        Workspace.find(workspace), name=name, base=base, conversations=paths, training_config=chosen.chat, recipe=chosen.name,
-        licences=licence or (), progress=terminal_progress, resume=not fresh, command=_command("chat", words, workspace, **options),
+        Workspace.find(workspace), name=name, base=base, conversations=paths, corpus=corpus, training_config=chosen.chat,
+        recipe=chosen.name,
+        licences=licence or (), progress=terminal_progress, resume=not fresh, command=_command("chat", words or [], workspace, **options),
     )  # fmt: skip
     more = {"conversations": result.conversations}
     _report(result.trained.summary, result.trained.model_dir, more, name, workspace, as_json)

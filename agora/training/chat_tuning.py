@@ -20,7 +20,7 @@ from agora.settings import Workspace
 from agora.tokenizer.bpe import PAD, Tokenizer
 from agora.tokenizer.chat import ChatTokens
 from agora.training.card import ModelSource
-from agora.training.chat_data import encode, read_conversations
+from agora.training.chat_data import ConversationSet, encode, read_conversations, thread_conversations
 from agora.training.config import TrainingConfig
 from agora.training.data import ChatBatches
 from agora.training.export import export_run
@@ -45,7 +45,8 @@ def tune_chat(
     *,
     name: str,
     base: str,
-    conversations: Sequence[Path],
+    conversations: Sequence[Path] = (),
+    corpus: str | None = None,
     training_config: TrainingConfig,
     recipe: str = "",
     licences: Sequence[str] = (),
@@ -53,50 +54,56 @@ def tune_chat(
     resume: bool = True,
     command: str = "",
 ) -> TunedModel:
-    """Tune `base` (a model of the workspace, a run with one, or a model folder) into `models/NAME`.
-
-    Raises ModelError for a base that cannot be used, DataError without a usable conversation, and as `loop.train` does.
+    """Tune `base` (a model of the workspace or a model folder) into `models/NAME`, on files of conversations and on the threads of
+    `corpus/CORPUS`. Raises ModelError for a base that cannot be used, DataError without a usable conversation, and as `loop.train` does.
     """
     base_dir = find_model(workspace, base)
     if base_dir.resolve() == workspace.folder("models", name).resolve():
         raise ConfigError(f"--name {name} is the model that is tuned; choose another name, e.g. {name}-chat")
-    tokenizer = Tokenizer.load(base_dir)
-    model_config = read_hf_config(base_dir)
-    c = training_config
-    if c.seq_len > model_config.max_seq_len:
-        raise ConfigError(f"training.seq_len={c.seq_len} is above the {model_config.max_seq_len} positions of {base_dir}")
-    found = read_conversations(conversations, progress=progress)
+    corpus_dir = workspace.folder("corpus", corpus) if corpus else None
+    origins = (*(path.name for path in conversations), *([f"threads of corpus {corpus}"] if corpus else []))
+    found = read_conversations(conversations, progress=progress) if conversations else ConversationSet(conversations=[])
+    if corpus_dir is not None:
+        found += thread_conversations(corpus_dir, progress=progress)
+    task, report = _task(base_dir, found, training_config, ", ".join(origins), command, progress)
+    trained = run_task(workspace.folder("runs", name), task, progress=progress, resume=resume)
+    if trained.summary.state != "finished":
+        return TunedModel(trained=TrainedModel(summary=trained.summary, model_dir=None), conversations=report)
+    source = ModelSource(
+        recipe=recipe, corpus=corpus_dir, base=base_dir, conversations=origins, conversation_report=report, licences=tuple(licences)
+    )
+    model_dir = workspace.folder("models", name)
+    export_run(trained, model_dir, source, training_config=training_config, progress=progress)
+    return TunedModel(trained=TrainedModel(summary=trained.summary, model_dir=model_dir), conversations=report)
+
+
+def _task(
+    base_dir: Path, found: ConversationSet, config: TrainingConfig, origin: str, command: str, progress: Progress
+) -> tuple[Task, dict[str, Any]]:
+    """What is to be learned from `found`, and the account of it."""
+    tokenizer, model_config = Tokenizer.load(base_dir), read_hf_config(base_dir)
+    if config.seq_len > model_config.max_seq_len:
+        raise ConfigError(f"training.seq_len={config.seq_len} is above the {model_config.max_seq_len} positions of {base_dir}")
     learned, kept_back = found.split(HELDOUT_SHARE)
-    encoded = encode(tokenizer, learned.conversations, max_tokens=c.seq_len, progress=progress)
+    encoded = encode(tokenizer, learned.conversations, max_tokens=config.seq_len, progress=progress)
     if not encoded.conversations:
-        raise DataError(
-            f"no conversation in {', '.join(map(str, conversations))} can be trained on: left out {found.skipped or encoded.report}"
-        )
-    heldout = encode(tokenizer, kept_back.conversations, max_tokens=c.seq_len)
-    shape = {"seq_len": c.seq_len, "micro_batch": c.micro_batch, "seed": c.seed, "pad_id": tokenizer.special[PAD]}
-    if not heldout.conversations:
+        raise DataError(f"no conversation in {origin} can be trained on: left out {found.skipped or encoded.report}")
+    heldout = _within(encode(tokenizer, kept_back.conversations, max_tokens=config.seq_len).conversations, config.evaluate_tokens)
+    if not heldout:
         logger.warning("none of the %d conversations is held out: the run will not tell a held-out loss", len(found.conversations))
-    report = {**encoded.report, "heldout": heldout.report["conversations"], "skipped": found.skipped}
+    shape = {
+        "seq_len": config.seq_len, "micro_batch": config.micro_batch, "seed": config.seed, "pad_id": tokenizer.special[PAD],
+    }  # fmt: skip
     task = Task(
-        kind="chat", model=model_config, training=c,
-        batches=ChatBatches(encoded.conversations, **shape),
-        heldout=ChatBatches(_within(heldout.conversations, c.evaluate_tokens), **shape).epoch_batches() if heldout.conversations else [],
-        make_model=lambda: load_hf(base_dir), tokenizer_dir=base_dir, command=command,
+        kind="chat", model=model_config, training=config, batches=ChatBatches(encoded.conversations, **shape),
+        heldout=ChatBatches(heldout, **shape).epoch_batches() if heldout else [], make_model=lambda: load_hf(base_dir),
+        tokenizer_dir=base_dir, command=command,
         data={
             "base_sha256": _sha256(weight_files(base_dir)), "tokenizer_hash": tokenizer.hash,
             "conversations": _content(encoded.conversations),
         },
     )  # fmt: skip
-    trained = run_task(workspace.folder("runs", name), task, progress=progress, resume=resume)
-    if trained.summary.state != "finished":
-        return TunedModel(trained=TrainedModel(summary=trained.summary, model_dir=None), conversations=report)
-    source = ModelSource(
-        recipe=recipe, base=base_dir, conversations=tuple(path.name for path in conversations), conversation_report=report,
-        licences=tuple(licences),
-    )  # fmt: skip
-    model_dir = workspace.folder("models", name)
-    export_run(trained, model_dir, source, training_config=c, progress=progress)
-    return TunedModel(trained=TrainedModel(summary=trained.summary, model_dir=model_dir), conversations=report)
+    return task, {**encoded.report, "heldout": len(kept_back.conversations), "skipped": found.skipped}
 
 
 def find_model(workspace: Workspace, base: str) -> Path:

@@ -214,7 +214,7 @@ class _Trainer:
         self._step = TrainingStep(
             task.make_model(), c.optimizer, device=machine.device, dtype=machine.dtype, compile=machine.compile, grad_clip=c.grad_clip
         )
-        self._num_done = 0
+        self._num_done = self._num_saved = 0
         self._elapsed_before_s = self._joules_before = 0.0
         self._loss: float | None = None
         self._heldout_loss: float | None = None
@@ -235,7 +235,7 @@ class _Trainer:
             try:
                 try:
                     with (
-                        MetricsLog(self._folder.metrics, tensorboard=board) as log,
+                        MetricsLog(self._folder.metrics, tensorboard=board, first_step=self._num_done + 1) as log,
                         progress.step(title, total=self._config.steps, unit="steps") as bar,
                     ):
                         bar.advance(self._num_done)
@@ -254,10 +254,15 @@ class _Trainer:
             bar.advance()
             bar.note(self._note(metrics))
             if self._is_checkpoint_due(writer):
-                log.sync()
-                writer.save(self._num_done, self._state())
-                self._saved_s = time.perf_counter()
+                self._save(log, writer)
+        if self._num_saved != self._num_done and self._num_done != self._num_done_at_start:
+            self._save(log, writer)  # the signal came after the last look at it
         self._stopped_by = self._stop.signal_name if self._num_done < self._config.steps else None
+
+    def _save(self, log: MetricsLog, writer: CheckpointWriter) -> None:
+        log.sync()
+        writer.save(self._num_done, self._state())
+        self._num_saved, self._saved_s = self._num_done, time.perf_counter()
 
     def _one_step(self) -> StepMetrics:
         before = self._task.batches.state_dict()

@@ -148,6 +148,13 @@ def test_a_signal_ends_after_the_step_with_a_checkpoint_and_the_run_goes_on(tmp_
     assert_equal_runs(tmp_path / "whole", tmp_path / "run")
 
 
+def test_a_signal_that_comes_after_the_look_at_it_still_ends_with_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("agora.training.loop._Trainer._is_checkpoint_due", lambda self, writer: False)
+        run(tmp_path, action=lambda done: os.kill(os.getpid(), signal.SIGTERM) if done == 5 else None)
+    assert [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000005"]
+
+
 def test_a_damaged_checkpoint_is_refused_and_the_run_goes_on_from_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run(tmp_path, action=lambda done: os.kill(os.getpid(), signal.SIGINT) if done == 9 else None)
     newest = list_checkpoints(tmp_path / "run" / "checkpoints")[-1]

@@ -131,13 +131,15 @@ class _Guarded(io.RawIOBase):
 
     def __init__(self, stream: BinaryIO, stored: BinaryIO, stored_bytes: int) -> None:
         self._stream, self._stored, self._stored_bytes, self._done = stream, stored, max(stored_bytes, 1), 0
+        # read1 hands out what there is: a truncated stream gives its beginning before its error.
+        self._read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         try:
-            data = self._stream.read(len(buffer))
+            data = self._read(len(buffer))
         except (OSError, *_DAMAGE) as error:
             raise SourceError(f"truncated or damaged: {error} (after {self._done} bytes)") from error
         self._done += len(data)

@@ -299,8 +299,8 @@ def _cast(given: Mapping[str, pa.Array], num_rows: int) -> dict[str, pa.Array]:
             arrays[field.name] = _default(field, given, arrays, num_rows)
         elif pa.types.is_list(field.type):
             arrays[field.name] = _cast_list(array, field.type)
-        elif field.name == "created_at" and not pa.types.is_timestamp(array.type):
-            arrays[field.name] = pa.array([parse_time(value) for value in array.to_pylist()], field.type)
+        elif field.name == "created_at":
+            arrays[field.name] = _cast_times(array, field.type)
         else:
             arrays[field.name] = array.cast(field.type)
     return arrays
@@ -316,6 +316,14 @@ def _default(field: pa.Field, given: Mapping[str, pa.Array], arrays: Mapping[str
     if pa.types.is_list(field.type):
         return pa.array([[]] * num_rows, field.type)
     return pa.nulls(num_rows, field.type)
+
+
+def _cast_times(array: pa.Array, target: pa.DataType) -> pa.Array:
+    if pa.types.is_timestamp(array.type):
+        return array.cast(target, safe=array.type.unit != "ns")  # nanoseconds are cut, coarser units cannot overflow unseen
+    if pa.types.is_date(array.type):
+        return array.cast(target)
+    return pa.array([parse_time(value) for value in array.to_pylist()], target)
 
 
 def _cast_list(array: pa.Array, target: pa.DataType) -> pa.Array:
@@ -345,9 +353,16 @@ def _plausible(arrays: Mapping[str, pa.Array]) -> pa.Array:
 
 def _by_rows(batch: pa.RecordBatch, columns: Mapping[str, str], first_row: int, rows: Any) -> Iterator[Item]:
     for row in rows:
-        value = {name: batch.column(batch.schema.get_field_index(column))[row].as_py() for name, column in columns.items()}
+        value = {name: _plain(batch.column(batch.schema.get_field_index(column))[row]) for name, column in columns.items()}
         item = attempt(_row, value, f"row {first_row + row}")
         yield item
+
+
+def _plain(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError):
+        return f"{scalar.value} {scalar.type}"  # a time that Python's calendar does not reach
 
 
 SOURCE: Final = Source(NAME, "tables: Parquet, CSV, TSV, JSON lines (columns by name or --map)", recognise, read)

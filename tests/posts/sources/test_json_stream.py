@@ -197,7 +197,8 @@ def test_lists_that_are_members_of_an_object() -> None:
 @pytest.mark.parametrize(
     ("head", "kind"),
     [
-        ('[{"a": 1}]', "array"), ("Grailbird.data.tweets_2013_05 = \n [ {", "array"), ("var x = {", "array"), ('{"a": 1}\n{"a": 2}', "lines"),
+        ('[{"a": 1}]', "array"), ("Grailbird.data.tweets_2013_05 = \n [ {", "array"), ("var x = {", "array"),
+        ('{"a": 1}\n{"a": 2}', "lines"),
         ('{"a": 1}', "lines"), ('{\n  "a": 1\n}', "document"), ('{"a": \n{"a": 1}\n', "lines"), ('{"a": tru}\n{"a": 1}\n', "lines"),
     ],
 )  # fmt: skip
