@@ -40,7 +40,8 @@ MIGRATIONS: tuple[Migration, ...] = ()
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Head:
     """What a store holds. `version` grows with every append and deletion; `*_version` are the table library's own.
-    `files` maps each file of the tables to its size and CRC-32."""
+    `files` maps each file of the tables to its size and CRC-32. `is_removing` is set while files that no version needs any more
+    are removed: killed then, a file listed here may rightly be gone."""
 
     schema_version: int = SCHEMA_VERSION
     version: int = 0
@@ -50,6 +51,7 @@ class Head:
     deletions_version: int
     rows_since_maintenance: int = 0
     commits_since_maintenance: int = 0
+    is_removing: bool = False
     files: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
@@ -132,6 +134,8 @@ def check_files(folder: Path, head: Head, *, contents: Callable[[str], bool]) ->
         try:
             found = path.stat().st_size
         except FileNotFoundError:
+            if head.is_removing:
+                continue
             raise StoreError(f"post store file {path} is missing; restore it from a backup or import into a new store") from None
         if found != size:
             raise StoreError(f"post store file {path} is damaged: {found} bytes instead of {size}; restore it from a backup")

@@ -9,11 +9,16 @@ No post is about a real person, place or brand. Not covered: private messages, d
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from agora.errors import UsageError
+from agora.log import Progress, silent
 from agora.posts.square.config import DEFAULT_CAMPAIGNS, Campaign, SquareConfig
 from agora.posts.square.dialogues import dialogues
 from agora.posts.square.grammar import Grammar
@@ -22,8 +27,12 @@ from agora.posts.square.population import CAMPAIGN, GROUP_KINDS, ORDINARY, build
 from agora.posts.square.schedule import build_schedule
 from agora.posts.square.window import Windows
 from agora.posts.square.writing import Writer
+from agora.posts.store import AppendResult, PostStore
 
-__all__ = ["DEFAULT_CAMPAIGNS", "GROUP_KINDS", "Campaign", "SquareConfig", "dialogues", "follow_graph", "ground_truth", "simulate"]
+__all__ = [
+    "DEFAULT_CAMPAIGNS", "GROUP_KINDS", "TRUTH_SCHEMA", "Campaign", "SquareConfig", "dialogues", "follow_graph", "ground_truth",
+    "simulate", "simulate_into", "write_ground_truth",
+]  # fmt: skip
 
 TRUTH_SCHEMA = pa.schema(
     [
@@ -64,6 +73,17 @@ def simulate(config: SquareConfig, *, batch_rows: int = 65_536) -> Iterator[pa.T
         yield pa.concat_tables(waiting).combine_chunks()
 
 
+def simulate_into(store: PostStore, config: SquareConfig, *, progress: Progress = silent) -> AppendResult:
+    """Append the whole square to a store. Killed and run again it goes on: posts already there are recognised by id."""
+    appended = duplicates = deleted = 0
+    with progress.step("simulate posts", total=config.num_posts, unit="posts") as step:
+        for table in simulate(config):
+            result = store.append(table)
+            appended, duplicates, deleted = appended + result.appended, duplicates + result.duplicates, deleted + result.deleted
+            step.advance(table.num_rows)
+    return AppendResult(appended, duplicates, deleted)
+
+
 def ground_truth(config: SquareConfig) -> pa.Table:
     """Every account with its group: author, group, group_kind, is_coordinated, is_lead."""
     people = build_population(config, Grammar())
@@ -76,6 +96,15 @@ def ground_truth(config: SquareConfig) -> pa.Table:
             lead[one.lead] = True
     columns = [people.handles, pa.array(group, pa.string()), pa.array(kind, pa.string()), pa.array(kind == CAMPAIGN), pa.array(lead)]
     return pa.Table.from_arrays(columns, schema=TRUTH_SCHEMA)
+
+
+def write_ground_truth(config: SquareConfig, path: Path) -> None:
+    """Write `ground_truth` as Parquet. Raises UsageError for another ending or a folder that does not exist."""
+    if path.suffix != ".parquet" or not path.parent.is_dir():
+        raise UsageError(f"truth file {path} must end in .parquet and lie in an existing folder")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    pq.write_table(ground_truth(config), temporary)
+    os.replace(temporary, path)
 
 
 def follow_graph(config: SquareConfig) -> pa.Table:

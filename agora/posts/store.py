@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agora.errors import StoreError
+from agora.log import Progress, Step, silent
 from agora.posts import sealing
 from agora.posts.schema import POST_SCHEMA, REPOST
 
@@ -48,6 +49,7 @@ _METADATA_CACHE_BYTES = 128 << 20
 _MAINTENANCE_ROWS = 1_000_000  # rows outside the id index before fragments are merged and the index grows ...
 _MAINTENANCE_SHARE = 8  # ... or this fraction (1/8) of the store, so that the work stays proportional to the posts
 _MAINTENANCE_COMMITS = 128
+_MAINTENANCE_ROUNDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,7 @@ class PostStore:
             sealing.check_files(self.folder, head, contents=lambda name: True)
         return len(head.files)
 
-    def compact(self) -> None:
+    def compact(self, *, progress: Progress = silent) -> None:
         """Write the live posts anew and remove every old file: deleted words are gone from the disk afterwards.
 
         Needs room for a second copy. New readers wait. Raises StoreError while somebody reads.
@@ -176,7 +178,9 @@ class PostStore:
             self._verify_data(head)
             self._remove_other_generations(head)
             following = replace(head, generation=head.generation + 1)
-            posts = _create_posts(self._database, following.posts_table, tables.posts.search().to_batches(batch_size=65536))
+            with progress.step("compact posts", total=head.num_posts, unit="posts") as step:
+                live = tables.posts.search().select(POST_SCHEMA.names).to_batches(batch_size=65536)
+                posts = _create_posts(self._database, following.posts_table, _watched(live, step))
             following = self._maintain(following, _Tables(posts, tables.deletions), remove_old=True)
             self._remove_other_generations(following)
 
@@ -208,6 +212,8 @@ class PostStore:
         head = sealing.read_head(self.folder)
         sealing.check_files(self.folder, head, contents=_is_manifest)
         tables = self._guard(lambda: self._open_tables(head))
+        if head.is_removing:  # killed in maintenance, which changes no post: the newest versions hold what the seal promises
+            head = self._write_head(replace(head, is_removing=False), tables)
         for table, sealed in ((tables.posts, head.posts_version), (tables.deletions, head.deletions_version)):
             if table.version != sealed:
                 table.checkout(sealed)
@@ -228,14 +234,15 @@ class PostStore:
     def _maintain(self, head: sealing.Head, tables: _Tables, *, remove_old: bool) -> sealing.Head:
         """Merge fragments and extend the index; then seal; only then remove what the old seal needed."""
         for table in (tables.posts, tables.deletions):
-            table.optimize()
-        head = self._write_head(replace(head, rows_since_maintenance=0, commits_since_maintenance=0), tables)
+            _optimize(table)
+        head = replace(head, rows_since_maintenance=0, commits_since_maintenance=0, is_removing=remove_old)
+        head = self._write_head(head, tables)
         if remove_old:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="optimize.cleanup_older_than=0", category=UserWarning)
                 for table in (tables.posts, tables.deletions):
                     table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
-            head = self._write_head(head, tables)
+            head = self._write_head(replace(head, is_removing=False), tables)
         return head
 
     def _remove_other_generations(self, head: sealing.Head) -> None:
@@ -260,8 +267,9 @@ class PostStore:
             head = sealing.read_head(self.folder)
             sealing.check_files(self.folder, head, contents=_is_manifest)
             tables = self._guard(lambda: self._open_tables(head))
-            self._guard(lambda: tables.posts.checkout(head.posts_version))
-            self._guard(lambda: tables.deletions.checkout(head.deletions_version))
+            if not head.is_removing:
+                self._guard(lambda: tables.posts.checkout(head.posts_version))
+                self._guard(lambda: tables.deletions.checkout(head.deletions_version))
             yield head, tables
 
     def _open_tables(self, head: sealing.Head) -> _Tables:
@@ -334,6 +342,26 @@ def _create_posts(database: Any, name: str, posts: pa.RecordBatchReader | None) 
     table = database.create_table(name, posts, schema=POST_SCHEMA)
     table.create_index("id", config=BTree())
     return table
+
+
+def _optimize(table: Any) -> None:
+    """Optimize until nothing changes: one call may leave work (two versions were left after deletions, lancedb 0.40), and
+    the cleanup, which optimizes too, would then remove the sealed version before a newer one is sealed.
+    """
+    for _ in range(_MAINTENANCE_ROUNDS):
+        before = table.version
+        table.optimize()
+        if table.version == before:
+            return
+
+
+def _watched(reader: pa.RecordBatchReader, step: Step) -> pa.RecordBatchReader:
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in reader:
+            yield batch
+            step.advance(batch.num_rows)
+
+    return pa.RecordBatchReader.from_batches(reader.schema, batches())
 
 
 def _is_manifest(name: str) -> bool:

@@ -255,14 +255,16 @@ def test_newer_schema_is_refused_and_older_is_migrated(store: PostStore, monkeyp
 WRITER = """
 import sys
 from pathlib import Path
+import lancedb  # now, so that the time until the kill goes into writing
 from agora.posts import store as module
-from tests_posts import table
+from agora.posts.schema import posts_table
 module._MAINTENANCE_COMMITS = 5
+fields = {"author": "ann", "created_at": 1, "text": "words", "kind": "post", "source": "test"}
 store = module.PostStore.open(Path(sys.argv[1]), create=True)
 start = int(sys.argv[2])
 print("ready", flush=True)
-for step in range(start, start + 10_000):
-    store.append(table(*(f"{step}-{i}" for i in range(40))))
+for step in range(start, start + 1000):
+    store.append(posts_table([{"id": f"{step}-{i}", **fields} for i in range(40)]))
     print("appended", step, flush=True)
     if step % 7 == 3:
         store.delete_posts([f"{step}-0", f"{step - 1}-1"])
@@ -274,17 +276,16 @@ for step in range(start, start + 10_000):
 
 @pytest.mark.slow
 def test_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
-    (tmp_path / "tests_posts.py").write_bytes(Path(__file__).read_bytes())
     folder, appended, deleted = tmp_path / "posts", set[int](), set[int]()
-    chance = random.Random(5)
-    for round_ in range(8):
+    chance, rounds_with_work = random.Random(5), 0
+    for round_ in range(6):
         start = 1000 * round_
         command = [sys.executable, "-c", WRITER, str(folder), str(start)]
         root = str(Path(__file__).resolve().parents[2])
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": f"{root}:{tmp_path}", "PATH": ""})
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": root, "PATH": ""})
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        time.sleep(chance.uniform(0.02, 1.2))
+        time.sleep(chance.uniform(0.05, 1.0))
         process.kill()
         lines = process.stdout.read().splitlines()
         process.stdout.close()
@@ -304,5 +305,9 @@ def test_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path) -> Non
         for step, numbers in steps.items():
             assert numbers == {number for number in range(40) if (step, number) not in tombstones}, "half an append"
         assert len(steps.keys() - appended) <= round_ + 1  # one append per round may be done but not yet announced
-        assert store.append(table(f"{min(steps)}-0")).appended == 0 or (min(steps), 0) not in tombstones
-    assert len(appended) > 20
+        if steps:
+            assert store.append(table(f"{min(steps)}-0")).appended == 0
+        store.close()
+        rounds_with_work += any(line.startswith("appended") for line in lines)
+    assert rounds_with_work >= 3
+    assert len(appended) > 10

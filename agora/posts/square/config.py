@@ -72,10 +72,17 @@ class SquareConfig:
 
     num_posts      posts in all, exactly
     num_accounts   accounts in all, those of campaigns included
-    start, days    first moment (ISO 8601, UTC where no offset is given) and length
+    start          first moment, ISO 8601 (UTC where no offset is given)
+    days           simulated days
+    seed           another seed, another square
     mean_follows   accounts that one account follows, on average
-    campaigns      coordinated campaigns; none with campaigns=[]
-    breaking_news .. protest   switches for what happens organically
+    campaigns      coordinated campaigns, see below; none with campaigns=[]
+    breaking_news  bursts of attention that fade within hours
+    sports_final   an evening with goals
+    fandoms        two fandoms that celebrate releases with their hashtag
+    fan_club       an idol whose followers repost within seconds of an alert
+    syndication    outlets that post the same story through one client
+    protest        a hashtag that spreads from person to person
     """
 
     num_posts: int = 100_000
