@@ -1,4 +1,4 @@
-"""The part of the corpus that looks at each post alone, as one Daft query: it runs on this machine or on a Ray cluster.
+"""The part of the corpus that looks at each post alone, as one Daft query, so that it can also run on a Ray cluster (not tried yet).
 
 Goes in: posts (a Daft dataframe). Comes out: batches of PREPARED columns: masked text, comparison key, language, reason to
 drop, 64-bit hashes, MinHash band keys and counts of what was masked.

@@ -8,7 +8,8 @@ Not covered: names, street addresses, birth dates, licence plates, national iden
 IBAN, phone numbers written as bare digits or as words, anything inside images. A pseudonym hides a handle from readers,
 not from whoever has the salt or can match the texts.
 
-Cost: rows are preselected by column-wide patterns; only those (about 2% of posts) are looked at one by one.
+Cost: rows are preselected by column-wide patterns; only those (0.05 to 0.6% of three sets of
+real posts, 2026-11-22) are looked at one by one.
 """
 
 from __future__ import annotations
