@@ -68,7 +68,7 @@ def run(posts: Path | None, *, serve: bool) -> None:
     place = Workspace(FOLDER / _name_of(posts)).create()
     found = {
         "posts": read_posts(place, posts),
-        "corpus": agora(place, "corpus", "build"),
+        "corpus": agora(place, "corpus", "build", "heldout_share=0.03"),
         "tokenizer": agora(place, "tokenizer", "train", "vocab_size=4096"),
         "shards": agora(place, "tokenizer", "pack"),
         "pretraining": agora(place, "train", "pretrain", RECIPE),

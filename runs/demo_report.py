@@ -73,7 +73,7 @@ def _sections(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, str]]:
         },
         "Tokens": {
             "vocabulary": f"{found['tokenizer']['vocabulary']:,}",
-            "training": f"{shards['train']['tokens']:,} ({shards['train']['bytes per token']} bytes each)",
+            "training": f"{shards['train']['tokens']:,} ({shards['train']['bytes_per_token']} bytes each)",
             "held out (other authors)": f"{shards['heldout']['tokens']:,}",
         },
         "Learning": {

@@ -61,8 +61,8 @@ def pack(
     for split, folder in (("train", name), ("heldout", f"{name}-heldout")):
         manifest = pack_shards(documents, used, place.folder("shards", folder), split=split, progress=terminal_progress)
         result[split] = {
-            "documents": manifest.num_documents, "tokens in": manifest.tokens_in, "tokens": manifest.tokens_out,
-            "dropped": manifest.dropped, "bytes per token": round(manifest.text_bytes / max(manifest.tokens_out, 1), 2),
+            "documents": manifest.num_documents, "tokens_in": manifest.tokens_in, "tokens": manifest.tokens_out,
+            "dropped": manifest.dropped, "bytes_per_token": round(manifest.text_bytes / max(manifest.tokens_out, 1), 2),
             "folder": str(place.folder("shards", folder)),
         }  # fmt: skip
     emit(result, as_json=as_json)
@@ -87,4 +87,4 @@ def encode(
     tokens = [tokenizer.token_bytes(token).decode("utf-8", "backslashreplace") for token in ids]
     bytes_per_token = round(len(text.encode("utf-8", "surrogatepass")) / max(len(ids), 1), 2)
     shown: object = tokens if as_json else " ".join(repr(token) for token in tokens)
-    emit({"tokens": shown, "ids": ids if as_json else " ".join(map(str, ids)), "bytes per token": bytes_per_token}, as_json=as_json)
+    emit({"tokens": shown, "ids": ids if as_json else " ".join(map(str, ids)), "bytes_per_token": bytes_per_token}, as_json=as_json)

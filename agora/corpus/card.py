@@ -62,10 +62,10 @@ class DataCard:
     def summary(self) -> dict[str, Any]:
         """The numbers for a terminal."""
         return {
-            "posts in": self.posts_in, "texts in": self.texts_in, "kept": self.kept,
-            "dropped": {name: count for name, count in self.dropped.items() if count} or {"nothing": 0},
-            "documents": self.documents, "of them held out": self.heldout_documents, "authors": self.authors,
-            "held-out authors": self.heldout_authors, "characters": self.characters, "content hash": self.content_hash[:16],
+            "posts_in": self.posts_in, "texts_in": self.texts_in, "kept": self.kept,
+            "dropped": {name: count for name, count in self.dropped.items() if count},
+            "documents": self.documents, "heldout_documents": self.heldout_documents, "authors": self.authors,
+            "heldout_authors": self.heldout_authors, "characters": self.characters, "content_hash": self.content_hash,
         }  # fmt: skip
 
     def to_markdown(self) -> str:
