@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -52,7 +51,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, hidden_NC.shape[0], chunk_rows):
             rows = slice(start, start + chunk_rows)
             hidden_MC, targets_M = hidden_NC[rows], targets_N[rows]
-            logits_MV = F.linear(hidden_MC, weight_VC)
+            logits_MV = fast.linear(hidden_MC, weight_VC)
             chunk_loss, logits_grad_MV = fast.softmax_loss(logits_MV, targets_M, 1.0 / divisor, needs_grad)
             loss += chunk_loss
             if hidden_grad_NC is not None and weight_grad_VC is not None:

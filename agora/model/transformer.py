@@ -49,6 +49,17 @@ class Norm(nn.Module):
         return fast.add_rms_norm(x_BTC, delta_BTC, self.weight, self.eps)
 
 
+class Linear(nn.Linear):
+    """A product without bias."""
+
+    def __init__(self, num_in: int, num_out: int) -> None:
+        super().__init__(num_in, num_out, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., num_in) -> (..., num_out)."""
+        return fast.linear(input, self.weight)
+
+
 class Positions:
     """Where each token stands and what it may see: computed once, used by every layer."""
 
@@ -84,8 +95,8 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.qkv = nn.Linear(config.dim, config.query_dim + 2 * config.kv_dim, bias=False)
-        self.out = nn.Linear(config.query_dim, config.dim, bias=False)
+        self.qkv = Linear(config.dim, config.query_dim + 2 * config.kv_dim)
+        self.out = Linear(config.query_dim, config.dim)
         self.query_norm = Norm(config.head_dim, config.norm_eps)
         self.key_norm = Norm(config.head_dim, config.norm_eps)
 
@@ -108,8 +119,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_up = nn.Linear(config.dim, 2 * config.hidden_dim, bias=False)
-        self.down = nn.Linear(config.hidden_dim, config.dim, bias=False)
+        self.gate_up = Linear(config.dim, 2 * config.hidden_dim)
+        self.down = Linear(config.hidden_dim, config.dim)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         """Transform each position by itself."""
