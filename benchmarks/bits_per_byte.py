@@ -184,7 +184,7 @@ def _beginnings(plan: Plan, path: Path) -> Path:
 def _write_table(table: Any, target: Path) -> None:
     import pyarrow.parquet as pq
 
-    from agora.corpus.atomic import replacing
+    from agora.files import replacing
 
     with replacing(target) as part:
         pq.write_table(table, part, compression="zstd")
@@ -192,7 +192,7 @@ def _write_table(table: Any, target: Path) -> None:
 
 def _tokenizer(plan: Plan, corpus_hash: str, folder: Path) -> Any:
     """Trained on documents of the training split alone; kept with the hash of the corpus that it was made from."""
-    from agora.corpus.atomic import write_atomically
+    from agora.files import write_atomically
     from agora.tokenizer import Tokenizer
 
     made_from = folder / "made_from.txt"

@@ -41,7 +41,8 @@ def chat(
     """
     if prompt is None and (complete or as_json):
         raise UsageError(f"{'--complete' if complete else '--json'} needs --prompt")
-    from agora.engine import Conversation, SamplingConfig, find_model, load_local_model
+    from agora.engine import Conversation, SamplingConfig, load_local_model
+    from agora.model.find import find_model
 
     sampling = SamplingConfig(temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed)
     speaker = load_local_model(find_model(Workspace.find(workspace), model))

@@ -30,7 +30,8 @@ def evaluate(
     if text and corpus:
         raise UsageError("give --text or --corpus, not both")
     from agora.config import to_dict
-    from agora.engine import find_model, load_model_folder, parse_device, parse_dtype
+    from agora.engine import load_model_folder, parse_device, parse_dtype
+    from agora.model.find import find_model
     from agora.training.evaluate import bits_per_byte, evenly_spaced, file_texts, heldout_texts
 
     place = Workspace.find(workspace)

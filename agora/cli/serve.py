@@ -34,7 +34,8 @@ def serve(
         from agora.server.run import address_of, bind, serve_models
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "fastapi", "serve", "agora serve") from error
-    from agora.engine import find_model, load_local_model, parse_device, parse_dtype
+    from agora.engine import load_local_model, parse_device, parse_dtype
+    from agora.model.find import find_model
 
     place = Workspace.find(workspace)
     folders = [find_model(place, name) for name in model] if model else [find_model(place, None)]

@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from agora.corpus.atomic import file_sha256
 from agora.corpus.document_files import DOCUMENT_SCHEMA, HELD_OUT, TRAIN
 from agora.corpus.spill import Spill
+from agora.files import file_sha256
 from agora.log import Step
 from agora.text.codepoints import large_strings
 

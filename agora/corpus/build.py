@@ -34,7 +34,6 @@ import pyarrow.parquet as pq
 from agora.config import to_dict
 from agora.corpus import assemble, duplicates, threads
 from agora.corpus.assemble import DocumentFile
-from agora.corpus.atomic import file_sha256, write_atomically
 from agora.corpus.card import DataCard
 from agora.corpus.config import CorpusConfig
 from agora.corpus.document_files import CARD_FILE, DOCUMENTS, read_card
@@ -44,6 +43,7 @@ from agora.corpus.reading import Gathered, batched, counted, keys_of, read_texts
 from agora.corpus.spill import Spill
 from agora.corpus.steps import KEPT, STEP_NUMBER, STEPS
 from agora.errors import StoreError
+from agora.files import file_sha256, write_atomically
 from agora.log import Progress, silent
 from agora.posts.sealing import read_head
 from agora.posts.store import PostStore

@@ -10,9 +10,9 @@ import json
 import sys
 from pathlib import Path
 
-from agora.corpus.atomic import write_atomically
 from agora.corpus.config import CorpusConfig
 from agora.corpus.steps import STEPS
+from agora.files import write_atomically
 
 
 def filters() -> str:

@@ -11,10 +11,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from agora.corpus.atomic import write_atomically
 from agora.engine.interface import Delta, LanguageModel
 from agora.engine.sampling import SamplingConfig
 from agora.errors import ContextLengthError, UsageError
+from agora.files import write_atomically
 
 
 class Conversation:

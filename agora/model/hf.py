@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from agora.errors import ConfigError, ModelError
+from agora.files import replacing_folder
 from agora.model.config import ModelConfig
-from agora.model.folder import replaced_folder
 from agora.model.transformer import Transformer, fused_rows
 
 WEIGHTS = "model.safetensors"
@@ -131,7 +131,7 @@ def save_hf(
         raise ModelError(f"tokenizer folder {tokenizer_dir} has no tokenizer.json")
     dtype = dtype or model.embedding.dtype
     weights = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in hf_weights(model).items()}
-    with replaced_folder(folder) as draft:
+    with replacing_folder(folder) as draft:
         save_file(weights, draft / WEIGHTS, metadata={"format": "pt"})
         _write_json(draft / "config.json", config_to_hf(model.config, dtype=dtype))
         _write_json(draft / "generation_config.json", _generation_config(tokenizer_dir))

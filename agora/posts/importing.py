@@ -29,6 +29,7 @@ from typing import IO, Any, Final, Protocol
 import pyarrow as pa
 
 from agora.errors import RecordError, SourceError, StoreError, UsageError
+from agora.files import write_atomically
 from agora.log import Progress, Step, silent
 from agora.posts.schema import posts_table
 from agora.posts.sources import SOURCES, recognise, source_named, tables
@@ -342,12 +343,7 @@ class _Journal:
             self._output.flush()
             os.fsync(self._output.fileno())
             self.state.quarantine_bytes = self._output.tell()
-        temporary = self._file.with_suffix(".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(asdict(self.state), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self._file)
+        write_atomically(self._file, json.dumps(asdict(self.state)))
 
     def complete(self) -> Path | None:
         """Give the quarantine file its name (None when nothing was broken) and forget the journal."""

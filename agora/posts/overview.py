@@ -6,7 +6,6 @@ Memory grows with accounts (they are counted exactly), not with posts.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from agora.errors import UsageError
+from agora.files import replacing
 from agora.log import Progress, silent
 from agora.posts.schema import POST_SCHEMA
 from agora.posts.store import PostStore
@@ -73,23 +73,17 @@ def export_posts(store: PostStore, path: Path, *, progress: Progress = silent) -
         raise UsageError(f"export file {path} must end in .parquet or .jsonl")
     if not path.parent.is_dir():
         raise UsageError(f"folder {path.parent} of the export file does not exist; create it first")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     total = 0
-    try:
-        with progress.step(f"export to {path.name}", total=store.num_posts, unit="posts") as step:
+    with replacing(path) as part, progress.step(f"export to {path.name}", total=store.num_posts, unit="posts") as step:
 
-            def counted() -> Iterator[pa.RecordBatch]:
-                nonlocal total
-                for batch in store.scan():
-                    yield batch
-                    total += batch.num_rows
-                    step.advance(batch.num_rows)
+        def counted() -> Iterator[pa.RecordBatch]:
+            nonlocal total
+            for batch in store.scan():
+                yield batch
+                total += batch.num_rows
+                step.advance(batch.num_rows)
 
-            writers[path.suffix](counted(), temporary)
-        _flush(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        writers[path.suffix](counted(), part)
     return total
 
 
@@ -108,8 +102,3 @@ def _write_jsonl(batches: Iterator[pa.RecordBatch], path: Path) -> None:
 def _plain(value: Any) -> str:
     assert isinstance(value, datetime), value
     return value.isoformat()
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from agora.errors import StoreError
+from agora.files import sync, write_atomically
 
 SCHEMA_VERSION: Final = 1
 HEAD_FILE: Final = "head.json"
@@ -73,14 +74,8 @@ def read_head(folder: Path) -> Head:
 
 
 def write_head(folder: Path, head: Head) -> None:
-    """Replace the seal: temporary file, fsync, rename, fsync of the folder."""
-    temporary = folder / f".{HEAD_FILE}.new"
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(asdict(head), file, separators=(",", ":"))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, folder / HEAD_FILE)
-    _sync_folder(folder)
+    """Replace the seal; whoever is killed here leaves the old one or the new one."""
+    write_atomically(folder / HEAD_FILE, json.dumps(asdict(head), separators=(",", ":")))
 
 
 def needs_migration(folder: Path) -> bool:
@@ -100,9 +95,7 @@ def migrate(folder: Path) -> None:
         table = _read_table(folder)
         changed = MIGRATIONS[table["schema_version"] - 1](folder, table)
         assert changed["schema_version"] == table["schema_version"] + 1
-        temporary = folder / f".{HEAD_FILE}.new"
-        temporary.write_text(json.dumps(changed), encoding="utf-8")
-        os.replace(temporary, folder / HEAD_FILE)
+        write_atomically(folder / HEAD_FILE, json.dumps(changed))
 
 
 def inventory(folder: Path, tables: tuple[str, ...], known: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
@@ -120,7 +113,7 @@ def inventory(folder: Path, tables: tuple[str, ...], known: dict[str, tuple[int,
             files[name] = (size, _crc(file))
         touched.add(path.parent)
     for parent in touched:
-        _sync_folder(parent)
+        sync(parent)
     return files
 
 
@@ -215,11 +208,3 @@ def _crc(file: IO[bytes]) -> int:
     while chunk := file.read(_CHUNK_BYTES):
         value = zlib.crc32(chunk, value)
     return value
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,6 @@ No post is about a real person, place or brand. Not covered: private messages, d
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from agora.errors import UsageError
+from agora.files import replacing
 from agora.log import Progress, silent
 from agora.posts.square.config import DEFAULT_CAMPAIGNS, Campaign, SquareConfig
 from agora.posts.square.dialogues import dialogues
@@ -102,9 +102,8 @@ def write_ground_truth(config: SquareConfig, path: Path) -> None:
     """Write `ground_truth` as Parquet. Raises UsageError for another ending or a folder that does not exist."""
     if path.suffix != ".parquet" or not path.parent.is_dir():
         raise UsageError(f"truth file {path} must end in .parquet and lie in an existing folder")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    pq.write_table(ground_truth(config), temporary)
-    os.replace(temporary, path)
+    with replacing(path) as part:
+        pq.write_table(ground_truth(config), part)
 
 
 def follow_graph(config: SquareConfig) -> pa.Table:

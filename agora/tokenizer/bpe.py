@@ -22,8 +22,8 @@ import pyarrow as pa
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from agora.corpus.atomic import write_atomically
 from agora.errors import ConfigError, DataError
+from agora.files import write_atomically
 from agora.text.codepoints import large_strings
 from agora.tokenizer.chat_template import CHAT_TEMPLATE
 from agora.tokenizer.encoding import BatchEncoder, TokenTable

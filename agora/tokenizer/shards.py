@@ -26,9 +26,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from agora.corpus.atomic import file_sha256, replacing, write_atomically
 from agora.corpus.document_files import SPLITS, TRAIN, document_files
 from agora.errors import DataError, UsageError
+from agora.files import file_sha256, replacing, write_atomically
 from agora.log import Progress, Step, silent
 from agora.text.codepoints import large_strings
 from agora.tokenizer.bpe import END_OF_TEXT, Tokenizer

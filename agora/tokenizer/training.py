@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from agora.config import to_dict
-from agora.corpus.atomic import file_sha256, write_atomically
 from agora.corpus.document_files import TRAIN, document_files
 from agora.errors import ConfigError, DataError
+from agora.files import file_sha256, write_atomically
 from agora.log import Progress, Step, silent
 from agora.tokenizer.bpe import Tokenizer
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agora.errors import ConfigError, DataError, ModelError
+from agora.errors import ConfigError, DataError
 from agora.log import Progress, silent
+from agora.model.find import find_model
 from agora.model.hf import load_hf, read_hf_config, weight_files
 from agora.settings import Workspace
 from agora.tokenizer.bpe import PAD, Tokenizer
@@ -104,19 +105,6 @@ def _task(
         },
     )  # fmt: skip
     return task, {**encoded.report, "heldout": len(kept_back.conversations), "skipped": found.skipped}
-
-
-def find_model(workspace: Workspace, base: str) -> Path:
-    """A model folder by name in the workspace or by path. Raises ModelError."""
-    if Path(base).name == base and (workspace.folder("models", base) / "config.json").exists():
-        return workspace.folder("models", base)
-    if (Path(base) / "config.json").exists():
-        return Path(base)
-    models = workspace.folder("models")
-    known = sorted(path.name for path in models.iterdir() if (path / "config.json").exists()) if models.is_dir() else []
-    raise ModelError(
-        f"no model {base!r} in {models} (there: {', '.join(known) or 'none'}) nor a model folder of that path; see agora train list"
-    )
 
 
 def _within(conversations: Sequence[ChatTokens], max_tokens: int) -> list[ChatTokens]:

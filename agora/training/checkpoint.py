@@ -11,7 +11,6 @@ that is what the sums are for. Nothing is ever unpickled. One writer at a time (
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -28,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from agora.errors import CheckpointError
+from agora.files import file_sha256, sync
 from agora.units import format_bytes
 
 logger = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ def verify_checkpoint(path: Path) -> dict[str, Any]:
             size_bytes = (path / name).stat().st_size
             if size_bytes != facts["size_bytes"]:
                 raise CheckpointError(f"checkpoint {path} is corrupt: {name} has {size_bytes} bytes instead of {facts['size_bytes']}")
-            if _sha256(path / name) != facts["sha256"]:
+            if file_sha256(path / name) != facts["sha256"]:
                 raise CheckpointError(f"checkpoint {path} is corrupt: the sha256 of {name} differs from its manifest")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"checkpoint {path} is corrupt: {type(error).__name__}: {error}") from error
@@ -187,17 +187,17 @@ def _write(folder: Path, step: int, tensors: Mapping[str, torch.Tensor], plain: 
         save_file(dict(tensors), temporary / _TENSORS)
         (temporary / _STATE).write_text(json.dumps(plain), encoding="utf-8")
         files = {
-            name: {"size_bytes": (temporary / name).stat().st_size, "sha256": _sha256(temporary / name)} for name in (_TENSORS, _STATE)
+            name: {"size_bytes": (temporary / name).stat().st_size, "sha256": file_sha256(temporary / name)} for name in (_TENSORS, _STATE)
         }
         manifest = {"format": FORMAT, "step": step, "files": files}
         (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
         for name in (_TENSORS, _STATE, _MANIFEST):
-            _sync(temporary / name)
-        _sync(temporary)
+            sync(temporary / name)
+        sync(temporary)
         if target.exists():
             _remove(target)
         os.replace(temporary, target)
-        _sync(folder)
+        sync(folder)
         _delete_old(folder, keep)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -227,19 +227,6 @@ def _remove(path: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
     path.rename(doomed)
     shutil.rmtree(doomed)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def flatten(state: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], Any]:

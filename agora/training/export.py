@@ -10,6 +10,7 @@ import logging
 from pathlib import Path
 
 from agora.config import to_dict
+from agora.files import file_sha256
 from agora.log import Progress, silent
 from agora.model.hf import WEIGHTS, save_hf
 from agora.training.card import ModelSource, training_card
@@ -25,15 +26,15 @@ def export_run(
 ) -> bool:
     """Write `model_dir` unless it already holds exactly this run. Returns whether it wrote."""
     folder = RunFolder(trained.summary.run_dir)
-    known = folder.read("export.json")
+    known, weights = folder.read("export.json"), model_dir / WEIGHTS
     key = {"step": trained.summary.step, "weights_sha256": _weights_sha256(trained)}
-    if known.get("run") == key and known.get("exported_sha256") == _file_sha256(model_dir / WEIGHTS):
+    if known.get("run") == key and weights.exists() and known.get("exported_sha256") == file_sha256(weights):
         logger.info("%s already holds this run", model_dir)
         return False
     with progress.step("export the model", total=1, unit="models") as step:
         card = training_card(model_dir.name, trained.summary, trained.model.config, training_config, source)
         save_hf(trained.model, model_dir, tokenizer_dir=folder.path / "tokenizer", model_card=card)
-        record = {"run": key, "model_dir": str(model_dir), "exported_sha256": _file_sha256(model_dir / WEIGHTS)}
+        record = {"run": key, "model_dir": str(model_dir), "exported_sha256": file_sha256(weights)}
         folder.write("export.json", {**record, "summary": to_dict(trained.summary)})
         step.advance()
     return True
@@ -45,10 +46,3 @@ def _weights_sha256(trained: Trained) -> str:
         digest.update(name.encode())
         digest.update(memoryview(tensor.contiguous().numpy()).cast("B"))
     return digest.hexdigest()
-
-
-def _file_sha256(path: Path) -> str | None:
-    if not path.exists():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

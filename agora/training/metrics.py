@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from agora.errors import MissingExtraError
+from agora.files import replacing, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -92,12 +93,7 @@ def rewind_metrics(path: Path, step: int) -> int:
     """Keep the lines up to `step`, so that a resumed run writes each step once. Returns how many lines were taken away."""
     lines = read_metrics(path)
     kept = [line for line in lines if line["step"] <= step]
-    temporary = path.with_name(f".{path.name}.rewinding")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(line) + "\n" for line in kept)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
     return len(lines) - len(kept)
 
 
@@ -123,9 +119,8 @@ def draw_loss(metrics: list[dict[str, Any]], folder: Path, title: str) -> list[P
     axes.legend(frameon=False)
     paths = [folder / "loss.png", folder / "loss.svg"]
     for path in paths:
-        temporary = path.with_name(f".{path.name}")
-        figure.savefig(temporary, format=path.suffix[1:], dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
-        os.replace(temporary, path)
+        with replacing(path) as part:
+            figure.savefig(part, format=path.suffix[1:], dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
     return paths
 
 

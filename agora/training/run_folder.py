@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agora.errors import TrainingError
+from agora.files import write_atomically
 from agora.training.metrics import describe_last, read_metrics
 
 _LOCK_PATIENCE_S = 1.0  # a `status` in another shell holds the lock for microseconds
@@ -88,16 +89,6 @@ class RunFolder:
     def remove(self, name: str) -> None:
         """Remove a file if it is there."""
         (self.path / name).unlink(missing_ok=True)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` to `path` through a temporary name beside it, synced."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agora.engine import Conversation, Generator, LocalModel, SamplingConfig, find_model, load_local_model
+from agora.engine import Conversation, Generator, LocalModel, SamplingConfig, load_local_model
 from agora.errors import BusyError, ContextLengthError, UsageError
+from agora.model.find import find_model
 from agora.model.transformer import Transformer
 from agora.settings import Workspace
 from agora.tokenizer import Tokenizer, render_chat

@@ -199,5 +199,5 @@ def test_failed_save_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_folders_are_swapped_where_the_system_has_no_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agora.model.folder.sys.platform", "other")
+    monkeypatch.setattr("agora.files.sys.platform", "other")
     test_saving_again_replaces_the_folder_whole(tmp_path)

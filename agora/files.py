@@ -1,8 +1,9 @@
-"""Replace a whole folder at once: write a draft beside it, then swap. A kill leaves the old folder or the new one."""
+"""Files and folders that are whole or absent. A killed process leaves the old one or the new one, and at most a hidden draft beside it."""
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import shutil
 import sys
@@ -16,7 +17,26 @@ _EXCHANGE = 2  # RENAME_EXCHANGE in linux/fs.h, RENAME_SWAP in macOS stdio.h
 
 
 @contextmanager
-def replaced_folder(folder: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a name beside `path` to write to; on success it is flushed to disk and takes the place of `path`."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        sync(part)
+        os.replace(part, path)
+        sync(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Write `data` (text as UTF-8) as the whole content of `path`."""
+    with replacing(path) as part:
+        part.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty draft folder; on leaving without an error it becomes `folder`, durably. On an error it is removed."""
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -25,14 +45,29 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
         yield draft
         draft.chmod(0o755)
         for path in [*draft.rglob("*"), draft]:
-            _sync(path)
+            sync(path)
         if folder.exists():
             _exchange(draft, folder)
         else:
             draft.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Flush a file's content, or a folder's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _exchange(one: Path, other: Path) -> None:
@@ -51,11 +86,3 @@ def _exchange(one: Path, other: Path) -> None:
         other.rename(aside)
         one.rename(other)
         aside.rename(one)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
