@@ -1,6 +1,6 @@
 """The shape of Qwen3-0.6B, for a machine with one large GPU. Sizes: config.json of Qwen/Qwen3-0.6B on Hugging Face.
 
-Weights of Qwen3-0.6B itself load with `agora model import`; this recipe trains its shape from nothing, or tunes it.
+Weights of Qwen3-0.6B itself load with `agora.model.hf.load_hf`; this recipe trains its shape from nothing, or tunes it.
 """
 
 from __future__ import annotations

@@ -9,11 +9,20 @@ from agora.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
-    """A dense Qwen3-compatible decoder.
+    """A dense Qwen3-compatible decoder. Raises ConfigError for sizes that do not fit together.
 
-    `dim` is the width of the residual stream, `hidden_dim` that of the feed-forward block. `num_kv_heads` divides
-    `num_heads` (grouped-query attention); `num_heads * head_dim` need not equal `dim`. `max_seq_len` bounds positions.
-    `init_std` is the spread of fresh embeddings.
+    vocab_size      tokens the embedding knows
+    dim             width of the residual stream
+    num_layers      blocks of attention and feed-forward
+    num_heads       query heads; num_heads * head_dim need not equal dim
+    num_kv_heads    key and value heads; divides num_heads (grouped-query attention)
+    head_dim        width of a head
+    hidden_dim      width of the feed-forward block
+    max_seq_len     positions
+    rope_theta      base of the rotary embedding
+    norm_eps        added under the root of every norm
+    tie_embeddings  one matrix for input and output
+    init_std        spread of fresh embeddings
     """
 
     vocab_size: int = 8192

@@ -36,7 +36,7 @@ def options_table(config: type[Any]) -> str:
     lines = ["| key | default | meaning |", "|---|---|---|"]
     for field in dataclasses.fields(config):
         if field.default is dataclasses.MISSING:
-            default = "required"
+            default = "required" if field.default_factory is dataclasses.MISSING else f"`{field.name}.*`, below"
         else:
             default = f"{len(field.default)} campaigns" if isinstance(field.default, tuple) else f"`{field.default}`"
         lines.append(f"| `{field.name}` | {default} | {meanings[field.name]} |")

@@ -20,7 +20,28 @@ OPERATIONAL_KEYS: Final = frozenset(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingConfig:
-    """`batch_tokens` per optimizer step, made of `batch_tokens / (micro_batch * seq_len)` accumulated micro-batches."""
+    """Every setting of a run. Raises ConfigError for values that cannot work together.
+
+    steps                   optimizer steps of the whole run
+    batch_tokens            tokens per optimizer step: batch_tokens / (micro_batch * seq_len) micro-batches are accumulated
+    micro_batch             rows that go through the model at once
+    seq_len                 tokens per row
+    schedule                shape of the learning rate, see ScheduleConfig
+    optimizer               see OptimizerConfig
+    grad_clip               largest norm of the gradient
+    seed                    first weights and order of the data
+    dtype                   number format of the products; auto takes bfloat16 where it is quick
+    device                  cpu, cuda or mps; auto takes what is there
+    compile                 torch.compile; auto only where the run outlasts the compilation and no kernel of ours is quicker
+    document_aware          documents packed into one row do not see each other
+    evaluate_every          steps between held-out losses; 0 for none
+    evaluate_tokens         held-out tokens of each
+    checkpoint_every_steps  steps between checkpoints, or none
+    checkpoint_every_s      seconds between checkpoints, or none
+    keep                    whole checkpoints kept
+    tensorboard             write TensorBoard files too (extra: reports)
+    watts_per_core          assumption of the energy estimate where nothing measures; none takes the documented default
+    """
 
     steps: int = 1000
     batch_tokens: int = 8192

@@ -15,7 +15,13 @@ from agora.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScheduleConfig:
-    """Fractions of all steps spent in warm-up and decay; the rest runs at the peak rate. `final` is the factor that decay ends at."""
+    """Shape of the learning rate; what warm-up and decay leave runs at the peak rate.
+
+    warmup       fraction of all steps
+    decay        fraction of all steps
+    final        factor of the peak rate at the end
+    decay_shape  linear or one_minus_sqrt
+    """
 
     warmup: float = 0.02
     decay: float = 0.4

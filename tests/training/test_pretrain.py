@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from agora.cli import app
-from agora.errors import ConfigError, DataError, ModelError
+from agora.errors import ConfigError, DataError, UsageError
 from agora.model.hf import WEIGHTS, load_hf
 from agora.settings import Workspace
 from agora.training.chat_tuning import tune_chat
@@ -98,7 +98,7 @@ def test_chat_tuning_starts_from_the_base_and_exports(workspace: Workspace, tmp_
 
 def test_chat_tuning_refuses_what_cannot_work(workspace: Workspace, tmp_path: Path) -> None:
     path = conversations(tmp_path / "talk.jsonl")
-    with pytest.raises(ModelError, match="no model 'main'"):
+    with pytest.raises(UsageError, match="no model 'main'"):
         tune_chat(workspace, name="talk", base="main", conversations=[path], training_config=CHAT)
     train(workspace)
     with pytest.raises(ConfigError, match="choose another name"):
