@@ -23,7 +23,7 @@ def demo() -> Recipe:
             evaluate_every=50, evaluate_tokens=32768,
         ),
         chat=TrainingConfig(
-            steps=80, batch_tokens=8192, micro_batch=32, seq_len=256, schedule=ScheduleConfig(warmup=0.05, decay=0.95),
+            steps=160, batch_tokens=8192, micro_batch=32, seq_len=256, schedule=ScheduleConfig(warmup=0.05, decay=0.95),
             optimizer=OptimizerConfig(lr=1e-3, muon_lr=2e-3),
             evaluate_every=40, evaluate_tokens=32768,
         ),

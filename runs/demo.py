@@ -34,7 +34,11 @@ RECIPE: Final = "demo"
 NUM_POSTS: Final = 120_000
 NUM_DIALOGUES: Final = 4_000
 MIN_POSTS: Final = 200  # fewer teach a model nothing and leave no author to hold out
-PROMPTS: Final = ("Hi! What are people talking about today?", "What do you think about coffee?", "Tell me something about football.")
+PROMPTS: Final = (
+    ("chat", "Hello, who are you?"),
+    ("chat", "What do people think of sourdough?"),
+    ("main", "Can't believe"),
+)  # the model asked: chat answers, main goes on with the text as a post
 PORTS: Final = range(8000, 8020)
 SERVER_START_S: Final = 60
 

@@ -12,6 +12,7 @@ from agora.units import format_bytes, format_joules, format_seconds
 
 SEED: Final = 7
 ANSWER_TOKENS: Final = 48
+REPEATED: Final = ("posts", "posts_in_store")  # of an import's answer: the corpus row says it
 
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -40,9 +41,9 @@ blockquote p {{ margin: .4rem 0; white-space: pre-wrap; overflow-wrap: anywhere;
 """
 
 
-def write_report(place: Workspace, found: dict[str, dict[str, Any]], prompts: tuple[str, ...]) -> tuple[str, Path]:
+def write_report(place: Workspace, found: dict[str, dict[str, Any]], prompts: tuple[tuple[str, str], ...]) -> tuple[str, Path]:
     """Write `report.html` into the workspace. Returns the text for the terminal and the page's path."""
-    answers = [(prompt, _answer(place, prompt)) for prompt in prompts]
+    answers = [(prompt, _answer(place, model, prompt)) for model, prompt in prompts]
     sections = _sections(found)
     picture = place.folder("runs", "main") / "loss.png"
     lines = []
@@ -66,7 +67,7 @@ def _sections(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, str]]:
     dropped = {name: count for name, count in corpus["dropped"].items() if count}
     return {
         "Posts": {
-            **{name: _shown(value) for name, value in posts.items() if _shown(value)},
+            **{name.replace("_", " "): _shown(value) for name, value in posts.items() if value and name not in REPEATED},
             "read for the corpus": f"{corpus['posts_in']:,}",
             "kept": f"{corpus['kept']:,} as {corpus['documents']:,} documents",
             "dropped": ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in dropped.items()) or "none",
@@ -92,7 +93,7 @@ def _sections(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, str]]:
 
 
 def _shown(value: Any) -> str:
-    """A value of a command's answer for people; empty for what holds nothing."""
+    """A value of a command's answer for people."""
     if isinstance(value, dict):
         return ", ".join(f"{str(name).replace('_', ' ')} {count:,}" for name, count in value.items() if count)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -105,9 +106,12 @@ def _table(rows: dict[str, str]) -> str:
     return f"<table>{cells}</table>"
 
 
-def _answer(place: Workspace, prompt: str) -> str:
+def _answer(place: Workspace, name: str, prompt: str) -> str:
+    """The chat model's answer, or the prompt as the base model goes on with it."""
     from agora.engine import SamplingConfig, load_local_model
 
-    model = load_local_model(place.folder("models", "chat"))
+    model = load_local_model(place.folder("models", name))
     sampling = SamplingConfig(max_tokens=ANSWER_TOKENS, temperature=0.7, top_p=0.9, seed=SEED)
-    return "".join(delta.text for delta in model.chat([{"role": "user", "content": prompt}], sampling)).strip()
+    if name == "chat":
+        return "".join(delta.text for delta in model.chat([{"role": "user", "content": prompt}], sampling)).strip()
+    return prompt + "".join(delta.text for delta in model.complete(prompt, sampling)).rstrip()

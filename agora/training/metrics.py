@@ -124,12 +124,11 @@ def draw_loss(metrics: list[dict[str, Any]], folder: Path, title: str) -> list[P
     return paths
 
 
-def _running_mean(values: list[float], memory: float = 0.95) -> list[float]:
-    result, mean, weight = [], 0.0, 0.0
-    for value in values:
-        mean, weight = memory * mean + (1 - memory) * value, memory * weight + (1 - memory)
-        result.append(mean / weight)
-    return result
+def _running_mean(values: list[float]) -> list[float]:
+    """Mean over a window centred on each step, a fiftieth of the run wide: smooth, and not behind the curve it shows."""
+    half = max(1, len(values) // 100)
+    windows = (values[max(0, step - half) : step + half + 1] for step in range(len(values)))
+    return [sum(window) / len(window) for window in windows]
 
 
 def _open_tensorboard(folder: Path, first_step: int) -> Any:
