@@ -72,7 +72,8 @@ def run(quick: bool, options: dict[str, str]) -> Result:
     card, trained, folder = _train(plan, data, terminal_progress)
     texts = _heldout_posts(plan.folder / "corpus")
     model, tokenizer = load_model_folder(folder)
-    result = bits_per_byte(model, tokenizer, evenly_spaced(texts, plan.max_heldout_documents), progress=terminal_progress)
+    chosen = evenly_spaced(texts, plan.max_heldout_documents)
+    result = bits_per_byte(model, tokenizer, chosen, block_tokens=plan.training.seq_len, progress=terminal_progress)
     assert result.below_xz is not None
     parameters = num_parameters(model.config).total
     large_enough = quick or parameters >= MIN_PARAMETERS
@@ -100,7 +101,7 @@ def _plan(quick: bool, steps: int | None, languages: str) -> Plan:
     return Plan(
         folder=CACHE / f"bits_per_byte-{languages}{'-quick' if quick else ''}", vocab_size=recipe.vocab_size,
         corpus=dataclasses.replace(recipe.corpus, heldout_share=HELDOUT_SHARE, languages=kept), model=recipe.model, training=training,
-        every_post=6 if quick else 1, book_characters=0 if quick else BOOK_CHARACTERS, max_heldout_documents=1000 if quick else None,
+        every_post=6 if quick else 1, book_characters=0 if quick else BOOK_CHARACTERS, max_heldout_documents=100 if quick else None,
     )  # fmt: skip
 
 

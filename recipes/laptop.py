@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from agora.corpus.config import CorpusConfig
 from agora.model.config import ModelConfig
 from agora.training.config import TrainingConfig
 from agora.training.optimizers import OptimizerConfig
 from agora.training.schedule import ScheduleConfig
 from recipes import Recipe
+
+TIMELINE_POSTS = 16  # of about 26 tokens each: a document then fills most of a row of 512
 
 
 def laptop() -> Recipe:
@@ -16,6 +19,7 @@ def laptop() -> Recipe:
         name="laptop",
         purpose="about 10M parameters in about 20 minutes on 2 cores",
         vocab_size=8192,
+        corpus=CorpusConfig(timeline_posts=TIMELINE_POSTS),
         model=ModelConfig(
             vocab_size=8192,
             dim=256,

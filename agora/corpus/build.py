@@ -159,6 +159,8 @@ class _Build:
         is_reply = keys.is_reply[kept] if config.threads else np.zeros(len(kept), dtype=np.bool_)
         parent = threads.find_parents(id_hash, keys.ref_hash[kept], is_reply, keys.created_at[kept], heldout[kept])
         chains = threads.find_chains(parent, author_hash, np.arange(len(kept)))
+        is_post = keys.created_at[kept] != 0  # extra texts have no time
+        chains = threads.join_timelines(chains, author_hash, is_post, np.arange(len(kept)), config.timeline_posts)
         order, key = threads.document_order(chains.head, chains.place, id_hash, config.seed)
         num_parts = max(1, -(-len(kept) // config.posts_per_file))
         share = (key >> np.uint64(11)).astype(np.float64) / 2.0**53

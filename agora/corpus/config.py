@@ -39,6 +39,8 @@ class CorpusConfig:
     rows_per_band: int = 4
     threads: bool = True
     """Replies join the post they answer."""
+    timeline_posts: int = 1
+    """Posts of one author that no thread holds are joined, in order of time, into documents of up to this many; 1 leaves each by itself."""
     heldout_share: float = 0.01
     """Share of authors kept out of training."""
     seed: int = 0
@@ -52,7 +54,7 @@ class CorpusConfig:
         for name in ("min_own_share", "min_word_share", "max_repeat_share", "near_duplicate_jaccard", "heldout_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"CorpusConfig.{name}={getattr(self, name)} must be between 0 and 1")
-        for name in ("num_bands", "rows_per_band", "posts_per_file", "near_duplicate_min_words", "max_word_characters"):
+        for name in ("num_bands", "rows_per_band", "posts_per_file", "near_duplicate_min_words", "max_word_characters", "timeline_posts"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"CorpusConfig.{name}={getattr(self, name)} must be at least 1")
         if not 0 <= self.min_characters <= self.max_characters:

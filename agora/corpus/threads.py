@@ -92,6 +92,23 @@ def find_chains(parent: Index, author_hash: npt.NDArray[np.uint64], rank: Index)
     return Chains(head, place)
 
 
+def join_timelines(chains: Chains, author_hash: npt.NDArray[np.uint64], is_post: npt.NDArray[np.bool_], rank: Index, size: int) -> Chains:
+    """Join posts that are a document by themselves: each author's, in canonical order, into documents of `size`. A reader of such a
+    document knows the author's words when the next post begins. Extra texts (`is_post` False) stay as they are."""
+    is_alone = (np.bincount(chains.head, minlength=len(chains.head)) == 1) & (chains.head == np.arange(len(chains.head))) & is_post
+    alone = np.flatnonzero(is_alone)
+    alone = alone[np.lexsort((rank[alone], author_hash[alone]))]
+    if size == 1 or not len(alone):
+        return chains
+    authors = author_hash[alone]
+    first_of_author = np.flatnonzero(np.append(True, authors[1:] != authors[:-1]))
+    number = np.arange(len(alone)) - np.repeat(first_of_author, np.diff(np.append(first_of_author, len(alone))))
+    head, place = chains.head.copy(), chains.place.copy()
+    place[alone] = number % size
+    head[alone] = alone[np.arange(len(alone)) - place[alone]]
+    return Chains(head, place)
+
+
 def _heights(parent: Index, replies: Index) -> Index:
     """Length of the longest chain of replies below each post."""
     _, depth = _jump(parent)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agora.corpus.threads import document_order, find_chains, find_parents, heldout_authors
+from agora.corpus.threads import Chains, document_order, find_chains, find_parents, heldout_authors, join_timelines
 
 
 def chains(parent: list[int], authors: list[int]) -> list[list[int]]:
@@ -111,3 +111,20 @@ def test_documents_stay_together_in_their_order() -> None:
     assert sorted(order.tolist()) == [0, 1, 2, 3]
     assert order.tolist().index(2) == order.tolist().index(0) + 1
     assert key[0] == key[2]
+
+
+def test_timelines_join_single_posts_of_one_author_in_order_and_nothing_else() -> None:
+    authors = np.array([7, 7, 9, 7, 7, 9, 7], dtype=np.uint64)
+    head, place = np.array([0, 1, 2, 3, 4, 5, 4]), np.array([0, 0, 0, 0, 0, 0, 1])  # posts 4 and 6 are a thread
+    is_post = np.array([True, True, True, True, True, True, True])
+    joined = join_timelines(Chains(head, place), authors, is_post, np.arange(7), 2)
+    assert joined.head.tolist() == [0, 0, 2, 3, 4, 2, 4]
+    assert joined.place.tolist() == [0, 1, 0, 0, 0, 1, 1]
+
+
+def test_timelines_leave_extra_texts_alone_and_size_one_changes_nothing() -> None:
+    chains = Chains(np.arange(4), np.zeros(4, dtype=np.int64))
+    authors, is_post = np.zeros(4, dtype=np.uint64), np.array([True, False, True, True])
+    assert join_timelines(chains, authors, is_post, np.arange(4), 1) is chains
+    joined = join_timelines(chains, authors, is_post, np.array([3, 2, 1, 0]), 3)
+    assert joined.head.tolist() == [3, 1, 3, 3] and joined.place.tolist() == [2, 0, 1, 0]
