@@ -75,7 +75,7 @@ def _sections(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, str]]:
         "Tokens": {
             "vocabulary": f"{found['tokenizer']['vocabulary']:,}",
             "training": f"{shards['train']['tokens']:,} ({shards['train']['bytes_per_token']} bytes each)",
-            "held out (other authors)": f"{shards['heldout']['tokens']:,}",
+            "held out": f"{shards['heldout']['tokens']:,}",
         },
         "Learning": {
             "loss": f"{learned['loss']:.3f} nats per token after {learned['tokens']:,} tokens"
@@ -84,7 +84,7 @@ def _sections(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, str]]:
             "time": f"{format_seconds(learned['elapsed_s'])}, then {format_seconds(tuned['elapsed_s'])} of chat tuning",
             "energy": f"{format_joules(learned['joules'] + tuned['joules'])} ({learned['energy']})",
         },
-        "Bits per byte on authors never seen": {
+        f"Bits per byte on {'authors' if corpus['heldout_authors'] else 'posts'} never seen": {
             "model": f"{evaluation['bits_per_byte']:.3f} (on {format_bytes(evaluation['num_bytes'])})",
             "xz -9e": f"{evaluation['xz_bits_per_byte']:.3f}",
             "zstd -19": f"{evaluation['zstd_bits_per_byte']:.3f}",

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from agora.model.transformer import Transformer
     from agora.tokenizer import Tokenizer
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors, and pytest-xdist already fills the cores
+
+# Shared machines stall for seconds: how long one example takes says nothing about the code.
+settings.register_profile("agora", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("agora")
 
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 

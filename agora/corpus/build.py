@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -154,13 +155,15 @@ class _Build:
     def _plan(self, kept: duplicates.Index) -> assemble.Plan:
         """`kept`: posts that stay, earliest first."""
         keys, config, num_posts = self.keys, self.config, len(self.keys.reason)
-        heldout = threads.heldout_authors(keys.author_hash, config.heldout_share, config.seed)
+        drawn_by = keys.author_hash if config.heldout_by == "author" else keys.id_hash
+        heldout = threads.draw_heldout(drawn_by, config.heldout_share, config.seed)
         id_hash, author_hash = keys.id_hash[kept], keys.author_hash[kept]
         is_reply = keys.is_reply[kept] if config.threads else np.zeros(len(kept), dtype=np.bool_)
         parent = threads.find_parents(id_hash, keys.ref_hash[kept], is_reply, keys.created_at[kept], heldout[kept])
         chains = threads.find_chains(parent, author_hash, np.arange(len(kept)))
         is_post = keys.created_at[kept] != 0  # extra texts have no time
-        chains = threads.join_timelines(chains, author_hash, is_post, np.arange(len(kept)), config.timeline_posts)
+        group = author_hash ^ heldout[kept].astype(np.uint64)  # one author's timelines, apart where posts are held out one by one
+        chains = threads.join_timelines(chains, group, is_post, np.arange(len(kept)), config.timeline_posts)
         order, key = threads.document_order(chains.head, chains.place, id_hash, config.seed)
         num_parts = max(1, -(-len(kept) // config.posts_per_file))
         share = (key >> np.uint64(11)).astype(np.float64) / 2.0**53
@@ -186,6 +189,10 @@ class _Build:
             self.gathered.spill.remove()
             return list(assemble.write_parts(parts, self.folder / DOCUMENTS, self.num_threads, step))
 
+    def _num_heldout_authors(self, authors: npt.NDArray[np.uint64]) -> int:
+        config = self.config
+        return int(threads.draw_heldout(authors, config.heldout_share, config.seed).sum()) if config.heldout_by == "author" else 0
+
     def card(self, files: list[DocumentFile], state: str | None) -> DataCard:
         """Add everything up."""
         gathered = self.gathered
@@ -205,7 +212,7 @@ class _Build:
             dropped={name: int(counts[number]) for name, number in STEP_NUMBER.items()},
             documents=sum(file.documents for file in files), heldout_documents=sum(file.heldout_documents for file in files),
             heldout_posts=int((self.plan.heldout & kept).sum()) if gathered.columns else 0, authors=len(authors),
-            heldout_authors=int(threads.heldout_authors(authors, self.config.heldout_share, self.config.seed).sum()),
+            heldout_authors=self._num_heldout_authors(authors),
             characters=sum(file.characters for file in files),
             first_post=_iso(times.min()) if len(times) else None, last_post=_iso(times.max()) if len(times) else None,
             languages=names("lang"), sources=names("source"),

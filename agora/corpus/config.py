@@ -42,7 +42,9 @@ class CorpusConfig:
     timeline_posts: int = 1
     """Posts of one author that no thread holds are joined, in order of time, into documents of up to this many; 1 leaves each by itself."""
     heldout_share: float = 0.01
-    """Share of authors kept out of training."""
+    """Share of authors, or of posts, kept out of training."""
+    heldout_by: Literal["author", "post"] = "author"
+    """`post` is for exports of one or a few accounts, which leave nobody to hold out; it judges a model on people it has read."""
     seed: int = 0
     """Chooses the held-out authors and the order of documents."""
     posts_per_file: int = 200_000

@@ -22,7 +22,7 @@ DOCUMENT_SCHEMA: Final = pa.schema(
         pa.field("post_ids", pa.large_list(pa.string()), nullable=False, metadata={"doc": "posts it is made of, in order"}),
         pa.field("authors", pa.large_list(pa.string()), nullable=False, metadata={"doc": "author of each post"}),
         pa.field("weight", pa.float32(), nullable=False, metadata={"doc": "how much it counts in training"}),
-        pa.field("split", pa.string(), nullable=False, metadata={"doc": "train, or heldout: written by held-out authors"}),
+        pa.field("split", pa.string(), nullable=False, metadata={"doc": "train, or heldout: never trained on"}),
         pa.field("lang", pa.string(), nullable=False, metadata={"doc": "language of its first post, und when unknown"}),
         pa.field("source", pa.string(), nullable=False, metadata={"doc": "reader of its first post, or the file of an extra text"}),
     ]

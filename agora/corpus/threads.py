@@ -27,10 +27,10 @@ class Chains:
     place: Index
 
 
-def heldout_authors(author_hash: npt.NDArray[np.uint64], share: float, seed: int) -> npt.NDArray[np.bool_]:
-    """True for posts of held-out authors. Depends on nothing but the author, `share` and `seed`; a larger share keeps
-    the authors of a smaller one."""
-    spread = _mix(author_hash ^ _mix(np.array([seed + 0xA607A], dtype=np.uint64)))
+def draw_heldout(key_hash: npt.NDArray[np.uint64], share: float, seed: int) -> npt.NDArray[np.bool_]:
+    """True for what is held out: posts by the hash of their author, or of their id. Depends on nothing but the key, `share` and
+    `seed`; a larger share keeps the keys of a smaller one."""
+    spread = _mix(key_hash ^ _mix(np.array([seed + 0xA607A], dtype=np.uint64)))
     return (spread >> np.uint64(11)).astype(np.float64) / 2.0**53 < share
 
 

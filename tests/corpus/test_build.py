@@ -25,7 +25,7 @@ from agora.corpus import build as build_module
 from agora.corpus.build import build_corpus, build_corpus_from_store, load_card
 from agora.corpus.config import CorpusConfig
 from agora.corpus.document_files import document_files
-from agora.corpus.threads import heldout_authors
+from agora.corpus.threads import draw_heldout
 from agora.errors import ConfigError, DataError, StoreError
 from agora.posts.schema import posts_table
 from agora.posts.store import PostStore
@@ -142,7 +142,7 @@ def test_no_text_of_a_held_out_author_is_in_training(save: Save, tmp_path: Path)
     table = square()
     build_corpus([save(table)], tmp_path / "out", replace(CONFIG, heldout_share=0.3))
     authors = table["author"].unique()
-    held = heldout_authors(hash_strings(authors.cast(pa.large_string())), 0.3, 0)
+    held = draw_heldout(hash_strings(authors.cast(pa.large_string())), 0.3, 0)
     heldout = {author for author, out in zip(authors.to_pylist(), held, strict=True) if out}
     assert 3 < len(heldout) < 25
     seen = set()
@@ -150,6 +150,31 @@ def test_no_text_of_a_held_out_author_is_in_training(save: Save, tmp_path: Path)
         seen.add(row["split"])
         assert {author in heldout for author in row["authors"]} == {row["split"] == "heldout"}
     assert seen == {"train", "heldout"}
+
+
+@pytest.mark.parametrize("timeline_posts", [1, 4])
+def test_single_posts_can_be_held_out_and_never_share_a_document_with_training(save: Save, tmp_path: Path, timeline_posts: int) -> None:
+    table = square()
+    config = replace(CONFIG, heldout_share=0.3, heldout_by="post", timeline_posts=timeline_posts)
+    card = build_corpus([save(table)], tmp_path / "out", config)
+    held = draw_heldout(hash_strings(table["id"].cast(pa.large_string())), 0.3, 0)
+    heldout = {post_id for post_id, out in zip(table["id"].to_pylist(), held, strict=True) if out}
+    rows = documents(tmp_path / "out")
+    for row in rows:
+        assert {post_id in heldout for post_id in row["post_ids"]} == {row["split"] == "heldout"}
+    assert {row["split"] for row in rows} == {"train", "heldout"}
+    assert card.heldout_authors == 0 and card.heldout_posts > 50
+
+
+def test_timelines_lose_and_repeat_no_post(save: Save, tmp_path: Path) -> None:
+    single = build_corpus([save(square())], tmp_path / "single", CONFIG)
+    joined = build_corpus([save(square())], tmp_path / "joined", replace(CONFIG, timeline_posts=4))
+    posts = [sorted(post_id for row in documents(tmp_path / name) for post_id in row["post_ids"]) for name in ("single", "joined")]
+    assert posts[0] == posts[1] and joined.kept == single.kept
+    assert joined.documents < single.documents
+    for row in documents(tmp_path / "joined"):
+        if row["text"].count("\n> ") == 0:
+            assert len(set(row["authors"])) == 1
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agora.corpus.threads import Chains, document_order, find_chains, find_parents, heldout_authors, join_timelines
+from agora.corpus.threads import Chains, document_order, draw_heldout, find_chains, find_parents, join_timelines
 
 
 def chains(parent: list[int], authors: list[int]) -> list[list[int]]:
@@ -97,13 +97,13 @@ def test_links_never_cross_the_held_out_border_nor_go_round(posts: list[tuple[in
 
 def test_held_out_authors_depend_on_nothing_else_and_grow_with_the_share() -> None:
     authors = np.random.default_rng(1).integers(0, 2**63, size=20_000).astype(np.uint64)
-    small, large = heldout_authors(authors, 0.01, 0), heldout_authors(authors, 0.05, 0)
+    small, large = draw_heldout(authors, 0.01, 0), draw_heldout(authors, 0.05, 0)
     assert abs(small.mean() - 0.01) < 0.003
     assert not (small & ~large).any()
-    assert (heldout_authors(authors[::-1], 0.05, 0) == large[::-1]).all()
-    assert (heldout_authors(authors, 0.05, 1) != large).any()
-    assert not heldout_authors(authors, 0.0, 0).any()
-    assert heldout_authors(authors, 1.0, 0).all()
+    assert (draw_heldout(authors[::-1], 0.05, 0) == large[::-1]).all()
+    assert (draw_heldout(authors, 0.05, 1) != large).any()
+    assert not draw_heldout(authors, 0.0, 0).any()
+    assert draw_heldout(authors, 1.0, 0).all()
 
 
 def test_documents_stay_together_in_their_order() -> None:

@@ -76,7 +76,7 @@ def test_split_is_by_content_and_loses_nothing(tmp_path: Path) -> None:
     assert not any(talk in train.conversations for talk in heldout.conversations)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(max_tokens=st.integers(1, 120))
 def test_a_long_conversation_ends_at_an_assistant_turn_and_the_cut_is_counted(tokenizer: Tokenizer, max_tokens: int) -> None:
     whole = encode(tokenizer, [LONGER], max_tokens=1000)

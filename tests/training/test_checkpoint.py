@@ -63,7 +63,7 @@ plain_values = st.recursive(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.dictionaries(st.text(), plain_values))
 def test_any_plain_state_round_trips(value: dict[str, Any]) -> None:
     assert unflatten(*flatten(value)) == value

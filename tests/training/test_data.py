@@ -38,7 +38,7 @@ def documents_of(tokens: list[int]) -> list[tuple[int, ...]]:
     return found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 12), min_size=1, max_size=20).filter(lambda x: sum(x) >= 2),
     seq_len=st.integers(2, 9), micro_batch=st.integers(1, 3), seed=st.integers(0, 5),
@@ -52,7 +52,7 @@ def test_every_epoch_holds_every_document_once_and_whole(lengths: list[int], seq
             assert sorted(documents_of(epoch)) == stored
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(1, 12), min_size=2, max_size=20), st.integers(0, 12), st.integers(2, 9))
 def test_resuming_anywhere_skips_and_repeats_nothing(lengths: list[int], num_before: int, seq_len: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -133,7 +133,7 @@ def conversations(lengths: list[int]) -> list[Said]:
     return [Said([number + 1] * n, [place >= n // 2 for place in range(n)]) for number, n in enumerate(lengths)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(2, 16), min_size=1, max_size=40), st.integers(0, 4))
 def test_every_conversation_comes_whole_and_once_in_an_epoch(lengths: list[int], seed: int) -> None:
     batches = ChatBatches(conversations(lengths), seq_len=16, micro_batch=2, seed=seed, pad_id=0)
@@ -148,7 +148,7 @@ def test_every_conversation_comes_whole_and_once_in_an_epoch(lengths: list[int],
     assert num_targets == sum(n - max(n // 2, 1) for n in lengths)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(2, 16), min_size=1, max_size=30), st.integers(0, 9))
 def test_chat_batches_resume_anywhere(lengths: list[int], num_before: int) -> None:
     whole, resumed = (ChatBatches(conversations(lengths), seq_len=16, micro_batch=2, seed=1, pad_id=0) for _ in range(2))
