@@ -11,7 +11,8 @@ run of a seed. Each run has its own full schedule: linear warm-up over a twentie
    the two Muon budgets on a logarithmic token axis. The value is the mean over seeds; it holds when it is <= 0.7 and the runs with 70%
    are at or below AdamW on every seed.
 
-`--quick` takes a smaller model, a smaller budget, one seed, and one rate each, the best for its size of 2, 4, 8e-3 and of 0.5, 1, 2, 4, 8e-2.
+`--quick` takes a smaller model, a smaller budget, one seed, and one rate each: the best for its size of 2, 4, 8e-3 and of
+0.5, 1, 2, 4, 8e-2.
 """
 
 from __future__ import annotations
