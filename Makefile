@@ -1,4 +1,5 @@
 # make demo [POSTS=path]   the whole road on this machine: posts -> corpus -> tokenizer -> model -> answers
+# make stop                end the server that the demo leaves running
 # make test                set-up and all tests
 # make lint                style and types
 PYTHON ?= python3
@@ -6,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint setup clean
+.PHONY: demo stop test lint setup clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Agora needs Python >= 3.11; this is " + sys.version.split()[0] + ". Use: make PYTHON=/path/to/python3.11")'
@@ -19,6 +20,9 @@ setup: $(READY)
 
 demo: $(READY)
 	$(BIN)/python -m runs.demo $(if $(POSTS),--posts "$(POSTS)") $(if $(NO_SERVE),--no-serve)
+
+stop: $(READY)
+	$(BIN)/python -m runs.demo --stop
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -12,6 +12,8 @@ AgoraError                 anything Agora raises on purpose               exit 1
 +- TrainingError           training cannot go on (NaN loss, no data left)
 +- ModelError              a model folder or configuration cannot be used
 +- GenerationError         a generation request cannot be served
+   +- ContextLengthError   prompt and answer do not fit the model's context
+   +- BusyError            too many requests wait already; try again later
 """
 
 from __future__ import annotations
@@ -70,3 +72,11 @@ class ModelError(AgoraError):
 
 class GenerationError(AgoraError):
     """A generation request cannot be served (context too long, unknown model)."""
+
+
+class ContextLengthError(GenerationError):
+    """Prompt and answer together are longer than the model's context."""
+
+
+class BusyError(GenerationError):
+    """Too many requests wait already; the same request may be sent again later."""

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from agora.model.transformer import Transformer
+    from agora.tokenizer import Tokenizer
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors, and pytest-xdist already fills the cores
 
@@ -24,3 +29,37 @@ def shared_data() -> Path:
 def _no_workspace_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AGORA_WORKSPACE", raising=False)
     monkeypatch.delenv("AGORA_LOG", raising=False)
+
+
+TINY_TEXTS = [
+    "The harvest festival begins at noon in the old square; bring bread and music.",
+    "Rain again. The trains are late, and nobody at the station knows why.",
+    "Did anyone see the match? What a goal in the last minute! ⚽🎉 Привет, мир! こんにちは",
+] * 4
+
+
+@pytest.fixture(scope="session")
+def tiny_parts() -> tuple[Transformer, Tokenizer]:
+    """A random small network (context of 128 tokens) and a tokenizer of its size. Not trained; do not change it."""
+    from agora.model import ModelConfig
+    from agora.model.transformer import Transformer
+    from agora.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.train(TINY_TEXTS, vocab_size=320)
+    config = ModelConfig(
+        vocab_size=tokenizer.vocab_size, dim=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, hidden_dim=64, max_seq_len=128,
+        init_std=0.3,
+    )  # fmt: skip
+    return Transformer(config, seed=3).eval(), tokenizer
+
+
+@pytest.fixture(scope="session")
+def tiny_workspace(tiny_parts: tuple[Transformer, Tokenizer], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace whose models folder holds `tiny`; do not write into it."""
+    from agora.model.hf import save_hf
+
+    model, tokenizer = tiny_parts
+    root = tmp_path_factory.mktemp("tiny")
+    tokenizer.save(root / "tokenizer" / "tiny")
+    save_hf(model, root / "models" / "tiny", tokenizer_dir=root / "tokenizer" / "tiny", model_card=None)
+    return root

@@ -1,7 +1,125 @@
-"""`agora chat`."""
+"""`agora chat`: talk with a model in the terminal."""
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-def chat() -> None:
-    """Filled by the owner of the area."""
+import typer
+
+from agora.cli.output import JsonOption, WorkspaceOption, emit
+from agora.errors import AgoraError, UsageError
+from agora.settings import Workspace
+
+if TYPE_CHECKING:
+    from agora.engine import Conversation, Delta, LanguageModel, SamplingConfig
+
+HELP = """/help           this list
+/reset          forget the conversation (keeps the system text)
+/system TEXT    begin anew under these instructions; without TEXT: under none
+/save FILE      write the conversation as JSON
+/quit           leave (also Ctrl-D); Ctrl-C ends an answer"""
+
+
+def chat(
+    model: Annotated[str | None, typer.Option(help="Name in the workspace or a folder.", show_default=False)] = None,
+    prompt: Annotated[str | None, typer.Option(help="Ask this once and leave; - reads standard input.")] = None,
+    complete: Annotated[bool, typer.Option("--complete", help="Go on with --prompt as the beginning of a document: no chat.")] = False,
+    system: Annotated[str | None, typer.Option(help="Instructions for the model.")] = None,
+    temperature: Annotated[float, typer.Option(help="0 = always the most likely token.")] = 0.8,
+    top_p: Annotated[float, typer.Option(help="Share of probability to draw from.")] = 0.95,
+    max_tokens: Annotated[int | None, typer.Option(help="Longest answer; default: what the context holds.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Equal seeds give equal answers.")] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Talk with a model; or ask one thing with --prompt.
+
+    Example: agora chat --model main --prompt "What is on today?"
+    """
+    if prompt is None and (complete or as_json):
+        raise UsageError(f"{'--complete' if complete else '--json'} needs --prompt")
+    from agora.engine import Conversation, SamplingConfig, find_model, load_local_model
+
+    sampling = SamplingConfig(temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed)
+    speaker = load_local_model(find_model(Workspace.find(workspace), model))
+    if prompt is None:
+        _talk(Conversation(speaker, sampling, system=system))
+    else:
+        _ask_once(speaker, sys.stdin.read() if prompt == "-" else prompt, system, sampling, complete, as_json)
+
+
+def _ask_once(speaker: LanguageModel, prompt: str, system: str | None, sampling: SamplingConfig, complete: bool, as_json: bool) -> None:
+    head = [{"role": "system", "content": system}] if system else []
+    deltas = speaker.complete(prompt, sampling) if complete else speaker.chat([*head, {"role": "user", "content": prompt}], sampling)
+    said = []
+    last: Delta | None = None
+    for last in deltas:
+        said.append(last.text)
+        if not as_json:
+            _show(last.text)
+    assert last is not None and last.usage is not None
+    if not as_json:
+        print()
+        return
+    answer = {"model": speaker.name, "prompt": prompt, "answer": "".join(said), "finish_reason": last.finish_reason}
+    emit({**answer, "prompt_tokens": last.usage.prompt_tokens, "completion_tokens": last.usage.completion_tokens}, as_json=True)
+
+
+def _talk(conversation: Conversation) -> None:
+    with suppress(ImportError):
+        import readline  # noqa: F401 - arrow keys and history for input()
+    print(f"{conversation.model.name}: type a message; /help lists commands", file=sys.stderr)
+    while True:
+        try:
+            line = input("> " if sys.stdin.isatty() else "").strip()
+        except (EOFError, KeyboardInterrupt):
+            print(file=sys.stderr)
+            return
+        if line in ("/quit", "/exit"):
+            return
+        try:
+            if line.startswith("/"):
+                _command(conversation, line)
+            elif line:
+                _answer(conversation, line)
+        except AgoraError as error:
+            print(f"error: {error}", file=sys.stderr)
+
+
+def _answer(conversation: Conversation, line: str) -> None:
+    try:
+        for delta in conversation.say(line):
+            _show(delta.text)
+    except KeyboardInterrupt:
+        print(" [interrupted]", end="", file=sys.stderr)
+    print()
+    if conversation.num_forgotten:
+        print(f"(the context is full: the first {conversation.num_forgotten} messages were left out; /reset begins anew)", file=sys.stderr)
+
+
+def _command(conversation: Conversation, line: str) -> None:
+    word, _, rest = line.partition(" ")
+    rest = rest.strip()
+    if word == "/help":
+        print(HELP)
+    elif word == "/reset":
+        conversation.reset()
+        print("(forgotten)", file=sys.stderr)
+    elif word == "/system":
+        conversation.set_system(rest or None)
+        print("(begun anew)", file=sys.stderr)
+    elif word == "/save":
+        if not rest:
+            raise UsageError("/save needs a file name: /save talk.json")
+        conversation.save(Path(rest))
+        print(f"(saved to {rest})", file=sys.stderr)
+    else:
+        raise UsageError(f"unknown command {word!r}; /help lists them")
+
+
+def _show(text: str) -> None:
+    """Print model text at once. Control characters could drive the terminal, so they are shown as U+FFFD."""
+    print("".join(c if c.isprintable() or c in "\n\t" or (c.isspace() and ord(c) > 0xA0) else "\ufffd" for c in text), end="", flush=True)

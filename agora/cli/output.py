@@ -35,12 +35,22 @@ def emit(result: Mapping[str, Any], *, as_json: bool, title: str = "") -> None:
 def _emit_lines(result: Mapping[str, Any], indent: int) -> None:
     width = max((len(str(key)) for key in result), default=0)
     for key, value in result.items():
+        name = str(key).replace("_", " ")
         if isinstance(value, Mapping):
-            print(f"{' ' * indent}{key}:")
+            print(f"{' ' * indent}{name}:" + ("" if value else " none"))
             _emit_lines(value, indent + 2)
         else:
-            text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
-            print(f"{' ' * indent}{key!s:<{width}}  {text}")
+            print(f"{' ' * indent}{name:<{width}}  {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return ", ".join(map(str, value)) or "none" if isinstance(value, (list, tuple)) else str(value)
 
 
 def next_command(command: str) -> None:

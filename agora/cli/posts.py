@@ -1,7 +1,173 @@
-"""`agora posts`."""
+"""`agora posts`: what is in the store, and how it gets there and out."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-app = typer.Typer(help="", no_args_is_help=True)
+from agora.cli.output import JsonOption, Overrides, WorkspaceOption, emit, next_command, terminal_progress
+from agora.errors import UsageError
+from agora.settings import Workspace
+
+app = typer.Typer(
+    help="Posts: import, simulate, count, delete, export.\n\nExample: agora posts import my-archive.zip", no_args_is_help=True
+)
+
+
+@app.command("import")
+def import_(
+    path: Annotated[Path, typer.Argument(exists=True, help="A file, folder or zip archive.")],
+    source: Annotated[str | None, typer.Option("--source", help="Reader to use (see: agora posts sources).")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first broken record.")] = False,
+    map_: Annotated[list[str] | None, typer.Option("--map", help="COLUMN=FIELD of a table; may be repeated.")] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read a platform's posts into the workspace. What cannot be read goes to a quarantine file and is counted.
+
+    Example: agora posts import twitter-archive.zip
+    """
+    from dataclasses import asdict
+
+    from agora.posts.importing import import_posts
+    from agora.posts.store import PostStore
+
+    mapping = {}
+    for word in map_ or []:
+        column, separator, name = word.rpartition("=")
+        if not separator or not column or not name:
+            raise UsageError(f"--map {word!r} is not of the form COLUMN=FIELD; example: --map tweet=text")
+        mapping[column] = name
+    place = Workspace.find(workspace).create()
+    with PostStore.open(place.folder("posts"), create=True) as store:
+        summary = import_posts(
+            path, store, source=source, strict=strict, mapping=mapping, quarantine=place.folder("quarantine"), progress=terminal_progress
+        )
+        total = store.num_posts
+    emit({**asdict(summary), "posts_in_store": total}, as_json=as_json, title=f"imported {path}")
+    next_command("agora corpus build")
+
+
+@app.command()
+def sources(as_json: JsonOption = False) -> None:
+    """List the formats that import recognises by itself.
+
+    Example: agora posts sources
+    """
+    from agora.posts.sources import SOURCES
+
+    emit({source.name: source.title for source in SOURCES}, as_json=as_json)
+    next_command("agora posts import PATH")
+
+
+@app.command()
+def simulate(
+    settings: Overrides = None,
+    truth: Annotated[
+        Path | None, typer.Option("--truth", help="Also write who belongs to which group (.parquet).", show_default=False)
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fill the store with a simulated square: people, events, and campaigns whose truth is known (docs/posts.md).
+
+    Example: agora posts simulate num_posts=200000 num_accounts=10000 seed=7 --truth truth.parquet
+    """
+    from agora.config import apply_overrides, parse_assignments
+    from agora.posts.simulate import SquareConfig, simulate_into, write_ground_truth
+    from agora.posts.store import PostStore
+
+    place = Workspace.find(workspace)
+    config = apply_overrides(SquareConfig(), place.defaults("posts").get("simulate", {}), "agora.toml [posts.simulate]")
+    config = apply_overrides(config, parse_assignments(settings or []), "command line")
+    if truth is not None:
+        write_ground_truth(config, truth)
+    with PostStore.open(place.create().folder("posts"), create=True) as store:
+        result = simulate_into(store, config, progress=terminal_progress)
+        summary = {"appended": result.appended, "duplicates": result.duplicates, "deleted": result.deleted, "posts": store.num_posts}
+    emit({**summary, **({"truth": truth} if truth else {})}, as_json=as_json)
+    next_command("agora posts stats")
+
+
+@app.command()
+def stats(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Count posts by kind, language and source; accounts and time range.
+
+    Example: agora posts stats --json
+    """
+    from dataclasses import asdict
+
+    from agora.posts.overview import post_statistics
+    from agora.posts.store import PostStore
+
+    store = PostStore.open(Workspace.find(workspace).folder("posts"))
+    emit(asdict(post_statistics(store, progress=terminal_progress)), as_json=as_json)
+    next_command("agora corpus build")
+
+
+@app.command()
+def delete(
+    post: Annotated[list[str] | None, typer.Option("--post", help="Id of a post; repeatable.", show_default=False)] = None,
+    author: Annotated[list[str] | None, typer.Option("--author", help="Account; repeatable.", show_default=False)] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete posts or everything of an author, with reposts of it. They do not come back with a later import.
+
+    Example: agora posts delete --author some_account --post 1234
+    """
+    from agora.posts.store import PostStore
+
+    if not post and not author:
+        raise UsageError("nothing to delete: give --post ID or --author NAME")
+    with PostStore.open(Workspace.find(workspace).folder("posts")) as store:
+        removed = store.delete_posts(post or []) + store.delete_authors(author or [])
+        emit({"removed": removed, "posts": store.num_posts}, as_json=as_json)
+    next_command("agora posts compact (takes the deleted words off the disk)")
+
+
+@app.command()
+def compact(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Rewrite the store without deleted posts, so that no byte of them stays on the disk.
+
+    Example: agora posts compact
+    """
+    from agora.posts.store import PostStore
+
+    with PostStore.open(Workspace.find(workspace).folder("posts")) as store:
+        store.compact(progress=terminal_progress)
+        emit({"posts": store.num_posts, "files": store.verify()}, as_json=as_json)
+    next_command("agora posts stats")
+
+
+@app.command()
+def verify(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Compare every file of the store with its checksum; names the damaged one.
+
+    Example: agora posts verify
+    """
+    from agora.posts.store import PostStore
+
+    store = PostStore.open(Workspace.find(workspace).folder("posts"))
+    emit({"posts": store.num_posts, "files": store.verify()}, as_json=as_json)
+    next_command("agora posts stats")
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="Where to write: .parquet or .jsonl.")],
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write all posts to one file.
+
+    Example: agora posts export posts.parquet
+    """
+    from agora.posts.overview import export_posts
+    from agora.posts.store import PostStore
+
+    store = PostStore.open(Workspace.find(workspace).folder("posts"))
+    emit({"posts": export_posts(store, file, progress=terminal_progress), "file": file}, as_json=as_json)
+    next_command(f"agora posts import {file} (in another workspace)")

@@ -1,7 +1,52 @@
-"""`agora serve`."""
+"""`agora serve`: an OpenAI-compatible server and a page to chat on."""
 
 from __future__ import annotations
 
+import sys
+from typing import Annotated
 
-def serve() -> None:
-    """Filled by the owner of the area."""
+import typer
+
+from agora.cli.output import JsonOption, WorkspaceOption, emit
+from agora.errors import MissingExtraError
+from agora.settings import Workspace
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(
+    model: Annotated[list[str] | None, typer.Option(help="Name in the workspace or a folder; may be repeated.", show_default=False)] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 = every network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 = any free one.")] = 8000,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="AGORA_API_KEY", help="Key that requests must carry; better given by the environment.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Number format of the weights: float32, bfloat16 or float16.")] = "float32",
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda or mps.")] = "cpu",
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve models to OpenAI's clients and to a browser, until Ctrl-C.
+
+    Example: agora serve --model main --port 8000
+    """
+    try:
+        from agora.server.run import address_of, bind, serve_models
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "fastapi", "serve", "agora serve") from error
+    from agora.engine import find_model, load_local_model, parse_device, parse_dtype
+
+    place = Workspace.find(workspace)
+    folders = [find_model(place, name) for name in model] if model else [find_model(place, None)]
+    listener = bind(host, port)
+    models = [load_local_model(folder, dtype=parse_dtype(dtype), device=parse_device(device)) for folder in folders]
+    if host not in LOOPBACK and api_key is None:
+        print(f"warning: everyone who reaches {host}:{port} may use this server; give --api-key", file=sys.stderr)
+    address = address_of(listener)
+
+    def ready() -> None:
+        result = {"address": address, "api": f"{address}/v1", "models": ", ".join(model.name for model in models)}
+        emit(result, as_json=as_json, title="Agora serves")
+        sys.stdout.flush()
+
+    serve_models(models, listener, api_key=api_key, ready=ready)

@@ -1,7 +1,185 @@
-"""`agora train`."""
+"""`agora train`: learn from packed shards, tune for chat, look at runs."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 
-app = typer.Typer(help="", no_args_is_help=True)
+from agora.cli.output import JsonOption, NameOption, WorkspaceOption, emit, next_command, terminal_progress
+from agora.settings import DEFAULT_NAME, Workspace
+
+if TYPE_CHECKING:
+    from agora.training.loop import TrainingSummary
+    from agora.training.run_folder import RunStatus
+
+app = typer.Typer(help="Train models, tune them for chat, and look at runs.\n\nExample: agora train pretrain laptop", no_args_is_help=True)
+
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Start again from nothing, throwing away what the run of that name has.")]
+DataOption = Annotated[str, typer.Option("--data", help="Name of the shards and tokenizer in the workspace.")]
+EXIT_STOPPED = 130  # as a shell reports a command ended by SIGINT: scripts must not go on as if training were done
+
+
+@app.command()
+def pretrain(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="Recipe, then settings.", show_default=False)
+    ] = None,
+    name: NameOption = DEFAULT_NAME,
+    data: DataOption = DEFAULT_NAME,
+    fresh: FreshOption = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a fresh model on packed shards and export it to models/NAME. Stopped or killed, the same command goes on.
+
+    Recipes: laptop (default), demo, qwen3_0_6b. Settings: training.steps=500 training.optimizer.lr=0.002 model.dim=384 ...
+
+    Example: agora train pretrain laptop training.steps=500 --name small
+    """
+    import recipes
+    from agora.errors import UsageError
+    from agora.training.pretrain import pretrain as run_pretrain
+
+    plain = [word for word in words or [] if "=" not in word]
+    if len(plain) > 1:
+        raise UsageError(f"{plain[1]!r} is a second recipe; give one, then settings as key=value")
+    recipe = recipes.configure(plain[0] if plain else recipes.DEFAULT, words or [], Workspace.find(workspace))
+    result = run_pretrain(
+        Workspace.find(workspace), name=name, data=data, model_config=recipe.model, training_config=recipe.training, recipe=recipe.name,
+        progress=terminal_progress, resume=not fresh, command=_command("pretrain", words or [], workspace, name=name, data=data),
+    )  # fmt: skip
+    _report(result.summary, result.model_dir, {}, name, workspace, as_json)
+
+
+@app.command()
+def chat(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[CONVERSATIONS]... [KEY=VALUE]...", help="JSONL or Parquet files or folders, then settings.", show_default=False
+        ),
+    ] = None,
+    corpus: Annotated[str | None, typer.Option("--corpus", help="Also learn from the threads of this corpus of the workspace.")] = None,
+    base: Annotated[str, typer.Option("--base", help="Model to tune: a name in the workspace or a model folder.")] = DEFAULT_NAME,
+    name: NameOption = "chat",
+    recipe: Annotated[str | None, typer.Option("--recipe", help="Recipe whose chat settings are taken.", show_default="laptop")] = None,
+    licence: Annotated[list[str] | None, typer.Option("--licence", help="Licence of the conversations, for the model card.")] = None,
+    fresh: FreshOption = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tune a model on conversations; only what the assistant says counts. Stopped or killed, the same command goes on.
+
+    A line or row holds `messages` (a list of role and content), or instruction, input and output. Settings: chat.steps=200 ...
+
+    Example: agora train chat dialogues.parquet --base main --name main-chat chat.steps=200
+    """
+    import recipes
+    from agora.errors import UsageError
+    from agora.training.chat_tuning import tune_chat
+
+    paths = [Path(word) for word in words or [] if "=" not in word]
+    if not paths and corpus is None:
+        raise UsageError("no conversations given; examples: agora train chat dialogues.parquet, agora train chat --corpus main")
+    chosen = recipes.configure(recipe or recipes.DEFAULT, words or [], Workspace.find(workspace))
+    options: dict[str, Any] = {"corpus": corpus, "base": base, "name": name, "recipe": recipe}
+    result = tune_chat(
+        Workspace.find(workspace), name=name, base=base, conversations=paths, corpus=corpus, training_config=chosen.chat,
+        recipe=chosen.name,
+        licences=licence or (), progress=terminal_progress, resume=not fresh, command=_command("chat", words or [], workspace, **options),
+    )  # fmt: skip
+    more = {"conversations": result.conversations}
+    _report(result.trained.summary, result.trained.model_dir, more, name, workspace, as_json)
+
+
+@app.command()
+def status(name: NameOption = DEFAULT_NAME, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """Tell how a run in another shell stands: state, step, loss, speed, time left.
+
+    Example: agora train status --name main
+    """
+    from agora.training.run_folder import run_status
+
+    found = run_status(Workspace.find(workspace).folder("runs", name))
+    emit(_status(found) if as_json else _readable(_status(found)), as_json=as_json)
+    if found.state in ("stopped", "dead") and found.command:
+        next_command(found.command)
+
+
+@app.command("list")
+def list_all(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
+    """List the runs of the workspace.
+
+    Example: agora train list
+    """
+    from agora.training.run_folder import list_runs
+
+    runs = list_runs(Workspace.find(workspace).folder("runs"))
+    if as_json:
+        emit({"runs": [_status(run) for run in runs]}, as_json=True)
+        return
+    for run in runs:
+        loss = f"loss {run.loss:.3f}" if run.loss is not None else ""
+        print(f"{run.name:<20} {run.kind:<9} {run.state:<9} step {run.step:,} of {run.steps:,}  {loss}".rstrip())
+    next_command(f"agora train status --name {runs[0].name}" if runs else "agora train pretrain")
+
+
+def _report(
+    summary: TrainingSummary, model_dir: Path | None, more: dict[str, Any], name: str, workspace: Path | None, as_json: bool
+) -> None:
+    from agora.units import format_joules, format_seconds, format_si
+
+    result: dict[str, Any] = {
+        "state": summary.state, "step": summary.step, "steps": summary.steps, "loss": summary.loss, "heldout_loss": summary.heldout_loss,
+        "tokens": summary.tokens, "tokens_per_s": round(summary.tokens_per_s, 1), "limit_share": round(summary.limit_share, 4),
+        "elapsed_s": round(summary.elapsed_s, 1), "flops": summary.flops, "joules": round(summary.joules, 1),
+        "energy": summary.energy_source, "device": summary.device, "dtype": summary.dtype, "compiled": summary.compiled, **more,
+        "pictures": [str(path) for path in summary.pictures], "model": str(model_dir) if model_dir else None,
+    }  # fmt: skip
+    if not as_json:
+        result |= {
+            "limit_share": f"{summary.limit_share:.1%} of the machine's measured matmul limit", "flops": format_si(summary.flops, "FLOP"),
+            "elapsed_s": format_seconds(summary.elapsed_s), "joules": format_joules(summary.joules),
+            "pictures": ", ".join(str(path) for path in summary.pictures),
+        }  # fmt: skip
+    emit(result, as_json=as_json)
+    if summary.state == "stopped":
+        next_command(_resume_command(summary))
+        raise typer.Exit(EXIT_STOPPED)
+    where = f" --workspace {workspace}" if workspace else ""
+    next_command(f"agora evaluate --model {name}{where}")
+
+
+def _resume_command(summary: TrainingSummary) -> str:
+    from agora.training.run_folder import RunFolder
+
+    return str(RunFolder(summary.run_dir).read("run.json").get("command", ""))
+
+
+def _status(found: RunStatus) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(found)
+
+
+def _readable(found: dict[str, Any]) -> dict[str, Any]:
+    from agora.units import format_seconds
+
+    forms = {
+        "loss": "{:.4f}", "heldout_loss": "{:.4f}", "tokens_per_s": "{:,.0f}", "limit_share": "{:.1%}", "joules_per_token": "{:.5f}",
+    }  # fmt: skip
+    result = {key: forms[key].format(value) if key in forms else value for key, value in found.items() if value not in (None, "")}
+    if found["eta_s"] is not None:
+        result["eta_s"] = format_seconds(found["eta_s"])
+    return result
+
+
+def _command(verb: str, words: list[str], workspace: Path | None, **options: str | None) -> str:
+    """The command line that goes on with this run (without --fresh)."""
+    import shlex
+
+    given = [part for key, value in options.items() if value is not None for part in (f"--{key}", value)]
+    place = ["--workspace", str(workspace)] if workspace else []
+    return shlex.join(["agora", "train", verb, *words, *given, *place])

@@ -1,1 +1,1 @@
-"""How text is read: normal forms, language, near-duplicate signatures."""
+"""How text is read: normal forms, canonical URLs, language, near-duplicate signatures."""

@@ -17,7 +17,7 @@ import tokenizers
 from agora.tokenizer.pretokens import find_pretokens
 
 CACHE_PRETOKENS = 2_000_000
-"""Distinct pretokens kept, about 150 B each; the cache starts anew when it is full."""
+"""Distinct pretokens kept; bounds memory. The cache starts anew when it is full."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,7 +216,7 @@ class ShardSet:
 
     @classmethod
     def open(cls, folder: Path, *, tokenizer: Tokenizer | None = None, verify: bool = True) -> ShardSet:
-        """Open a folder made by `pack_shards`; `verify` compares every checksum (about 1 GB/s).
+        """Open a folder made by `pack_shards`; `verify` reads every file to compare its checksum.
 
         Raises DataError that names the file that is missing, damaged, or of another tokenizer.
         """

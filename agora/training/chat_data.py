@@ -13,11 +13,14 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow.parquet as pq
 
+from agora.corpus.assemble import NEXT_AUTHOR
+from agora.corpus.document_files import TRAIN, document_files
 from agora.errors import SourceError
 from agora.log import Progress, silent
 from agora.tokenizer.bpe import IM_END, Tokenizer
@@ -35,6 +38,10 @@ class ConversationSet:
 
     conversations: list[list[Message]]
     skipped: dict[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: ConversationSet) -> ConversationSet:
+        skipped = dict(Counter(self.skipped) + Counter(other.skipped))
+        return ConversationSet(conversations=self.conversations + other.conversations, skipped=skipped)
 
     def split(self, heldout_share: float) -> tuple[ConversationSet, ConversationSet]:
         """(training, held-out) by a hash of the content: the same conversation always falls on the same side, copies of it too."""
@@ -72,6 +79,38 @@ def read_conversations(paths: Sequence[Path], *, progress: Progress = silent) ->
         total = len(conversations) + sum(skipped.values())
         logger.warning("left out %d of %d conversations: %s", sum(skipped.values()), total, dict(skipped))
     return ConversationSet(conversations=conversations, skipped=dict(skipped))
+
+
+def thread_conversations(corpus: Path, *, progress: Progress = silent) -> ConversationSet:
+    """Threads of a corpus as conversations: the first author asks, the next one answers, and so on in turn. Only training documents
+    are read, and they are masked and filtered already. Raises DataError when there is no corpus.
+    """
+    conversations: list[list[Message]] = []
+    skipped: Counter[str] = Counter()
+    with progress.step("read threads", unit="documents") as step:
+        for path, _ in document_files(corpus):
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(columns=["text", "authors", "split"]):
+                    for row in batch.to_pylist():
+                        messages, reason = _turns(row["text"], row["authors"]) if row["split"] == TRAIN else (None, "held_out")
+                        if messages is None:
+                            skipped[reason] += 1
+                        else:
+                            conversations.append(messages)
+                    step.advance(batch.num_rows)
+    return ConversationSet(conversations=conversations, skipped=dict(skipped))
+
+
+def _turns(text: str, authors: Sequence[str]) -> tuple[list[Message] | None, str]:
+    """The turns of a document, or None and the reason. A quoted line looks like a turn, so the authors must account for each."""
+    num_turns = 1 + sum(one != other for one, other in pairwise(authors))
+    if num_turns < 2:
+        return None, "one_author"
+    turns = text.split(NEXT_AUTHOR)
+    if len(turns) != num_turns or not all(turn.strip() for turn in turns):
+        return None, "turns_unclear"
+    turns = turns[: len(turns) // 2 * 2]
+    return [{"role": ("user", "assistant")[place % 2], "content": turn} for place, turn in enumerate(turns)], ""
 
 
 def encode(

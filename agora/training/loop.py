@@ -27,7 +27,7 @@ from agora.training.checkpoint import CheckpointWriter, clean, load_latest_check
 from agora.training.config import OPERATIONAL_KEYS, TrainingConfig
 from agora.training.data import IGNORED_TARGET, Batches, ShardBatches, TokenShards, heldout_batches
 from agora.training.energy import EnergyMeter
-from agora.training.machine import Machine, decide_machine, require_device
+from agora.training.machine import Machine, check_machine, decide_machine
 from agora.training.metrics import MetricsLog, StepMetrics, draw_loss, read_metrics, rewind_metrics
 from agora.training.run_folder import RunFolder
 from agora.training.schedule import lr_scale
@@ -164,7 +164,7 @@ def _open_run(folder: RunFolder, task: Task) -> Machine:
     if saved:
         _refuse_other_configuration(folder, saved, record)
         machine = Machine(**saved["machine"])
-        require_device(machine)
+        check_machine(machine)
     else:
         flops = task.training.num_tokens * flops_per_token(task.model, task.training.seq_len)
         machine = decide_machine(folder, task.training, flops)
@@ -214,7 +214,7 @@ class _Trainer:
         self._step = TrainingStep(
             task.make_model(), c.optimizer, device=machine.device, dtype=machine.dtype, compile=machine.compile, grad_clip=c.grad_clip
         )
-        self._num_done = 0
+        self._num_done = self._num_saved = 0
         self._elapsed_before_s = self._joules_before = 0.0
         self._loss: float | None = None
         self._heldout_loss: float | None = None
@@ -223,6 +223,7 @@ class _Trainer:
         self._meter = EnergyMeter(watts_per_core=c.watts_per_core, gpu_index=gpu_index)
         self._started_s = self._saved_s = time.perf_counter()
         self._num_done_at_start = 0
+        self._first_step_ended_s = 0.0
 
     def run(self, progress: Progress) -> Trained:
         """From the last checkpoint to the end, or to a signal."""
@@ -234,7 +235,7 @@ class _Trainer:
             try:
                 try:
                     with (
-                        MetricsLog(self._folder.metrics, tensorboard=board) as log,
+                        MetricsLog(self._folder.metrics, tensorboard=board, first_step=self._num_done + 1) as log,
                         progress.step(title, total=self._config.steps, unit="steps") as bar,
                     ):
                         bar.advance(self._num_done)
@@ -253,10 +254,15 @@ class _Trainer:
             bar.advance()
             bar.note(self._note(metrics))
             if self._is_checkpoint_due(writer):
-                log.sync()
-                writer.save(self._num_done, self._state())
-                self._saved_s = time.perf_counter()
+                self._save(log, writer)
+        if self._num_saved != self._num_done and self._num_done != self._num_done_at_start:
+            self._save(log, writer)  # the signal came after the last look at it
         self._stopped_by = self._stop.signal_name if self._num_done < self._config.steps else None
+
+    def _save(self, log: MetricsLog, writer: CheckpointWriter) -> None:
+        log.sync()
+        writer.save(self._num_done, self._state())
+        self._num_saved, self._saved_s = self._num_done, time.perf_counter()
 
     def _one_step(self) -> StepMetrics:
         before = self._task.batches.state_dict()
@@ -277,7 +283,11 @@ class _Trainer:
     def _metrics(self, result: StepResult, scale: float, tokens_per_s: float, heldout_loss: float | None) -> StepMetrics:
         energy, tokens = self._meter.read(), self._num_done * self._config.batch_tokens
         here_s = time.perf_counter() - self._started_s
-        eta_s = here_s / (self._num_done - self._num_done_at_start) * (self._config.steps - self._num_done)
+        num_timed = self._num_done - self._num_done_at_start - 1
+        if num_timed == 0:
+            self._first_step_ended_s = time.perf_counter()  # the first step also warms up, so that it tells nothing about the others
+        step_s = (time.perf_counter() - self._first_step_ended_s) / num_timed if num_timed else self._config.batch_tokens / tokens_per_s
+        eta_s = step_s * (self._config.steps - self._num_done)
         return StepMetrics(
             step=self._num_done, loss=result.loss, grad_norm=result.grad_norm, lr_scale=scale, tokens=tokens,
             tokens_per_s=tokens_per_s, limit_share=tokens_per_s * self._flops_per_token / self._machine.limit_flops_per_s,

@@ -5,6 +5,7 @@ Comes out: a `Machine`, decided once at the start of a run and kept in run.json,
 
 from __future__ import annotations
 
+import logging
 import platform
 import shutil
 import time
@@ -14,8 +15,11 @@ from typing import Final
 import torch
 
 from agora.errors import ConfigError, TrainingError
+from agora.model import kernels
 from agora.training.config import TrainingConfig
 from agora.training.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
 
 # Compiling a step took 40-60 s on 2 cores (2.13.0, 10.5M and 63M shapes) and saves about a sixth of a step (issue 2, measured table).
 COMPILE_S: Final = 60.0
@@ -26,12 +30,15 @@ _DTYPES: Final = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
-    """Decisions of one run. `limit_flops_per_s` is the measured matmul limit of `dtype` on `device`."""
+    """Decisions of one run. `limit_flops_per_s` is the measured matmul limit of `dtype` on `device`; `has_kernels` says whether the
+    fused operations of `agora.model.fast` do the work. Other kernels or another number of threads add up in another order."""
 
     device: str
     dtype: str
     compile: bool
     limit_flops_per_s: float
+    has_kernels: bool
+    num_threads: int
 
 
 def decide_machine(folder: RunFolder, config: TrainingConfig, flops: float) -> Machine:
@@ -43,8 +50,13 @@ def decide_machine(folder: RunFolder, config: TrainingConfig, flops: float) -> M
         dtype = "bfloat16" if limits["bfloat16"] >= limits["float32"] else "float32"
     limit = matmul_limit(folder, device, dtype)
     seconds = flops / (limit * _ASSUMED_LIMIT_SHARE)
-    compiles = config.compile == "on" or (config.compile == "auto" and _can_compile(device) and seconds * COMPILE_SAVES > COMPILE_S)
-    return Machine(device=device, dtype=dtype, compile=compiles, limit_flops_per_s=limit)
+    has_kernels = _has_kernels(device, dtype)
+    pays = _can_compile(device) and not has_kernels and seconds * COMPILE_SAVES > COMPILE_S
+    compiles = config.compile == "on" or (config.compile == "auto" and pays)
+    return Machine(
+        device=device, dtype=dtype, compile=compiles, limit_flops_per_s=limit, has_kernels=has_kernels and not compiles,
+        num_threads=torch.get_num_threads(),
+    )  # fmt: skip
 
 
 def choose_device(device: str) -> str:
@@ -61,14 +73,21 @@ def choose_device(device: str) -> str:
     return device
 
 
-def require_device(machine: Machine) -> None:
-    """Raises TrainingError when a run is resumed where its device is missing."""
+def check_machine(machine: Machine) -> None:
+    """Before a run goes on: warns of what will change its last bits. Raises TrainingError when its device is missing."""
     try:
         choose_device(machine.device)
     except ConfigError as error:
         raise TrainingError(
             f"the run was started on {machine.device}, which is not here; resume it there, or start again with --fresh"
         ) from error
+    changes = {
+        "fused kernels": (machine.has_kernels, _has_kernels(machine.device, machine.dtype) and not machine.compile),
+        "threads": (machine.num_threads, torch.get_num_threads()),
+    }
+    for what, (before, now) in changes.items():
+        if before != now:
+            logger.warning("the run was started with %s=%s, here it is %s: the last bits of its numbers will differ", what, before, now)
 
 
 def matmul_limit(folder: RunFolder, device: str, dtype: str) -> float:
@@ -101,6 +120,10 @@ def _synchronize(device: str) -> None:
         torch.cuda.synchronize(device)
     elif device == "mps":
         torch.mps.synchronize()
+
+
+def _has_kernels(device: str, dtype: str) -> bool:
+    return device == "cpu" and dtype == "bfloat16" and kernels.library() is not None
 
 
 def _can_compile(device: str) -> bool:

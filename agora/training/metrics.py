@@ -46,10 +46,10 @@ DETERMINISTIC: Final = ("step", "loss", "grad_norm", "lr_scale", "tokens", "held
 
 
 class MetricsLog:
-    """Appends to `path`; with `tensorboard` also writes event files into that folder."""
+    """Appends to `path`; with `tensorboard` also writes event files into that folder, hiding what older ones say of `first_step` on."""
 
-    def __init__(self, path: Path, *, tensorboard: Path | None = None) -> None:
-        self._board = _open_tensorboard(tensorboard) if tensorboard else None
+    def __init__(self, path: Path, *, tensorboard: Path | None = None, first_step: int = 1) -> None:
+        self._board = _open_tensorboard(tensorboard, first_step) if tensorboard else None
         self._file = path.open("a", encoding="utf-8")
 
     def __enter__(self) -> MetricsLog:
@@ -137,12 +137,12 @@ def _running_mean(values: list[float], memory: float = 0.95) -> list[float]:
     return result
 
 
-def _open_tensorboard(folder: Path) -> Any:
+def _open_tensorboard(folder: Path, first_step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise MissingExtraError("tensorboard", "reports", "training.tensorboard=true") from error
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=first_step)
 
 
 def describe_last(metrics: list[Mapping[str, Any]], window: int = 20) -> dict[str, Any]:

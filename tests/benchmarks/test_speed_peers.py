@@ -13,8 +13,8 @@ from benchmarks.speed_measure import LARGE, SMALL, Times, ratio
 from benchmarks.speed_peers import agora_step, gpt2_step, transformers_step
 
 TINY = dataclasses.replace(
-    SMALL, vocab_size=128, dim=64, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=32, hidden_dim=192, max_seq_len=32
-)
+    SMALL, vocab_size=128, dim=64, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=32, hidden_dim=192, max_seq_len=32,
+)  # fmt: skip
 
 
 def test_shapes_have_the_parameters_they_are_named_for() -> None:

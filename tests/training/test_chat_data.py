@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from agora.errors import SourceError
 from agora.tokenizer.bpe import IM_END, Tokenizer
-from agora.training.chat_data import encode, read_conversations
+from agora.training.chat_data import encode, read_conversations, thread_conversations
 
 TALK = [{"role": "user", "content": "what is new?"}, {"role": "assistant", "content": "a storm, they say"}]
 LONGER = [*TALK, {"role": "user", "content": "where?"}, {"role": "assistant", "content": "in the north"}]
@@ -88,6 +88,23 @@ def test_a_long_conversation_ends_at_an_assistant_turn_and_the_cut_is_counted(to
         assert len(tokens.ids) <= max_tokens and tokens.ids == whole.conversations[0].ids[: len(tokens.ids)]
         if len(tokens.ids) < total:
             assert tokens.ids[-1] == tokenizer.special[IM_END] and tokens.is_assistant[-1]
+
+
+def test_threads_of_a_corpus_become_turns_when_the_authors_account_for_them(tmp_path: Path) -> None:
+    rows = [
+        ("what is new?\n> a storm\n> where?\n> in the north", ["a", "b", "a", "c"], "train"),
+        ("hello\nagain\n> hi\n> bye", ["a", "a", "b", "a"], "train"),
+        ("alone", ["a"], "train"),
+        ("someone said\n> a quoted line", ["a"], "train"),
+        ("look\n> quoted\n> answer", ["a", "b"], "train"),
+        ("kept\n> back", ["a", "b"], "heldout"),
+    ]
+    texts, authors, splits = zip(*rows, strict=True)
+    pq.write_table(pa.table({"text": pa.array(texts, pa.large_string()), "authors": authors, "split": splits}), tmp_path / "part-0.parquet")
+    found = thread_conversations(tmp_path)
+    assert [[m["role"] for m in talk] for talk in found.conversations] == [["user", "assistant"] * 2, ["user", "assistant"]]
+    assert found.conversations[1] == [{"role": "user", "content": "hello\nagain"}, {"role": "assistant", "content": "hi"}]
+    assert found.skipped == {"one_author": 2, "turns_unclear": 1, "held_out": 1}
 
 
 @pytest.mark.shared

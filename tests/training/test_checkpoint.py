@@ -107,7 +107,7 @@ def test_a_checkpoint_with_a_missing_or_cut_file_is_refused(tmp_path: Path, file
 def test_when_every_checkpoint_is_damaged_training_does_not_start_over_in_silence(tmp_path: Path) -> None:
     for step in (1, 2):
         flip_a_bit(save_checkpoint(tmp_path, step, state()) / "state.json")
-    with pytest.raises(CheckpointError, match="every checkpoint .*step-00000002, step-00000001"):
+    with pytest.raises(CheckpointError, match=r"every checkpoint .*step-00000002, step-00000001"):
         load_latest_checkpoint(tmp_path)
 
 

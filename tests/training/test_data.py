@@ -94,7 +94,7 @@ def test_seeds_and_epochs_give_different_orders(tmp_path: Path) -> None:
 
 def test_state_of_other_data_is_refused(tmp_path: Path) -> None:
     state = ShardBatches(some_shards(tmp_path), seq_len=8, micro_batch=2, seed=0).state_dict()
-    with pytest.raises(CheckpointError, match="seed=0.*has 1"):
+    with pytest.raises(CheckpointError, match=r"seed=0.*has 1"):
         ShardBatches(some_shards(tmp_path), seq_len=8, micro_batch=2, seed=1).load_state_dict(state)
     with pytest.raises(CheckpointError, match="num_tokens"):
         ShardBatches(some_shards(tmp_path, seed=2), seq_len=8, micro_batch=2, seed=0).load_state_dict(state)

@@ -90,9 +90,8 @@ def in_another_process(folder: Path, name: str, *, kill_at: int | None) -> subpr
         "folder, name, kill_at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])\n"
         "run(folder, name=name, action=lambda done: os.kill(os.getpid(), signal.SIGKILL) if done == kill_at else time.sleep(0.1))"
     )
-    return subprocess.Popen(
-        [sys.executable, "-c", code, str(folder), name, str(-1 if kill_at is None else kill_at)], cwd=ROOT, stderr=subprocess.DEVNULL
-    )
+    words = [sys.executable, "-c", code, str(folder), name, str(-1 if kill_at is None else kill_at)]
+    return subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def test_loss_falls_and_the_folder_holds_what_it_should(tmp_path: Path) -> None:
@@ -147,6 +146,13 @@ def test_a_signal_ends_after_the_step_with_a_checkpoint_and_the_run_goes_on(tmp_
     assert run(tmp_path).state == "finished"
     run(tmp_path, name="whole")
     assert_equal_runs(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_signal_that_comes_after_the_look_at_it_still_ends_with_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("agora.training.loop._Trainer._is_checkpoint_due", lambda self, writer: False)
+        run(tmp_path, action=lambda done: os.kill(os.getpid(), signal.SIGTERM) if done == 5 else None)
+    assert [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000005"]
 
 
 def test_a_damaged_checkpoint_is_refused_and_the_run_goes_on_from_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

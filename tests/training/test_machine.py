@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from agora.errors import ConfigError
+from agora.errors import ConfigError, TrainingError
 from agora.training import machine
 from agora.training.config import TrainingConfig
-from agora.training.machine import choose_device, decide_machine, matmul_limit, measure_matmul_limit
+from agora.training.machine import check_machine, choose_device, decide_machine, matmul_limit, measure_matmul_limit
 from agora.training.run_folder import RunFolder
 
 
@@ -30,8 +31,30 @@ def test_the_faster_format_is_taken_and_only_long_runs_are_compiled(
 ) -> None:
     monkeypatch.setattr(machine, "measure_matmul_limit", lambda device, name: 2e12 if name == fast else 1e12)
     monkeypatch.setattr(machine, "_can_compile", lambda device: True)
+    monkeypatch.setattr(machine, "_has_kernels", lambda device, dtype: False)
     decided = decide_machine(RunFolder(tmp_path), TrainingConfig(device="cpu"), flops)
     assert (decided.dtype, decided.compile, decided.limit_flops_per_s) == (dtype, compiled, 2e12)
+
+
+def test_fused_kernels_take_the_place_of_compiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "measure_matmul_limit", lambda device, name: 1e12)
+    monkeypatch.setattr(machine, "_has_kernels", lambda device, dtype: True)
+    decided = decide_machine(RunFolder(tmp_path), TrainingConfig(device="cpu", dtype="bfloat16"), 1e18)
+    assert decided.has_kernels and not decided.compile
+
+
+def test_a_change_that_changes_bits_is_told_on_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(machine, "measure_matmul_limit", lambda device, name: 1e12)
+    monkeypatch.setattr(machine, "_has_kernels", lambda device, dtype: False)
+    decided = decide_machine(RunFolder(tmp_path), TrainingConfig(device="cpu", dtype="float32"), 1e9)
+    check_machine(decided)
+    assert caplog.text == ""
+    check_machine(dataclasses.replace(decided, num_threads=decided.num_threads + 1, has_kernels=True))
+    assert "threads" in caplog.text and "fused kernels" in caplog.text
+    with pytest.raises(TrainingError, match="was started on tpu"):
+        check_machine(dataclasses.replace(decided, device="tpu"))
 
 
 def test_a_device_that_is_not_here_is_refused() -> None:

@@ -1,0 +1,308 @@
+"""Posts to documents. Goes in: posts (Parquet files or a Daft dataframe) and extra texts. Comes out: a corpus folder.
+
+    agora corpus build min_characters=30
+
+out/documents/part-*.parquet (see DOCUMENT_SCHEMA), out/data_card.json and .md. The same posts give the same documents
+whatever the number of workers, the order of the input or its division into files.
+
+1. read      each post alone: normalise, mask, language, filters, hashes (Daft); rows spill to disk, keys stay in memory
+2. compare   all posts at once: equal ids, equal texts, near duplicates, threads, held-out authors (numpy on keys)
+3. assemble  documents in order, part by part
+A build that is killed leaves the corpus that was there; the next run starts anew. The data card is written last and
+names the files, so a reader sees the old corpus or the new one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from agora.config import to_dict
+from agora.corpus import assemble, duplicates, threads
+from agora.corpus.assemble import DocumentFile
+from agora.corpus.atomic import file_sha256, write_atomically
+from agora.corpus.card import DataCard
+from agora.corpus.config import CorpusConfig
+from agora.corpus.document_files import CARD_FILE, DOCUMENTS, read_card
+from agora.corpus.prepare import prepared, read_posts
+from agora.corpus.privacy import MASK_KINDS
+from agora.corpus.reading import Gathered, batched, counted, keys_of, read_texts
+from agora.corpus.spill import Spill
+from agora.corpus.steps import KEPT, STEP_NUMBER, STEPS
+from agora.errors import StoreError
+from agora.log import Progress, silent
+from agora.posts.sealing import read_head
+from agora.posts.store import PostStore
+from agora.text.minhash import Shingles, shingles
+
+FORMAT: Final = 1
+"""Raise when the same posts and settings give other documents than before: old corpora are then rebuilt."""
+DROPPED_FILE: Final = "dropped.parquet"
+_SHINGLE_ROWS: Final = 100_000
+
+
+def build_corpus(
+    posts: Any, out: Path, config: CorpusConfig | None = None, *, extra_texts: Sequence[Path] = (), deletions: pa.Table | None = None,
+    fingerprint: str | None = None, num_posts: int | None = None, num_threads: int = 2, progress: Progress = silent,
+) -> DataCard:  # fmt: skip
+    """Build the corpus of `posts` (a list of Parquet files, or a Daft dataframe) in `out`; returns at once when it is there.
+
+    `deletions`: a table with kind ('post' or 'author') and key, honoured even where the posts still hold them.
+    `fingerprint` names the state of a dataframe (a store's version); without it a dataframe is always read again.
+    `num_posts` is only shown by progress.
+    Raises DataError for posts without the needed columns, StoreError when another build is writing to `out`.
+    """
+    config = config or CorpusConfig()
+    files = None if hasattr(posts, "column_names") else [Path(path) for path in posts]
+    dataframe = posts if files is None else read_posts(files)
+    state = _fingerprint(config, files, extra_texts, deletions, fingerprint)
+    out.mkdir(parents=True, exist_ok=True)
+    with _only_one(out):
+        if state is not None and (card := _valid(out, state)) is not None:
+            return card
+        with tempfile.TemporaryDirectory(prefix=".building-", dir=out) as folder:
+            build = _Build(config, Path(folder), num_threads, progress)
+            if files is not None:
+                num_posts = sum(pq.read_metadata(file).num_rows for file in (*files, *extra_texts))
+            build.read(dataframe, extra_texts, deletions, num_posts)
+            build.compare()
+            written = build.write()
+            card = build.card(written, state)
+            _publish(out, Path(folder), card)
+    return card
+
+
+def build_corpus_from_store(
+    store: PostStore, out: Path, config: CorpusConfig | None = None, *, extra_texts: Sequence[Path] = (), progress: Progress = silent
+) -> DataCard:
+    """`build_corpus` of a store's live posts; returns at once when neither the store nor `config` has changed."""
+    head = read_head(store.folder)
+    state = hashlib.sha256(json.dumps([head.version, sorted(head.files.items())]).encode()).hexdigest()
+    deletions = store.deletions()
+    return build_corpus(
+        store.to_daft(),
+        out,
+        config,
+        extra_texts=extra_texts,
+        deletions=deletions,
+        fingerprint=state,
+        num_posts=head.num_posts,
+        progress=progress,
+    )
+
+
+class _Build:
+    """One build and what its stages hand on."""
+
+    def __init__(self, config: CorpusConfig, folder: Path, num_threads: int, progress: Progress) -> None:
+        self.config, self.folder, self.num_threads, self.progress = config, folder, num_threads, progress
+        self.gathered = Gathered(Spill(folder / "posts.arrow"))
+
+    def read(self, dataframe: Any, extra_texts: Sequence[Path], deletions: pa.Table | None, total: int | None) -> None:
+        deleted = [_deleted(deletions, kind) for kind in ("post", "author")]
+        with self.progress.step("read and filter", total=total, unit="posts") as step:
+            for batch in prepared(dataframe, self.config, *deleted):
+                self.gathered.add(batch, step)
+                self.gathered.posts_in += batch.num_rows
+            read_texts(extra_texts, self.config, self.gathered, step)
+        self.gathered.spill.close()
+
+    def compare(self) -> None:
+        """Find duplicates, held-out authors and threads; sets `keys` and `plan`."""
+        if not self.gathered.columns:
+            return
+        self.keys = keys = self.gathered.keys()
+        order = duplicates.earliest_first(keys)
+        with self.progress.step("compare", total=self.config.num_bands + 2, unit="passes") as step:
+            duplicates.drop_equal(keys, order, self.config)
+            step.advance()
+            if self.config.near_duplicates:
+                candidates = duplicates.near_candidates(keys, order, self.config)
+                duplicates.drop_near(keys, candidates, self._shingles(candidates), self.config, step.advance)
+            self.plan = self._plan(order[keys.reason[order] == KEPT])
+            step.advance()
+
+    def _shingles(self, candidates: duplicates.Index) -> Shingles:
+        """Shingles of the candidates, row i for candidate i."""
+        by_row = np.argsort(candidates)
+        parts = [shingles(keys) for keys in batched(keys_of(self.gathered, candidates[by_row]), _SHINGLE_ROWS)]
+        if not parts:
+            return Shingles(np.empty(0, dtype=np.uint32), np.zeros(1, dtype=np.int64))
+        hashes = np.concatenate([part.hashes for part in parts])
+        counts = np.concatenate([np.diff(part.offsets) for part in parts])
+        starts = np.cumsum(counts) - counts
+        place = np.empty(len(by_row), dtype=np.int64)
+        place[by_row] = np.arange(len(by_row))
+        counts, starts = counts[place], starts[place]
+        ends = np.cumsum(counts)
+        return Shingles(hashes[np.repeat(starts - (ends - counts), counts) + np.arange(len(hashes))], np.append(0, ends))
+
+    def _plan(self, kept: duplicates.Index) -> assemble.Plan:
+        """`kept`: posts that stay, earliest first."""
+        keys, config, num_posts = self.keys, self.config, len(self.keys.reason)
+        heldout = threads.heldout_authors(keys.author_hash, config.heldout_share, config.seed)
+        id_hash, author_hash = keys.id_hash[kept], keys.author_hash[kept]
+        is_reply = keys.is_reply[kept] if config.threads else np.zeros(len(kept), dtype=np.bool_)
+        parent = threads.find_parents(id_hash, keys.ref_hash[kept], is_reply, keys.created_at[kept], heldout[kept])
+        chains = threads.find_chains(parent, author_hash, np.arange(len(kept)))
+        order, key = threads.document_order(chains.head, chains.place, id_hash, config.seed)
+        num_parts = max(1, -(-len(kept) // config.posts_per_file))
+        share = (key >> np.uint64(11)).astype(np.float64) / 2.0**53
+        part, place = np.full(num_posts, -1, dtype=np.int32), np.zeros(num_posts, dtype=np.int64)
+        begins, other = np.zeros(num_posts, dtype=np.bool_), np.zeros(num_posts, dtype=np.bool_)
+        part[kept] = np.minimum((share * num_parts).astype(np.int32), num_parts - 1)
+        place[kept[order]] = np.arange(len(kept))
+        begins[kept] = chains.place == 0
+        authors = author_hash[order]
+        other[kept[order[1:]]] = authors[1:] != authors[:-1]
+        return assemble.Plan(part, place, begins, other, heldout, num_parts)
+
+    def write(self) -> list[DocumentFile]:
+        """Write the documents into the build folder."""
+        (self.folder / DOCUMENTS).mkdir()
+        if not self.gathered.columns:
+            return []
+        kept = int((self.keys.reason == KEPT).sum())
+        with self.progress.step("assemble", total=len(self.keys.reason) + kept, unit="posts") as step:
+            if self.config.keep_dropped:
+                _write_dropped(self.gathered, self.keys, self.folder / DROPPED_FILE)
+            parts = assemble.deal(self.gathered.spill, self.plan, self.folder, step)
+            self.gathered.spill.remove()
+            return list(assemble.write_parts(parts, self.folder / DOCUMENTS, self.num_threads, step))
+
+    def card(self, files: list[DocumentFile], state: str | None) -> DataCard:
+        """Add everything up."""
+        gathered = self.gathered
+        kept = self.keys.reason == KEPT if gathered.columns else np.zeros(0, dtype=np.bool_)
+        counts = np.bincount(self.keys.reason, minlength=len(STEPS) + 1) if gathered.columns else np.zeros(len(STEPS) + 1, dtype=np.int64)
+
+        def masked(kind: str) -> int:
+            return int(gathered.column(f"masked_{kind}")[kept].sum(dtype=np.int64)) if gathered.columns else 0
+
+        def names(name: str) -> dict[str, int]:
+            return counted(gathered.column(name)[kept], gathered.names[name]) if gathered.columns else {}
+
+        authors = np.unique(self.keys.author_hash[kept]) if gathered.columns else np.empty(0, dtype=np.uint64)
+        times = self.keys.created_at[kept & (self.keys.created_at != 0)] if gathered.columns else np.empty(0, dtype=np.int64)
+        return DataCard(
+            format=FORMAT, posts_in=gathered.posts_in, texts_in=gathered.texts_in, kept=int(kept.sum()),
+            dropped={name: int(counts[number]) for name, number in STEP_NUMBER.items()},
+            documents=sum(file.documents for file in files), heldout_documents=sum(file.heldout_documents for file in files),
+            heldout_posts=int((self.plan.heldout & kept).sum()) if gathered.columns else 0, authors=len(authors),
+            heldout_authors=int(threads.heldout_authors(authors, self.config.heldout_share, self.config.seed).sum()),
+            characters=sum(file.characters for file in files),
+            first_post=_iso(times.min()) if len(times) else None, last_post=_iso(times.max()) if len(times) else None,
+            languages=names("lang"), sources=names("source"),
+            masked={kind: masked(kind) for kind in MASK_KINDS},
+            licence=self.config.licence, config=_plain(self.config), fingerprint=state,
+            content_hash=hashlib.sha256("".join(file.content_sha256 for file in files).encode()).hexdigest(), files=tuple(files),
+        )  # fmt: skip
+
+
+def _plain(config: CorpusConfig) -> dict[str, Any]:
+    """The configuration for the card; the salt would undo the pseudonyms, so only its hash is written."""
+    table = to_dict(config)
+    if config.pseudonym_salt:
+        table["pseudonym_salt"] = "sha256:" + hashlib.sha256(config.pseudonym_salt.encode()).hexdigest()[:16]
+    return table
+
+
+def _fingerprint(
+    config: CorpusConfig, files: list[Path] | None, extra_texts: Sequence[Path], deletions: pa.Table | None, given: str | None
+) -> str | None:
+    """What decides the corpus, or None when that cannot be known."""
+    if files is None and given is None:
+        return None
+    gone = sorted(zip(*(deletions[name].to_pylist() for name in ("kind", "key")), strict=True)) if deletions is not None else []
+    inputs = sorted(file_sha256(file) for file in files or ())
+    content = [FORMAT, to_dict(config), inputs, sorted(file_sha256(Path(path)) for path in extra_texts), gone, given]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _valid(out: Path, state: str) -> DataCard | None:
+    """The card in `out` when it belongs to `state` and its files are all there."""
+    table = read_card(out)
+    if table is None or table.get("fingerprint") != state or not all((out / DOCUMENTS / f["name"]).exists() for f in table["files"]):
+        return None
+    return DataCard.from_table(table, str(out / CARD_FILE))
+
+
+@contextmanager
+def _only_one(out: Path) -> Iterator[None]:
+    """Hold the folder's lock (it ends with the process) and clear what a killed build left."""
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(f"another build is writing to {out}; wait for it or choose another --name") from error
+        for leftover in out.glob(".building-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield
+
+
+def _publish(out: Path, built: Path, card: DataCard) -> None:
+    """Move the documents into place; the card makes them the corpus; then the files it does not name go."""
+    (out / DOCUMENTS).mkdir(exist_ok=True)
+    for file in card.files:
+        with (built / DOCUMENTS / file.name).open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(built / DOCUMENTS / file.name, out / DOCUMENTS / file.name)
+    write_atomically(out / "data_card.md", card.to_markdown().encode())
+    write_atomically(out / CARD_FILE, card.to_json().encode())
+    names = {file.name for file in card.files}
+    for old in (out / DOCUMENTS).glob("*.parquet"):
+        if old.name not in names:
+            old.unlink()
+    if (built / DROPPED_FILE).exists():
+        os.replace(built / DROPPED_FILE, out / DROPPED_FILE)
+    else:
+        (out / DROPPED_FILE).unlink(missing_ok=True)
+
+
+def _write_dropped(gathered: Gathered, keys: duplicates.PostKeys, path: Path) -> None:
+    """Every dropped post with its reason, for audit. What its author deleted is listed without its text."""
+    names = pa.array(["", *(step.name for step in STEPS)])
+    schema = pa.schema([("id", pa.large_string()), ("reason", pa.string()), ("text", pa.large_string())])
+    deleted = [STEP_NUMBER["deleted_author"], STEP_NUMBER["deleted_post"]]
+    begin = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in gathered.spill.read():
+            reason = keys.reason[begin : begin + batch.num_rows]
+            begin += batch.num_rows
+            rows = np.flatnonzero(reason != KEPT)
+            text = pc.if_else(pa.array(np.isin(reason[rows], deleted)), None, batch.column("text").take(pa.array(rows)))
+            columns = [batch.column("id").take(pa.array(rows)), names.take(pa.array(reason[rows].astype(np.int64))), text]
+            writer.write_table(pa.table(columns, schema=schema))
+
+
+def _deleted(deletions: pa.Table | None, kind: str) -> pa.Array:
+    if deletions is None:
+        return pa.array([], type=pa.large_string())
+    return deletions.filter(pc.equal(deletions["kind"], kind))["key"].combine_chunks().cast(pa.large_string())
+
+
+def _iso(microseconds: int) -> str:
+    return (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=int(microseconds))).isoformat()
+
+
+def load_card(folder: Path) -> DataCard | None:
+    """The data card of a corpus folder, or None when nothing has been built there."""
+    table = read_card(folder)
+    return None if table is None else DataCard.from_table(table, str(folder / CARD_FILE))
+
+
+__all__ = ["FORMAT", "build_corpus", "build_corpus_from_store", "load_card"]

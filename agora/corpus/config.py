@@ -1,0 +1,65 @@
+"""What a corpus is made with. Every knob changes the corpus, so all of them are part of its fingerprint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from agora.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CorpusConfig:
+    """Defaults suit posts of a public platform. Characters are Unicode code points."""
+
+    min_characters: int = 20
+    max_characters: int = 20_000
+    min_own_share: float = 0.2
+    """Characters of words among all characters as posted, links and handles included."""
+    min_word_share: float = 0.5
+    """Characters of words (no links, handles, punctuation) among all characters of the post."""
+    max_repeat_share: float = 0.3
+    """Characters that repeat the one before, among all."""
+    max_word_characters: int = 60
+    languages: tuple[str, ...] = ()
+    """ISO 639-1 codes to keep; empty keeps all."""
+    keep_unknown_language: bool = True
+    reposts: Literal["drop", "once"] = "drop"
+    """`once` keeps the reposted text one time, as a voice of its author; `drop` leaves it to the original, if that is there."""
+    handles: Literal["keep", "mask", "pseudonym"] = "mask"
+    pseudonym_salt: str = ""
+    links: Literal["keep", "mask", "drop"] = "drop"
+    mask_identifiers: bool = True
+    """Emails, phone, card and account numbers, IP addresses."""
+    exact_duplicates: bool = True
+    near_duplicates: bool = True
+    near_duplicate_jaccard: float = 0.7
+    near_duplicate_min_words: int = 6
+    num_bands: int = 8
+    rows_per_band: int = 4
+    threads: bool = True
+    """Replies join the post they answer."""
+    heldout_share: float = 0.01
+    """Share of authors kept out of training."""
+    seed: int = 0
+    """Chooses the held-out authors and the order of documents."""
+    posts_per_file: int = 200_000
+    keep_dropped: bool = False
+    """Write dropped.parquet with id, reason and text of every dropped post (deleted ones without text)."""
+    licence: str = "not stated"
+
+    def __post_init__(self) -> None:
+        for name in ("min_own_share", "min_word_share", "max_repeat_share", "near_duplicate_jaccard", "heldout_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"CorpusConfig.{name}={getattr(self, name)} must be between 0 and 1")
+        for name in ("num_bands", "rows_per_band", "posts_per_file", "near_duplicate_min_words", "max_word_characters"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"CorpusConfig.{name}={getattr(self, name)} must be at least 1")
+        if not 0 <= self.min_characters <= self.max_characters:
+            raise ConfigError(
+                f"CorpusConfig.min_characters={self.min_characters} must be between 0 and max_characters={self.max_characters}"
+            )
+        if self.near_duplicate_jaccard == 0:
+            raise ConfigError(
+                "CorpusConfig.near_duplicate_jaccard=0 would call any two posts the same; use near_duplicates=false to switch off"
+            )

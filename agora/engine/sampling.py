@@ -1,0 +1,146 @@
+"""From logits to one token. Goes in: the logits of one position and what was said so far. Comes out: a token and its log-probability.
+
+Order: bias and penalties -> (temperature 0: the largest logit) -> temperature -> top_k, top_p, min_p -> draw. The last three
+look at the same distribution; a token must pass all of them.
+Reported log-probabilities are of the model's own distribution, before any of these.
+
+Legend: V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from agora.errors import GenerationError, UsageError
+
+MAX_SEED = 2**63 - 1
+MAX_STOP_STRINGS = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingConfig:
+    """How to choose tokens. The defaults sample from the model's distribution until it ends its answer or the context is full."""
+
+    max_tokens: int | None = None
+    """Tokens of the answer at most; None = as many as the context still holds."""
+    temperature: float = 1.0
+    """0 = always the most likely token."""
+    top_p: float = 1.0
+    """Keep the smallest set of most likely tokens whose probabilities reach this sum."""
+    top_k: int | None = None
+    """Keep this many most likely tokens; None = all."""
+    min_p: float = 0.0
+    """Keep tokens at least this share as likely as the most likely one."""
+    seed: int | None = None
+    """Equal seeds give equal answers; None draws a fresh seed."""
+    stop: tuple[str, ...] = ()
+    """The answer ends before the first of these strings."""
+    repetition_penalty: float = 1.0
+    """Divides positive and multiplies negative logits of tokens in prompt or answer (CTRL, arXiv:1909.05858, section 4.1)."""
+    presence_penalty: float = 0.0
+    """Subtracted once from the logit of each token already in the answer."""
+    frequency_penalty: float = 0.0
+    """Subtracted from a token's logit for each time the answer holds it."""
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    """Added to single tokens' logits."""
+    logprobs: int | None = None
+    """Report the token's log-probability and those of this many most likely tokens; None = report nothing."""
+
+    def __post_init__(self) -> None:
+        _require(self.max_tokens is None or self.max_tokens >= 1, "max_tokens", self.max_tokens, "at least 1")
+        _require(math.isfinite(self.temperature) and 0 <= self.temperature <= 100, "temperature", self.temperature, "from 0 to 100")
+        _require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1")
+        _require(self.top_k is None or self.top_k >= 1, "top_k", self.top_k, "at least 1")
+        _require(0 <= self.min_p <= 1, "min_p", self.min_p, "from 0 to 1")
+        _require(self.seed is None or abs(self.seed) <= MAX_SEED, "seed", self.seed, "a 64-bit integer")
+        _require(len(self.stop) <= MAX_STOP_STRINGS and all(self.stop), "stop", self.stop, f"up to {MAX_STOP_STRINGS} non-empty strings")
+        _require(0 < self.repetition_penalty <= 10, "repetition_penalty", self.repetition_penalty, "above 0 and at most 10")
+        _require(-2 <= self.presence_penalty <= 2, "presence_penalty", self.presence_penalty, "from -2 to 2")
+        _require(-2 <= self.frequency_penalty <= 2, "frequency_penalty", self.frequency_penalty, "from -2 to 2")
+        _require(all(-100 <= bias <= 100 for bias in self.logit_bias.values()), "logit_bias", dict(self.logit_bias), "from -100 to 100")
+        _require(self.logprobs is None or 0 <= self.logprobs <= 20, "logprobs", self.logprobs, "from 0 to 20")
+
+
+def _require(holds: bool, name: str, value: object, expected: str) -> None:
+    if not holds:
+        raise UsageError(f"{name}={value!r} must be {expected}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """One drawn token, with natural-log probabilities when they were asked for."""
+
+    token: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class Sampler:
+    """Draws the tokens of one answer. Holds that answer's random numbers and counts, nothing shared with other answers."""
+
+    def __init__(self, config: SamplingConfig, *, vocab_size: int, prompt: Sequence[int] = (), forbidden: Sequence[int] = ()) -> None:
+        """`forbidden` tokens are never drawn. Raises UsageError for a bias on a token that does not exist."""
+        self.config = config
+        self._generator = torch.Generator().manual_seed(config.seed if config.seed is not None else secrets.randbits(63))
+        self._counts_V = torch.zeros(vocab_size)
+        self._seen_V = torch.zeros(vocab_size, dtype=torch.bool)
+        self._seen_V[torch.tensor(list(prompt), dtype=torch.long)] = True
+        self._bias_V = torch.zeros(vocab_size)
+        for token, bias in config.logit_bias.items():
+            if not 0 <= token < vocab_size:
+                raise UsageError(f"logit_bias names token {token}, but the vocabulary has {vocab_size} tokens (0 to {vocab_size - 1})")
+            self._bias_V[token] = bias
+        self._bias_V[torch.tensor(list(forbidden), dtype=torch.long)] = -torch.inf
+
+    def draw(self, logits_V: Float[Tensor, " V"]) -> Choice:
+        """The next token, from the logits of one position; remembers it for the penalties.
+
+        Raises GenerationError for logits that are not numbers: the model is broken.
+        """
+        raw_V = logits_V.float()
+        if bool(torch.isnan(raw_V).any()):
+            raise GenerationError("the model's output is not a number (NaN); its weights are damaged or its training diverged")
+        token = self._pick(self._adjusted(raw_V))
+        self._counts_V[token] += 1
+        self._seen_V[token] = True
+        if self.config.logprobs is None:
+            return Choice(token=token)
+        logprobs_V = torch.log_softmax(raw_V, dim=-1)
+        values, indices = torch.topk(logprobs_V, min(self.config.logprobs, len(logprobs_V)))
+        return Choice(token=token, logprob=float(logprobs_V[token]), top=tuple(zip(indices.tolist(), values.tolist(), strict=True)))
+
+    def _adjusted(self, raw_V: Tensor) -> Tensor:
+        config = self.config
+        logits_V = raw_V + self._bias_V
+        if config.repetition_penalty != 1:
+            penalized_V = torch.where(logits_V > 0, logits_V / config.repetition_penalty, logits_V * config.repetition_penalty)
+            logits_V = torch.where(self._seen_V, penalized_V, logits_V)
+        if config.presence_penalty or config.frequency_penalty:
+            logits_V = logits_V - config.presence_penalty * (self._counts_V > 0) - config.frequency_penalty * self._counts_V
+        return logits_V
+
+    def _pick(self, logits_V: Tensor) -> int:
+        config = self.config
+        if config.temperature == 0:
+            return int(torch.argmax(logits_V))
+        # float64: a temperature of 0.01 multiplies the logits by 100.
+        order_V = torch.argsort(logits_V, descending=True, stable=True)
+        probabilities_V = torch.softmax(logits_V[order_V].double() / config.temperature, dim=-1)
+        keep_V = torch.ones_like(probabilities_V, dtype=torch.bool)
+        if config.top_k is not None:
+            keep_V[config.top_k :] = False
+        if config.top_p < 1:
+            keep_V &= torch.cumsum(probabilities_V, dim=-1) - probabilities_V < config.top_p
+        if config.min_p > 0:
+            keep_V &= probabilities_V >= config.min_p * probabilities_V[0]
+        mass_V = torch.cumsum(torch.where(keep_V, probabilities_V, 0.0), dim=-1)
+        point = torch.rand(1, generator=self._generator, dtype=torch.float64) * mass_V[-1]
+        position = int(torch.searchsorted(mass_V, point, right=True))
+        return int(order_V[min(position, int(keep_V.nonzero()[-1]))])

@@ -1,0 +1,70 @@
+"""The generated parts of docs/posts.md: fields of a Post, options of the square. They cannot fall behind: a test compares.
+
+python -m agora.posts.reference docs/posts.md
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from agora.posts.schema import POST_SCHEMA
+from agora.posts.simulate import TRUTH_SCHEMA, Campaign, SquareConfig
+from agora.posts.store import DELETIONS_SCHEMA
+
+_OPTION = re.compile(r"^    (\w+)  +(\S.*)$", re.MULTILINE)
+
+
+def schema_table(schema: pa.Schema) -> str:
+    """A Markdown table of the fields, out of their metadata."""
+    lines = ["| field | type | null | meaning |", "|---|---|---|---|"]
+    for field in schema:
+        kind = str(field.type).replace("<item: ", "<").replace(" not null", "")
+        lines.append(f"| `{field.name}` | {kind} | {'yes' if field.nullable else 'no'} | {field.metadata[b'doc'].decode()} |")
+        lines += [f"| `{field.name}[].{part.name}` | {part.type} | yes | {part.metadata[b'doc'].decode()} |" for part in _parts(field.type)]
+    return "\n".join(lines)
+
+
+def options_table(config: type[Any]) -> str:
+    """A Markdown table of a configuration's keys, out of its docstring and defaults."""
+    meanings = dict(_OPTION.findall(config.__doc__ or ""))
+    lines = ["| key | default | meaning |", "|---|---|---|"]
+    for field in dataclasses.fields(config):
+        if field.default is dataclasses.MISSING:
+            default = "required"
+        else:
+            default = f"{len(field.default)} campaigns" if isinstance(field.default, tuple) else f"`{field.default}`"
+        lines.append(f"| `{field.name}` | {default} | {meanings[field.name]} |")
+    return "\n".join(lines)
+
+
+def update_page(text: str) -> str:
+    """The page with every part between `<!-- begin NAME -->` and `<!-- end NAME -->` made anew."""
+    parts = {
+        "post": schema_table(POST_SCHEMA),
+        "deletions": schema_table(DELETIONS_SCHEMA),
+        "truth": schema_table(TRUTH_SCHEMA),
+        "square": options_table(SquareConfig),
+        "campaign": options_table(Campaign),
+    }
+    for name, part in parts.items():
+        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+        head, found, rest = text.partition(begin)
+        assert found and end in rest, f"the page has no part {name!r}"
+        text = f"{head}{begin}\n{part}\n{end}{rest.partition(end)[2]}"
+    return text
+
+
+def _parts(kind: pa.DataType) -> list[pa.Field]:
+    inner = kind.value_type if pa.types.is_list(kind) else kind
+    return list(inner) if pa.types.is_struct(inner) else []
+
+
+if __name__ == "__main__":
+    page = Path(sys.argv[1])
+    page.write_text(update_page(page.read_text(encoding="utf-8")), encoding="utf-8")

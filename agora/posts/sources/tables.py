@@ -1,0 +1,368 @@
+"""Tables of posts: Parquet, CSV, TSV, and JSON lines with flat records. For everything that has no reader of its own.
+
+Columns are matched by name (`COLUMN_NAMES`) or by a mapping {column: field}. `id`, `author`, `created_at` and `text` are needed. Parquet
+goes column by column and never becomes Python rows, apart from the broken ones; the text formats go row by row through the same checks.
+
+Command: `agora posts import posts.csv --map tweet=text --map when=created_at`
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from agora.errors import RecordError, SourceError
+from agora.posts.schema import KINDS, POST_SCHEMA
+from agora.posts.sources.files import Head, SourceFile
+from agora.posts.sources.json_stream import MAX_RECORD_BYTES, convert_values, open_values, parse
+from agora.posts.sources.record import EARLIEST, Broken, Item, attempt, broken, latest_us, make_post, parse_time
+from agora.posts.sources.source import Source
+
+NAME: Final = "table"
+REQUIRED: Final = ("id", "author", "created_at", "text")
+FIELDS: Final = tuple(name for name in POST_SCHEMA.names if name != "source")
+COLUMN_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "id": ("id", "id_str", "post_id", "tweet_id", "status_id", "uri"),
+    "author": ("author", "author_id", "user_id", "did", "user", "username", "screen_name", "external_author_id", "account"),
+    "created_at": ("created_at", "timestamp", "datetime", "published", "created_utc", "date", "time"),
+    "text": ("text", "full_text", "content", "body", "message", "tweet"),
+    "lang": ("lang", "language"),
+    "kind": ("kind",),
+    "ref_id": ("ref_id", "in_reply_to_id", "parent_id", "in_reply_to_status_id"),
+    "ref_author": ("ref_author", "in_reply_to_user_id"),
+    "urls": ("urls",),
+    "hashtags": ("hashtags",),
+    "mentions": ("mentions",),
+    "media": ("media",),
+}
+"""Column names that mean a field, best first."""
+_LISTS: Final = ("urls", "hashtags", "mentions")
+_BATCH_ROWS: Final = 65_536
+_PARQUET: Final = b"PAR1"
+_SPLIT: Final = re.compile(r"[\s|]+")
+
+
+def match_columns(columns: list[str], mapping: Mapping[str, str]) -> dict[str, str]:
+    """{field: column}. Raises SourceError for a mapping that names an unknown column or field, or when a needed field has none."""
+    for column, name in mapping.items():
+        if name not in FIELDS:
+            raise SourceError(f"--map {column}={name}: {name!r} is no field of a post; fields: {', '.join(FIELDS)}")
+        if column not in columns:
+            raise SourceError(f"--map {column}={name}: the table has no column {column!r}; it has {', '.join(columns)}")
+    chosen = {name: column for column, name in mapping.items()}
+    lower = {column.lower(): column for column in reversed(columns) if column not in mapping}
+    for name, candidates in COLUMN_NAMES.items():
+        if name not in chosen:
+            found = next((lower[candidate] for candidate in candidates if candidate in lower), None)
+            if found is not None:
+                chosen[name] = found
+    missing = [name for name in REQUIRED if name not in chosen]
+    if missing:
+        raise SourceError(
+            f"table without a column for {', '.join(missing)}; it has {', '.join(columns[:40])}. Name them: --map COLUMN={missing[0]}"
+        )
+    return chosen
+
+
+def recognise(head: Head, mapping: Mapping[str, str] | None = None) -> bool:
+    """A Parquet file, a header line, or a JSON record with all needed columns."""
+    try:
+        if head.data.startswith(_PARQUET):
+            return True
+        match_columns(_header(head), mapping or {})
+    except (SourceError, RecordError):
+        return False
+    return True
+
+
+def _header(head: Head) -> list[str]:
+    first = head.text.split("\n", 1)[0].strip()
+    if first[:1] == "{":
+        return list(parse(first))
+    if first[:1] == "[" or "\0" in first:
+        return []
+    return next(csv.reader([first], delimiter=_delimiter(first)), [])
+
+
+def _delimiter(header: str) -> str:
+    return max(",\t;|", key=header.count)
+
+
+def source_with(mapping: Mapping[str, str]) -> Source:
+    """The table source with a column mapping."""
+    return Source(NAME, SOURCE.title, lambda head: recognise(head, mapping), functools.partial(read, mapping=mapping))
+
+
+def read(file: SourceFile, mapping: Mapping[str, str] | None = None) -> Iterator[Item]:
+    """Tables (Parquet) or rows (text formats), and Broken rows. Raises SourceError when needed columns are missing."""
+    mapping = mapping or {}
+    head = file.head()
+    if head.data.startswith(_PARQUET):
+        yield from _read_parquet(file, mapping)
+    elif head.text[:1] in "{[":
+        with file.open() as stream:
+            values = open_values(stream, head.text, is_record=lambda value: isinstance(value, dict))
+            yield from convert_values(values, _JsonRows(mapping))
+    else:
+        with file.open() as stream:
+            yield from _read_csv(stream, mapping)
+
+
+class _JsonRows:
+    """Rows of JSON records. Columns are matched again whenever a record has other keys."""
+
+    def __init__(self, mapping: Mapping[str, str]) -> None:
+        self._mapping, self._keys, self._columns = mapping, frozenset[str](), dict[str, str]()
+
+    def __call__(self, value: Any) -> Item:
+        if not isinstance(value, dict):
+            raise RecordError(f"not a record: {type(value).__name__}")
+        if value.keys() != self._keys:
+            present = {column: name for column, name in self._mapping.items() if column in value}
+            try:
+                self._columns = match_columns(list(value), present)
+            except SourceError as error:
+                raise RecordError(f"missing column: {error}") from error
+            self._keys = frozenset(value)
+        return _row({name: value.get(column) for name, column in self._columns.items()})
+
+
+def _row(value: Mapping[str, Any]) -> Item:
+    ref_id = value.get("ref_id")
+    lists = {name: _list(value.get(name), name) for name in _LISTS}
+    media = value.get("media")
+    media = parse(media) if isinstance(media, str) and media else media
+    return make_post(
+        source=NAME,
+        id=value.get("id"),
+        author=value.get("author"),
+        created_at_us=parse_time(value.get("created_at")),
+        text=value.get("text"),
+        lang=value.get("lang"),
+        kind=value.get("kind") or ("reply" if ref_id else "post"),
+        ref_id=ref_id,
+        ref_author=value.get("ref_author"),
+        media=media or (),
+        **lists,
+    )
+
+
+def _list(value: Any, name: str) -> list[str]:
+    if not value:
+        return []
+    if isinstance(value, str):
+        value = parse(value) if value.startswith("[") else [word for word in _SPLIT.split(value) if word]
+    if not isinstance(value, list):
+        raise RecordError(f"no list: {name} is {type(value).__name__}")
+    return [str(word).lstrip("#@") if name != "urls" else str(word) for word in value]
+
+
+def _read_csv(stream: BinaryIO, mapping: Mapping[str, str]) -> Iterator[Item]:
+    lines = _Lines(stream)
+    header = lines.next()
+    delimiter = _delimiter(header)
+    columns = next(csv.reader([header], delimiter=delimiter), [])
+    chosen = [(name, columns.index(column)) for name, column in match_columns(columns, mapping).items()]
+    while True:
+        lines.begin()
+        try:
+            cells = next(csv.reader(lines, delimiter=delimiter), None)
+        except csv.Error as error:
+            yield lines.reject(f"invalid table row: {error}")
+            continue
+        if cells is None:
+            if not lines.ended:
+                continue
+            return
+        if lines.too_large:
+            yield lines.reject(f"record too large: over {MAX_RECORD_BYTES} bytes, or a quote is missing")
+        elif not cells:
+            continue
+        elif len(cells) != len(columns):
+            yield lines.reject(f"wrong number of columns: {len(cells)} instead of {len(columns)}")
+        elif not lines.is_text:
+            yield lines.reject("not UTF-8: the row holds bytes that are not UTF-8", whole=True)
+        else:
+            item = attempt(_row, {name: cells[index] for name, index in chosen}, lines.place())
+            yield lines.reject(f"{item.reason}: {item.detail}", whole=True) if isinstance(item, Broken) else item
+
+
+class _Lines:
+    """Feeds the csv module and remembers the lines of the current record, so that a broken one costs only its first line."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._again, self._taken = stream, list[str](), list[str]()
+        self._number, self._size = 0, 0
+        self.ended = self.too_large = False
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if self.ended or self.too_large:
+            raise StopIteration
+        line = self.next()
+        if not line:
+            self.ended = True
+            raise StopIteration
+        self._taken.append(line)
+        self._size += len(line)
+        self.too_large = self._size > MAX_RECORD_BYTES
+        return line
+
+    def next(self) -> str:
+        self._number += 1
+        if self._again:
+            return self._again.pop()
+        return self._stream.readline(MAX_RECORD_BYTES + 1).decode("utf-8", "surrogateescape")
+
+    def begin(self) -> None:
+        self._taken, self._size, self.too_large = [], 0, False
+
+    @property
+    def is_text(self) -> bool:
+        try:
+            "".join(self._taken).encode()
+        except UnicodeEncodeError:
+            return False
+        return True
+
+    def place(self) -> str:
+        return f"line {self._number - len(self._taken) + 1}"
+
+    def reject(self, error: str, *, whole: bool = False) -> Broken:
+        """Broken item for the record; all its lines but the first are read again, unless they are known to be one record."""
+        place, kept = self.place(), self._taken if whole else self._taken[:1]
+        if not whole and len(self._taken) > 1:
+            self._again.extend(reversed(self._taken[1:]))
+            self._number -= len(self._taken) - 1
+            self.ended = False
+        return broken(error, place, "".join(kept).rstrip("\r\n").encode("utf-8", "surrogateescape"))
+
+
+def _read_parquet(file: SourceFile, mapping: Mapping[str, str]) -> Iterator[Item]:
+    with _seekable(file) as stream:
+        try:
+            parquet = pq.ParquetFile(stream)
+            columns = match_columns(parquet.schema_arrow.names, mapping)
+            first_row = 0
+            for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=sorted(set(columns.values()))):
+                yield from _convert_batch(batch, columns, first_row)
+                first_row += batch.num_rows
+        except (pa.ArrowException, OSError) as error:
+            raise SourceError(f"damaged: not a readable Parquet file ({error})") from error
+
+
+def _seekable(file: SourceFile) -> BinaryIO:
+    """Parquet is read from its end: inside an archive it is copied to a nameless temporary file first."""
+    if file.path is not None and file.base_name == file.path.name.lower():
+        return file.path.open("rb")
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+    with file.open_plain() as stream:
+        while chunk := stream.read(io.DEFAULT_BUFFER_SIZE * 64):
+            copy.write(chunk)
+    copy.seek(0)
+    return copy  # type: ignore[return-value]
+
+
+def _convert_batch(batch: pa.RecordBatch, columns: Mapping[str, str], first_row: int) -> Iterator[Item]:
+    given = {name: batch.column(batch.schema.get_field_index(column)) for name, column in columns.items()}
+    try:
+        arrays = _cast(given, batch.num_rows)
+    except (pa.ArrowException, RecordError):
+        # A column of another type, or one value that does not fit: row by row, so that only that row is lost.
+        yield from _by_rows(batch, columns, first_row, range(batch.num_rows))
+        return
+    good = _plausible(arrays)
+    table = pa.table(arrays, schema=POST_SCHEMA)
+    if not pc.all(good).as_py():
+        wrong = pc.indices_nonzero(pc.invert(good)).to_pylist()
+        yield from _by_rows(batch, columns, first_row, wrong)
+        table = table.filter(good)
+    yield table
+
+
+def _cast(given: Mapping[str, pa.Array], num_rows: int) -> dict[str, pa.Array]:
+    arrays: dict[str, pa.Array] = {}
+    for field in POST_SCHEMA:
+        array = given.get(field.name)
+        if array is None:
+            arrays[field.name] = _default(field, given, arrays, num_rows)
+        elif pa.types.is_list(field.type):
+            arrays[field.name] = _cast_list(array, field.type)
+        elif field.name == "created_at":
+            arrays[field.name] = _cast_times(array, field.type)
+        else:
+            arrays[field.name] = array.cast(field.type)
+    return arrays
+
+
+def _default(field: pa.Field, given: Mapping[str, pa.Array], arrays: Mapping[str, pa.Array], num_rows: int) -> pa.Array:
+    if field.name == "source":
+        return pa.repeat(pa.scalar(NAME), num_rows)
+    if field.name == "kind":
+        if "ref_id" not in given:
+            return pa.repeat(pa.scalar("post"), num_rows)
+        return pc.if_else(pc.is_valid(given["ref_id"]), "reply", "post")
+    if pa.types.is_list(field.type):
+        return pa.array([[]] * num_rows, field.type)
+    return pa.nulls(num_rows, field.type)
+
+
+def _cast_times(array: pa.Array, target: pa.DataType) -> pa.Array:
+    if pa.types.is_timestamp(array.type):
+        return array.cast(target, safe=array.type.unit != "ns")  # nanoseconds are cut, coarser units cannot overflow unseen
+    if pa.types.is_date(array.type):
+        return array.cast(target)
+    return pa.array([parse_time(value) for value in array.to_pylist()], target)
+
+
+def _cast_list(array: pa.Array, target: pa.DataType) -> pa.Array:
+    if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
+        raise RecordError(f"no list: {array.type}")
+    if array.null_count:
+        return pa.array([value or [] for value in array.to_pylist()], target)
+    return array.cast(target)
+
+
+def _plausible(arrays: Mapping[str, pa.Array]) -> pa.Array:
+    """Rows that `make_post` would take as they are (the row-wise twin checks the others one by one)."""
+    times = arrays["created_at"].cast(pa.int64())
+    good = pc.and_kleene(
+        pc.greater_equal(times, int(EARLIEST.timestamp()) * 1_000_000),
+        pc.less_equal(times, latest_us()),
+    )
+    good = pc.and_kleene(good, pc.is_in(arrays["kind"], pa.array(KINDS)))
+    for name in ("id", "author"):
+        good = pc.and_kleene(good, pc.match_substring_regex(arrays[name], r"^[^\x00]*[^\s\x00][^\x00]*$"))
+        good = pc.and_kleene(good, pc.less_equal(pc.utf8_length(arrays[name]), 512))
+    good = pc.and_kleene(good, pc.invert(pc.match_substring(arrays["text"], "\0")))
+    for name in ("ref_id", "ref_author"):
+        good = pc.and_kleene(good, pc.fill_null(pc.match_substring_regex(arrays[name], r"^[^\x00]*[^\s\x00][^\x00]*$"), True))
+    return pc.fill_null(good, False)
+
+
+def _by_rows(batch: pa.RecordBatch, columns: Mapping[str, str], first_row: int, rows: Any) -> Iterator[Item]:
+    for row in rows:
+        value = {name: _plain(batch.column(batch.schema.get_field_index(column))[row]) for name, column in columns.items()}
+        item = attempt(_row, value, f"row {first_row + row}")
+        yield item
+
+
+def _plain(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError):
+        return f"{scalar.value} {scalar.type}"  # a time that Python's calendar does not reach
+
+
+SOURCE: Final = Source(NAME, "tables: Parquet, CSV, TSV, JSON lines (columns by name or --map)", recognise, read)

@@ -1,0 +1,407 @@
+"""The post store: an embedded LanceDB table behind a seal. Goes in: tables with POST_SCHEMA. Comes out: posts, each id once.
+
+    with PostStore.open(Path("workspace/posts"), create=True) as store:
+        store.append(table)
+
+What it promises, and why LanceDB: docs/posts.md and docs/decisions/0001-post-store.md. Not covered: several machines
+writing to one folder, and file systems without flock (some network mounts).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from agora.errors import StoreError
+from agora.log import Progress, Step, silent
+from agora.posts import sealing
+from agora.posts.schema import POST_SCHEMA, REPOST
+
+if TYPE_CHECKING:
+    import daft
+
+DELETIONS_SCHEMA: Final = pa.schema(
+    [
+        pa.field("kind", pa.string(), nullable=False, metadata={"doc": "post or author"}),
+        pa.field("key", pa.string(), nullable=False, metadata={"doc": "post id or author"}),
+        pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False, metadata={"doc": "when it was deleted, UTC"}),
+    ]
+)
+"""Tombstones: what must not be kept by any later stage, nor come back with a later import."""
+
+_MERGE_ROWS = 262_144  # rows per insert of a large append; bounds memory, the seal makes all of them one step
+_DELETE_KEYS = 2_000  # keys per deletion predicate
+_INDEX_CACHE_BYTES = 256 << 20
+_METADATA_CACHE_BYTES = 128 << 20
+_MAINTENANCE_ROWS = 1_000_000  # rows outside the id index before fragments are merged and the index grows ...
+_MAINTENANCE_SHARE = 8  # ... or this fraction (1/8) of the store, so that the work stays proportional to the posts
+_MAINTENANCE_COMMITS = 128
+_MAINTENANCE_ROUNDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class AppendResult:
+    """appended: new posts; duplicates: ids already present (or twice in the table); deleted: refused by a tombstone."""
+
+    appended: int
+    duplicates: int
+    deleted: int = 0
+
+
+class PostStore:
+    """One folder of posts. Many readers at any time; one writer, from its first change until `close`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock: sealing.WriterLock | None = None
+        self._mutex = threading.RLock()
+        self._verified: set[str] = set()
+        self._database: Any = None
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool = False) -> PostStore:
+        """Open the store at `path`. Raises StoreError when there is none (unless `create`), or when its files are damaged."""
+        path = Path(path)
+        if not (path / sealing.HEAD_FILE).exists():
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise StoreError(f"{path} is not a post store: it has no {sealing.HEAD_FILE}; give an empty or new folder")
+            if not create:
+                raise StoreError(f"no post store at {path}; import or simulate posts first (agora posts import PATH)")
+            _create(path)
+        store = cls(path)
+        if sealing.needs_migration(path):
+            store._acquire()
+            sealing.migrate(path)
+        with sealing.reading(path):
+            sealing.check_files(path, sealing.read_head(path), contents=_is_manifest)
+        return store
+
+    def close(self) -> None:
+        """Let another writer in. The store can be used again; it takes the lock with its next change."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> PostStore:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @property
+    def num_posts(self) -> int:
+        """Live posts."""
+        return sealing.read_head(self.folder).num_posts
+
+    @property
+    def version(self) -> int:
+        """Grows with every append or deletion that changed something; `compact` leaves it."""
+        return sealing.read_head(self.folder).version
+
+    def append(self, posts: pa.Table) -> AppendResult:
+        """Add the posts whose id is new: all of them or, when this fails, none. Deleted ids and authors stay deleted.
+
+        Raises StoreError for another writer at work, a damaged store, or a table that does not fit POST_SCHEMA.
+        """
+        posts = _as_posts(posts)
+        with self._mutex, self._changing() as (head, tables):
+            allowed = _without_deleted(posts, self._deletions(tables))
+            unique = _first_of_each_id(allowed)
+            appended = 0
+            for start in range(0, unique.num_rows, _MERGE_ROWS):
+                batch = unique.slice(start, _MERGE_ROWS)
+                result = tables.posts.merge_insert("id").when_not_matched_insert_all().execute(batch)
+                appended += result.num_inserted_rows
+            if appended:
+                head = replace(head, version=head.version + 1, rows_since_maintenance=head.rows_since_maintenance + appended)
+                self._seal(head, tables)
+        return AppendResult(appended, allowed.num_rows - appended, posts.num_rows - allowed.num_rows)
+
+    def delete_posts(self, ids: Sequence[str]) -> int:
+        """Delete posts and their reposts (which carry the same words), for good. Returns the number of posts removed."""
+        return self._delete("post", ids)
+
+    def delete_authors(self, authors: Sequence[str]) -> int:
+        """Delete everything of these authors, and reposts of it, for good. Returns the number of posts removed."""
+        return self._delete("author", authors)
+
+    def deletions(self) -> pa.Table:
+        """All tombstones (DELETIONS_SCHEMA), oldest first."""
+        with self._snapshot() as (_, tables):
+            return self._deletions(tables)
+
+    def scan(self, *, columns: Sequence[str] | None = None, batch_rows: int = 65536) -> Iterator[pa.RecordBatch]:
+        """The live posts as they are now, in order of arrival, whatever is written meanwhile."""
+        names = list(columns) if columns is not None else POST_SCHEMA.names
+        schema = pa.schema([POST_SCHEMA.field(name) for name in names])
+        with self._snapshot() as (head, tables):
+            self._verify_data(head)
+            reader = self._guard(lambda: tables.posts.search().select(names).to_batches(batch_size=batch_rows))
+            while (batch := self._guard(lambda: next(reader, None))) is not None:
+                if batch.num_rows:
+                    yield pa.RecordBatch.from_arrays([batch.column(name) for name in names], schema=schema)
+
+    def to_daft(self) -> daft.DataFrame:
+        """The live posts as a lazy Daft dataframe; only the columns that are used are read. A snapshot per execution."""
+        from agora.posts.dataframe import posts_dataframe
+
+        return posts_dataframe(self.folder)
+
+    def verify(self) -> int:
+        """Compare every byte with its checksum. Returns the number of files. Raises StoreError naming a damaged one."""
+        with sealing.reading(self.folder):
+            head = sealing.read_head(self.folder)
+            sealing.check_files(self.folder, head, contents=lambda name: True)
+        return len(head.files)
+
+    def compact(self, *, progress: Progress = silent) -> None:
+        """Write the live posts anew and remove every old file: deleted words are gone from the disk afterwards.
+
+        Needs room for a second copy. New readers wait. Raises StoreError while somebody reads.
+        """
+        with self._mutex, self._changing() as (head, tables), sealing.without_readers(self.folder) as alone:
+            if not alone:
+                raise StoreError(f"post store {self.folder} is being read; compact it when no reader is at work")
+            self._verify_data(head)
+            self._remove_other_generations(head)
+            following = replace(head, generation=head.generation + 1)
+            with progress.step("compact posts", total=head.num_posts, unit="posts") as step:
+                live = tables.posts.search().select(POST_SCHEMA.names).to_batches(batch_size=65536)
+                posts = _create_posts(self._database, following.posts_table, _watched(live, step))
+            following = self._maintain(following, _Tables(posts, tables.deletions), remove_old=True)
+            self._remove_other_generations(following)
+
+    def _delete(self, kind: Literal["post", "author"], keys: Sequence[str]) -> int:
+        with self._mutex, self._changing() as (head, tables):
+            known = self._deletions(tables)
+            before = set(known.filter(pc.equal(known["kind"], kind))["key"].to_pylist())
+            fresh = [key for key in dict.fromkeys(keys) if key not in before]
+            if not fresh:
+                return 0
+            now = datetime.now(timezone.utc)
+            rows = pa.table([[kind] * len(fresh), fresh, [now] * len(fresh)], schema=DELETIONS_SCHEMA)
+            tables.deletions.add(rows)
+            own, referred = ("id", "ref_id") if kind == "post" else ("author", "ref_author")
+            for start in range(0, len(fresh), _DELETE_KEYS):
+                words = ",".join(_quoted(key) for key in fresh[start : start + _DELETE_KEYS])
+                tables.posts.delete(f"{own} IN ({words}) OR (kind = '{REPOST}' AND {referred} IN ({words}))")
+            self._seal(replace(head, version=head.version + 1), tables)
+            return head.num_posts - int(tables.posts.count_rows())
+
+    def _acquire(self) -> None:
+        if self._lock is None:
+            self._lock = sealing.WriterLock(self.folder)
+
+    @contextmanager
+    def _changing(self) -> Iterator[tuple[sealing.Head, _Tables]]:
+        """The sealed state, ready to be changed; what an earlier writer left unsealed is rolled back first."""
+        self._acquire()
+        head = sealing.read_head(self.folder)
+        sealing.check_files(self.folder, head, contents=_is_manifest)
+        tables = self._guard(lambda: self._open_tables(head))
+        if head.is_removing:  # killed in maintenance, which changes no post: the newest versions hold what the seal promises
+            head = self._write_head(replace(head, is_removing=False), tables)
+        for table, sealed in ((tables.posts, head.posts_version), (tables.deletions, head.deletions_version)):
+            if table.version != sealed:
+                table.checkout(sealed)
+                table.restore()
+        try:
+            yield head, tables
+        except (RuntimeError, ValueError, OSError) as error:
+            raise self._explained(error) from error
+
+    def _seal(self, head: sealing.Head, tables: _Tables) -> None:
+        head = replace(head, commits_since_maintenance=head.commits_since_maintenance + 1)
+        self._write_head(head, tables)
+        due = max(_MAINTENANCE_ROWS, head.num_posts // _MAINTENANCE_SHARE)
+        if head.rows_since_maintenance >= due or head.commits_since_maintenance >= _MAINTENANCE_COMMITS:
+            with sealing.without_readers(self.folder) as alone:
+                self._maintain(sealing.read_head(self.folder), tables, remove_old=alone)
+
+    def _maintain(self, head: sealing.Head, tables: _Tables, *, remove_old: bool) -> sealing.Head:
+        """Merge fragments and extend the index; then seal; only then remove what the old seal needed."""
+        for table in (tables.posts, tables.deletions):
+            _optimize(table)
+        head = replace(head, rows_since_maintenance=0, commits_since_maintenance=0, is_removing=remove_old)
+        head = self._write_head(head, tables)
+        if remove_old:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="optimize.cleanup_older_than=0", category=UserWarning)
+                for table in (tables.posts, tables.deletions):
+                    table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+            head = self._write_head(replace(head, is_removing=False), tables)
+        return head
+
+    def _remove_other_generations(self, head: sealing.Head) -> None:
+        for folder in self.folder.glob("posts_*.lance"):
+            if folder.stem != head.posts_table:
+                shutil.rmtree(folder)
+
+    def _write_head(self, head: sealing.Head, tables: _Tables) -> sealing.Head:
+        head = replace(
+            head,
+            num_posts=int(tables.posts.count_rows()),
+            posts_version=int(tables.posts.version),
+            deletions_version=int(tables.deletions.version),
+            files=sealing.inventory(self.folder, (head.posts_table, sealing.DELETIONS_TABLE), head.files),
+        )
+        sealing.write_head(self.folder, head)
+        return head
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[tuple[sealing.Head, _Tables]]:
+        with sealing.reading(self.folder):
+            head = sealing.read_head(self.folder)
+            sealing.check_files(self.folder, head, contents=_is_manifest)
+            tables = self._guard(lambda: self._open_tables(head))
+            if not head.is_removing:
+                self._guard(lambda: tables.posts.checkout(head.posts_version))
+                self._guard(lambda: tables.deletions.checkout(head.deletions_version))
+            yield head, tables
+
+    def _open_tables(self, head: sealing.Head) -> _Tables:
+        if self._database is None:
+            self._database = _connect(self.folder)
+        return _Tables(self._database.open_table(head.posts_table), self._database.open_table(sealing.DELETIONS_TABLE))
+
+    def _deletions(self, tables: _Tables) -> pa.Table:
+        found = self._guard(tables.deletions.to_arrow)
+        return pa.table([found[name] for name in DELETIONS_SCHEMA.names], schema=DELETIONS_SCHEMA)
+
+    def _verify_data(self, head: sealing.Head) -> None:
+        """Check data files against their checksums, each once per open store: they never change."""
+        fresh = {name for name in head.files if "/data/" in name and name not in self._verified}
+        sealing.check_files(self.folder, head, contents=fresh.__contains__)
+        self._verified |= fresh
+
+    def _guard(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except (RuntimeError, ValueError, OSError) as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: Exception) -> StoreError:
+        """The error of the table library, or the damaged file behind it."""
+        try:
+            self.verify()
+        except StoreError as damage:
+            return damage
+        return StoreError(f"post store {self.folder}: {error}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    posts: Any
+    deletions: Any
+
+
+def _connect(folder: Path) -> Any:
+    import lancedb
+
+    session = lancedb.Session(index_cache_size_bytes=_INDEX_CACHE_BYTES, metadata_cache_size_bytes=_METADATA_CACHE_BYTES)
+    return lancedb.connect(folder, session=session)
+
+
+def _create(path: Path) -> None:
+    """Make an empty store beside `path` and move it there whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        database = _connect(building)
+        deletions = database.create_table(sealing.DELETIONS_TABLE, schema=DELETIONS_SCHEMA)
+        head = sealing.Head(posts_version=0, deletions_version=deletions.version)
+        posts = _create_posts(database, head.posts_table, None)
+        files = sealing.inventory(building, (head.posts_table, sealing.DELETIONS_TABLE), {})
+        head = replace(head, posts_version=posts.version, files=files)
+        sealing.write_head(building, head)
+        os.replace(building, path)
+    except OSError as error:
+        if not (path / sealing.HEAD_FILE).exists():  # else another process created it first
+            raise StoreError(f"post store {path} cannot be created: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _create_posts(database: Any, name: str, posts: pa.RecordBatchReader | None) -> Any:
+    """A table with POST_SCHEMA and an index on id, filled from the stream `posts` if there is one."""
+    from lancedb.index import BTree
+
+    table = database.create_table(name, posts, schema=POST_SCHEMA)
+    table.create_index("id", config=BTree())
+    return table
+
+
+def _optimize(table: Any) -> None:
+    """Optimize until nothing changes: one call may leave work (two versions were left after deletions, lancedb 0.40), and
+    the cleanup, which optimizes too, would then remove the sealed version before a newer one is sealed.
+    """
+    for _ in range(_MAINTENANCE_ROUNDS):
+        before = table.version
+        table.optimize()
+        if table.version == before:
+            return
+
+
+def _watched(reader: pa.RecordBatchReader, step: Step) -> pa.RecordBatchReader:
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in reader:
+            yield batch
+            step.advance(batch.num_rows)
+
+    return pa.RecordBatchReader.from_batches(reader.schema, batches())
+
+
+def _is_manifest(name: str) -> bool:
+    return "/_versions/" in name
+
+
+def _quoted(key: str) -> str:
+    return "'" + key.replace("'", "''") + "'"
+
+
+def _as_posts(posts: pa.Table) -> pa.Table:
+    """The table with POST_SCHEMA in contiguous columns. Raises StoreError when a column is missing, has another type or nulls."""
+    missing = [name for name in POST_SCHEMA.names if name not in posts.column_names]
+    if missing:
+        raise StoreError(f"posts to append lack the columns {', '.join(missing)}; see agora.posts.schema")
+    try:
+        posts = posts.select(POST_SCHEMA.names).cast(POST_SCHEMA).combine_chunks()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        raise StoreError(f"posts to append do not fit the Post schema: {error}") from error
+    for field in POST_SCHEMA:
+        if not field.nullable and posts[field.name].null_count:
+            raise StoreError(f"posts to append have {posts[field.name].null_count} nulls in {field.name!r}, which must be filled")
+    return posts
+
+
+def _without_deleted(posts: pa.Table, deletions: pa.Table) -> pa.Table:
+    """Drop posts that a tombstone names, and reposts of such posts."""
+    for kind, own, referred in (("post", "id", "ref_id"), ("author", "author", "ref_author")):
+        keys = deletions.filter(pc.equal(deletions["kind"], kind))["key"]
+        if len(keys):
+            is_repost = pc.and_(pc.equal(posts["kind"], REPOST), pc.is_in(posts[referred], value_set=keys))
+            posts = posts.filter(pc.invert(pc.or_(pc.is_in(posts[own], value_set=keys), is_repost)))
+    return posts
+
+
+def _first_of_each_id(posts: pa.Table) -> pa.Table:
+    encoded = posts["id"].combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.unify_dictionaries().combine_chunks() if encoded.num_chunks != 1 else encoded.chunk(0)
+    if len(encoded.dictionary) == posts.num_rows:
+        return posts
+    _, first = np.unique(encoded.indices.to_numpy(), return_index=True)
+    return posts.take(pa.array(np.sort(first)))

@@ -1,0 +1,97 @@
+"""Errors in the form that OpenAI's clients know: {"error": {"message", "type", "param", "code"}} with the right status."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from agora.errors import AgoraError, BusyError, ContextLengthError, GenerationError, UsageError
+
+INVALID = "invalid_request_error"
+
+
+class ApiError(HTTPException):
+    """An answer that is an error. `param` names the request's field at fault.
+
+    An HTTPException, because FastAPI turns everything else that is raised while a body is read into a plain 400.
+    """
+
+    def __init__(self, status: int, message: str, *, type: str = INVALID, param: str | None = None, code: str | None = None) -> None:
+        # Half surrogate pairs of a request cannot be sent back as they are.
+        message, param = _sendable(message), param and _sendable(param)
+        super().__init__(status, message)
+        self.body: dict[str, Any] = {"error": {"message": message, "type": type, "param": param, "code": code}}
+
+    def response(self) -> JSONResponse:
+        headers = {"www-authenticate": "Bearer"} if self.status_code == 401 else {"retry-after": "1"} if self.status_code == 429 else None
+        return JSONResponse(self.body, self.status_code, headers)
+
+
+def _sendable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def from_agora_error(error: AgoraError) -> ApiError:
+    """The API's form of an error of the engine."""
+    if isinstance(error, ContextLengthError):
+        return ApiError(400, str(error), code="context_length_exceeded")
+    if isinstance(error, BusyError):
+        return ApiError(429, str(error), type="rate_limit_error", code="server_busy")
+    if isinstance(error, (UsageError, GenerationError)):
+        return ApiError(400, str(error))
+    return ApiError(500, str(error), type="server_error")
+
+
+def unknown_model(name: str, known: Iterable[str]) -> ApiError:
+    """404 that lists what is served."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return ApiError(404, f"The model {name!r} does not exist; {hint}served: {', '.join(names)}", param="model", code="model_not_found")
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Every error of `app` leaves it in OpenAI's form."""
+
+    @app.exception_handler(ApiError)
+    async def _api_error(request: Request, error: ApiError) -> JSONResponse:
+        return error.response()
+
+    @app.exception_handler(AgoraError)
+    async def _agora_error(request: Request, error: AgoraError) -> JSONResponse:
+        return from_agora_error(error).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def _validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
+        return _from_validation(error).response()
+
+    @app.exception_handler(HTTPException)
+    async def _http_error(request: Request, error: HTTPException) -> JSONResponse:
+        message = f"Unknown request: {request.method} {request.url.path}" if error.status_code in (404, 405) else str(error.detail)
+        return ApiError(error.status_code, message, code="unknown_url" if error.status_code == 404 else None).response()
+
+    @app.exception_handler(Exception)
+    async def _bug(request: Request, error: Exception) -> JSONResponse:
+        return ApiError(500, "The server failed; its log has the details", type="server_error").response()
+
+
+def _from_validation(error: RequestValidationError) -> ApiError:
+    # Where a field may have several types there is one error for each; the deepest is of the type that was meant.
+    first = max(error.errors(), key=lambda one: len(_place(one["loc"])))
+    param = ".".join(_place(first["loc"])) or None
+    if first["type"] == "json_invalid":
+        return ApiError(400, "The body is not valid JSON", code="invalid_json")
+    message = f"{param}: {first['msg']}" if param else f"The body must be a JSON object (content-type: application/json): {first['msg']}"
+    return ApiError(400, message, param=param, code="missing_required_parameter" if first["type"] == "missing" else "invalid_value")
+
+
+def _place(parts: Sequence[str | int]) -> list[str]:
+    # Pydantic adds the type it tried to the place: "list[int]", "str".
+    branches = ("body", "str", "bool", "TextPart")
+    return [str(part) for part in parts if isinstance(part, int) or (part not in branches and "[" not in part)]

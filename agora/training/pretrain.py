@@ -1,0 +1,89 @@
+"""From packed shards of a workspace to an exported model. Goes in: names inside the workspace and configurations. Comes out: a Hugging
+Face folder in models/NAME with its model card. Killed at any moment, the same call finishes what is left.
+
+    agora train pretrain laptop --name main
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from agora.corpus.document_files import HELD_OUT
+from agora.errors import ConfigError
+from agora.log import Progress, silent
+from agora.model.config import ModelConfig
+from agora.settings import Workspace
+from agora.tokenizer.bpe import Tokenizer
+from agora.tokenizer.shards import MANIFEST_FILE, ShardSet
+from agora.training.card import ModelSource
+from agora.training.config import TrainingConfig
+from agora.training.export import export_run
+from agora.training.loop import TrainingSummary, pretraining_task, run_task
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedModel:
+    """How the run ended and where its model is; `model_dir` is None when it was stopped before its end."""
+
+    summary: TrainingSummary
+    model_dir: Path | None
+
+
+def pretrain(
+    workspace: Workspace,
+    *,
+    name: str,
+    data: str,
+    model_config: ModelConfig,
+    training_config: TrainingConfig,
+    recipe: str = "",
+    progress: Progress = silent,
+    resume: bool = True,
+    command: str = "",
+) -> TrainedModel:
+    """Train `runs/NAME` on `shards/DATA` with `tokenizer/DATA`, watched on `shards/DATA-heldout`, and export it to `models/NAME`.
+
+    The model takes the vocabulary of the tokenizer. Raises DataError for missing or damaged shards, and as `loop.train` does.
+    """
+    tokenizer_dir = workspace.folder("tokenizer", data)
+    tokenizer = Tokenizer.load(tokenizer_dir)
+    shards = ShardSet.open(workspace.folder("shards", data), tokenizer=tokenizer)
+    heldout = open_heldout(workspace.folder("shards", f"{data}-{HELD_OUT}"), tokenizer)
+    task = pretraining_task(
+        model_config=with_vocabulary(model_config, tokenizer.vocab_size), training_config=training_config, shards=shards, heldout=heldout,
+        tokenizer_dir=tokenizer_dir, command=command,
+        data={"name": data, "tokenizer_hash": tokenizer.hash, "shards_sha256": [shard.sha256 for shard in shards.manifest.shards]},
+    )  # fmt: skip
+    trained = run_task(workspace.folder("runs", name), task, progress=progress, resume=resume)
+    if trained.summary.state != "finished":
+        return TrainedModel(summary=trained.summary, model_dir=None)
+    source = ModelSource(recipe=recipe, corpus=workspace.folder("corpus", data))
+    model_dir = workspace.folder("models", name)
+    export_run(trained, model_dir, source, training_config=training_config, progress=progress)
+    return TrainedModel(summary=trained.summary, model_dir=model_dir)
+
+
+def open_heldout(folder: Path, tokenizer: Tokenizer) -> ShardSet | None:
+    """The held-out shards, or None with a warning: a run without them tells only its training loss."""
+    if not (folder / MANIFEST_FILE).exists():
+        logger.warning("no held-out shards in %s: the run will not tell a held-out loss", folder)
+        return None
+    shards = ShardSet.open(folder, tokenizer=tokenizer)
+    if shards.num_tokens < 2:
+        logger.warning("the held-out shards in %s are empty: the run will not tell a held-out loss", folder)
+        return None
+    return shards
+
+
+def with_vocabulary(config: ModelConfig, vocab_size: int) -> ModelConfig:
+    """`config` for a tokenizer of that size; says so when the recipe had asked for another. Raises ConfigError for none."""
+    if vocab_size < 1:
+        raise ConfigError(f"the tokenizer has {vocab_size} tokens")
+    if config.vocab_size != vocab_size:
+        logger.warning("model.vocab_size=%d becomes %d, the size of the tokenizer", config.vocab_size, vocab_size)
+    return dataclasses.replace(config, vocab_size=vocab_size)

@@ -1,0 +1,275 @@
+"""Kill -9 during import, corpus build, training and export, at random seeded moments; the same command again must give what an
+undisturbed run gives: the store's content, the shards, weights and metrics bit for bit, the exported folder.
+
+    python -m benchmarks kill_resume [--quick] [--seed 1] [--stages training export] [--kills 8]
+
+Each trial starts from a copy of the workspace as the stage before left it. A kill that comes after the command's end counts for nothing
+and is tried again earlier. README.md of an exported model is left out of the comparison: it holds times and energy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.registry import REPOSITORY, Benchmark, Result
+
+NUM_KILLS, NUM_KILLS_QUICK = 20, 4
+NUM_POSTS = 3000
+TIMEOUT_S = 300
+MODEL = [
+    "model.dim=32",
+    "model.num_layers=2",
+    "model.num_heads=2",
+    "model.num_kv_heads=1",
+    "model.head_dim=16",
+    "model.hidden_dim=64",
+    "model.max_seq_len=64",
+    "training.seq_len=64",
+    "training.micro_batch=8",
+    "training.batch_tokens=1024",
+    "training.evaluate_every=20",
+    "training.evaluate_tokens=2048",
+    "training.checkpoint_every_s=none",
+    "training.compile=off",
+    "training.dtype=bfloat16",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Commands of one stage (words after `agora`), and a fingerprint of what they leave. `earliest` is the share of the undisturbed
+    time before which nothing but Python's start happens."""
+
+    name: str
+    commands: tuple[tuple[str, ...], ...]
+    fingerprint: Callable[[Path], str]
+    earliest: float = 0.4
+
+
+@dataclass(slots=True)
+class Trial:
+    """One kill and what came of it."""
+
+    stage: str
+    killed_at_s: float
+    undisturbed_s: float
+    equal: bool
+    was_running: bool
+    error: str = ""
+    steps_at_kill: int | None = None
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A stage with the workspace before it, the fingerprint and time of its undisturbed run, and the trials to make."""
+
+    stage: Stage
+    before: Path
+    expected: str
+    seconds: float
+    trials: list[Trial] = field(default_factory=list)
+
+
+def stages(posts: Path, steps: int) -> tuple[Stage, ...]:
+    """The road in four stages; each command goes on where a killed one stopped."""
+    train = ("train", "pretrain", "laptop", *MODEL, f"training.steps={steps}", f"training.checkpoint_every_steps={max(2, steps // 6)}")
+    return (
+        Stage("import", (("posts", "import", str(posts)),), store_content),
+        Stage("corpus", (("corpus", "build"), ("tokenizer", "train", "vocab_size=600"), ("tokenizer", "pack")), corpus_content),
+        Stage("training", (train,), run_content, earliest=0.6),
+        Stage("export", (train,), export_content),
+    )
+
+
+def run(quick: bool, options: dict[str, str]) -> Result:
+    """Undisturbed runs first, then the kills, two at a time."""
+    chosen = options.get("stages", "").split() or ["import", "corpus", "training", "export"]
+    num_kills = int(options.get("kills", NUM_KILLS_QUICK if quick else NUM_KILLS))
+    rng = random.Random(int(options.get("seed", "0")))
+    with tempfile.TemporaryDirectory(prefix="kill-resume-") as name:
+        root = Path(name)
+        write_posts(root / "posts.jsonl", NUM_POSTS // (3 if quick else 1))
+        prepared = prepare(stages(root / "posts.jsonl", 40 if quick else 120), root)
+        work = [item for item in prepared if item.stage.name in chosen]
+        jobs = [(item, rng.uniform(item.stage.earliest, 1.1), number) for number in range(num_kills) for item in [work[number % len(work)]]]
+        with ThreadPoolExecutor(2) as pool:
+            trials = list(pool.map(lambda job: kill_once(job[0], job[1], job[2], root), jobs))
+    num_equal = sum(trial.equal and trial.was_running for trial in trials)
+    share = num_equal / num_kills
+    details = {
+        "kills": num_kills, "equal": num_equal, "undisturbed_s": {item.stage.name: round(item.seconds, 2) for item in prepared},
+        "trials": [{key: getattr(trial, key) for key in Trial.__dataclass_fields__} for trial in trials],
+    }  # fmt: skip
+    return Result(value=share, holds=share == 1.0, details=details)
+
+
+def prepare(road: tuple[Stage, ...], root: Path) -> list[Prepared]:
+    """Run the road once, keeping a copy of the workspace before each stage."""
+    workspace = root / "whole"
+    result = []
+    for stage in road:
+        if stage.name == "export":
+            remove_export(workspace)
+        before = root / f"before-{stage.name}"
+        if workspace.exists():
+            shutil.copytree(workspace, before)
+        else:
+            before.mkdir()
+        started = time.perf_counter()
+        for command in stage.commands:
+            finished = agora(command, workspace).wait(timeout=TIMEOUT_S)
+            if finished != 0:
+                raise RuntimeError(f"undisturbed {' '.join(command[:2])} ended with {finished}: {error_of(workspace)}")
+        result.append(Prepared(stage, before, stage.fingerprint(workspace), time.perf_counter() - started))
+    return result
+
+
+def remove_export(workspace: Path) -> None:
+    """As after training that was killed before its model was written."""
+    shutil.rmtree(workspace / "models", ignore_errors=True)
+    (workspace / "runs" / "main" / "export.json").unlink(missing_ok=True)
+
+
+def kill_once(item: Prepared, share: float, number: int, root: Path) -> Trial:
+    """Start the stage, kill it at `share` of its undisturbed time, run it again, compare."""
+    stage = item.stage
+    for attempt in range(4):
+        workspace = root / f"trial-{number}-{attempt}"
+        shutil.copytree(item.before, workspace)
+        kill_at_s = share * item.seconds
+        was_running = start_and_kill(stage, workspace, kill_at_s)
+        if was_running:
+            break
+        share *= 0.7
+    trial = Trial(stage.name, round(kill_at_s, 3), round(item.seconds, 3), equal=False, was_running=was_running)
+    trial.steps_at_kill = num_lines(workspace / "runs" / "main" / "metrics.jsonl") if stage.name == "training" else None
+    for command in stage.commands:
+        code = agora(command, workspace).wait(timeout=TIMEOUT_S)
+        if code != 0:
+            trial.error = f"{' '.join(command[:2])} ended with {code}: {error_of(workspace)}"
+            return trial
+    trial.equal = stage.fingerprint(workspace) == item.expected
+    return trial
+
+
+def start_and_kill(stage: Stage, workspace: Path, kill_at_s: float) -> bool:
+    """Whether a command was running when the kill came."""
+    started = time.perf_counter()
+    for command in stage.commands:
+        process = agora(command, workspace)
+        try:
+            process.wait(timeout=max(0.0, kill_at_s - (time.perf_counter() - started)))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return True
+    return False
+
+
+def agora(words: tuple[str, ...], workspace: Path) -> subprocess.Popen[bytes]:
+    """One command in its own process group, one thread, so that two trials do not get in each other's way."""
+    workspace.mkdir(exist_ok=True)
+    environment = {**os.environ, "AGORA_WORKSPACE": str(workspace), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    with (workspace / "stderr.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "agora", *words], cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+
+
+def error_of(workspace: Path) -> str:
+    """The last words of the last command."""
+    return (workspace / "stderr.log").read_text(errors="replace")[-500:]
+
+
+def num_lines(path: Path) -> int:
+    """Lines of a file; 0 when there is none."""
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def write_posts(path: Path, count: int) -> None:
+    """A table of small posts by many authors, the same each time."""
+    rng = random.Random(7)
+    who, does = ("the baker", "our team", "a neighbour", "the mayor", "my sister"), ("opened late", "won again", "lost the keys", "sang")
+    where = ("at the market", "in the rain", "near the river", "behind the school", "on the square")
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(count):
+            words = " ".join(rng.choice(group) for group in (who, does, where, ("and", "but", "while"), who, does, where))
+            post = {
+                "id": str(number), "author": f"author-{rng.randrange(count // 10)}",
+                "text": f"{words}, {rng.randrange(1000)} people saw it",
+                "created_at": f"2024-01-{1 + number % 28:02d}T{number % 24:02d}:{number % 60:02d}:00Z", "kind": "post",
+            }  # fmt: skip
+            file.write(json.dumps(post) + "\n")
+
+
+def store_content(workspace: Path) -> str:
+    """Every post of the store, whatever order it is kept in."""
+    from agora.posts.store import PostStore
+
+    digest = hashlib.sha256()
+    with PostStore.open(workspace / "posts") as store:
+        rows = sorted((row for batch in store.scan() for row in batch.to_pylist()), key=lambda row: str(row["id"]))
+    for row in rows:
+        digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+    return f"{len(rows)} posts {digest.hexdigest()}"
+
+
+def corpus_content(workspace: Path) -> str:
+    """The packed shards and the tokenizer, file by file."""
+    return folder_content(workspace / "shards") + folder_content(workspace / "tokenizer")
+
+
+def run_content(workspace: Path) -> str:
+    """Weights and optimizer of the last checkpoint, and what the metrics say that does not depend on the clock."""
+    from agora.training.checkpoint import load_latest_checkpoint
+    from agora.training.metrics import DETERMINISTIC, read_metrics
+
+    folder = workspace / "runs" / "main"
+    checkpoint = load_latest_checkpoint(folder / "checkpoints")
+    assert checkpoint is not None
+    digest = hashlib.sha256()
+    for name, tensor in sorted(checkpoint.state["step"].items()):
+        digest.update(name.encode())
+        digest.update(tensor.float().numpy().tobytes())
+    lines = [[line.get(key) for key in DETERMINISTIC] for line in read_metrics(folder / "metrics.jsonl")]
+    digest.update(json.dumps(lines).encode())
+    return f"step {checkpoint.step}, {len(lines)} lines {digest.hexdigest()} {export_content(workspace)}"
+
+
+def export_content(workspace: Path) -> str:
+    """The exported folder but for its card."""
+    return folder_content(workspace / "models", without=("README.md",))
+
+
+def folder_content(folder: Path, without: tuple[str, ...] = ()) -> str:
+    """Names and contents of all files that are not hidden; what a killed process left under a hidden name is no part of it."""
+    digest = hashlib.sha256()
+    num_files = 0
+    for path in sorted(folder.rglob("*")):
+        parts: tuple[Any, ...] = path.relative_to(folder).parts
+        if path.is_file() and path.name not in without and not any(part.startswith(".") for part in parts):
+            digest.update(f"{path.relative_to(folder)}\n".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+            num_files += 1
+    return f"{num_files} files {digest.hexdigest()}"
+
+
+BENCHMARK = Benchmark(
+    measures="share of kills (-9, random moments of import, corpus build, training and export) after which everything came out equal",
+    unit="share", bound="== 1.0", run=run, options=("stages", "kills", "seed"),
+)  # fmt: skip

@@ -1,0 +1,73 @@
+"""Full configurations as Python functions, one file per machine. `load("laptop")` gives a `Recipe`; vary it with dataclasses.replace.
+
+agora train pretrain laptop training.steps=200
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import Final
+
+from agora.config import apply_overrides, parse_assignments
+from agora.corpus.config import CorpusConfig
+from agora.errors import ConfigError
+from agora.model.config import ModelConfig
+from agora.settings import Workspace
+from agora.training.config import TrainingConfig
+
+DEFAULT: Final = "laptop"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """Everything from posts to a chat model. `vocab_size` is what the tokenizer is asked for; the model takes what it got."""
+
+    name: str
+    purpose: str
+    vocab_size: int
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    model: ModelConfig
+    training: TrainingConfig
+    chat: TrainingConfig
+
+
+def names() -> list[str]:
+    """Every recipe, found without importing one."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> Recipe:
+    """The recipe of that name. Raises ConfigError with the nearest name when there is none."""
+    if name not in names():
+        close = difflib.get_close_matches(name, names(), n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names())}"
+        raise ConfigError(f"no recipe {name!r}; {hint}")
+    recipe = getattr(importlib.import_module(f"recipes.{name}"), name)()
+    assert isinstance(recipe, Recipe)
+    return recipe
+
+
+def configure(name: str, words: Iterable[str], workspace: Workspace) -> Recipe:
+    """The recipe `name` with the workspace's [train] defaults, then the `key=value` words among `words`. Raises ConfigError."""
+    recipe = apply_overrides(load(name), workspace.defaults("train"), f"{workspace.settings_file} [train]")
+    return override(recipe, [word for word in words if "=" in word])
+
+
+def override(recipe: Recipe, words: Iterable[str]) -> Recipe:
+    """`recipe` with `key=value` words applied, e.g. training.steps=200. Raises ConfigError for a key that does not exist, and says
+    where a key of that name does."""
+    assignments = parse_assignments(words)
+    for key in assignments:
+        if key.partition(".")[0] not in {item.name for item in fields(Recipe)}:
+            homes = [area for area in ("training", "model", "corpus") if key.partition(".")[0] in _field_names(getattr(recipe, area))]
+            if homes:
+                raise ConfigError(f"command line: unknown key {key!r}; did you mean {' or '.join(f'{area}.{key}' for area in homes)!r}?")
+    return apply_overrides(recipe, assignments, "command line")
+
+
+def _field_names(config: ModelConfig | TrainingConfig | CorpusConfig) -> set[str]:
+    return {item.name for item in fields(config)}

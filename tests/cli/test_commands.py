@@ -1,0 +1,78 @@
+"""The command line as a whole: every command is explained, has an example, and answers --help without loading anything slow."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from agora.cli import app
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+SLOW = ("torch", "daft", "lancedb", "transformers", "fastapi", "matplotlib", "pyarrow", "numpy", "tokenizers")
+
+
+def commands(group: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Every command with the words that reach it."""
+    children = getattr(group, "commands", None)
+    if children is None:
+        yield path, group
+        return
+    for name, child in children.items():
+        yield from commands(child, (*path, name))
+
+
+ROOT = typer.main.get_command(app)
+COMMANDS = dict(commands(ROOT))
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_says_what_it_does_and_gives_an_example_of_itself(path: tuple[str, ...]) -> None:
+    text = COMMANDS[path].help or ""  # type: ignore[attr-defined]
+    assert len(text.splitlines()[0].strip()) >= 10, "the first line says what the command does"
+    example = re.search(r"^\s*Example: (agora .+)$", text, re.MULTILINE)
+    assert example, "the help has a line 'Example: agora ...'"
+    assert shlex.split(example[1])[1 : 1 + len(path)] == list(path)
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_option_is_explained_and_json_is_offered(path: tuple[str, ...]) -> None:
+    parameters = COMMANDS[path].params  # type: ignore[attr-defined]
+    assert all(getattr(parameter, "help", None) for parameter in parameters if parameter.name != "help"), "every option has a help text"
+    assert any("--json" in parameter.opts for parameter in parameters)
+
+
+@pytest.mark.parametrize("path", [path for path, _ in COMMANDS.items()], ids=" ".join)
+def test_every_example_is_understood(path: tuple[str, ...]) -> None:
+    """The options of the example exist (arguments are not tried)."""
+    command = COMMANDS[path]
+    example = re.search(r"Example: agora (.+)", command.help or "")  # type: ignore[attr-defined]
+    assert example
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}  # type: ignore[attr-defined]
+    given = {word.partition("=")[0] for word in shlex.split(example[1]) if word.startswith("--")}
+    assert given <= known
+
+
+def test_areas_are_explained() -> None:
+    for name, group in ROOT.commands.items():  # type: ignore[attr-defined]
+        assert group.help or not getattr(group, "commands", True), f"agora {name} has no help text"
+
+
+def test_no_help_page_loads_anything_slow() -> None:
+    script = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from agora.cli import app\n"
+        f"for path in {[list(path) for path in COMMANDS]!r} + [[]]:\n"
+        "    result = CliRunner().invoke(app, [*path, '--help'])\n"
+        "    assert result.exit_code == 0, (path, result.output)\n"
+        f"print(sorted(set({SLOW!r}) & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

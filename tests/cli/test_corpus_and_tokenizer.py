@@ -1,0 +1,79 @@
+"""`agora corpus` and `agora tokenizer` from posts to shards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from agora.cli import app
+from agora.errors import ConfigError, DataError
+from agora.posts.schema import posts_table
+from agora.posts.store import PostStore
+from agora.tokenizer import ShardSet
+
+WORDS = ["harbour", "bakery", "library", "tram", "council", "garden", "window", "market", "bridge", "evening", "weather", "ticket"]
+
+
+def posts() -> pa.Table:
+    texts = [
+        f"The {WORDS[n % 12]} and the {WORDS[n * 7 % 11]} were open at {n} today, said {WORDS[n * 5 % 12]} number {n * 3}"
+        for n in range(80)
+    ]
+    return posts_table(
+        {"id": str(n), "author": f"a{n % 9}", "created_at": 1_772_000_000_000_000 + n, "text": text, "kind": "post", "source": "test"}
+        for n, text in enumerate(texts)
+    )
+
+
+def agora(workspace: Path, *words: str) -> Any:
+    """Run a command with --json; raises what it raises."""
+    result = CliRunner().invoke(app, [*words, "--workspace", str(workspace), "--json"], catch_exceptions=False, standalone_mode=False)
+    assert result.exception is None
+    return json.loads(result.stdout.strip().splitlines()[-1])
+
+
+def test_posts_of_the_store_become_shards(tmp_path: Path) -> None:
+    PostStore.open(tmp_path / "posts", create=True).append(posts())
+    built = agora(tmp_path, "corpus", "build", "heldout_share=0.2", "near_duplicates=false")
+    assert built["kept"] == 80
+    assert agora(tmp_path, "corpus", "card")["content_hash"].startswith(built["content hash"])
+    trained = agora(tmp_path, "tokenizer", "train", "vocab_size=400")
+    assert trained["vocabulary"] <= 400
+    packed = agora(tmp_path, "tokenizer", "pack")
+    assert packed["train"]["documents"] + packed["heldout"]["documents"] == 80
+    assert ShardSet.open(tmp_path / "shards" / "main").num_tokens == packed["train"]["tokens"]
+    encoded = agora(tmp_path, "tokenizer", "encode", "the tram <|im_end|>")
+    assert "".join(encoded["tokens"]) == "the tram <|im_end|>"
+    stamp = (tmp_path / "tokenizer" / "main" / "tokenizer.json").stat().st_mtime_ns
+    assert agora(tmp_path, "tokenizer", "train", "vocab_size=400") == trained
+    assert (tmp_path / "tokenizer" / "main" / "tokenizer.json").stat().st_mtime_ns == stamp
+
+
+def test_posts_and_texts_may_come_from_files_and_settings_from_agora_toml(tmp_path: Path) -> None:
+    pq.write_table(posts(), tmp_path / "posts.parquet")
+    pq.write_table(pa.table({"text": ["A whole book about the harbour. " * 50]}), tmp_path / "book.parquet")
+    lengths = sorted(len(text) for text in posts()["text"].to_pylist())
+    (tmp_path / "agora.toml").write_text(f"[corpus]\nmin_characters = {lengths[40]}\nheldout_share = 0.0\n")
+    words = ["--posts", str(tmp_path / "posts.parquet"), "--text", str(tmp_path / "book.parquet")]
+    built = agora(tmp_path, "corpus", "build", "near_duplicates=false", *words)
+    assert built["texts in"] == 1
+    assert built["held-out authors"] == 0
+    assert built["dropped"]["too_short"] == sum(length < lengths[40] for length in lengths) > 0
+
+
+def test_unknown_settings_and_missing_inputs_are_explained(tmp_path: Path) -> None:
+    pq.write_table(posts(), tmp_path / "posts.parquet")
+    with pytest.raises(ConfigError, match="did you mean 'min_characters'"):
+        agora(tmp_path, "corpus", "build", "min_charcters=3", "--posts", str(tmp_path / "posts.parquet"))
+    with pytest.raises(DataError, match="agora corpus build"):
+        agora(tmp_path, "corpus", "card")
+    with pytest.raises(DataError, match="agora corpus build"):
+        agora(tmp_path, "tokenizer", "train")
+    with pytest.raises(DataError, match="agora tokenizer train"):
+        agora(tmp_path, "tokenizer", "encode", "x")

@@ -1,0 +1,51 @@
+"""`agora posts import` and `agora posts sources`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from agora.cli import app
+from agora.errors import RecordError, UsageError
+
+FIXTURES = Path(__file__).resolve().parent.parent / "fixtures" / "posts"
+
+
+def run(*words: str | Path) -> tuple[int, str, BaseException | None]:
+    result = CliRunner().invoke(app, ["posts", *map(str, words)])
+    return result.exit_code, result.stdout, result.exception
+
+
+def test_import_prints_the_summary_as_json(tmp_path: Path) -> None:
+    code, out, _ = run("import", FIXTURES / "x_api_v2", "--workspace", tmp_path / "w", "--json")
+    summary = json.loads(out)
+    assert code == 0
+    assert (summary["source"], summary["posts"], summary["posts_in_store"]) == ("x_api_v2", 6, 6)
+    assert summary["quarantined"] == {"no time": 1, "invalid JSON": 1}
+    assert Path(summary["quarantine_file"]).parent == tmp_path / "w" / "quarantine"
+
+
+def test_import_prints_a_list_for_people(tmp_path: Path) -> None:
+    code, out, _ = run("import", FIXTURES / "reddit", "--workspace", tmp_path / "w")
+    assert code == 0 and "quarantined:" in out and "deleted by its author or removed" in out
+
+
+def test_import_with_a_mapping(tmp_path: Path) -> None:
+    words = ["--map", "number=id", "--map", "who=author", "--map", "when=created_at", "--map", "words=text"]
+    code, out, _ = run("import", FIXTURES / "tables" / "renamed.tsv", *words, "--workspace", tmp_path / "w", "--json")
+    assert code == 0 and json.loads(out)["posts"] == 1
+
+
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    code, _, error = run("import", FIXTURES / "reddit", "--map", "nonsense", "--workspace", tmp_path / "w")
+    assert code == 1 and isinstance(error, UsageError) and "COLUMN=FIELD" in str(error)
+    code, _, error = run("import", FIXTURES / "x_api_v2", "--strict", "--workspace", tmp_path / "w")
+    assert isinstance(error, RecordError) and "page.jsonl, line 1, data item 3" in str(error)
+    assert run("import", tmp_path / "absent")[0] == 2
+
+
+def test_sources_are_listed() -> None:
+    code, out, _ = run("sources", "--json")
+    assert code == 0 and "x_archive" in json.loads(out) and "table" in json.loads(out)

@@ -1,0 +1,177 @@
+"""Tables: the column-wise Parquet path against its row-wise twin, and broken rows of the text formats."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agora.errors import SourceError
+from agora.posts.schema import POST_SCHEMA, posts_table
+from agora.posts.sources import tables
+from agora.posts.sources.files import SourceFile, open_files
+from agora.posts.sources.record import Broken
+
+TEXT = st.none() | st.sampled_from(["", " ", "a", "b\0c", "grün", "post", "reply", "nonsense"])
+ROW = st.fixed_dictionaries(
+    {
+        "id": st.none() | st.sampled_from(["", " ", "a\0", "\u00a0"]) | st.integers(0, 99).map(str),
+        "author": TEXT,
+        "created_at": st.none() | st.sampled_from([0, 10**15, 1_600_000_000_000_000, 9 * 10**17]),
+        "text": TEXT,
+        "kind": TEXT,
+        "ref_id": TEXT,
+        "urls": st.none() | st.lists(st.sampled_from(["https://a.example", "x"]), max_size=2),
+    }
+)
+COLUMNS = pa.schema(
+    [
+        ("id", pa.large_string()), ("author", pa.large_string()), ("created_at", pa.timestamp("us", tz="UTC")), ("text", pa.large_string()),
+        ("kind", pa.string()), ("ref_id", pa.string()), ("urls", pa.large_list(pa.large_string())),
+    ]
+)  # fmt: skip
+
+
+def read(path: Path, mapping: dict[str, str] | None = None) -> list[Any]:
+    with open_files(path) as files:
+        return [item for file in files if isinstance(file, SourceFile) for item in tables.read(file, mapping)]
+
+
+def rows_and_broken(items: list[Any]) -> tuple[list[dict[str, Any]], list[Broken]]:
+    rows: list[dict[str, Any]] = []
+    for item in items:
+        if isinstance(item, pa.Table):
+            assert item.schema.equals(POST_SCHEMA)
+            rows += item.to_pylist()
+        elif isinstance(item, dict):
+            rows += posts_table([item]).to_pylist()
+    return rows, [item for item in items if isinstance(item, Broken)]
+
+
+@given(rows=st.lists(ROW, min_size=1, max_size=12))
+@settings(max_examples=150, deadline=None)
+def test_parquet_by_columns_equals_row_by_row(rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("t") / "t.parquet"
+    table = pa.Table.from_pylist(rows, schema=COLUMNS)
+    pq.write_table(table, path)
+    fast = rows_and_broken(read(path))
+    columns = {name: name for name in COLUMNS.names}
+    slow = rows_and_broken(list(tables._by_rows(table.to_batches()[0], columns, 0, range(len(rows)))))
+    assert sorted(fast[0], key=str) == sorted(slow[0], key=str)
+    assert fast[1] == slow[1]
+    assert len(fast[0]) + len(fast[1]) == len(rows)
+
+
+def test_one_value_that_does_not_fit_costs_only_its_row(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "id": ["1", "2", "3"],
+            "author": ["a"] * 3,
+            "text": ["x", "y", "z"],
+            "created_at": ["2020-01-01T00:00:00Z", "never", "2020-01-02T00:00:00Z"],
+        }
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    rows, broken = rows_and_broken(read(tmp_path / "t.parquet"))
+    assert [row["id"] for row in rows] == ["1", "3"]
+    assert [(item.reason, item.place) for item in broken] == [("time not understood", "row 1")]
+
+
+def test_numbers_as_ids_and_seconds_as_times(tmp_path: Path) -> None:
+    table = pa.table({"id": [7], "user_id": [9], "text": ["x"], "timestamp": [1_600_000_000]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    (row,), _ = rows_and_broken(read(tmp_path / "t.parquet"))
+    assert (row["id"], row["author"], row["created_at"]) == ("7", "9", datetime(2020, 9, 13, 12, 26, 40, tzinfo=timezone.utc))
+
+
+def test_parquet_inside_a_zip(tmp_path: Path) -> None:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"id": ["1"], "author": ["a"], "text": ["x"], "created_at": ["2020-01-01"]}), sink)
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        archive.writestr("in/t.parquet", sink.getvalue())
+    assert len(rows_and_broken(read(tmp_path / "t.zip"))[0]) == 1
+
+
+def test_truncated_parquet_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"id": ["1"], "author": ["a"], "text": ["x"], "created_at": ["2020-01-01"]}), path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(SourceError, match="not a readable Parquet file"):
+        read(path)
+
+
+def test_missing_column_names_what_there_is_and_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("number,who,words\n1,a,x\n")
+    with pytest.raises(
+        SourceError, match=r"without a column for id, author, created_at, text; it has number, who, words\. Name them: --map"
+    ):
+        read(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("mapping", [{"absent": "text"}, {"number": "nonsense"}])
+def test_mapping_with_an_unknown_name_is_refused(tmp_path: Path, mapping: dict[str, str]) -> None:
+    (tmp_path / "t.csv").write_text("number,who,words\n1,a,x\n")
+    with pytest.raises(SourceError, match=r"has no column 'absent'|'nonsense' is no field"):
+        read(tmp_path / "t.csv", mapping)
+
+
+def csv_ids(tmp_path: Path, body: bytes) -> tuple[list[str], list[Broken]]:
+    (tmp_path / "t.csv").write_bytes(b"id,author,created_at,text\n" + body)
+    rows, broken = rows_and_broken(read(tmp_path / "t.csv"))
+    return [row["id"] for row in rows], broken
+
+
+def test_csv_rows_that_are_broken_are_named_by_line(tmp_path: Path) -> None:
+    body = b'1,a,2020-01-01,x\n2,a,2020-01-01\n3,a,2020-01-01,"two\nlines"\n4,a,never,x\n5,a,2020-01-01,caf\xe9\n6,a,2020-01-01,z\n'
+    ids, broken = csv_ids(tmp_path, body)
+    assert ids == ["1", "3", "6"]
+    assert [(item.reason, item.place) for item in broken] == [
+        ("wrong number of columns", "line 3"), ("time not understood", "line 6"), ("not UTF-8", "line 7"),
+    ]  # fmt: skip
+    assert broken[2].excerpt == b"5,a,2020-01-01,caf\xe9"
+
+
+def test_stray_quote_costs_one_line(tmp_path: Path) -> None:
+    rows = [f"{n},a,2020-01-01,x\n".encode() for n in range(10)]
+    rows[3] = b'3,a,2020-01-01,"x\n'
+    rows[8] = b'8,a,2020-01-01,"quoted, fine"\n'
+    ids, broken = csv_ids(tmp_path, b"".join(rows))
+    assert ids == ["0", "1", "2", "4", "5", "6", "7", "8", "9"]
+    assert [item.excerpt for item in broken] == [b'3,a,2020-01-01,"x']
+
+
+def test_nul_bytes_in_a_cell_are_taken_out_of_text_and_refused_in_an_id(tmp_path: Path) -> None:
+    ids, broken = csv_ids(tmp_path, b"1,a,2020-01-01,x\0y\n2\0,a,2020-01-01,z\n")
+    assert ids == ["1"] and [item.reason for item in broken] == ["id is not text"]
+
+
+def test_semicolons_and_tabs_are_delimiters_too(tmp_path: Path) -> None:
+    for delimiter in ";\t|":
+        path = tmp_path / "t.txt"
+        path.write_text(
+            delimiter.join(["id", "author", "created_at", "text"]) + "\n" + delimiter.join(["1", "a", "2020-01-01", "x, y"]) + "\n"
+        )
+        (row,), _ = rows_and_broken(read(path))
+        assert row["text"] == "x, y"
+
+
+def test_json_records_with_changing_keys(tmp_path: Path) -> None:
+    records = [
+        {"id": 1, "author": "a", "created_at": "2020-01-01", "text": "x"},
+        {"text": "y", "post_id": 2, "user": "b", "date": "2020-01-01", "hashtags": "#one two"},
+        {"id": 3, "author": "a", "text": "no time"},
+        ["not", "a", "record"],
+    ]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, records)))
+    rows, broken = rows_and_broken(read(tmp_path / "t.jsonl"))
+    assert [(row["id"], row["hashtags"]) for row in rows] == [("1", []), ("2", ["one", "two"])]
+    assert [(item.reason, item.place) for item in broken] == [("missing column", "line 3"), ("not a record", "line 4")]

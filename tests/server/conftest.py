@@ -1,0 +1,58 @@
+"""A real server on a real port, for as long as one test file runs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from agora.engine import LocalModel, load_local_model
+from agora.server.app import create_app
+from agora.server.run import address_of, bind
+
+Serving = Callable[[FastAPI], "contextmanager[str]"]
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """Run `app` in a thread; yields its address."""
+    listener = bind("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not server.started:
+        assert time.monotonic() < deadline and thread.is_alive()
+        time.sleep(0.01)
+    try:
+        yield address_of(listener)
+    finally:
+        app.state.stopping.stop()
+        server.should_exit = True
+        thread.join(timeout=10)
+        listener.close()
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_workspace: Path) -> LocalModel:
+    return load_local_model(tiny_workspace / "models" / "tiny")
+
+
+@pytest.fixture(scope="session")
+def address(tiny_model: LocalModel) -> Iterator[str]:
+    """A server without a key that serves `tiny`."""
+    with serving(create_app([tiny_model], max_body_bytes=100_000)) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def run_app() -> Callable[[FastAPI], object]:
+    """`with run_app(app) as address:` for a server of one's own."""
+    return serving
