@@ -50,7 +50,9 @@ def library() -> ctypes.CDLL | None:
 
 
 def call(name: str, *arguments: Any) -> int:
-    """Call a kernel; tensors go as addresses (None as NULL), integers as int64 and the number of threads last. Returns what it returns."""
+    """Call a kernel; tensors go as addresses (None as NULL), integers as int64 and the number of threads last. Returns what it returns.
+    A profile shows it as agora::NAME.
+    """
     built = library()
     assert built is not None
     converted: list[Any] = []
@@ -62,7 +64,11 @@ def call(name: str, *arguments: Any) -> int:
             converted.append(ctypes.c_void_p(argument.data_ptr()))
         else:
             converted.append(ctypes.c_float(argument) if isinstance(argument, float) else ctypes.c_int64(argument))
-    return int(getattr(built, name)(*converted, ctypes.c_int(torch.get_num_threads())))
+    kernel = functools.partial(getattr(built, name), *converted, ctypes.c_int(torch.get_num_threads()))
+    if not torch.autograd._profiler_enabled():
+        return int(kernel())
+    with torch.profiler.record_function(f"agora::{name}"):
+        return int(kernel())
 
 
 def _built(compiler: str, flags: tuple[str, ...]) -> Path:
