@@ -65,7 +65,7 @@ def call(name: str, *arguments: Any) -> int:
         else:
             converted.append(ctypes.c_float(argument) if isinstance(argument, float) else ctypes.c_int64(argument))
     kernel = functools.partial(getattr(built, name), *converted, ctypes.c_int(torch.get_num_threads()))
-    if not torch.autograd._profiler_enabled():
+    if not torch.autograd.profiler._is_profiler_enabled:
         return int(kernel())
     with torch.profiler.record_function(f"agora::{name}"):
         return int(kernel())
