@@ -25,16 +25,22 @@ LARGE = ModelConfig(vocab_size=8192, dim=768, num_layers=8, num_heads=12, num_kv
 LIMIT_SHAPES = ((4096, 256, 256), (4096, 256, 1536), (4096, 768, 256), (4096, 768, 1536), (4096, 2304, 768))
 
 # which part of a step an operator of the profile belongs to (time inside it, without the operators it calls)
+# fmt: off
 PARTS = {
-    "weight products": ("aten::mm", "aten::addmm", "aten::linear"),
+    "weight products": (
+        "aten::mm", "aten::addmm", "aten::linear", "agora::multiply", "agora::pack_right", "agora::pack_right_transposed",
+    ),
     "attention products": ("aten::bmm", "aten::baddbmm_"),
-    "attention softmax, heads, rotary": ("_CausalAttention", "_CausalAttentionBackward"),
-    "swiglu": ("_Swiglu", "_SwigluBackward"),
-    "norms and residual": ("_AddNorm", "_AddNormBackward"),
-    "cross-entropy": ("_ChunkedCrossEntropy", "_ChunkedCrossEntropyBackward"),
-    "optimizer": ("aten::_fused_adamw_", "aten::linalg_vector_norm"),
+    "attention softmax, heads, rotary": (
+        "agora::heads_forward", "agora::heads_backward", "agora::swap_heads", "agora::softmax_forward", "agora::softmax_backward",
+    ),
+    "swiglu": ("agora::swiglu_forward", "agora::swiglu_backward"),
+    "norms and residual": ("agora::add_norm_forward", "agora::add_norm_backward"),
+    "cross-entropy": ("agora::softmax_loss",),
+    "optimizer": ("aten::_fused_adamw_", "aten::linalg_vector_norm", "agora::adamw", "agora::sum_squares"),
     "copies, casts, sums": ("aten::copy_", "aten::add_", "aten::mul", "aten::mul_", "aten::fill_", "aten::sum", "aten::cat"),
 }
+# fmt: on
 
 
 @dataclass

@@ -10,7 +10,6 @@ key head lie together, so one product per key head serves all of them, and a ran
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from agora.model import buffers, kernels, operations
+from agora.model import buffers, kernels, operations, products
 
 QUERY_BLOCK = 128  # positions per block of scores: a finer cut skips more of the masked half, a coarser one multiplies faster
 MAX_POSITIONS = 2048  # all probabilities are kept for backward; beyond this torch's attention, which keeps none, takes over
@@ -45,22 +44,6 @@ def usable(x: Tensor) -> bool:
     return kernels.library() is not None
 
 
-def _call(name: str, *arguments: Any) -> None:
-    """Call a kernel; tensors go as addresses (None as NULL), integers as int64 and the number of threads last."""
-    library = kernels.library()
-    assert library is not None
-    converted: list[Any] = []
-    for argument in arguments:
-        if argument is None:
-            converted.append(ctypes.c_void_p())
-        elif isinstance(argument, Tensor):
-            assert argument.is_contiguous() and argument.device.type == "cpu"
-            converted.append(ctypes.c_void_p(argument.data_ptr()))
-        else:
-            converted.append(ctypes.c_float(argument) if isinstance(argument, float) else ctypes.c_int64(argument))
-    getattr(library, name)(*converted, ctypes.c_int(torch.get_num_threads()))
-
-
 def _partials(width: int) -> Tensor:
     """One row of float32 sums per thread."""
     return torch.zeros(torch.get_num_threads(), width)
@@ -73,7 +56,7 @@ class _AddNorm(torch.autograd.Function):
         num_rows = x_BTC.numel() // dim
         stream_BTC = x_BTC if delta_BTC is None else buffers.empty_like(x_BTC)
         normed_BTC, inverse_rms_N = buffers.empty_like(x_BTC), torch.empty(num_rows)
-        _call("add_norm_forward", x_BTC, delta_BTC, weight_C, stream_BTC, normed_BTC, inverse_rms_N, num_rows, dim, eps)
+        kernels.call("add_norm_forward", x_BTC, delta_BTC, weight_C, stream_BTC, normed_BTC, inverse_rms_N, num_rows, dim, eps)
         ctx.save_for_backward(stream_BTC, weight_C, inverse_rms_N)
         ctx.has_delta = delta_BTC is not None
         ctx.set_materialize_grads(False)
@@ -87,7 +70,7 @@ class _AddNorm(torch.autograd.Function):
         grad_normed = torch.zeros_like(stream_BTC) if grad_normed is None else grad_normed.contiguous()
         grad_stream = None if grad_stream is None else grad_stream.contiguous()
         grad_x, grad_weight = buffers.empty_like(stream_BTC), _partials(dim)
-        _call(
+        kernels.call(
             "add_norm_backward", grad_normed, grad_stream, stream_BTC, weight_C, inverse_rms_N, grad_x, grad_weight,
             inverse_rms_N.shape[0], dim,
         )  # fmt: skip
@@ -110,18 +93,18 @@ class _Linear(torch.autograd.Function):
     def forward(ctx: Any, x_NI: Tensor, weight_OI: Tensor) -> Tensor:
         ctx.save_for_backward(x_NI, weight_OI)
         out_NO = buffers.empty((x_NI.shape[0], weight_OI.shape[0]), x_NI.dtype)
-        return torch.mm(x_NI, weight_OI.t(), out=out_NO)
+        return products.multiply(x_NI, weight_OI.t(), out_MN=out_NO)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         x_NI, weight_OI = ctx.saved_tensors
         grad_NO = grads[0].contiguous()
-        grad_weight_OI = torch.mm(grad_NO.t(), x_NI, out=buffers.empty_like(weight_OI))
-        return torch.mm(grad_NO, weight_OI, out=buffers.empty_like(x_NI)), grad_weight_OI
+        grad_weight_OI = products.multiply(grad_NO.t(), x_NI, out_MN=buffers.empty_like(weight_OI))
+        return products.multiply(grad_NO, weight_OI, out_MN=buffers.empty_like(x_NI)), grad_weight_OI
 
 
 def linear(x: Float[Tensor, "*rows I"], weight_OI: Float[Tensor, "O I"]) -> Float[Tensor, "*rows O"]:
-    """Twin of torch.nn.functional.linear; only its memory is managed here."""
+    """Twin of torch.nn.functional.linear; its products are those of products.py."""
     if not usable(x):
         return torch.nn.functional.linear(x, weight_OI)
     out: Tensor = _Linear.apply(x.reshape(-1, x.shape[-1]), weight_OI)  # type: ignore[no-untyped-call]
@@ -133,7 +116,7 @@ class _Swiglu(torch.autograd.Function):
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
         hidden_dim = gate_up.shape[-1] // 2
         out = buffers.empty((*gate_up.shape[:-1], hidden_dim), gate_up.dtype)
-        _call("swiglu_forward", gate_up, out, out.numel() // hidden_dim, hidden_dim)
+        kernels.call("swiglu_forward", gate_up, out, out.numel() // hidden_dim, hidden_dim)
         ctx.save_for_backward(gate_up)
         return out
 
@@ -141,7 +124,7 @@ class _Swiglu(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         (gate_up,) = ctx.saved_tensors
         grad, grad_gate_up = grads[0].contiguous(), buffers.empty_like(gate_up)
-        _call("swiglu_backward", grad, gate_up, grad_gate_up, grad.numel() // grad.shape[-1], grad.shape[-1])
+        kernels.call("swiglu_backward", grad, gate_up, grad_gate_up, grad.numel() // grad.shape[-1], grad.shape[-1])
         return grad_gate_up
 
 
@@ -199,18 +182,18 @@ class _CausalAttention(torch.autograd.Function):
         q = buffers.empty((batch * num_kv_heads, length * group, head_dim), qkv.dtype)
         k, v = (buffers.empty((batch * num_kv_heads, length, head_dim), qkv.dtype) for _ in range(2))
         sizes = (batch, length, num_heads, num_kv_heads, half, eps)
-        _call("heads_forward", qkv, query_norm_D, key_norm_D, cos_TR, sin_TR, q, k, v, *sizes)
+        kernels.call("heads_forward", qkv, query_norm_D, key_norm_D, cos_TR, sin_TR, q, k, v, *sizes)
         mixed, probabilities = buffers.empty_like(q), []
         for first, last in _blocks(length):
             rows = slice(first * group, last * group)
             scores = buffers.empty((batch * num_kv_heads, (last - first) * group, last), qkv.dtype)
             torch.bmm(q[:, rows], k[:, :last].transpose(1, 2), out=scores)
             shape = (batch, num_kv_heads, last - first, group, last, first, length)
-            _call("softmax_forward", scores, starts_BT, *shape, head_dim**-0.5)
+            kernels.call("softmax_forward", scores, starts_BT, *shape, head_dim**-0.5)
             torch.bmm(scores, v[:, :last], out=mixed[:, rows])
             probabilities.append(scores)
         out = buffers.empty((batch, length, num_heads * head_dim), qkv.dtype)
-        _call("swap_heads", mixed, out, batch, length, num_kv_heads, group * head_dim, 0)
+        kernels.call("swap_heads", mixed, out, batch, length, num_kv_heads, group * head_dim, 0)
         ctx.save_for_backward(qkv, query_norm_D, key_norm_D, cos_TR, sin_TR, starts_BT, q, k, v, *probabilities)
         ctx.sizes = sizes
         return out
@@ -221,7 +204,7 @@ class _CausalAttention(torch.autograd.Function):
         batch, length, num_heads, num_kv_heads, half, _ = ctx.sizes
         group, head_dim = num_heads // num_kv_heads, 2 * half
         grad_mixed, grad_q, grad_k, grad_v = buffers.empty_like(q), buffers.empty_like(q), buffers.empty_like(k), buffers.empty_like(v)
-        _call("swap_heads", grads[0].contiguous(), grad_mixed, batch, length, num_kv_heads, group * head_dim, 1)
+        kernels.call("swap_heads", grads[0].contiguous(), grad_mixed, batch, length, num_kv_heads, group * head_dim, 1)
         # the last block sees every key, so it goes first and the others add to what it wrote
         for (first, last), p in reversed(list(zip(_blocks(length), probabilities, strict=True))):
             rows, keys = slice(first * group, last * group), slice(0, last)
@@ -230,11 +213,13 @@ class _CausalAttention(torch.autograd.Function):
             grad_scores = buffers.empty_like(p)
             torch.bmm(grad_mixed[:, rows], v[:, keys].transpose(1, 2), out=grad_scores)
             shape = (batch, num_kv_heads, last - first, group, last, first, length)
-            _call("softmax_backward", grad_scores, p, starts_BT, *shape, head_dim**-0.5)
+            kernels.call("softmax_backward", grad_scores, p, starts_BT, *shape, head_dim**-0.5)
             torch.bmm(grad_scores, k[:, keys], out=grad_q[:, rows])
             grad_k[:, keys].baddbmm_(grad_scores.transpose(1, 2), q[:, rows], beta=beta)
         grad_qkv, grad_weights = buffers.empty_like(qkv), _partials(2 * head_dim)
-        _call("heads_backward", grad_q, grad_k, grad_v, qkv, query_norm_D, key_norm_D, cos_TR, sin_TR, grad_qkv, grad_weights, *ctx.sizes)
+        kernels.call(
+            "heads_backward", grad_q, grad_k, grad_v, qkv, query_norm_D, key_norm_D, cos_TR, sin_TR, grad_qkv, grad_weights, *ctx.sizes
+        )
         grad_query_norm_D, grad_key_norm_D = grad_weights.sum(0).to(qkv.dtype).chunk(2)
         return grad_qkv, grad_query_norm_D, grad_key_norm_D, None, None, None, None, None
 
@@ -271,5 +256,5 @@ def softmax_loss(
     if not usable(logits_MV) or logits_MV.shape[1] > MAX_VOCABULARY:
         return operations.softmax_loss(logits_MV, targets_M, scale, needs_grad)
     losses_M = torch.empty(targets_M.shape[0])
-    _call("softmax_loss", logits_MV, targets_M.contiguous(), losses_M, *logits_MV.shape, float(scale), int(needs_grad))
+    kernels.call("softmax_loss", logits_MV, targets_M.contiguous(), losses_M, *logits_MV.shape, float(scale), int(needs_grad))
     return losses_M.sum() * scale, logits_MV

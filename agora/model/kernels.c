@@ -297,3 +297,32 @@ void softmax_loss(bf16 *logits, const int64_t *targets, float *losses, int64_t N
         row[target] = narrow(powers[target] * share - scale);
     }
 }
+
+/* sums[thread] += squares of its part of x. */
+void sum_squares(const bf16 *x, double *sums, int64_t N, int threads) {
+    int64_t step = 4096; /* float32 within a step, double across steps */
+    ROWS
+    for (int64_t first = 0; first < N; first += step) {
+        int64_t last = first + step < N ? first + step : N;
+        float sum = 0;
+        #pragma omp simd reduction(+ : sum)
+        for (int64_t n = first; n < last; n++) sum += wide(x[n]) * wide(x[n]);
+        sums[THREAD] += sum;
+    }
+}
+
+/* One step of AdamW (Loshchilov & Hutter 2019, algorithm 2) over N numbers, in one pass: gradients in, masters and moments stepped,
+ * working weights out. keep = 1 - rate * decay; step = rate / (1 - beta1^t); root = 1 / sqrt(1 - beta2^t). */
+void adamw(float *master, float *mean, float *square, const bf16 *gradient, bf16 *working, int64_t N, float scale, float beta1, float beta2,
+           float keep, float step, float root, float eps, int threads) {
+    _Pragma("omp parallel for simd num_threads(threads) schedule(static)")
+    for (int64_t n = 0; n < N; n++) {
+        float g = wide(gradient[n]) * scale;
+        float m = mean[n] + (1 - beta1) * (g - mean[n]), v = beta2 * square[n] + (1 - beta2) * g * g;
+        float w = master[n] * keep - step * m / (sqrtf(v) * root + eps);
+        mean[n] = m;
+        square[n] = v;
+        master[n] = w;
+        working[n] = narrow(w);
+    }
+}

@@ -1,5 +1,5 @@
-"""Builds and loads `kernels.c`. Goes in: the source beside this file and the machine's C compiler. Comes out: a library that
-`agora.model.fast` calls, or None where there is no compiler; then the plain operations do the work.
+"""Builds and loads `kernels.c` and `products.c`. Goes in: these sources and the machine's C compiler. Comes out: a library that
+`fast.py` and `products.py` call, or None where there is no compiler; then the plain operations do the work.
 
 The build takes about half a second (measured with gcc 12) and is kept in the user's cache folder, named by a hash of
 source, flags and processor. AGORA_KERNELS=off keeps to the plain operations.
@@ -17,12 +17,16 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from agora.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("kernels.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "products.c"))
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 WIDE_VECTORS = "-mprefer-vector-width=512"  # gcc and clang on x86 otherwise keep to 256 bits
 
@@ -45,9 +49,31 @@ def library() -> ctypes.CDLL | None:
         return None
 
 
+def call(name: str, *arguments: Any) -> int:
+    """Call a kernel; tensors go as addresses (None as NULL), integers as int64 and the number of threads last. Returns what it returns.
+    A profile shows it as agora::NAME.
+    """
+    built = library()
+    assert built is not None
+    converted: list[Any] = []
+    for argument in arguments:
+        if argument is None:
+            converted.append(ctypes.c_void_p())
+        elif isinstance(argument, Tensor):
+            assert argument.is_contiguous() and argument.device.type == "cpu"
+            converted.append(ctypes.c_void_p(argument.data_ptr()))
+        else:
+            converted.append(ctypes.c_float(argument) if isinstance(argument, float) else ctypes.c_int64(argument))
+    kernel = functools.partial(getattr(built, name), *converted, ctypes.c_int(torch.get_num_threads()))
+    if not torch.autograd.profiler._is_profiler_enabled:
+        return int(kernel())
+    with torch.profiler.record_function(f"agora::{name}"):
+        return int(kernel())
+
+
 def _built(compiler: str, flags: tuple[str, ...]) -> Path:
     """The compiled library in the cache folder, compiled now if it is not there."""
-    digest = hashlib.sha256(SOURCE.read_bytes())
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in SOURCES))
     digest.update(" ".join((compiler, *flags, platform.machine(), _processor())).encode())
     target = _cache_folder() / f"kernels-{digest.hexdigest()[:16]}.so"
     if not target.exists():
@@ -55,7 +81,9 @@ def _built(compiler: str, flags: tuple[str, ...]) -> Path:
         handle, draft = tempfile.mkstemp(suffix=".so", dir=target.parent)
         os.close(handle)
         try:
-            subprocess.run([compiler, *flags, "-o", draft, str(SOURCE), "-lm"], check=True, capture_output=True, text=True, timeout=120)
+            subprocess.run(
+                [compiler, *flags, "-o", draft, *map(str, SOURCES), "-lm"], check=True, capture_output=True, text=True, timeout=120
+            )
             os.replace(draft, target)
         finally:
             Path(draft).unlink(missing_ok=True)

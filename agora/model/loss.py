@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from agora.errors import ModelError
-from agora.model import fast
+from agora.model import fast, products
 from agora.model.operations import IGNORED
 
 CHUNK_ROWS = 512  # logits of a chunk stay in the processor's last cache: 8 MiB at 8192 words
@@ -48,15 +48,17 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         loss = torch.zeros((), dtype=torch.float32, device=hidden_NC.device)
         hidden_grad_NC = torch.empty_like(hidden_NC) if needs_grad else None
         weight_grad_VC = torch.zeros_like(weight_VC, dtype=torch.float32) if needs_grad else None
+        operand = products.pack if fast.usable(hidden_NC) else products.unpacked
+        head_CV, head_VC = operand(weight_VC.t()), operand(weight_VC) if needs_grad else None
         for start in range(0, hidden_NC.shape[0], chunk_rows):
             rows = slice(start, start + chunk_rows)
             hidden_MC, targets_M = hidden_NC[rows], targets_N[rows]
-            logits_MV = fast.linear(hidden_MC, weight_VC)
+            logits_MV = products.multiply(hidden_MC, head_CV)
             chunk_loss, logits_grad_MV = fast.softmax_loss(logits_MV, targets_M, 1.0 / divisor, needs_grad)
             loss += chunk_loss
-            if hidden_grad_NC is not None and weight_grad_VC is not None:
-                torch.mm(logits_grad_MV, weight_VC, out=hidden_grad_NC[rows])
-                weight_grad_VC += logits_grad_MV.t() @ hidden_MC
+            if hidden_grad_NC is not None and weight_grad_VC is not None and head_VC is not None:
+                products.multiply(logits_grad_MV, head_VC, out_MN=hidden_grad_NC[rows])
+                products.add_product(weight_grad_VC, logits_grad_MV.t(), operand(hidden_MC))
         if needs_grad:
             ctx.save_for_backward(hidden_grad_NC, weight_grad_VC)
         return loss
@@ -66,8 +68,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         (grad,) = grads
         hidden_grad_NC, weight_grad_VC = ctx.saved_tensors
         # the chunks were summed in float32; this is the only rounding of the weight's gradient
-        weight_grad_VC = (weight_grad_VC * grad).to(hidden_grad_NC.dtype)
-        return hidden_grad_NC * grad.to(hidden_grad_NC.dtype), weight_grad_VC, None, None, None, None
+        rounded_VC = torch.empty_like(weight_grad_VC, dtype=hidden_grad_NC.dtype)
+        torch.mul(weight_grad_VC, grad, out=rounded_VC)
+        return hidden_grad_NC * grad.to(hidden_grad_NC.dtype), rounded_VC, None, None, None, None
 
 
 def _check_targets(targets_N: Tensor, vocab_size: int) -> None:
