@@ -19,7 +19,7 @@ def laptop() -> Recipe:
         name="laptop",
         purpose="about 10M parameters in about 20 minutes on 2 cores",
         vocab_size=8192,
-        corpus=CorpusConfig(timeline_posts=TIMELINE_POSTS),
+        corpus=CorpusConfig(timeline_posts=TIMELINE_POSTS, reposts="once"),
         model=ModelConfig(
             vocab_size=8192,
             dim=256,

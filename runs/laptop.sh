@@ -24,8 +24,9 @@ fi
 agora posts import "$POSTS"
 
 # 2. Corpus. Only 36 authors here, so a quarter of them is held out: a model is judged on people it has never read. Up to 16 posts of
-#    one author make a document (the recipe's number), so the model learns to take up how somebody writes.
-agora corpus build heldout_share=0.25 timeline_posts=16
+#    one author make a document (the recipe's number), so the model learns to take up how somebody writes. A text that was reposted
+#    counts once, as its author's: 36 people repost thousands of others.
+agora corpus build heldout_share=0.25 timeline_posts=16 reposts=once
 
 # 3. Tokens. 8,192 byte-level tokens; about 3.4 bytes of a post each.
 agora tokenizer train vocab_size=8192
