@@ -139,7 +139,7 @@ def test_model_type_must_be_there() -> None:
 def test_sizes_that_the_weights_do_not_bear_out_are_refused_at_once(tmp_path: Path, change: dict[str, int]) -> None:
     save_hf(Transformer(CONFIG), tmp_path / "m")
     (tmp_path / "m" / "config.json").write_text(json.dumps({**config_to_hf(CONFIG), **change}))
-    with pytest.raises(ModelError, match="config.json describes [0-9]+ parameters, but the weights hold"):
+    with pytest.raises(ModelError, match=r"config.json describes [0-9]+ parameters, but the weights hold"):
         load_hf(tmp_path / "m")
 
 
