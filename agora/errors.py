@@ -71,7 +71,11 @@ class ModelError(AgoraError):
 
 
 class GenerationError(AgoraError):
-    """A generation request cannot be served (context too long, unknown model)."""
+    """A generation request cannot be served (context too long, unknown model). `param` names the argument at fault."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class ContextLengthError(GenerationError):

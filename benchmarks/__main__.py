@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import benchmarks
+from agora.errors import AgoraError
 from benchmarks.registry import REPOSITORY, Benchmark
 
 
@@ -63,7 +64,7 @@ def parse_options(words: list[str], allowed: tuple[str, ...]) -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run what the command line names; exit 0 when the bar holds, 1 when it does not."""
+    """Run what the command line names; exit 0 when the bar holds, 1 when it does not, 2 when the work could not be done."""
     if not arguments or arguments[0] in ("--list", "--help", "-h"):
         print(__doc__ if arguments[:1] in (["--help"], ["-h"]) else "", end="")
         for name in names():
@@ -75,7 +76,11 @@ def main(arguments: list[str]) -> int:
     quick = "--quick" in rest
     options = parse_options([word for word in rest if word != "--quick"], benchmark.options)
     started = time.perf_counter()
-    result = benchmark.run(quick, options)
+    try:
+        result = benchmark.run(quick, options)
+    except AgoraError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     line = {"name": name, "value": round(result.value, 4), "unit": benchmark.unit, "bound": benchmark.bound, "holds": result.holds}
     record = {
         **line, "quick": quick, "seconds": round(time.perf_counter() - started, 1),

@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.registry import REPOSITORY, SHARED_DATA, Benchmark, Result
+from benchmarks.registry import REPOSITORY, Benchmark, Result, data_folder, whole_number
 
 if TYPE_CHECKING:
     from agora.corpus.config import CorpusConfig
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 BOUND = 0.25
 MIN_PARAMETERS = 10_000_000
+MAX_MINUTES = 30
 CACHE = REPOSITORY / ".bench-cache"
 POSTS = Path("posts", "ordinary_archives.parquet")
 BOOKS = Path("text", "books_public_domain.parquet")
@@ -59,14 +60,15 @@ class Plan:
 
 
 def run(quick: bool, options: dict[str, str]) -> Result:
-    """`quick`: every sixth post, no books, a small model for about 25 s; the same figure, which may well miss the bound."""
+    """`quick`: every sixth post, no books, a small model for about 25 s; the same figure, which cannot hold: the model is too small."""
     from agora.cli.output import terminal_progress
     from agora.engine import load_model_folder
     from agora.model.counts import num_parameters
     from agora.training.evaluate import bits_per_byte, evenly_spaced
 
-    data = Path(options.get("data", SHARED_DATA))
-    plan = _plan(quick, int(options["steps"]) if "steps" in options else None, options.get("languages", LANGUAGES))
+    data = data_folder(options, POSTS, *([] if quick else [BOOKS]))
+    steps = whole_number(options, "steps", 1, at_least=1) if "steps" in options else None
+    plan = _plan(quick, steps, options.get("languages", LANGUAGES))
     plan.folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     card, trained, folder = _train(plan, data, terminal_progress)
@@ -76,16 +78,22 @@ def run(quick: bool, options: dict[str, str]) -> Result:
     result = bits_per_byte(model, tokenizer, chosen, block_tokens=plan.training.seq_len, progress=terminal_progress)
     assert result.below_xz is not None
     parameters = num_parameters(model.config).total
-    large_enough = quick or parameters >= MIN_PARAMETERS
+    minutes = trained["elapsed_s"] / 60
+    holds = is_met(result.below_xz, parameters, minutes)
     details: dict[str, Any] = {
         "evaluation": dataclasses.asdict(result), "parameters": parameters, "corpus": card, "training": trained,
-        "training_minutes": trained["elapsed_s"] / 60, "heldout_documents": len(texts), "whole_run_s": time.perf_counter() - started,
+        "training_minutes": minutes, "heldout_documents": len(texts), "whole_run_s": time.perf_counter() - started,
         "compressors": "xz: liblzma preset 9e (the same bytes as xz -9e); zstd: libzstd in pyarrow, level 19",
-        "note": "a small model trained for seconds: it need not meet the bound" if quick else "",
+        "note": "a small model trained for seconds: below the 10M parameters that the bar asks for, so it cannot hold" if quick else "",
         "samples": _samples(folder),
     }  # fmt: skip
     print(*(f"--- {sample['prompt']!r}\n{sample['text']}" for sample in details["samples"]), sep="\n")
-    return Result(value=result.below_xz, holds=result.below_xz >= BOUND and large_enough, details=details)
+    return Result(value=result.below_xz, holds=holds, details=details)
+
+
+def is_met(below_xz: float, parameters: int, minutes: float) -> bool:
+    """All three parts of the bar."""
+    return below_xz >= BOUND and parameters >= MIN_PARAMETERS and minutes <= MAX_MINUTES
 
 
 def _plan(quick: bool, steps: int | None, languages: str) -> Plan:
@@ -246,7 +254,7 @@ def _samples(folder: Path) -> list[dict[str, str]]:
 BENCHMARK = Benchmark(
     measures="bar 1: real posts and books to a model of >= 10M parameters; bits per byte of held-out authors below xz -9e",
     unit="share below xz -9e",
-    bound=f">= {BOUND}",
+    bound=f">= {BOUND}, with >= 10M parameters and <= {MAX_MINUTES} minutes of training",
     run=run,
     options=("data", "steps", "languages"),
 )

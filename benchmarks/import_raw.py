@@ -20,14 +20,14 @@ import pyarrow.parquet as pq
 
 from agora.posts.importing import import_posts
 from agora.posts.store import PostStore
-from benchmarks.registry import SHARED_DATA, Benchmark, Result
+from benchmarks.registry import Benchmark, Result, data_folder
 
 LARGE = ("ira_right_troll.parquet", "ordinary_archives.parquet")
 
 
 def run(quick: bool, options: dict[str, str]) -> Result:
     """Import folder by folder into one store that is thrown away."""
-    data = Path(options["data"]) if "data" in options else SHARED_DATA
+    data = data_folder(options, "raw", "posts")
     folders = sorted(path for path in (data / "raw").iterdir() if path.is_dir())
     tables = [path for path in sorted((data / "posts").glob("*.parquet")) if not (quick and path.name in LARGE)]
     rows: list[dict[str, Any]] = []

@@ -25,9 +25,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.registry import REPOSITORY, Benchmark, Result
+from agora.errors import UsageError
+from benchmarks.registry import REPOSITORY, Benchmark, Result, whole_number
 
 NUM_KILLS, NUM_KILLS_QUICK = 20, 4
+STAGE_NAMES = ("import", "corpus", "training", "export")
 NUM_POSTS = 3000
 TIMEOUT_S = 300
 MODEL = [
@@ -97,9 +99,12 @@ def stages(posts: Path, steps: int) -> tuple[Stage, ...]:
 
 def run(quick: bool, options: dict[str, str]) -> Result:
     """Undisturbed runs first, then the kills, two at a time."""
-    chosen = options.get("stages", "").split() or ["import", "corpus", "training", "export"]
-    num_kills = int(options.get("kills", NUM_KILLS_QUICK if quick else NUM_KILLS))
-    rng = random.Random(int(options.get("seed", "0")))
+    chosen = options.get("stages", "").split() or list(STAGE_NAMES)
+    wrong = next((name for name in chosen if name not in STAGE_NAMES), None)
+    if wrong is not None:
+        raise UsageError(f"--stages {wrong!r} is not one of {', '.join(STAGE_NAMES)}")
+    num_kills = whole_number(options, "kills", NUM_KILLS_QUICK if quick else NUM_KILLS, at_least=1)
+    rng = random.Random(whole_number(options, "seed", 0, at_least=0))
     with tempfile.TemporaryDirectory(prefix="kill-resume-") as name:
         root = Path(name)
         write_posts(root / "posts.jsonl", NUM_POSTS // (3 if quick else 1))

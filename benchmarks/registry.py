@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agora.errors import UsageError
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
@@ -30,3 +32,20 @@ class Benchmark:
     bound: str
     run: Callable[[bool, dict[str, str]], Result]
     options: tuple[str, ...] = ()
+
+
+def whole_number(options: dict[str, str], name: str, default: int, *, at_least: int) -> int:
+    """The option `name` as a number. Raises UsageError naming the value."""
+    text = options.get(name, str(default))
+    if not text.removeprefix("-").isdecimal() or int(text) < at_least:
+        raise UsageError(f"--{name} {text!r} must be a whole number of at least {at_least}")
+    return int(text)
+
+
+def data_folder(options: dict[str, str], *needed: str | Path) -> Path:
+    """The folder of --data, or the development data. Raises UsageError when it lacks one of `needed`."""
+    folder = Path(options.get("data", SHARED_DATA))
+    for name in needed:
+        if not (folder / name).exists():
+            raise UsageError(f"{folder / name} does not exist; give the folder of the data with --data")
+    return folder

@@ -60,17 +60,19 @@ class Generator:
 
     def _answer_limit(self, prompt: Sequence[int], max_tokens: int | None) -> int:
         if not prompt:
-            raise GenerationError("the prompt is empty; give at least one token")
+            raise GenerationError("the prompt is empty; give at least one token", param="prompt")
         vocab_size = self.model.config.vocab_size
         wrong = next((token for token in prompt if not 0 <= token < vocab_size), None)
         if wrong is not None:
-            raise GenerationError(f"the prompt holds token {wrong}, but the vocabulary has {vocab_size} tokens (0 to {vocab_size - 1})")
+            known = f"the vocabulary has {vocab_size} tokens (0 to {vocab_size - 1})"
+            raise GenerationError(f"the prompt holds token {wrong}, but {known}", param="prompt")
         room = self.context_tokens - len(prompt)
         if room < (max_tokens or 1):
             asked = f"{max_tokens} more for the answer" if max_tokens else "at least 1 more is needed for the answer"
             raise ContextLengthError(
                 f"the model's context holds {self.context_tokens} tokens, but the prompt has {len(prompt)} and {asked}; "
-                f"shorten the prompt or ask for at most {max(0, room)} tokens"
+                f"shorten the prompt or ask for at most {max(0, room)} tokens",
+                param="max_tokens" if room > 0 else "prompt",
             )
         return max_tokens or room
 

@@ -86,8 +86,11 @@ def parse_dtype(name: str) -> torch.dtype:
 
 def parse_device(name: str) -> str:
     """`cpu`, `cuda`, `cuda:1` or `mps`. Raises UsageError when this machine has no such device."""
-    kind = name.partition(":")[0]
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(kind):
-        raise UsageError(f"--device {name!r} is not here; present: {', '.join(kind for kind, is_here in present.items() if is_here)}")
+    present = ["cpu"]
+    if torch.cuda.is_available():
+        present += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        present.append("mps")
+    if name not in present:
+        raise UsageError(f"--device {name!r} is not here; present: {', '.join(present)}")
     return name

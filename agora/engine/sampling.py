@@ -86,7 +86,7 @@ class Sampler:
     """Draws the tokens of one answer. Holds that answer's random numbers and counts, nothing shared with other answers."""
 
     def __init__(self, config: SamplingConfig, *, vocab_size: int, prompt: Sequence[int] = (), forbidden: Sequence[int] = ()) -> None:
-        """`forbidden` tokens are never drawn. Raises UsageError for a bias on a token that does not exist."""
+        """`forbidden` tokens are never drawn. Raises GenerationError for a bias on a token that does not exist."""
         self.config = config
         self._generator = torch.Generator().manual_seed(config.seed if config.seed is not None else secrets.randbits(63))
         self._counts_V = torch.zeros(vocab_size)
@@ -95,7 +95,8 @@ class Sampler:
         self._bias_V = torch.zeros(vocab_size)
         for token, bias in config.logit_bias.items():
             if not 0 <= token < vocab_size:
-                raise UsageError(f"logit_bias names token {token}, but the vocabulary has {vocab_size} tokens (0 to {vocab_size - 1})")
+                known = f"the vocabulary has {vocab_size} tokens (0 to {vocab_size - 1})"
+                raise GenerationError(f"logit_bias names token {token}, but {known}", param="logit_bias")
             self._bias_V[token] = bias
         self._bias_V[torch.tensor(list(forbidden), dtype=torch.long)] = -torch.inf
 

@@ -37,9 +37,11 @@ def plain_operations() -> Iterator[None]:
         _is_on = before
 
 
-def usable(x: Tensor) -> bool:
-    """Whether the kernels can take `x`."""
-    if x.device.type != "cpu" or x.dtype != torch.bfloat16 or not _is_on or torch.compiler.is_compiling():
+def usable(*tensors: Tensor | None) -> bool:
+    """Whether the kernels can take all of `tensors`: they read addresses, so one float32 weight, as under autocast, would be misread."""
+    if not _is_on or torch.compiler.is_compiling():
+        return False
+    if any(x is not None and (x.device.type != "cpu" or x.dtype != torch.bfloat16) for x in tensors):
         return False
     return kernels.library() is not None
 
@@ -81,7 +83,7 @@ def add_rms_norm(
     x_C: Float[Tensor, "*rows C"], delta_C: Float[Tensor, "*rows C"] | None, weight_C: Float[Tensor, " C"], eps: float
 ) -> tuple[Float[Tensor, "*rows C"], Float[Tensor, "*rows C"]]:
     """Twin of operations.add_rms_norm."""
-    if not usable(x_C):
+    if not usable(x_C, delta_C, weight_C):
         return operations.add_rms_norm(x_C, delta_C, weight_C, eps)
     delta_C = None if delta_C is None else delta_C.contiguous()
     stream_C, normed_C = _AddNorm.apply(x_C.contiguous(), delta_C, weight_C, eps)  # type: ignore[no-untyped-call]
@@ -105,7 +107,7 @@ class _Linear(torch.autograd.Function):
 
 def linear(x: Float[Tensor, "*rows I"], weight_OI: Float[Tensor, "O I"]) -> Float[Tensor, "*rows O"]:
     """Twin of torch.nn.functional.linear; its products are those of products.py."""
-    if not usable(x):
+    if not usable(x, weight_OI):
         return torch.nn.functional.linear(x, weight_OI)
     out: Tensor = _Linear.apply(x.reshape(-1, x.shape[-1]), weight_OI)  # type: ignore[no-untyped-call]
     return out.view(*x.shape[:-1], weight_OI.shape[0])
@@ -237,7 +239,8 @@ def causal_attention(
     eps: float,
 ) -> Float[Tensor, "B T Y"]:
     """Twin of operations.causal_attention."""
-    if not usable(qkv_BTX) or cos_BTR.shape[0] != 1 or qkv_BTX.shape[1] > MAX_POSITIONS:
+    tables_fit = cos_BTR.shape[0] == 1 and cos_BTR.dtype == sin_BTR.dtype == torch.float32
+    if not usable(qkv_BTX, query_norm_D, key_norm_D) or not tables_fit or qkv_BTX.shape[1] > MAX_POSITIONS:
         return operations.causal_attention(
             qkv_BTX, query_norm_D, key_norm_D, cos_BTR, sin_BTR, starts_BT, num_heads=num_heads, num_kv_heads=num_kv_heads, eps=eps
         )
@@ -256,5 +259,7 @@ def softmax_loss(
     if not usable(logits_MV) or logits_MV.shape[1] > MAX_VOCABULARY:
         return operations.softmax_loss(logits_MV, targets_M, scale, needs_grad)
     losses_M = torch.empty(targets_M.shape[0])
-    kernels.call("softmax_loss", logits_MV, targets_M.contiguous(), losses_M, *logits_MV.shape, float(scale), int(needs_grad))
+    kernels.call(
+        "softmax_loss", logits_MV, targets_M.to(torch.int64).contiguous(), losses_M, *logits_MV.shape, float(scale), int(needs_grad)
+    )
     return losses_M.sum() * scale, logits_MV

@@ -9,19 +9,21 @@ README.md, the model card. It is written beside its place and moved there whole.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from agora.errors import ConfigError, ModelError
 from agora.files import replacing_folder
 from agora.model.config import ModelConfig
+from agora.model.counts import num_parameters
 from agora.model.transformer import Transformer, fused_rows
 
 WEIGHTS = "model.safetensors"
@@ -80,30 +82,47 @@ def config_from_hf(table: Mapping[str, Any]) -> ModelConfig:
     for key, allowed in _FIXED.items():
         if table.get(key, allowed[0]) not in allowed:
             raise ModelError(f"config.json: {key}={table[key]!r} is not supported, only {allowed[0]!r}; this is a dense Qwen3 decoder")
-    for kind in table.get("layer_types") or []:
+    layer_types = table.get("layer_types") or []
+    if not isinstance(layer_types, list):
+        raise ModelError(f"config.json: layer_types={layer_types!r} must be a list")
+    for kind in layer_types:
         if kind != "full_attention":
             raise ModelError(f"config.json: layer_types has {kind!r}; only 'full_attention' is supported")
-    missing = sorted(key for key in _SIZES if table.get(key) is None)
+    missing = sorted(key for key in ("model_type", *_SIZES) if table.get(key) is None)
     if missing:
         raise ModelError(f"config.json: missing {', '.join(missing)}")
+    tied = table.get("tie_word_embeddings", False)
+    if not isinstance(tied, bool):
+        raise ModelError(f"config.json: tie_word_embeddings={tied!r} must be true or false")
+    sizes = {field: _number(key, table[key], whole=key != "rms_norm_eps") for key, field in _SIZES.items()}
+    init_std = _number("initializer_range", table.get("initializer_range", 0.02))
     try:
-        return ModelConfig(
-            **{field: table[key] for key, field in _SIZES.items()},
-            rope_theta=_rope_theta(table),
-            tie_embeddings=bool(table.get("tie_word_embeddings", False)),
-            init_std=table.get("initializer_range", 0.02),
-        )
-    except (ConfigError, TypeError) as error:
+        return ModelConfig(**sizes, rope_theta=_rope_theta(table), tie_embeddings=tied, init_std=init_std)
+    except ConfigError as error:
         raise ModelError(f"config.json cannot be used: {error}") from error
 
 
+def _number(key: str, value: Any, *, whole: bool = False) -> Any:
+    """`value` itself. Raises ModelError for anything but a finite number (of type int when `whole`)."""
+    if type(value) is int or (type(value) is float and math.isfinite(value) and not whole):
+        return value
+    raise ModelError(f"config.json: {key}={value!r} must be a {'whole ' if whole else ''}number")
+
+
 def _rope_theta(table: Mapping[str, Any]) -> float:
-    """`rope_parameters` (transformers >= 5) or `rope_theta` and `rope_scaling` (before). Scaled rotary is refused."""
-    rope = table.get("rope_parameters") or table.get("rope_scaling") or {}
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind != "default":
-        raise ModelError(f"config.json: rope_type={kind!r} is not supported, only 'default'")
-    return float(rope.get("rope_theta", table.get("rope_theta", 10_000.0)))
+    """`rope_parameters` (transformers >= 5), else `rope_theta`. Scaled rotary is refused, also in `rope_scaling` (before 5)."""
+    theta = table.get("rope_theta", 10_000.0)
+    for key in ("rope_scaling", "rope_parameters"):
+        rope = table.get(key)
+        if rope is None:
+            continue
+        if not isinstance(rope, dict) or any(isinstance(value, dict) for value in rope.values()):
+            raise ModelError(f"config.json: {key}={rope!r} must be one object of plain values")
+        for kind in (rope.get("rope_type", "default"), rope.get("type", "default")):
+            if kind != "default":
+                raise ModelError(f"config.json: rope_type={kind!r} in {key} is not supported, only 'default'")
+        theta = rope.get("rope_theta", theta)
+    return float(_number("rope_theta", theta))
 
 
 def hf_weights(model: Transformer) -> dict[str, Tensor]:
@@ -168,31 +187,51 @@ def load_hf(folder: Path, *, dtype: torch.dtype = torch.float32, device: torch.d
     """Read a model folder. Raises ModelError for a missing or damaged file, an unsupported setting, and weights that are
     missing, unknown or of the wrong shape."""
     config = read_hf_config(folder)
+    files = weight_files(folder)
+    model = _empty_model(config, files, folder).to_empty(device=device).to(dtype)
+    expected = hf_weights(model)
+    for path in files:
+        for name, tensor in _load_weights(path).items():
+            if name in expected:
+                expected[name].copy_(tensor)
+    return model.eval()
+
+
+def _empty_model(config: ModelConfig, files: list[Path], folder: Path) -> Transformer:
+    """The network without memory, after every name and shape in the files was compared with it: sizes in config.json that the
+    weights do not bear out cost neither time nor memory. Raises ModelError."""
+    shapes = {path: _shapes(path) for path in files}
+    present = sum(math.prod(shape) for found in shapes.values() for shape in found.values())
+    wanted = num_parameters(config).total
+    if wanted > 2 * present:
+        raise ModelError(
+            f"{folder}: config.json describes {wanted} parameters, but the weights hold {present}; they do not belong together"
+        )
     with torch.device("meta"):
         model = Transformer(config)
-    model.to_empty(device=device).to(dtype)
-    expected = hf_weights(model)
-    seen: set[str] = set()
-    for path in weight_files(folder):
-        for name, tensor in _load_weights(path).items():
+    missing = {name: list(tensor.shape) for name, tensor in hf_weights(model).items()}
+    expected = dict(missing)
+    for path, found in shapes.items():
+        for name, shape in found.items():
             if name == "lm_head.weight" and config.tie_embeddings:
                 continue
             if name not in expected:
                 raise ModelError(f"{path}: unknown weight {name!r} for this configuration")
-            if expected[name].shape != tensor.shape:
-                raise ModelError(f"{path}: {name} has shape {list(tensor.shape)}, but must be {list(expected[name].shape)}")
-            expected[name].copy_(tensor)
-            seen.add(name)
-    missing = sorted(set(expected) - seen)
+            if expected[name] != shape:
+                raise ModelError(f"{path}: {name} has shape {shape}, but must be {expected[name]}")
+            missing.pop(name, None)
     if missing:
-        raise ModelError(f"{folder}: {len(missing)} weights are missing, first {missing[0]!r}")
-    return model.eval()
+        raise ModelError(f"{folder}: {len(missing)} weights are missing, first {min(missing)!r}")
+    return model
 
 
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a model folder, by its index when there is one. Raises ModelError when there is none."""
     if (folder / INDEX).is_file():
-        names = sorted(set(_read_json(folder / INDEX).get("weight_map", {}).values()))
+        places = _read_json(folder / INDEX).get("weight_map")
+        if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+            raise ModelError(f"{folder / INDEX}: weight_map must be an object of file names")
+        names = sorted(set(places.values()))
         for name in names:
             if Path(name).name != name:
                 raise ModelError(f"{folder / INDEX} names {name!r}, which is not a file of this folder")
@@ -202,18 +241,27 @@ def weight_files(folder: Path) -> list[Path]:
     raise ModelError(f"model folder {folder} has no {WEIGHTS} (pickle files such as pytorch_model.bin are never read)")
 
 
+def _shapes(path: Path) -> dict[str, list[int]]:
+    """From the file's header alone."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(f"{path} cannot be read: {error}") from error
+
+
 def _load_weights(path: Path) -> dict[str, Tensor]:
     try:
         weights: dict[str, Tensor] = load_file(path)
         return weights
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
     if not isinstance(table, dict):
         raise ModelError(f"{path} must hold a JSON object, not {type(table).__name__}")

@@ -40,10 +40,12 @@ def _sendable(text: str) -> str:
 def from_agora_error(error: AgoraError) -> ApiError:
     """The API's form of an error of the engine."""
     if isinstance(error, ContextLengthError):
-        return ApiError(400, str(error), code="context_length_exceeded")
+        return ApiError(400, str(error), param=error.param, code="context_length_exceeded")
     if isinstance(error, BusyError):
         return ApiError(429, str(error), type="rate_limit_error", code="server_busy")
-    if isinstance(error, (UsageError, GenerationError)):
+    if isinstance(error, GenerationError):
+        return ApiError(400, str(error), param=error.param)
+    if isinstance(error, UsageError):
         return ApiError(400, str(error))
     return ApiError(500, str(error), type="server_error")
 
@@ -65,6 +67,8 @@ def install_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(AgoraError)
     async def _agora_error(request: Request, error: AgoraError) -> JSONResponse:
+        if isinstance(error, GenerationError) and error.param == "prompt" and request.url.path.endswith("/chat/completions"):
+            error.param = "messages"
         return from_agora_error(error).response()
 
     @app.exception_handler(RequestValidationError)

@@ -3,7 +3,8 @@
 Nothing is dropped in silence: a parameter of OpenAI's API that this server does not have is accepted only with the value
 that asks for nothing (NEUTRAL); any other value, and any unknown name, is refused by name.
 
-Accepted without effect: `user` (whom the request is for; kept nowhere).
+Accepted without effect, and kept nowhere: `user` and `safety_identifier` (whom the request is for), `metadata`, `store` (no answer is
+ever stored), and a message's `name`.
 Beyond OpenAI's API: top_k, min_p, repetition_penalty.
 """
 
@@ -27,16 +28,13 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "best_of": (None, 1),
     "function_call": (None, "none"),
     "functions": (None, []),
-    "metadata": (None, {}),
     "modalities": (None, ["text"]),
     "parallel_tool_calls": (None, True, False),
     "prediction": (None,),
     "prompt_cache_key": (None,),
     "reasoning_effort": (None, "none"),
     "response_format": (None, {"type": "text"}),
-    "safety_identifier": (None,),
     "service_tier": (None, "auto", "default"),
-    "store": (None, False),
     "suffix": (None, ""),
     "tool_choice": (None, "none", "auto"),
     "tools": (None, []),
@@ -49,7 +47,6 @@ NEUTRAL_IN_MESSAGE: dict[str, tuple[Any, ...]] = {
     "annotations": (None, []),
     "audio": (None,),
     "function_call": (None,),
-    "name": (None,),
     "refusal": (None,),
     "tool_call_id": (None,),
     "tool_calls": (None, []),
@@ -84,7 +81,9 @@ class _Request(BaseModel):
                 hint = f"; did you mean {close[0]!r}?" if close else ""
                 raise ApiError(400, f"Unknown parameter{where}: {name!r}{hint}", param=name, code="unknown_parameter")
             elif not any(value == option and type(value) is type(option) for option in neutral[name]):
-                raise ApiError(400, f"Unsupported parameter{where}: {name!r} has no effect here", param=name, code="unsupported_parameter")
+                raise ApiError(
+                    400, f"Unsupported parameter{where}: {name!r} is not supported by this server", param=name, code="unsupported_parameter"
+                )
         return kept
 
 
@@ -100,6 +99,7 @@ class Message(_Request):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | list[TextPart]
+    name: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -134,6 +134,9 @@ class _Sampled(_Request):
     repetition_penalty: Annotated[FiniteFloat, Field(gt=0, le=10)] | None = None
     logit_bias: dict[str, Annotated[FiniteFloat, Field(ge=-100, le=100)]] | None = None
     user: str | None = None
+    safety_identifier: str | None = None
+    metadata: dict[str, str] | None = None
+    store: bool | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -34,6 +34,7 @@ import torch
 from agora.corpus.document_files import HELD_OUT, document_files
 from agora.errors import DataError
 from agora.log import Progress, silent
+from agora.model.buffers import release_buffers
 from agora.model.transformer import Transformer
 
 IGNORED_TARGET: Final = -100
@@ -60,7 +61,7 @@ class EvaluationResult:
     num_tokens: int
     num_documents: int
     block_tokens: int
-    seconds_s: float
+    elapsed_s: float
     xz_bits_per_byte: float | None = None
     zstd_bits_per_byte: float | None = None
 
@@ -109,7 +110,7 @@ def bits_per_byte(
     xz, zstd = compressed_bits_per_byte(data, progress) if compressors else (None, None)
     return EvaluationResult(
         bits_per_byte=bits / len(data), bits_per_token=bits / num_tokens, num_bytes=len(data), num_tokens=num_tokens,
-        num_documents=len(documents), block_tokens=block, seconds_s=time.perf_counter() - started,
+        num_documents=len(documents), block_tokens=block, elapsed_s=time.perf_counter() - started,
         xz_bits_per_byte=xz, zstd_bits_per_byte=zstd,
     )  # fmt: skip
 
@@ -206,6 +207,7 @@ def _total_nats(model: Transformer, rows: list[list[_Block]], width: int, batch_
             nats += float(model.loss(tokens_BT, targets_BT, ids_BT, divisor=1.0))
             step.advance(int((targets_BT != IGNORED_TARGET).sum()))
     model.train(was_training)
+    release_buffers()
     return nats
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agora.engine import Conversation, Generator, LocalModel, SamplingConfig, load_local_model
+from agora.engine import Conversation, Generator, LocalModel, SamplingConfig, load_local_model, parse_device
 from agora.errors import BusyError, ContextLengthError, UsageError
 from agora.model.find import find_model
 from agora.model.transformer import Transformer
@@ -123,3 +123,10 @@ def test_saved_conversation_holds_the_messages_and_is_not_overwritten(model: Loc
     with pytest.raises(UsageError, match="cannot be written"):
         talk.save(tmp_path / "absent" / "talk.json")
     assert [path.name for path in tmp_path.iterdir()] == ["talk.json"]
+
+
+@pytest.mark.parametrize("name", ["cpu:foo", "cpu:3", "cpu:", "cuda:x", "cuda:99", "", "tpu"])
+def test_device_that_is_not_here_is_refused_by_name(name: str) -> None:
+    with pytest.raises(UsageError, match=f"--device '{name}' is not here; present: cpu"):
+        parse_device(name)
+    assert parse_device("cpu") == "cpu"

@@ -55,7 +55,7 @@ def test_logit_bias_adds_to_one_token() -> None:
 
 
 def test_bias_on_a_token_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(UsageError, match="token 9, but the vocabulary has 4"):
+    with pytest.raises(GenerationError, match="token 9, but the vocabulary has 4"):
         Sampler(SamplingConfig(logit_bias={9: 1.0}), vocab_size=4)
 
 

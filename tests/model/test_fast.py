@@ -157,3 +157,20 @@ def test_wrong_switch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_compiler_means_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert kernels.library.__wrapped__() is None
+
+
+def test_kernels_are_left_alone_when_one_input_is_not_bfloat16() -> None:
+    x, weight = draw(3, 64).bfloat16(), 1 + 0.1 * draw(64, seed=1)
+    assert distance(fast.add_rms_norm(x, x, weight, 1e-6)[1], operations.add_rms_norm(x.float(), x.float(), weight, 1e-6)[1]) < TOLERANCE
+    logits, targets = draw(4, 32).bfloat16(), torch.tensor([1, 2, -100, 3])
+    losses = [float(fast.softmax_loss(logits.clone(), wanted, 1.0, False)[0]) for wanted in (targets, targets.int())]
+    assert losses[0] == losses[1]
+
+
+def test_float32_model_under_autocast_gives_its_own_logits() -> None:
+    config = ModelConfig(vocab_size=64, dim=64, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=32, hidden_dim=96, max_seq_len=32)
+    model, tokens = Transformer(config), torch.arange(32)[None]
+    exact = model.logits(model(tokens)).detach()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = model.logits(model(tokens)).detach()
+    assert distance(found, exact) < 2 * TOLERANCE

@@ -112,11 +112,43 @@ def test_config_round_trip_and_both_forms_of_rotary_settings() -> None:
         ({"quantization_config": {"bits": 4}}, "quantization_config="),
         ({"head_dim": None}, "missing head_dim"),
         ({"num_key_value_heads": 4}, "num_heads=6 must be a multiple"),
+        ({"rope_scaling": {"type": "linear", "factor": 2}}, "rope_type='linear' in rope_scaling"),
+        ({"rope_parameters": {"rope_type": "default", "type": "yarn"}}, "rope_type='yarn' in rope_parameters"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "rope_parameters=.* must be one object"),
+        ({"rope_parameters": [1]}, r"rope_parameters=\[1\] must be one object"),
+        ({"rope_parameters": None, "rope_theta": "abc"}, "rope_theta='abc' must be a number"),
+        ({"layer_types": 5}, "layer_types=5 must be a list"),
+        ({"hidden_size": 40.0}, "hidden_size=40.0 must be a whole number"),
+        ({"num_hidden_layers": True}, "num_hidden_layers=True must be a whole number"),
+        ({"rms_norm_eps": float("inf")}, "rms_norm_eps=inf must be a number"),
+        ({"initializer_range": "x"}, "initializer_range='x' must be a number"),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings='false' must be true or false"),
     ],
 )
 def test_what_the_network_cannot_do_is_refused_by_name(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         config_from_hf({**config_to_hf(CONFIG), **change})
+
+
+def test_model_type_must_be_there() -> None:
+    with pytest.raises(ModelError, match="missing model_type"):
+        config_from_hf({key: value for key, value in config_to_hf(CONFIG).items() if key != "model_type"})
+
+
+@pytest.mark.parametrize("change", [{"hidden_size": 10**12}, {"num_hidden_layers": 10**7}, {"vocab_size": 10**30}])
+def test_sizes_that_the_weights_do_not_bear_out_are_refused_at_once(tmp_path: Path, change: dict[str, int]) -> None:
+    save_hf(Transformer(CONFIG), tmp_path / "m")
+    (tmp_path / "m" / "config.json").write_text(json.dumps({**config_to_hf(CONFIG), **change}))
+    with pytest.raises(ModelError, match=r"config.json describes [0-9]+ parameters, but the weights hold"):
+        load_hf(tmp_path / "m")
+
+
+@pytest.mark.parametrize("places", [[1], {"a": 5}, None])
+def test_an_index_of_another_form_is_refused(tmp_path: Path, places: object) -> None:
+    save_hf(Transformer(CONFIG), tmp_path / "m")
+    (tmp_path / "m" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    with pytest.raises(ModelError, match="weight_map must be an object of file names"):
+        load_hf(tmp_path / "m")
 
 
 def test_damaged_folders_are_refused(tmp_path: Path) -> None:

@@ -173,10 +173,12 @@ def test_too_long_a_prompt_is_a_bad_request_before_any_token(client: OpenAI, str
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"extra_body": {"temprature": 1}}, "temprature"),
         ({"extra_body": {"top_k": 0}}, "top_k"),
-        ({"store": True}, "store"),
+        ({"store": "yes"}, "store"),
+        ({"metadata": {"a": 1}}, "metadata"),
+        ({"max_tokens": 127}, "max_tokens"),
+        ({"logit_bias": {"99999": 1}}, "logit_bias"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "tool_call_id"),
-        ({"messages": [{"role": "user", "content": "x", "name": "Ann"}]}, "name"),
         ({"messages": [{"role": "king", "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "text": "x"}]}]}, "messages.0.content.0.type"),
     ],
@@ -185,6 +187,29 @@ def test_bad_parameters_are_refused_by_name(client: OpenAI, settings: dict[str, 
     with pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(**{"model": "tiny", "messages": HELLO, "max_tokens": 1, **settings})
     assert caught.value.param == param and param.split(".")[-1] in caught.value.message
+
+
+def test_errors_of_the_prompt_name_its_field(client: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.completions.create(model="tiny", prompt=[999_999])
+    assert caught.value.param == "prompt"
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "xyz " * 500}])
+    assert caught.value.param == "messages"
+
+
+def test_refused_parameters_are_said_to_be_unsupported(client: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="'verbosity' is not supported"):
+        client.chat.completions.create(model="tiny", messages=HELLO, verbosity="low")
+
+
+def test_labels_of_a_request_are_accepted_without_effect(client: OpenAI) -> None:
+    plain = client.chat.completions.create(model="tiny", messages=HELLO, max_tokens=3, temperature=0)
+    messages = [{**message, "name": "Ann"} for message in HELLO]
+    labelled = client.chat.completions.create(
+        model="tiny", messages=messages, max_tokens=3, temperature=0, store=True, metadata={"a": "b"}, safety_identifier="someone",
+    )  # fmt: skip
+    assert labelled.choices[0].message.content == plain.choices[0].message.content
 
 
 def test_parameters_that_ask_for_nothing_are_accepted(client: OpenAI) -> None:

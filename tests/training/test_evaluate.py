@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from agora.errors import DataError
+from agora.model import buffers
 from agora.model.transformer import Transformer
 from agora.tokenizer import Tokenizer
 from agora.training.evaluate import bits_per_byte, compressed_bits_per_byte, evenly_spaced, file_texts, heldout_texts
@@ -134,3 +135,9 @@ def test_evenly_spaced_documents() -> None:
     texts = [str(number) for number in range(10)]
     assert evenly_spaced(texts, 3) == ["0", "3", "6"]
     assert evenly_spaced(texts, None) == evenly_spaced(texts, 99) == texts
+
+
+def test_memory_kept_for_reuse_is_given_back(tiny_parts: Parts) -> None:
+    buffers.empty((1 << 20,), torch.float32)
+    bits_per_byte(*tiny_parts, TEXTS, compressors=False)
+    assert buffers.release_buffers() == 0
