@@ -278,6 +278,8 @@ def _convert_batch(batch: pa.RecordBatch, columns: Mapping[str, str], first_row:
     given = {name: batch.column(batch.schema.get_field_index(column)) for name, column in columns.items()}
     try:
         arrays = _cast(given, batch.num_rows)
+        for array in arrays.values():
+            array.validate(full=True)  # a Parquet file may call any bytes a string
     except (pa.ArrowException, RecordError):
         # A column of another type, or one value that does not fit: row by row, so that only that row is lost.
         yield from _by_rows(batch, columns, first_row, range(batch.num_rows))
@@ -353,16 +355,37 @@ def _plausible(arrays: Mapping[str, pa.Array]) -> pa.Array:
 
 def _by_rows(batch: pa.RecordBatch, columns: Mapping[str, str], first_row: int, rows: Any) -> Iterator[Item]:
     for row in rows:
-        value = {name: _plain(batch.column(batch.schema.get_field_index(column))[row]) for name, column in columns.items()}
-        item = attempt(_row, value, f"row {first_row + row}")
-        yield item
+        place = f"row {first_row + row}"
+        scalars = {name: batch.column(batch.schema.get_field_index(column))[row] for name, column in columns.items()}
+        bad = next((name for name, scalar in scalars.items() if not _is_text(scalar)), None)
+        if bad is None:
+            yield attempt(_row, {name: _plain(scalar) for name, scalar in scalars.items()}, place)
+        else:
+            raw = b", ".join(map(_raw_bytes, scalars.values()))
+            yield broken(f"not UTF-8: column {columns[bad]!r} holds bytes that are not UTF-8", place, raw)
+
+
+def _is_text(scalar: pa.Scalar) -> bool:
+    try:
+        _plain(scalar)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _raw_bytes(scalar: pa.Scalar) -> bytes:
+    return scalar.as_buffer().to_pybytes() if hasattr(scalar, "as_buffer") and scalar.is_valid else str(scalar.type).encode()
 
 
 def _plain(scalar: pa.Scalar) -> Any:
+    """The Python value. Raises UnicodeDecodeError for bytes that are no text."""
     try:
-        return scalar.as_py()
+        value = scalar.as_py()
+    except UnicodeDecodeError:
+        raise
     except (OverflowError, ValueError):
         return f"{scalar.value} {scalar.type}"  # a time that Python's calendar does not reach
+    return value.decode() if isinstance(value, bytes) else value
 
 
 SOURCE: Final = Source(NAME, "tables: Parquet, CSV, TSV, JSON lines (columns by name or --map)", recognise, read)

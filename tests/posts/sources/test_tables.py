@@ -175,3 +175,25 @@ def test_json_records_with_changing_keys(tmp_path: Path) -> None:
     rows, broken = rows_and_broken(read(tmp_path / "t.jsonl"))
     assert [(row["id"], row["hashtags"]) for row in rows] == [("1", []), ("2", ["one", "two"])]
     assert [(item.reason, item.place) for item in broken] == [("missing column", "line 3"), ("not a record", "line 4")]
+
+
+def not_utf8() -> pa.Array:
+    data = pa.array([b"fine", b"bad \xff\xfe", b"third"])
+    return pa.StringArray.from_buffers(3, data.buffers()[1], data.buffers()[2])
+
+
+@pytest.mark.parametrize("column", ["id", "author", "text", "lang", "urls"])
+def test_parquet_row_that_is_not_utf8_costs_only_itself(tmp_path: Path, column: str) -> None:
+    values: dict[str, Any] = {"id": ["1", "2", "3"], "author": ["a"] * 3, "created_at": ["2020-01-01"] * 3, "text": ["x", "y", "z"]}
+    values[column] = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3]), not_utf8()) if column == "urls" else not_utf8()
+    pq.write_table(pa.table(values), tmp_path / "t.parquet")
+    rows, broken = rows_and_broken(read(tmp_path / "t.parquet"))
+    assert len(rows) == 2
+    assert [(item.reason, item.place) for item in broken] == [("not UTF-8", "row 1")]
+
+
+def test_parquet_bytes_that_are_text_are_read_beside_bytes_that_are_not(tmp_path: Path) -> None:
+    values = {"id": ["1", "2"], "author": ["a"] * 2, "created_at": ["2020-01-01"] * 2, "text": [b"fine", b"\xff"]}
+    pq.write_table(pa.table(values), tmp_path / "t.parquet")
+    rows, broken = rows_and_broken(read(tmp_path / "t.parquet"))
+    assert [row["text"] for row in rows] == ["fine"] and [item.reason for item in broken] == ["not UTF-8"]
