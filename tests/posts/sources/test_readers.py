@@ -273,8 +273,6 @@ def test_mapped_columns() -> None:
 
 def test_quoted_words_of_others_are_not_the_authors() -> None:
     inner = '<aside class="quote"><p>deeper</p></aside>'
-    quote = (
-        f'<aside class="quote no-group" data-username="lou"><div class="title">lou:</div><blockquote>theirs{inner}more</blockquote></aside>'
-    )
+    quote = f'<aside class="quote no-group" data-username="lou"><div>lou:</div><blockquote>theirs{inner}more</blockquote></aside>'
     cooked = f'<p>before</p>{quote}<p>mine</p><aside class="onebox"><p>card</p></aside>{quote}'
     assert read_html(discourse._without_quotes(cooked)).text == "before\n\nmine\n\ncard"
