@@ -19,7 +19,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -43,6 +43,7 @@ CHECKPOINT_S: Final = 5.0
 """At the end of a file, at most this much work since the last checkpoint is left undone."""
 _REPORT_RECORDS: Final = 2_000
 _NOT_RECOGNISED: Final = "file not recognised"
+_UNFORESEEN: Final = (TypeError, KeyError, ValueError, AttributeError, IndexError, RecursionError)
 
 
 class AppendResult(Protocol):
@@ -165,14 +166,14 @@ class _Run:
         if file.size_bytes == 0:
             self._skip(Skipped("empty file"))
             return
-        source = self._forced or recognise(file.head())
+        source = self._forced or _recognised(file)
         if source is None:
             self._skip(Skipped(_NOT_RECOGNISED))
             self._unread.append(file.name)
             return
         self._sources[source.name] += 1
         unreported = 0
-        for item in source.read(file):
+        for item in _items(source, file):
             self._handle(file.name, item)
             unreported += item.num_rows if isinstance(item, pa.Table) else 1
             if unreported >= _REPORT_RECORDS:
@@ -269,6 +270,21 @@ class _Run:
             f"{path} holds nothing that a reader recognises (files seen: {seen or 'none'}; tried: {tried}). "
             "Force one with --source NAME, or name a table's columns with --map COLUMN=FIELD"
         )
+
+
+def _recognised(file: SourceFile) -> Source | None:
+    try:
+        return recognise(file.head())
+    except _UNFORESEEN as error:
+        raise SourceError(f"unexpected shape: {type(error).__name__} {error}") from error
+
+
+def _items(source: Source, file: SourceFile) -> Iterator[Item]:
+    """What the reader yields. A file of a shape that it did not foresee costs the rest of that file, never the import."""
+    try:
+        yield from source.read(file)
+    except _UNFORESEEN as error:
+        raise SourceError(f"unexpected shape: {source.name} cannot go on, {type(error).__name__} {error}") from error
 
 
 def _head(error: str) -> str:

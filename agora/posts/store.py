@@ -373,12 +373,14 @@ def _quoted(key: str) -> str:
 
 
 def _as_posts(posts: pa.Table) -> pa.Table:
-    """The table with POST_SCHEMA in contiguous columns. Raises StoreError when a column is missing, has another type or nulls."""
+    """The table with POST_SCHEMA in contiguous columns. Raises StoreError when a column is missing, has another type, nulls,
+    or strings that are not UTF-8."""
     missing = [name for name in POST_SCHEMA.names if name not in posts.column_names]
     if missing:
         raise StoreError(f"posts to append lack the columns {', '.join(missing)}; see agora.posts.schema")
     try:
         posts = posts.select(POST_SCHEMA.names).cast(POST_SCHEMA).combine_chunks()
+        posts.validate(full=True)  # one string that is not UTF-8 would make the whole table unreadable
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
         raise StoreError(f"posts to append do not fit the Post schema: {error}") from error
     for field in POST_SCHEMA:

@@ -12,7 +12,9 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ import pytest
 from agora.errors import RecordError, SourceError, StoreError, UsageError
 from agora.posts import importing
 from agora.posts.importing import ImportSummary, import_posts
+from agora.posts.sources import tables
 from agora.posts.store import PostStore
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures" / "posts"
@@ -334,3 +337,73 @@ def test_owner_that_cannot_be_found_is_a_warning(store: PostStore, tmp_path: Pat
     with caplog.at_level(logging.WARNING, "agora"):
         run(tmp_path / "tweets.js", store, tmp_path)
     assert "does not say whose archive it is" in caplog.text
+
+
+def test_reader_that_meets_an_unforeseen_shape_costs_one_file(store: PostStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a", "b"):
+        write_lines(folder / f"{name}.jsonl", range(3))
+    real = importing.recognise
+
+    def surprised(file: Any) -> Any:
+        items = iter(tables.read(file))
+        yield next(items)
+        if file.name == "a.jsonl":
+            raise TypeError("surprise")
+        yield from items
+
+    monkeypatch.setattr(importing, "recognise", lambda head: real(head) and replace(tables.SOURCE, read=surprised))
+    summary = run(folder, store, tmp_path)
+    assert (summary.posts, summary.duplicates, summary.quarantined) == (3, 1, {"unexpected shape": 1})
+    (entry,) = lines_of(summary.quarantine_file)
+    assert (entry["file"], entry["place"]) == ("a.jsonl", "after record 1") and "TypeError surprise" in entry["detail"]
+
+
+@pytest.mark.parametrize("text", ['{"kind": "Listing", "data": {"children": 5}}', '{"kind": "Listing", "data": {}, "children": []}'])
+def test_reddit_listing_without_children_is_quarantined(store: PostStore, tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.json").write_text(text)
+    assert run(tmp_path / "r.json", store, tmp_path, source="reddit").quarantined == {"unexpected shape": 1}
+
+
+def test_reddit_link_with_half_a_surrogate_is_stored(store: PostStore, tmp_path: Path) -> None:
+    thing = {"name": "t3_1", "subreddit": "s", "author": "a", "created_utc": 1_600_000_000, "title": "t", "url": "https://a.example/\ud83d"}
+    (tmp_path / "r.jsonl").write_text(json.dumps(thing) + "\n")
+    assert run(tmp_path / "r.jsonl", store, tmp_path).posts == 1
+
+
+def archive_of(path: Path, *members: tuple[str, int]) -> Path:
+    tweet = {"created_at": "Tue Mar 05 09:30:00 +0000 2024", "full_text": "t", "entities": {}}
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        warnings.simplefilter("ignore")
+        for name, start in members:
+            tweets = [{"tweet": {**tweet, "id_str": str(number)}} for number in range(start, start + 3)]
+            archive.writestr(name, "window.YTD.tweets.part0 = " + json.dumps(tweets))
+    return path
+
+
+def test_two_members_of_one_name_are_both_imported(store: PostStore, tmp_path: Path) -> None:
+    path = archive_of(tmp_path / "a.zip", ("data/tweets.js", 0), ("data/tweets.js", 10))
+    assert (run(path, store, tmp_path).posts, len(ids(store))) == (6, 6)
+
+
+def test_damaged_account_file_is_a_warning(store: PostStore, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = archive_of(tmp_path / "a.zip", ("data/tweets.js", 0), ("data/account.js", 0))
+    with zipfile.ZipFile(path) as archive:
+        offset = archive.getinfo("data/account.js").header_offset
+    data = bytearray(path.read_bytes())
+    data[offset + 30 + len("data/account.js") + 5] ^= 0xFF
+    path.write_bytes(data)
+    with caplog.at_level(logging.WARNING, "agora"):
+        assert run(path, store, tmp_path).posts == 3
+    assert "account.js beside it cannot be read" in caplog.text
+
+
+def test_named_pipe_in_a_folder_is_named_and_never_opened(store: PostStore, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_lines(folder / "a.jsonl", range(2))
+    os.mkfifo(folder / "pipe.jsonl")
+    os.mkfifo(folder / "pipe.zip")
+    summary = run(folder, store, tmp_path)
+    assert (summary.posts, summary.quarantined) == (2, {"not a file": 2})

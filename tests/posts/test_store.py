@@ -311,3 +311,12 @@ def test_killed_writer_loses_nothing_that_it_acknowledged(tmp_path: Path) -> Non
         rounds_with_work += any(line.startswith("appended") for line in lines)
     assert rounds_with_work >= 3
     assert len(appended) > 10
+
+
+def test_append_of_a_string_that_is_not_utf8_is_refused_and_writes_nothing(store: PostStore) -> None:
+    data = pa.array([b"\xff\xfe"])
+    text = pa.StringArray.from_buffers(1, data.buffers()[1], data.buffers()[2])
+    bad = table("1").set_column(POST_SCHEMA.get_field_index("text"), POST_SCHEMA.field("text"), text)
+    with pytest.raises(StoreError, match="UTF8"):
+        store.append(bad)
+    assert store.append(table("1")).appended == 1

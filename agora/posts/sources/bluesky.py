@@ -17,7 +17,7 @@ from typing import Any, Final
 from agora.errors import RecordError
 from agora.posts.sources.files import Head, SourceFile
 from agora.posts.sources.json_stream import expand_values, open_values
-from agora.posts.sources.record import Item, Row, Skipped, attempt, attempt_each, make_post, parse_time
+from agora.posts.sources.record import Item, Row, Skipped, attempt, attempt_each, checked_identity, make_post, parse_time
 from agora.posts.sources.source import Source
 
 NAME: Final = "bluesky"
@@ -94,10 +94,11 @@ def _view_of_repost(post: Mapping[str, Any], reason: Mapping[str, Any]) -> Item:
     by = (reason.get("by") or {}).get("did")
     uri = reason.get("uri") or f"{post['uri']}#repost-by-{by}"
     record = {"$type": REPOST, "subject": {"uri": post["uri"]}, "createdAt": reason.get("indexedAt")}
-    row = record_to_post(record, uri=uri, author=by, seen_at=reason.get("indexedAt"), source=NAME)
-    if isinstance(row, dict):
-        row["text"] = str((post.get("record") or {}).get("text") or "")
-        row["ref_author"] = (post.get("author") or {}).get("did") or row["ref_author"]
+    text = str((post.get("record") or {}).get("text") or "")
+    row = record_to_post(record, uri=uri, author=by, seen_at=reason.get("indexedAt"), source=NAME, text=text)
+    by_original = (post.get("author") or {}).get("did")
+    if isinstance(row, dict) and by_original:
+        row["ref_author"] = checked_identity(by_original, "ref_author")
     return row
 
 
@@ -107,14 +108,14 @@ def owner_of(uri: str) -> str | None:
     return match[1] if match else None
 
 
-def record_to_post(record: Mapping[str, Any], *, uri: Any, author: Any, seen_at: Any, source: str) -> Item:
-    """A post or repost record as a row; any other record is skipped by name. Raises RecordError."""
+def record_to_post(record: Mapping[str, Any], *, uri: Any, author: Any, seen_at: Any, source: str, text: str = "") -> Item:
+    """A post or repost record (of a post with that `text`) as a row; any other record is skipped by name. Raises RecordError."""
     kind = record.get("$type")
     if kind == REPOST:
         ref = record["subject"]["uri"]
         return make_post(
             source=source, id=uri, author=author, created_at_us=_created_at(record, seen_at),
-            text="", kind="repost", ref_id=ref, ref_author=owner_of(ref),
+            text=text, kind="repost", ref_id=ref, ref_author=owner_of(ref),
         )  # fmt: skip
     if kind != POST:
         return Skipped(f"{COLLECTIONS.get(str(kind), kind)} record, not a post")

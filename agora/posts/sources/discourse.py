@@ -25,6 +25,8 @@ _WITHOUT_POSTS: Final = re.compile(
     r'\{\s*"(?:success|user_badges|user|users|category_list|topic_list|featured_users)"|\[\s*\{\s*"type"\s*:\s*"topic"'
 )
 _IMAGE: Final = re.compile(r'<img(?![^>]*class="[^"]*(?:emoji|avatar))[^>]*>')
+_ASIDE: Final = re.compile(r"</?aside\b[^>]*>")
+_QUOTE: Final = re.compile(r'<aside\b[^>]*class="quote\b')
 _QUOTED: Final = re.compile(r'<aside class="quote[^"]*"[^>]*data-username="([^"]+)"[^>]*>')
 
 
@@ -80,7 +82,8 @@ def _convert(post: Any, topic: Mapping[str, Any], names: Mapping[Any, Any]) -> I
     slug, topic_id, number = post.get("topic_slug") or topic.get("slug"), post.get("topic_id") or topic.get("id"), post["post_number"]
     if not slug or not topic_id:
         raise RecordError(f"no id: topic {topic_id!r} with slug {slug!r}")
-    reading = read_html(_IMAGE.sub("", post["cooked"]))
+    own = _without_quotes(post["cooked"])
+    reading = read_html(_IMAGE.sub("", own))
     title = post.get("topic_title") or topic.get("title")
     answered = post.get("reply_to_post_number") or (1 if number > 1 else None)
     reply_author = (post.get("reply_to_user") or {}).get("username") or names.get(answered)
@@ -96,10 +99,21 @@ def _convert(post: Any, topic: Mapping[str, Any], names: Mapping[Any, Any]) -> I
         ref_author=reply_author or (quoted[1] if quoted and answered else None),
         urls=list(dict.fromkeys(reading.urls)),
         mentions=[target.rstrip("/").rpartition("/")[2] for target in reading.mentions],
-        media=[
-            {"kind": "image", "url": found[1], "alt": None} for found in re.finditer(r'<img[^>]*src="([^"]+)"', _images(post["cooked"]))
-        ],
+        media=[{"kind": "image", "url": found[1], "alt": None} for found in re.finditer(r'<img[^>]*src="([^"]+)"', _images(own))],
     )
+
+
+def _without_quotes(cooked: str) -> str:
+    """Without the words of others: `<aside class="quote">` to its end, with all that stands inside."""
+    kept, position, depth = [], 0, 0
+    for tag in _ASIDE.finditer(cooked):
+        if depth == 0 and _QUOTE.match(tag[0]):
+            kept.append(cooked[position : tag.start()])
+            depth = 1
+        elif depth:
+            depth += -1 if tag[0].startswith("</") else 1
+            position = tag.end()
+    return "".join(kept) + ("" if depth else cooked[position:])
 
 
 def _images(cooked: str) -> str:

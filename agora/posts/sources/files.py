@@ -14,6 +14,7 @@ import os
 import stat
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -232,6 +233,9 @@ def _folder(root: Path) -> Iterator[SourceFile | Unreadable]:
             if path.is_symlink():
                 continue
             shown = path.relative_to(root).as_posix()
+            if not path.is_file() and path.exists():
+                yield Unreadable(shown, "not a file: a named pipe, socket or device is never opened")
+                continue
             if path.suffix.lower() == ".zip":
                 yield from _zip_in_folder(path, shown)
                 continue
@@ -302,15 +306,18 @@ def _refuse_hostile(archive: zipfile.ZipFile, path: Path) -> None:
 def _members(archive: zipfile.ZipFile, shown: str, path: Path) -> Iterator[SourceFile | Unreadable]:
     by_name = {member.filename: member for member in archive.infolist() if not member.is_dir()}
     modified = path.stat().st_mtime_ns
-    for name in sorted(by_name):
-        member = by_name[name]
+    seen: Counter[str] = Counter()
+    for member in sorted((member for member in archive.infolist() if not member.is_dir()), key=lambda member: member.filename):
+        name = member.filename
+        seen[name] += 1
+        place = shown if seen[name] == 1 else f"{shown}#{seen[name]}"  # two members of one name are two files
         if PurePosixPath(name).name.startswith(".") or name.startswith("__MACOSX/"):
             continue
         if member.flag_bits & 1:
-            yield Unreadable(f"{shown}!{name}", "encrypted: unpack the archive with its password and import the folder")
+            yield Unreadable(f"{place}!{name}", "encrypted: unpack the archive with its password and import the folder")
             continue
         yield SourceFile(
-            f"{shown}!{name}",
+            f"{place}!{name}",
             max(member.compress_size, 1),
             f"{member.file_size}:{member.CRC}:{modified}",
             _opener(archive, member),
@@ -327,6 +334,9 @@ def _beside_in(archive: zipfile.ZipFile, by_name: dict[str, zipfile.ZipInfo], na
         member = by_name.get(str(PurePosixPath(name).parent / wanted).removeprefix("./"))
         if member is None or member.file_size > MAX_BESIDE_BYTES:
             return None
-        return archive.read(member)
+        try:
+            return archive.read(member)
+        except (OSError, *_DAMAGE) as error:
+            raise SourceError(f"damaged: {error}") from error
 
     return beside

@@ -85,6 +85,18 @@ def parse(text: str | bytes) -> Any:
         raise RecordError(f"invalid JSON: {error}") from error
 
 
+def skip_line(stream: BinaryIO, begun: bytes, place: str) -> Broken:
+    """Pass over the rest of a line that began with `begun`, hashing what passes: one item for the whole line."""
+    digest, size = hashlib.sha256(begun), len(begun)
+    while True:
+        piece = stream.readline(_CHUNK_BYTES)
+        digest.update(piece)
+        size += len(piece)
+        if not piece or piece.endswith(b"\n"):
+            break
+    return Broken("record too large", f"{size} bytes, at most {MAX_RECORD_BYTES}", place, begun[:EXCERPT_BYTES], digest.hexdigest(), size)
+
+
 class JsonLines:
     """One value per line. A line over MAX_RECORD_BYTES is passed over without holding it."""
 
@@ -99,7 +111,9 @@ class JsonLines:
                 return
             self._number += 1
             if len(self._line) > MAX_RECORD_BYTES and not self._line.endswith(b"\n"):
-                yield self._oversized()
+                item = skip_line(self._stream, self._line, self.place())
+                self._offset, self._line = self._offset + item.size_bytes, b""
+                yield item
                 continue
             stripped = self._line.strip()
             if not stripped:
@@ -117,18 +131,6 @@ class JsonLines:
 
     def broken(self, error: str) -> Broken:
         return broken(error, self.place(), self._line.rstrip(b"\r\n"))
-
-    def _oversized(self) -> Broken:
-        """Skip to the line's end, hashing what passes."""
-        excerpt, digest, size = self._line[:EXCERPT_BYTES], hashlib.sha256(self._line), len(self._line)
-        while True:
-            piece = self._stream.readline(_CHUNK_BYTES)
-            digest.update(piece)
-            size += len(piece)
-            if not piece or piece.endswith(b"\n"):
-                break
-        self._offset, self._line = self._offset + size, b""
-        return Broken("record too large", f"{size} bytes, at most {MAX_RECORD_BYTES}", self.place(), excerpt, digest.hexdigest(), size)
 
 
 class JsonDocument:
@@ -301,6 +303,8 @@ class JsonArrays:
 
     def _balanced_end(self) -> int | None:
         """Where the value that starts at the position closes; None when it does not inside the buffer."""
+        if self._position >= len(self._text):
+            return None
         if self._text[self._position] not in '{["':
             garbage = _GARBAGE_END.search(self._text, self._position + 1)
             return garbage.start() if garbage else None

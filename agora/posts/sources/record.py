@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Final, Literal, TypeAlias
@@ -107,23 +107,24 @@ def make_post(
     if text is None or not isinstance(text, str):
         raise RecordError(f"no text: {text!r}")
     return {
-        "id": _identity(id, "id"),
-        "author": _identity(author, "author"),
+        "id": checked_identity(id, "id"),
+        "author": checked_identity(author, "author"),
         "created_at": checked_time(created_at_us),
         "text": clean_text(text),
         "lang": clean_text(lang) if lang and isinstance(lang, str) else None,
         "kind": kind,
-        "ref_id": None if ref_id in (None, "") else _identity(ref_id, "ref_id"),
-        "ref_author": None if ref_author in (None, "") else _identity(ref_author, "ref_author"),
+        "ref_id": None if ref_id in (None, "") else checked_identity(ref_id, "ref_id"),
+        "ref_author": None if ref_author in (None, "") else checked_identity(ref_author, "ref_author"),
         "urls": _clean_list(urls),
         "hashtags": _clean_list(hashtags),
         "mentions": _clean_list(mentions),
-        "media": [{"kind": m["kind"], "url": _clean_optional(m.get("url")), "alt": _clean_optional(m.get("alt"))} for m in media],
+        "media": [_clean_media(item) for item in media],
         "source": source,
     }
 
 
-def _identity(value: Any, name: str) -> str:
+def checked_identity(value: Any, name: str) -> str:
+    """An id or author as text. Raises RecordError."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or not value.strip():
@@ -151,6 +152,12 @@ def clean_text(text: str) -> str:
 
 def _clean_optional(value: Any) -> str | None:
     return clean_text(value) if isinstance(value, str) and value else None
+
+
+def _clean_media(item: Any) -> Row:
+    if not isinstance(item, Mapping) or not isinstance(item.get("kind"), str):
+        raise RecordError(f"media not understood: {item!r}")
+    return {"kind": clean_text(item["kind"]), "url": _clean_optional(item.get("url")), "alt": _clean_optional(item.get("alt"))}
 
 
 def _clean_list(values: Sequence[str]) -> list[str]:

@@ -8,8 +8,9 @@ Command: `agora posts import RC_2023-01.zst`
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from agora.errors import RecordError
@@ -77,7 +78,12 @@ def _expand(value: Any, authors: dict[str, str], *, escaped: bool) -> Iterator[I
             waiting.extend(reversed(current))
             continue
         if isinstance(current, Mapping) and current.get("kind") == "Listing":
-            waiting.extend(reversed(current["data"]["children"]))
+            data = current.get("data")
+            children = data.get("children") if isinstance(data, Mapping) else None
+            if isinstance(children, list):
+                waiting.extend(reversed(children))
+            else:
+                yield broken("unexpected shape: a listing without a list of children", "", json.dumps(current).encode())
             continue
         thing = current.get("data") if isinstance(current, Mapping) and "kind" in current else current
         item = attempt(lambda found: _convert(found, authors, escaped=escaped), current, _name_of(thing))
@@ -127,17 +133,20 @@ def _submission(thing: Mapping[str, Any], escaped: bool) -> Item:
     parents = thing.get("crosspost_parent_list") or [{}]
     crosspost = thing.get("crosspost_parent")
     kind = "quote" if crosspost else "post"
-    row = _post(thing, "t3_", text, escaped, kind=kind, ref_id=crosspost, ref_author=parents[0].get("author"))
-    url = thing.get("url_overridden_by_dest") or thing.get("url")
-    if url and not thing.get("is_self"):
+    url = None if thing.get("is_self") else thing.get("url_overridden_by_dest") or thing.get("url")
+    media = []
+    if url:
         url = unescape_x(url) if escaped else url
-        row["urls"] = list(dict.fromkeys([url, *row["urls"]]))
         shown = "video" if thing.get("is_video") else "image" if _IMAGE.search(url) else "link"
-        row["media"] = [{"kind": shown, "url": url, "alt": None}]
-    return row
+        media = [{"kind": shown, "url": url, "alt": None}]
+    refers = {"kind": kind, "ref_id": crosspost, "ref_author": parents[0].get("author")}
+    return _post(thing, "t3_", text, escaped, **refers, url=url, media=media)
 
 
-def _post(thing: Mapping[str, Any], prefix: str, text: str, escaped: bool, *, kind: str, ref_id: Any, ref_author: Any) -> Row:
+def _post(
+    thing: Mapping[str, Any], prefix: str, text: str, escaped: bool, *, kind: str, ref_id: Any, ref_author: Any,
+    url: str | None = None, media: Sequence[dict[str, str | None]] = (),
+) -> Row:  # fmt: skip
     plain = unescape_x(text) if escaped else text
     return make_post(
         source=NAME,
@@ -148,8 +157,9 @@ def _post(thing: Mapping[str, Any], prefix: str, text: str, escaped: bool, *, ki
         kind=kind,
         ref_id=ref_id,
         ref_author=ref_author,
-        urls=list(dict.fromkeys(_URL.findall(plain))),
+        urls=list(dict.fromkeys([*([url] if url else []), *_URL.findall(plain)])),
         mentions=_MENTION.findall(plain),
+        media=media,
     )
 
 

@@ -8,9 +8,12 @@ Command: `agora posts import posts.csv --map tweet=text --map when=created_at`
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import difflib
 import functools
 import io
+import logging
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,10 +23,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from agora.errors import RecordError, SourceError
+from agora.errors import RecordError, SourceError, UsageError
 from agora.posts.schema import KINDS, POST_SCHEMA
 from agora.posts.sources.files import Head, SourceFile
-from agora.posts.sources.json_stream import MAX_RECORD_BYTES, convert_values, open_values, parse
+from agora.posts.sources.json_stream import MAX_RECORD_BYTES, convert_values, open_values, parse, skip_line
 from agora.posts.sources.record import EARLIEST, Broken, Item, attempt, broken, latest_us, make_post, parse_time
 from agora.posts.sources.source import Source
 
@@ -47,15 +50,17 @@ COLUMN_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 """Column names that mean a field, best first."""
 _LISTS: Final = ("urls", "hashtags", "mentions")
 _BATCH_ROWS: Final = 65_536
+_SAMPLE_LINES: Final = 10
+"""Lines in which recognition looks for a JSON record."""
 _PARQUET: Final = b"PAR1"
 _SPLIT: Final = re.compile(r"[\s|]+")
 
+log = logging.getLogger(__name__)
+
 
 def match_columns(columns: list[str], mapping: Mapping[str, str]) -> dict[str, str]:
-    """{field: column}. Raises SourceError for a mapping that names an unknown column or field, or when a needed field has none."""
+    """{field: column}. Raises SourceError for a mapping that names an unknown column, or when a needed field has none."""
     for column, name in mapping.items():
-        if name not in FIELDS:
-            raise SourceError(f"--map {column}={name}: {name!r} is no field of a post; fields: {', '.join(FIELDS)}")
         if column not in columns:
             raise SourceError(f"--map {column}={name}: the table has no column {column!r}; it has {', '.join(columns)}")
     chosen = {name: column for column, name in mapping.items()}
@@ -73,24 +78,53 @@ def match_columns(columns: list[str], mapping: Mapping[str, str]) -> dict[str, s
     return chosen
 
 
+def _refuse_repeated(columns: list[str], chosen: Mapping[str, str]) -> None:
+    for name, column in chosen.items():
+        if columns.count(column) > 1:
+            raise SourceError(f"the table has {columns.count(column)} columns called {column!r}, needed for {name}; rename all but one")
+
+
 def recognise(head: Head, mapping: Mapping[str, str] | None = None) -> bool:
-    """A Parquet file, a header line, or a JSON record with all needed columns."""
+    """A Parquet file, a header line, or JSON records of which one has all needed columns."""
+    if head.data.startswith(_PARQUET):
+        return True
+    return any(_has_columns(columns, mapping or {}) for columns in _json_keys(head) or [_header(head)])
+
+
+def _has_columns(columns: list[str], mapping: Mapping[str, str]) -> bool:
     try:
-        if head.data.startswith(_PARQUET):
-            return True
-        match_columns(_header(head), mapping or {})
-    except (SourceError, RecordError):
+        match_columns(columns, mapping)
+    except SourceError:
         return False
     return True
 
 
+def _json_keys(head: Head) -> list[list[str]]:
+    """Keys of the records among the first lines; empty unless at least half of these lines are records (a first one may be broken)."""
+    lines = [line.strip() for line in head.text.split("\n", _SAMPLE_LINES)[:_SAMPLE_LINES] if line.strip("\0 \t\r")]
+    found = []
+    for line in lines:
+        if line[:1] == "{":
+            with contextlib.suppress(RecordError):
+                found.append(list(parse(line)))
+    return found if 2 * len(found) >= len(lines) else []
+
+
 def _header(head: Head) -> list[str]:
-    first = head.text.split("\n", 1)[0].strip()
-    if first[:1] == "{":
-        return list(parse(first))
-    if first[:1] == "[" or "\0" in first:
+    first = re.split(r"[\r\n]", head.text, maxsplit=1)[0].strip()
+    if first[:1] in ("[", "{") or "\0" in first:
         return []
-    return next(csv.reader([first], delimiter=_delimiter(first)), [])
+    try:
+        return _cells(first, _delimiter(first))
+    except SourceError:
+        return []
+
+
+def _cells(header: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([header], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise SourceError(f"invalid header line: {error}") from error
 
 
 def _delimiter(header: str) -> str:
@@ -98,7 +132,12 @@ def _delimiter(header: str) -> str:
 
 
 def source_with(mapping: Mapping[str, str]) -> Source:
-    """The table source with a column mapping."""
+    """The table source with a column mapping. Raises UsageError for a name that is no field of a post."""
+    for column, name in mapping.items():
+        if name not in FIELDS:
+            close = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.4)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise UsageError(f"--map {column}={name}: {name!r} is no field of a post; {hint}(fields: {', '.join(FIELDS)})")
     return Source(NAME, SOURCE.title, lambda head: recognise(head, mapping), functools.partial(read, mapping=mapping))
 
 
@@ -108,13 +147,32 @@ def read(file: SourceFile, mapping: Mapping[str, str] | None = None) -> Iterator
     head = file.head()
     if head.data.startswith(_PARQUET):
         yield from _read_parquet(file, mapping)
-    elif head.text[:1] in "{[":
+    elif head.text[:1] in "{[" or _json_keys(head):
         with file.open() as stream:
             values = open_values(stream, head.text, is_record=lambda value: isinstance(value, dict))
-            yield from convert_values(values, _JsonRows(mapping))
+            rows = _JsonRows(mapping)
+            yield from convert_values(values, rows)
+            for column in rows.unseen:
+                log.warning("--map %s=%s: no record of %s has %r", column, mapping[column], file.name, column)
     else:
+        has_bare_returns = b"\r" in head.data and b"\n" not in head.data
         with file.open() as stream:
-            yield from _read_csv(stream, mapping)
+            yield from _read_csv(io.BufferedReader(_BareReturns(stream)) if has_bare_returns else stream, mapping)
+
+
+class _BareReturns(io.RawIOBase):
+    """Old Macintosh text, whose lines end in a carriage return alone."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = self._stream.read(len(buffer)).replace(b"\r", b"\n")
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class _JsonRows:
@@ -122,6 +180,7 @@ class _JsonRows:
 
     def __init__(self, mapping: Mapping[str, str]) -> None:
         self._mapping, self._keys, self._columns = mapping, frozenset[str](), dict[str, str]()
+        self.unseen = set(mapping)
 
     def __call__(self, value: Any) -> Item:
         if not isinstance(value, dict):
@@ -133,6 +192,7 @@ class _JsonRows:
             except SourceError as error:
                 raise RecordError(f"missing column: {error}") from error
             self._keys = frozenset(value)
+            self.unseen -= self._keys
         return _row({name: value.get(column) for name, column in self._columns.items()})
 
 
@@ -169,23 +229,29 @@ def _list(value: Any, name: str) -> list[str]:
 def _read_csv(stream: BinaryIO, mapping: Mapping[str, str]) -> Iterator[Item]:
     lines = _Lines(stream)
     header = lines.next()
+    if isinstance(header, Broken):
+        raise SourceError(f"{header.reason}: the header line has {header.detail}")
     delimiter = _delimiter(header)
-    columns = next(csv.reader([header], delimiter=delimiter), [])
-    chosen = [(name, columns.index(column)) for name, column in match_columns(columns, mapping).items()]
+    columns = _cells(header, delimiter)
+    matched = match_columns(columns, mapping)
+    _refuse_repeated(columns, matched)
+    chosen = [(name, columns.index(column)) for name, column in matched.items()]
     while True:
         lines.begin()
         try:
-            cells = next(csv.reader(lines, delimiter=delimiter), None)
+            cells = next(csv.reader(lines, delimiter=delimiter, strict=True), None)
         except csv.Error as error:
-            yield lines.reject(f"invalid table row: {error}")
+            limit = f"record too large: over {MAX_RECORD_BYTES} bytes, or a quote is missing"
+            yield lines.reject(limit if lines.too_large else f"invalid table row: {error}, or a quote is missing")
+            continue
+        if lines.oversized:
+            yield lines.oversized
             continue
         if cells is None:
             if not lines.ended:
                 continue
             return
-        if lines.too_large:
-            yield lines.reject(f"record too large: over {MAX_RECORD_BYTES} bytes, or a quote is missing")
-        elif not cells:
+        if not cells:
             continue
         elif len(cells) != len(columns):
             yield lines.reject(f"wrong number of columns: {len(cells)} instead of {len(columns)}")
@@ -200,33 +266,46 @@ class _Lines:
     """Feeds the csv module and remembers the lines of the current record, so that a broken one costs only its first line."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._stream, self._again, self._taken = stream, list[str](), list[str]()
+        self._stream, self._again, self._taken = stream, list[str | Broken](), list[str]()
         self._number, self._size = 0, 0
         self.ended = self.too_large = False
+        self.oversized: Broken | None = None
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        if self.ended or self.too_large:
+        if self.ended or self.too_large or self.oversized:
             raise StopIteration
         line = self.next()
+        if isinstance(line, Broken):
+            if self._taken:  # an open quote runs into it: that record ends here, and the long line stands for itself
+                self._again.append(line)
+                self._number, self.too_large = self._number - 1, True
+            else:
+                self.oversized = line
+            raise StopIteration
         if not line:
             self.ended = True
+            self._number -= 1
             raise StopIteration
         self._taken.append(line)
         self._size += len(line)
         self.too_large = self._size > MAX_RECORD_BYTES
         return line
 
-    def next(self) -> str:
+    def next(self) -> str | Broken:
+        """The next line; Broken for one over MAX_RECORD_BYTES, which is passed over whole."""
         self._number += 1
         if self._again:
             return self._again.pop()
-        return self._stream.readline(MAX_RECORD_BYTES + 1).decode("utf-8", "surrogateescape")
+        line = self._stream.readline(MAX_RECORD_BYTES + 1)
+        if len(line) > MAX_RECORD_BYTES and not line.endswith(b"\n"):
+            return skip_line(self._stream, line, f"line {self._number}")
+        return line.decode("utf-8", "surrogateescape")
 
     def begin(self) -> None:
-        self._taken, self._size, self.too_large = [], 0, False
+        self._taken, self._size, self.too_large, self.oversized = [], 0, False, None
 
     @property
     def is_text(self) -> bool:
@@ -254,6 +333,7 @@ def _read_parquet(file: SourceFile, mapping: Mapping[str, str]) -> Iterator[Item
         try:
             parquet = pq.ParquetFile(stream)
             columns = match_columns(parquet.schema_arrow.names, mapping)
+            _refuse_repeated(parquet.schema_arrow.names, columns)
             first_row = 0
             for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=sorted(set(columns.values()))):
                 yield from _convert_batch(batch, columns, first_row)
@@ -278,6 +358,8 @@ def _convert_batch(batch: pa.RecordBatch, columns: Mapping[str, str], first_row:
     given = {name: batch.column(batch.schema.get_field_index(column)) for name, column in columns.items()}
     try:
         arrays = _cast(given, batch.num_rows)
+        for array in arrays.values():
+            array.validate(full=True)  # a Parquet file may call any bytes a string
     except (pa.ArrowException, RecordError):
         # A column of another type, or one value that does not fit: row by row, so that only that row is lost.
         yield from _by_rows(batch, columns, first_row, range(batch.num_rows))
@@ -353,16 +435,37 @@ def _plausible(arrays: Mapping[str, pa.Array]) -> pa.Array:
 
 def _by_rows(batch: pa.RecordBatch, columns: Mapping[str, str], first_row: int, rows: Any) -> Iterator[Item]:
     for row in rows:
-        value = {name: _plain(batch.column(batch.schema.get_field_index(column))[row]) for name, column in columns.items()}
-        item = attempt(_row, value, f"row {first_row + row}")
-        yield item
+        place = f"row {first_row + row}"
+        scalars = {name: batch.column(batch.schema.get_field_index(column))[row] for name, column in columns.items()}
+        bad = next((name for name, scalar in scalars.items() if not _is_text(scalar)), None)
+        if bad is None:
+            yield attempt(_row, {name: _plain(scalar) for name, scalar in scalars.items()}, place)
+        else:
+            raw = b", ".join(map(_raw_bytes, scalars.values()))
+            yield broken(f"not UTF-8: column {columns[bad]!r} holds bytes that are not UTF-8", place, raw)
+
+
+def _is_text(scalar: pa.Scalar) -> bool:
+    try:
+        _plain(scalar)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _raw_bytes(scalar: pa.Scalar) -> bytes:
+    return scalar.as_buffer().to_pybytes() if hasattr(scalar, "as_buffer") and scalar.is_valid else str(scalar.type).encode()
 
 
 def _plain(scalar: pa.Scalar) -> Any:
+    """The Python value. Raises UnicodeDecodeError for bytes that are no text."""
     try:
-        return scalar.as_py()
+        value = scalar.as_py()
+    except UnicodeDecodeError:
+        raise
     except (OverflowError, ValueError):
         return f"{scalar.value} {scalar.type}"  # a time that Python's calendar does not reach
+    return value.decode() if isinstance(value, bytes) else value
 
 
 SOURCE: Final = Source(NAME, "tables: Parquet, CSV, TSV, JSON lines (columns by name or --map)", recognise, read)

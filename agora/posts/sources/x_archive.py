@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from agora.errors import RecordError
+from agora.errors import RecordError, SourceError
 from agora.posts.sources.files import Head, SourceFile
 from agora.posts.sources.json_stream import JsonArrays, convert_values, parse
 from agora.posts.sources.record import Broken, Deletion, Item, Skipped
@@ -74,12 +74,12 @@ def _deletion(value: Any) -> Item:
 
 
 def _owner(file: SourceFile) -> str:
-    account = file.beside("account.js")
-    if account:
-        try:
+    try:
+        account = file.beside("account.js")
+        if account:
             return str(parse(account.partition(b"=")[2])[0]["account"]["accountId"])
-        except (RecordError, KeyError, IndexError, TypeError) as error:
-            log.warning("%s: account.js beside it cannot be read (%s); looking for the owner in the tweets", file.name, error)
+    except (RecordError, SourceError, KeyError, IndexError, TypeError) as error:
+        log.warning("%s: account.js beside it cannot be read (%s); looking for the owner in the tweets", file.name, error)
     found = _owner_from_answers(file)
     if found:
         return found

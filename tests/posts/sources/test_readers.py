@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 
 from agora.posts.schema import posts_table
-from agora.posts.sources import SOURCES, recognise, tables
+from agora.posts.sources import SOURCES, discourse, recognise, tables
 from agora.posts.sources.files import SourceFile, open_files
+from agora.posts.sources.plain_text import read_html
 from agora.posts.sources.record import Broken, Deletion, Skipped
 
 FIXTURES = Path(__file__).resolve().parent.parent.parent / "fixtures" / "posts"
@@ -268,3 +269,10 @@ def test_mapped_columns() -> None:
         (row,) = tables.read(file, mapping)
     assert isinstance(row, dict) and (row["id"], row["text"]) == ("7", "mapped by name")
     assert not isinstance(row, pa.Table)
+
+
+def test_quoted_words_of_others_are_not_the_authors() -> None:
+    inner = '<aside class="quote"><p>deeper</p></aside>'
+    quote = f'<aside class="quote no-group" data-username="lou"><div>lou:</div><blockquote>theirs{inner}more</blockquote></aside>'
+    cooked = f'<p>before</p>{quote}<p>mine</p><aside class="onebox"><p>card</p></aside>{quote}'
+    assert read_html(discourse._without_quotes(cooked)).text == "before\n\nmine\n\ncard"

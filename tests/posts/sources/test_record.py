@@ -95,3 +95,14 @@ def test_record_without_an_identity_is_refused_by_name(change: dict[str, Any], r
 def test_numbers_are_taken_as_identities() -> None:
     row = make_post(**GOOD | {"id": 804056047770071044, "ref_id": 7})
     assert (row["id"], row["ref_id"]) == ("804056047770071044", "7")
+
+
+@pytest.mark.parametrize("item", [5, None, "image", {"kind": 5}, {"url": "https://a.example"}])
+def test_media_of_another_shape_is_refused(item: Any) -> None:
+    with pytest.raises(RecordError, match="media not understood"):
+        make_post(**GOOD, media=[item])
+
+
+def test_media_hold_no_half_surrogates() -> None:
+    row = make_post(**GOOD, media=[{"kind": "im\ud83dage", "url": "https://a.example/\ud83d", "alt": None}])
+    assert posts_table([row]).num_rows == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import zipfile
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agora.errors import SourceError
+from agora.errors import SourceError, UsageError
 from agora.posts.schema import POST_SCHEMA, posts_table
-from agora.posts.sources import tables
+from agora.posts.sources import json_stream, recognise, tables
 from agora.posts.sources.files import SourceFile, open_files
 from agora.posts.sources.record import Broken
 
@@ -117,11 +118,19 @@ def test_missing_column_names_what_there_is_and_what_to_do(tmp_path: Path) -> No
         read(tmp_path / "t.csv")
 
 
-@pytest.mark.parametrize("mapping", [{"absent": "text"}, {"number": "nonsense"}])
-def test_mapping_with_an_unknown_name_is_refused(tmp_path: Path, mapping: dict[str, str]) -> None:
+def test_mapping_with_an_unknown_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("number,who,words\n1,a,x\n")
-    with pytest.raises(SourceError, match=r"has no column 'absent'|'nonsense' is no field"):
-        read(tmp_path / "t.csv", mapping)
+    with pytest.raises(SourceError, match="has no column 'absent'"):
+        read(tmp_path / "t.csv", {"absent": "text"})
+    with pytest.raises(UsageError, match="'txt' is no field of a post; did you mean 'text'"):
+        tables.source_with({"words": "txt"})
+
+
+def test_mapped_column_that_no_json_record_has_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "t.jsonl").write_text('{"id": 1, "author": "a", "created_at": "2020-01-01", "text": "x"}\n')
+    with caplog.at_level(logging.WARNING, "agora"):
+        rows, _ = rows_and_broken(read(tmp_path / "t.jsonl", {"absent": "lang", "text": "text"}))
+    assert len(rows) == 1 and "no record of t.jsonl has 'absent'" in caplog.text and "'text'" not in caplog.text
 
 
 def csv_ids(tmp_path: Path, body: bytes) -> tuple[list[str], list[Broken]]:
@@ -175,3 +184,74 @@ def test_json_records_with_changing_keys(tmp_path: Path) -> None:
     rows, broken = rows_and_broken(read(tmp_path / "t.jsonl"))
     assert [(row["id"], row["hashtags"]) for row in rows] == [("1", []), ("2", ["one", "two"])]
     assert [(item.reason, item.place) for item in broken] == [("missing column", "line 3"), ("not a record", "line 4")]
+
+
+def not_utf8() -> pa.Array:
+    data = pa.array([b"fine", b"bad \xff\xfe", b"third"])
+    return pa.StringArray.from_buffers(3, data.buffers()[1], data.buffers()[2])
+
+
+@pytest.mark.parametrize("column", ["id", "author", "text", "lang", "urls"])
+def test_parquet_row_that_is_not_utf8_costs_only_itself(tmp_path: Path, column: str) -> None:
+    values: dict[str, Any] = {"id": ["1", "2", "3"], "author": ["a"] * 3, "created_at": ["2020-01-01"] * 3, "text": ["x", "y", "z"]}
+    values[column] = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3]), not_utf8()) if column == "urls" else not_utf8()
+    pq.write_table(pa.table(values), tmp_path / "t.parquet")
+    rows, broken = rows_and_broken(read(tmp_path / "t.parquet"))
+    assert len(rows) == 2
+    assert [(item.reason, item.place) for item in broken] == [("not UTF-8", "row 1")]
+
+
+def test_parquet_bytes_that_are_text_are_read_beside_bytes_that_are_not(tmp_path: Path) -> None:
+    values = {"id": ["1", "2"], "author": ["a"] * 2, "created_at": ["2020-01-01"] * 2, "text": [b"fine", b"\xff"]}
+    pq.write_table(pa.table(values), tmp_path / "t.parquet")
+    rows, broken = rows_and_broken(read(tmp_path / "t.parquet"))
+    assert [row["text"] for row in rows] == ["fine"] and [item.reason for item in broken] == ["not UTF-8"]
+
+
+def test_quote_that_is_never_closed_costs_one_line(tmp_path: Path) -> None:
+    ids, broken = csv_ids(tmp_path, b'0,a,2020-01-01,"open quote\n' + b"".join(b"%d,a,2020-01-01,x\n" % n for n in range(1, 49)))
+    assert ids == [str(n) for n in range(1, 49)]
+    assert [(item.reason, item.place) for item in broken] == [("invalid table row", "line 2")]
+
+
+def test_line_over_the_limit_is_one_entry_and_forges_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (json_stream, tables):
+        monkeypatch.setattr(module, "MAX_RECORD_BYTES", 100)
+    start = b"1,a,2020-01-01,"
+    long = start + b"y" * (101 - len(start)) + b"evil,victim,2020-01-01,forged\n"
+    ids, broken = csv_ids(tmp_path, b"0,a,2020-01-01,x\n" + long + b"2,b,2020-01-01,last\n")
+    assert ids == ["0", "2"]
+    assert [(item.reason, item.place, item.size_bytes) for item in broken] == [("record too large", "line 3", len(long))]
+    ids, broken = csv_ids(tmp_path, b'0,a,2020-01-01,"open\n' + long + b"2,b,2020-01-01,last\n")
+    assert ids == ["2"]
+    assert [(item.reason, item.place) for item in broken] == [("record too large", "line 2"), ("record too large", "line 3")]
+
+
+@pytest.mark.parametrize("first", ['{"id": "x", "auth', "\0\0\0", "damaged line"])
+def test_broken_first_record_does_not_hide_the_table(tmp_path: Path, first: str) -> None:
+    row = '{"id": "%d", "author": "a", "created_at": "2020-01-01", "text": "x"}\n'
+    (tmp_path / "t.jsonl").write_text(first + "\n" + row % 1 + row % 2)
+    with open_files(tmp_path / "t.jsonl") as files:
+        file = next(files)
+        assert isinstance(file, SourceFile) and recognise(file.head()) is tables.SOURCE
+    rows, broken = rows_and_broken(read(tmp_path / "t.jsonl"))
+    assert [row["id"] for row in rows] == ["1", "2"] and len(broken) == 1
+
+
+def test_lines_that_end_in_a_bare_carriage_return(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"id,author,created_at,text\r1,a,2020-01-01,x\r2,a,2020-01-01,y\r")
+    with open_files(path) as files:
+        file = next(files)
+        assert isinstance(file, SourceFile) and recognise(file.head()) is tables.SOURCE
+    rows, broken = rows_and_broken(read(path))
+    assert [row["id"] for row in rows] == ["1", "2"] and not broken
+
+
+def test_repeated_column_that_is_needed_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,author,created_at,text,text\n1,a,2020-01-01,one,two\n")
+    columns = [["1"], ["a"], ["2020-01-01"], ["one"], ["two"]]
+    pq.write_table(pa.table(columns, names=["id", "author", "created_at", "text", "text"]), tmp_path / "t.parquet")
+    for name in ("t.csv", "t.parquet"):
+        with pytest.raises(SourceError, match="2 columns called 'text'"):
+            read(tmp_path / name)
