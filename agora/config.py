@@ -7,24 +7,28 @@ Order of strength: default < recipe < file < key=value.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import difflib
 import json
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 from agora.errors import ConfigError
 
 T = TypeVar("T")
+_TIMES = (datetime.date, datetime.time)
+"""What TOML makes of an unquoted date or time (a datetime is a date); settings hold them as ISO text."""
 
 
 def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
     """`["model.dim=256", "name=x"]` -> `{"model.dim": 256, "name": "x"}`.
 
-    A value is read as TOML where it is valid TOML (numbers, true/false, lists, quoted text) and as plain text otherwise.
+    A value is read as TOML where it is valid TOML (numbers, true/false, lists, quoted text) and as plain text otherwise;
+    dates and times are plain text too.
     Raises ConfigError for a word without `=`.
     """
     result: dict[str, Any] = {}
@@ -33,9 +37,10 @@ def parse_assignments(words: Iterable[str]) -> dict[str, Any]:
         if not separator or not key.strip():
             raise ConfigError(f"{word!r} is not of the form key=value; example: model.dim=256")
         try:
-            result[key.strip()] = tomllib.loads(f"value = {raw}")["value"]
+            value = tomllib.loads(f"value = {raw}")["value"]
         except tomllib.TOMLDecodeError:
-            result[key.strip()] = raw
+            value = raw
+        result[key.strip()] = raw.strip() if isinstance(value, _TIMES) else value
     return result
 
 
@@ -51,7 +56,7 @@ def apply_overrides(config: T, overrides: Mapping[str, Any], where: str) -> T:
     for key, value in overrides.items():
         head, _, rest = key.partition(".")
         if head not in hints:
-            raise ConfigError(_unknown_key(head, list(hints), type(config).__name__, where))
+            raise ConfigError(unknown_key(head, list(hints), type(config).__name__, where))
         current = getattr(config, head)
         if dataclasses.is_dataclass(current) and not isinstance(current, type):
             if rest:
@@ -91,6 +96,8 @@ def convert(value: Any, hint: Any, key: str, where: str) -> Any:
         return Path(value)
     if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
+    if hint is str and isinstance(value, _TIMES):
+        return value.isoformat()
     if isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
@@ -118,7 +125,7 @@ def from_dict(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in hints:
-            raise ConfigError(_unknown_key(key, list(hints), cls.__name__, where))
+            raise ConfigError(unknown_key(key, list(hints), cls.__name__, where))
         values[key] = convert(value, hints[key], key, where)
     try:
         return cls(**values)
@@ -165,7 +172,8 @@ def _field_names(config: Any) -> list[str]:
     return [field.name for field in dataclasses.fields(config)]
 
 
-def _unknown_key(key: str, known: list[str], owner: str, where: str) -> str:
+def unknown_key(key: str, known: Sequence[str], owner: str, where: str) -> str:
+    """What to say about a key that does not exist, with the nearest one that does."""
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
     return f"{where}: unknown key {key!r} in {owner}; {hint}"

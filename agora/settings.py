@@ -16,9 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agora.config import unknown_key
 from agora.errors import ConfigError, UsageError
 
 AREAS = ("posts", "quarantine", "corpus", "tokenizer", "shards", "runs", "models")
+SECTIONS = ("version", "name", "posts", "corpus", "tokenizer", "train")
+"""What agora.toml may hold at the top."""
+POSTS_KEYS = ("simulate",)
 DEFAULT_NAME = "main"
 
 
@@ -34,13 +38,18 @@ class Workspace:
         chosen = path or Path(os.environ.get("AGORA_WORKSPACE") or "workspace")
         if chosen.exists() and not chosen.is_dir():
             raise UsageError(f"workspace {chosen} is a file; give a folder (--workspace FOLDER)")
+        if file := next((parent for parent in chosen.parents if parent.is_file()), None):
+            raise UsageError(f"workspace {chosen} cannot be a folder in {file}, which is a file; give another (--workspace FOLDER)")
         return cls(chosen)
 
     def create(self) -> Workspace:
-        """Make the folder and an `agora.toml` if there is none; keeps what exists."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        if not self.settings_file.exists():
-            self.settings_file.write_text("# Agora workspace; defaults per area, e.g. [corpus] min_characters = 20\nversion = 1\n")
+        """Make the folder and an `agora.toml` if there is none; keeps what exists. Raises UsageError where that cannot be."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            if not self.settings_file.exists():
+                self.settings_file.write_text("# Agora workspace; defaults per area, e.g. [corpus] min_characters = 20\nversion = 1\n")
+        except OSError as error:
+            raise UsageError(f"workspace {self.root} cannot be written: {error.strerror}; give another (--workspace FOLDER)") from error
         return self
 
     @property
@@ -57,14 +66,18 @@ class Workspace:
         return self.root / area / name
 
     def defaults(self, area: str) -> dict[str, Any]:
-        """The table `[area]` of agora.toml; empty when absent. Raises ConfigError when the file is not valid TOML."""
+        """The table `[area]` of agora.toml; empty when absent. Raises ConfigError for invalid TOML or an unknown key."""
         if not self.settings_file.exists():
             return {}
         try:
             table = tomllib.loads(self.settings_file.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{self.settings_file} is not valid TOML: {error}") from error
+        if unknown := [key for key in table if key not in SECTIONS]:
+            raise ConfigError(unknown_key(unknown[0], SECTIONS, "the workspace's settings", str(self.settings_file)))
         section = table.get(area, {})
         if not isinstance(section, dict):
             raise ConfigError(f"{self.settings_file}: [{area}] must be a table, not {type(section).__name__}")
+        if area == "posts" and (unknown := [key for key in section if key not in POSTS_KEYS]):
+            raise ConfigError(unknown_key(unknown[0], POSTS_KEYS, "[posts]", str(self.settings_file)))
         return section

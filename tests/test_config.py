@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,7 @@ import pytest
 
 from agora.config import apply_overrides, from_dict, load_config, parse_assignments, save_config, to_dict
 from agora.errors import ConfigError
+from agora.settings import Workspace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +57,29 @@ def test_nested_table_and_dotted_key_mean_the_same() -> None:
 def test_wrong_words_are_refused_with_a_reason(word: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         apply_overrides(Outer(), parse_assignments([word]), "command line")
+
+
+def test_dates_and_times_are_text_in_words_and_in_files() -> None:
+    words = parse_assignments(["name=2026-03-02T00:00:00+00:00"])
+    assert words == {"name": "2026-03-02T00:00:00+00:00"}
+    assert apply_overrides(Outer(), words, "command line").name == "2026-03-02T00:00:00+00:00"
+    assert apply_overrides(Outer(), tomllib.loads("name = 2026-03-02T00:00:00Z"), "file").name == "2026-03-02T00:00:00+00:00"
+    with pytest.raises(ConfigError, match="must be int"):
+        apply_overrides(Outer(), parse_assignments(["inner.dim=2026-03-02"]), "command line")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("[corpsu]\nmin_characters = 3", "unknown key 'corpsu'.*did you mean 'corpus'"),
+        ("min_characters = 3", "unknown key 'min_characters'"),
+        ("[posts]\nsimulat = {seed = 3}", "unknown key 'simulat' in .posts.; did you mean 'simulate'"),
+    ],
+)
+def test_unknown_sections_of_a_workspace_are_refused(tmp_path: Path, settings: str, message: str) -> None:
+    (tmp_path / "agora.toml").write_text(settings)
+    with pytest.raises(ConfigError, match=message):
+        Workspace(tmp_path).defaults("posts")
 
 
 def test_word_without_equals_sign_is_refused() -> None:

@@ -44,12 +44,14 @@ def build(
     place = Workspace.find(workspace)
     config = apply_overrides(CorpusConfig(), place.defaults("corpus"), f"{place.settings_file} [corpus]")
     config = apply_overrides(config, parse_assignments(overrides or []), "agora corpus build")
-    out = place.create().folder("corpus", name)
+    out, folder = place.folder("corpus", name), place.folder("posts")
     if posts:
-        card = build_corpus(posts, out, config, extra_texts=text or (), progress=terminal_progress)
+        # Whoever was deleted from the workspace's store stays deleted, whatever a file still holds.
+        deletions = PostStore.open(folder).deletions() if folder.is_dir() and any(folder.iterdir()) else None
+        card = build_corpus(posts, out, config, extra_texts=text or (), deletions=deletions, progress=terminal_progress)
     else:
-        store = PostStore.open(place.folder("posts"))
-        card = build_corpus_from_store(store, out, config, extra_texts=text or (), progress=terminal_progress)
+        card = build_corpus_from_store(PostStore.open(folder), out, config, extra_texts=text or (), progress=terminal_progress)
+    place.create()
     emit({**card.summary(), "folder": str(out)}, as_json=as_json)
     next_command("agora tokenizer train" + ("" if name == DEFAULT_NAME else f" --corpus {name}"))
 

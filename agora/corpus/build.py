@@ -17,10 +17,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -38,7 +39,7 @@ from agora.corpus.assemble import DocumentFile
 from agora.corpus.card import DataCard
 from agora.corpus.config import CorpusConfig
 from agora.corpus.document_files import CARD_FILE, DOCUMENTS, read_card
-from agora.corpus.prepare import prepared, read_posts
+from agora.corpus.prepare import num_parquet_rows, prepared, read_posts
 from agora.corpus.privacy import MASK_KINDS
 from agora.corpus.reading import Gathered, batched, counted, keys_of, read_texts
 from agora.corpus.spill import Spill
@@ -50,7 +51,9 @@ from agora.posts.sealing import read_head
 from agora.posts.store import PostStore
 from agora.text.minhash import Shingles, shingles
 
-FORMAT: Final = 1
+logger = logging.getLogger(__name__)
+
+FORMAT: Final = 2
 """Raise when the same posts and settings give other documents than before: old corpora are then rebuilt."""
 DROPPED_FILE: Final = "dropped.parquet"
 _SHINGLE_ROWS: Final = 100_000
@@ -58,18 +61,23 @@ _SHINGLE_ROWS: Final = 100_000
 
 def build_corpus(
     posts: Any, out: Path, config: CorpusConfig | None = None, *, extra_texts: Sequence[Path] = (), deletions: pa.Table | None = None,
-    fingerprint: str | None = None, num_posts: int | None = None, num_threads: int = 2, progress: Progress = silent,
+    fingerprint: str | None = None, num_posts: int | None = None, verify: Callable[[], object] | None = None, num_threads: int = 2,
+    progress: Progress = silent,
 ) -> DataCard:  # fmt: skip
     """Build the corpus of `posts` (a list of Parquet files, or a Daft dataframe) in `out`; returns at once when it is there.
 
     `deletions`: a table with kind ('post' or 'author') and key, honoured even where the posts still hold them.
     `fingerprint` names the state of a dataframe (a store's version); without it a dataframe is always read again.
-    `num_posts` is only shown by progress.
-    Raises DataError for posts without the needed columns, StoreError when another build is writing to `out`.
+    `verify` is called before a dataframe is read and raises where it is damaged; `num_posts` is how many posts it must give,
+    since an error inside a query may just end it (Daft 0.7 does so for sources in Python).
+    Raises DataError for files that are not Parquet or lack a column, StoreError when another build is writing to `out` or
+    when not all posts could be read; the corpus that was there then stays.
     """
     config = config or CorpusConfig()
     files = None if hasattr(posts, "column_names") else [Path(path) for path in posts]
     dataframe = posts if files is None else read_posts(files)
+    for path in extra_texts:
+        num_parquet_rows(path, "extra texts")
     state = _fingerprint(config, files, extra_texts, deletions, fingerprint)
     out.mkdir(parents=True, exist_ok=True)
     with _only_one(out):
@@ -77,20 +85,28 @@ def build_corpus(
             return card
         with tempfile.TemporaryDirectory(prefix=".building-", dir=out) as folder:
             build = _Build(config, Path(folder), num_threads, progress)
+            if verify is not None:
+                verify()
             if files is not None:
-                num_posts = sum(pq.read_metadata(file).num_rows for file in (*files, *extra_texts))
+                num_posts = sum(num_parquet_rows(file, "posts file") for file in files)
             build.read(dataframe, extra_texts, deletions, num_posts)
             build.compare()
             written = build.write()
             card = build.card(written, state)
             _publish(out, Path(folder), card)
+    if not card.kept and any(card.dropped.values()):
+        reason, number = max(card.dropped.items(), key=lambda item: item[1])
+        logger.warning("corpus %s keeps nothing; %s of its posts were dropped as %s (docs/corpus.md)", out, f"{number:,}", reason)
     return card
 
 
 def build_corpus_from_store(
     store: PostStore, out: Path, config: CorpusConfig | None = None, *, extra_texts: Sequence[Path] = (), progress: Progress = silent
 ) -> DataCard:
-    """`build_corpus` of a store's live posts; returns at once when neither the store nor `config` has changed."""
+    """`build_corpus` of a store's live posts; returns at once when neither the store nor `config` has changed.
+
+    Raises StoreError naming the damaged file, or when the store changes while it is read.
+    """
     head = read_head(store.folder)
     state = hashlib.sha256(json.dumps([head.version, sorted(head.files.items())]).encode()).hexdigest()
     deletions = store.deletions()
@@ -102,6 +118,7 @@ def build_corpus_from_store(
         deletions=deletions,
         fingerprint=state,
         num_posts=head.num_posts,
+        verify=store.verify,
         progress=progress,
     )
 
@@ -115,12 +132,15 @@ class _Build:
 
     def read(self, dataframe: Any, extra_texts: Sequence[Path], deletions: pa.Table | None, total: int | None) -> None:
         deleted = [_deleted(deletions, kind) for kind in ("post", "author")]
+        gathered = self.gathered
         with self.progress.step("read and filter", total=total, unit="posts") as step:
             for batch in prepared(dataframe, self.config, *deleted):
-                self.gathered.add(batch, step)
-                self.gathered.posts_in += batch.num_rows
-            read_texts(extra_texts, self.config, self.gathered, step)
-        self.gathered.spill.close()
+                gathered.add(batch, step)
+                gathered.posts_in += batch.num_rows
+            read_texts(extra_texts, self.config, gathered, step)
+        gathered.spill.close()
+        if total is not None and gathered.posts_in != total:
+            raise StoreError(f"{gathered.posts_in:,} posts could be read instead of {total:,}; build again once nobody writes to them")
 
     def compare(self) -> None:
         """Find duplicates, held-out authors and threads; sets `keys` and `plan`."""
@@ -134,7 +154,13 @@ class _Build:
             if self.config.near_duplicates:
                 candidates = duplicates.near_candidates(keys, order, self.config)
                 duplicates.drop_near(keys, candidates, self._shingles(candidates), self.config, step.advance)
-            self.plan = self._plan(order[keys.reason[order] == KEPT])
+            drawn_by = keys.author_hash if self.config.heldout_by == "author" else keys.id_hash
+            heldout = threads.draw_heldout(drawn_by, self.config.heldout_share, self.config.seed)
+            pairs = duplicates.quotes_of_heldout(keys, heldout)
+            rows = np.unique(np.concatenate(pairs))
+            texts = [text for part in keys_of(self.gathered, rows) for text in part.to_pylist()]
+            duplicates.drop_quotes_of_heldout(keys, *pairs, dict(zip(rows.tolist(), texts, strict=True)))
+            self.plan = self._plan(order[keys.reason[order] == KEPT], heldout)
             step.advance()
 
     def _shingles(self, candidates: duplicates.Index) -> Shingles:
@@ -152,11 +178,9 @@ class _Build:
         ends = np.cumsum(counts)
         return Shingles(hashes[np.repeat(starts - (ends - counts), counts) + np.arange(len(hashes))], np.append(0, ends))
 
-    def _plan(self, kept: duplicates.Index) -> assemble.Plan:
-        """`kept`: posts that stay, earliest first."""
+    def _plan(self, kept: duplicates.Index, heldout: npt.NDArray[np.bool_]) -> assemble.Plan:
+        """`kept`: posts that stay, earliest first. `heldout` is for all posts."""
         keys, config, num_posts = self.keys, self.config, len(self.keys.reason)
-        drawn_by = keys.author_hash if config.heldout_by == "author" else keys.id_hash
-        heldout = threads.draw_heldout(drawn_by, config.heldout_share, config.seed)
         id_hash, author_hash = keys.id_hash[kept], keys.author_hash[kept]
         is_reply = keys.is_reply[kept] if config.threads else np.zeros(len(kept), dtype=np.bool_)
         parent = threads.find_parents(id_hash, keys.ref_hash[kept], is_reply, keys.created_at[kept], heldout[kept])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agora.errors import ConfigError
+from agora.text.language_codes import ISO_639_1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +64,8 @@ class CorpusConfig:
             raise ConfigError(
                 f"CorpusConfig.min_characters={self.min_characters} must be between 0 and max_characters={self.max_characters}"
             )
+        if unknown := [code for code in self.languages if code not in ISO_639_1]:
+            raise ConfigError(f"CorpusConfig.languages: {unknown[0]!r} is not an ISO 639-1 code; write two small letters such as 'en'")
         if self.near_duplicate_jaccard == 0:
             raise ConfigError(
                 "CorpusConfig.near_duplicate_jaccard=0 would call any two posts the same; use near_duplicates=false to switch off"

@@ -6,7 +6,7 @@ Memory: about 150 B a post with the default 8 bands, plus 48 B per candidate for
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,6 +89,25 @@ def drop_near(
     dropped = np.flatnonzero(joined != np.arange(len(joined)))
     keys.reason[candidates[dropped]] = STEP_NUMBER["near_duplicate"]
     return candidates[dropped], candidates[joined[dropped]]
+
+
+def quotes_of_heldout(keys: PostKeys, heldout: npt.NDArray[np.bool_]) -> tuple[Index, Index]:
+    """Kept posts of the training part that refer to a held-out one, and that one for each."""
+    kept = np.flatnonzero(keys.reason == KEPT)
+    training, sealed = kept[~heldout[kept]], kept[heldout[kept]]
+    if not len(sealed):
+        return sealed, sealed
+    sealed = sealed[np.argsort(keys.id_hash[sealed])]
+    target = sealed[np.minimum(np.searchsorted(keys.id_hash[sealed], keys.ref_hash[training]), len(sealed) - 1)]
+    refers = keys.id_hash[target] == keys.ref_hash[training]
+    return training[refers], target[refers]
+
+
+def drop_quotes_of_heldout(keys: PostKeys, posts: Index, targets: Index, texts: Mapping[int, str]) -> None:
+    """Mark each of `posts` that has all words of its target in a row. `texts`: comparison keys by number. Changes `keys.reason`."""
+    for post, target in zip(posts.tolist(), targets.tolist(), strict=True):
+        if f" {texts[target]} " in f" {texts[post]} ":
+            keys.reason[post] = STEP_NUMBER["quotes_heldout"]
 
 
 def _joins(values: npt.NDArray[np.uint64], alive: Index, sets: Shingles, threshold: float) -> Index:

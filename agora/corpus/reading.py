@@ -91,10 +91,7 @@ def read_texts(paths: Sequence[Path], config: CorpusConfig, gathered: Gathered, 
         config, max_characters=2**62, min_own_share=0.0, min_word_share=0.0, max_repeat_share=1.0, max_word_characters=_LONGEST_WORD
     )
     for path in paths:
-        try:
-            file = pq.ParquetFile(path)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise DataError(f"extra texts {path} cannot be read as Parquet: {error}") from error
+        file = pq.ParquetFile(path)
         names = file.schema_arrow.names
         if "text" not in names:
             raise DataError(f"extra texts {path} have no column 'text'; they have {', '.join(names)}")
@@ -112,7 +109,7 @@ def _prepared_texts(batch: pa.RecordBatch, source: str, config: CorpusConfig) ->
     authors = large_strings(batch.column("author")) if by_author else ids
     langs = batch.column("lang") if "lang" in batch.schema.names else pa.nulls(num, pa.large_string())
     none = pa.array([], type=pa.large_string())
-    inputs = {"id": ids, "author": authors, "text": texts, "kind": empty, "lang": langs, "ref_author": empty}
+    inputs = {"id": ids, "author": authors, "text": texts, "kind": empty, "lang": langs, "ref_id": empty, "ref_author": empty}
     made = prepare_batch(inputs, config, none, none)
     columns = {field.name: made.field(field.name) for field in made.type}
     columns["num_words"] = pa.array(np.zeros(num, dtype=np.uint32))

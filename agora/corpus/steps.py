@@ -23,10 +23,11 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A batch as the filters see it. `raw` is normalised text, `text` what is left for a model (own words, masked), `key` the
-    comparison key of `text`."""
+    """A batch as the filters see it. `reposted_ids`: what a repost repeats, else empty. `raw` is normalised text, `text` what is
+    left for a model (own words, masked), `key` the comparison key of `text`."""
 
     ids: pa.Array
+    reposted_ids: pa.Array
     authors: pa.Array
     is_repost: Mask
     raw: pa.LargeStringArray
@@ -51,7 +52,8 @@ def _deleted_author(rows: Rows, config: CorpusConfig) -> Mask:
 
 
 def _deleted_post(rows: Rows, config: CorpusConfig) -> Mask:
-    return np.asarray(pc.is_in(rows.ids, value_set=rows.deleted_ids))
+    gone = [pc.is_in(ids, value_set=rows.deleted_ids) for ids in (rows.ids, rows.reposted_ids)]
+    return np.asarray(pc.or_(*gone))
 
 
 def _repost(rows: Rows, config: CorpusConfig) -> Mask:
@@ -114,6 +116,7 @@ STEPS: Final = (
     Step("duplicate_id", "The same id came in twice; the earliest is kept.", None),
     Step("exact_duplicate", "Says the same as an earlier post, apart from case, punctuation, links and handles.", None),
     Step("near_duplicate", "Shares at least `near_duplicate_jaccard` of its word pairs with an earlier post.", None),
+    Step("quotes_heldout", "Repeats all words of the held-out post it quotes, reposts or answers.", None),
 )  # fmt: skip
 """All steps in the order in which they object."""
 

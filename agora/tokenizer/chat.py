@@ -14,6 +14,7 @@ from typing import Final
 
 from agora.errors import DataError
 from agora.tokenizer.bpe import IM_END, IM_START, Tokenizer
+from agora.tokenizer.chat_template import break_names
 
 ROLES: Final = ("system", "user", "assistant", "tool")
 ASSISTANT: Final = "assistant"
@@ -28,7 +29,8 @@ class ChatTokens:
 
 
 def render_chat(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = False) -> ChatTokens:
-    """Tokens of a conversation; white space around a content is dropped, as the chat template does.
+    """Tokens of a conversation, those of the chat template: white space around a content is dropped, and the names of special
+    tokens in it are broken up by a blank.
 
     With `add_generation_prompt` the assistant's next turn is opened. Raises DataError for an unknown role or a content
     that is not text.
@@ -40,7 +42,7 @@ def render_chat(tokenizer: Tokenizer, messages: Sequence[Mapping[str, str]], *, 
     for index, message in enumerate(messages):
         role, content = _checked(message, index)
         head = [start, *tokenizer.encode(f"{role}\n")]
-        said = [*tokenizer.encode(content.strip()), end]
+        said = [*tokenizer.encode(break_names(content.strip())), end]
         ids += head + said + line_break
         is_assistant += [False] * len(head) + [role == ASSISTANT] * len(said) + [False] * len(line_break)
     if add_generation_prompt:

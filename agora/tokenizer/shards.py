@@ -127,10 +127,10 @@ class _Packer:
     def _finished(self, name: str, key: str) -> ShardRecord | None:
         try:
             record = ShardRecord(**json.loads((self.out / f"{name}.json").read_text(encoding="utf-8")))
-            sizes = (self.out / f"{name}.tokens").stat().st_size, (self.out / f"{name}.starts.npy").exists()
+            found = file_sha256(self.out / f"{name}.tokens"), file_sha256(self.out / f"{name}.starts.npy")
         except (OSError, ValueError, TypeError):
             return None
-        return record if record.key == key and sizes == (record.tokens_out * self.dtype.itemsize, True) else None
+        return record if record.key == key and found == (record.sha256, record.starts_sha256) else None
 
     def _encode(self, texts: pa.LargeStringArray) -> tuple[Tokens, npt.NDArray[np.int64], int, int]:
         """Tokens of a batch with <|endoftext|> after each document, tokens per document, tokens before cutting, text bytes."""

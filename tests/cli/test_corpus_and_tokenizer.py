@@ -11,10 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from agora import cli
 from agora.cli import app
-from agora.errors import ConfigError, DataError
+from agora.errors import ConfigError, DataError, StoreError, UsageError
 from agora.posts.schema import posts_table
 from agora.posts.store import PostStore
+from agora.settings import Workspace
 from agora.tokenizer import ShardSet
 
 WORDS = ["harbour", "bakery", "library", "tram", "council", "garden", "window", "market", "bridge", "evening", "weather", "ticket"]
@@ -77,3 +79,44 @@ def test_unknown_settings_and_missing_inputs_are_explained(tmp_path: Path) -> No
         agora(tmp_path, "tokenizer", "train")
     with pytest.raises(DataError, match="agora tokenizer train"):
         agora(tmp_path, "tokenizer", "encode", "x")
+
+
+def test_deletions_of_the_store_hold_for_posts_from_a_file(tmp_path: Path) -> None:
+    pq.write_table(posts(), tmp_path / "posts.parquet")
+    PostStore.open(tmp_path / "posts", create=True).delete_authors(["a3"])
+    built = agora(tmp_path, "corpus", "build", "near_duplicates=false", "--posts", str(tmp_path / "posts.parquet"))
+    assert built["dropped"]["deleted_author"] == sum(author == "a3" for author in posts()["author"].to_pylist()) > 0
+
+
+def test_plain_mistakes_are_one_line_and_leave_nothing_behind(tmp_path: Path) -> None:
+    pq.write_table(posts(), tmp_path / "posts.parquet")
+    (tmp_path / "good.jsonl").write_text('{"text": "hello"}\n')
+    (tmp_path / "truncated.parquet").write_bytes((tmp_path / "posts.parquet").read_bytes()[:500])
+    new = tmp_path / "new"
+    for name, reason in (
+        ("good.jsonl", "cannot be read as Parquet.*agora posts import"),
+        ("truncated.parquet", "cannot be read as Parquet"),
+        (".", "is a folder"),
+    ):
+        with pytest.raises(DataError, match=reason):
+            agora(new, "corpus", "build", "--posts", str(tmp_path / name))
+    with pytest.raises(DataError, match="does not exist"):
+        agora(new, "corpus", "build", "--posts", str(tmp_path / "posts.parquet"), "--text", str(tmp_path / "missing.parquet"))
+    with pytest.raises(StoreError, match="agora posts import"):
+        agora(new, "corpus", "build")
+    with pytest.raises(UsageError, match="is a file"):
+        agora(tmp_path / "good.jsonl" / "b", "corpus", "build", "--posts", str(tmp_path / "posts.parquet"))
+    assert not new.exists()
+    with pytest.raises(UsageError, match="cannot be written"):
+        Workspace(Path("/proc/x")).create()
+
+
+def test_an_error_of_the_system_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fails() -> None:
+        raise PermissionError(13, "Permission denied", "/some/file")
+
+    monkeypatch.setattr(cli, "app", fails)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 1
+    assert capsys.readouterr().err == "error: /some/file: Permission denied\n"

@@ -210,6 +210,43 @@ def test_reposts_can_count_once_as_the_voice_of_their_author(save: Save, tmp_pat
     assert [(row["text"], row["authors"]) for row in documents(tmp_path / "out")] == [("the bakery opens at seven tomorrow", ["mira"])]
 
 
+SECRET = "the ferry captain hums a tune about seven grey geese"
+
+
+@pytest.mark.parametrize("reposts", ["drop", "once"])
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        (f"> {SECRET}\nno, that is wrong and I can prove it with numbers", {"kind": "reply", "ref_id": "p0"}),
+        (f"so true and worth reading again: {SECRET.upper()}!", {"kind": "quote", "ref_id": "p0"}),
+        (f"RT @{{held}}: {SECRET[:40]}…", {}),
+    ],
+)
+def test_quoted_words_of_held_out_authors_are_not_in_training(
+    save: Save, tmp_path: Path, reposts: Any, text: str, fields: dict[str, Any]
+) -> None:
+    names = [f"a{number}" for number in range(20)]
+    held = draw_heldout(hash_strings(pa.array(names, pa.large_string())), 0.5, 0)
+    sealed, trained = names[int(np.flatnonzero(held)[0])], names[int(np.flatnonzero(~held)[0])]
+    rows = [post(0, sealed, SECRET), post(1, trained, text.format(held=sealed), **fields), post(2, trained, "An answer of my own words")]
+    build_corpus([save(rows)], tmp_path / "out", CorpusConfig(heldout_share=0.5, reposts=reposts))
+    training = " ".join(row["text"] for row in documents(tmp_path / "out") if row["split"] == "train").lower()
+    assert "an answer of my own" in training
+    assert "captain hums" not in training
+    assert SECRET in texts(tmp_path / "out")
+
+
+def test_lines_of_books_that_look_like_quotes_stay(save: Save, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["> A line of a play.\nAnd the one after it, long enough."]}), tmp_path / "play.parquet")
+    build_corpus([save([])], tmp_path / "out", CONFIG, extra_texts=[tmp_path / "play.parquet"])
+    assert texts(tmp_path / "out") == ["> A line of a play.\nAnd the one after it, long enough."]
+
+
+def test_a_corpus_that_keeps_nothing_warns_with_the_reason(save: Save, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    build_corpus([save(square(20))], tmp_path / "out", replace(CONFIG, min_characters=5000))
+    assert "keeps nothing" in caplog.text and "too_short" in caplog.text
+
+
 def test_deletions_are_honoured_even_where_the_posts_are_still_there(save: Save, tmp_path: Path) -> None:
     rows = [post(n, f"a{n % 2}", f"{TOPICS[n]} {VERBS[n]} number {n}") for n in range(4)]
     gone = pa.table({"kind": ["post", "author"], "key": ["p0", "a1"], "at": [None, None]})
@@ -232,6 +269,33 @@ def test_a_store_is_read_again_only_when_it_has_changed(tmp_path: Path) -> None:
     second = build_corpus_from_store(store, tmp_path / "out", CONFIG)
     assert second.content_hash != first.content_hash
     assert all(author not in row["authors"] for row in documents(tmp_path / "out"))
+
+
+def test_a_damaged_store_is_named_and_the_old_corpus_stays(tmp_path: Path) -> None:
+    store = PostStore.open(tmp_path / "posts", create=True)
+    store.append(square(120))
+    build_corpus_from_store(store, tmp_path / "out", CONFIG)
+    before = content(tmp_path / "out")
+    victim = max((tmp_path / "posts").glob("posts_1.lance/data/*"), key=lambda path: path.stat().st_size)
+    raw = bytearray(victim.read_bytes())
+    raw[len(raw) // 2] ^= 0xFF
+    victim.write_bytes(raw)
+    with pytest.raises(StoreError, match=victim.name):
+        build_corpus_from_store(PostStore.open(tmp_path / "posts"), tmp_path / "out", replace(CONFIG, min_characters=22))
+    assert content(tmp_path / "out") == before
+
+
+def test_posts_that_get_lost_on_the_way_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="20 posts could be read instead of 21"):
+        build_corpus(daft.from_arrow(square(20)), tmp_path / "out", CONFIG, num_posts=21)
+    assert not (tmp_path / "out" / "data_card.json").exists()
+
+
+def test_reposts_of_what_was_deleted_go_with_it(save: Save, tmp_path: Path) -> None:
+    rows = [post(1, "a", "RT @mira: the bakery opens at seven tomorrow", kind="repost", ref_id="p0", ref_author="mira")]
+    gone = pa.table({"kind": ["post"], "key": ["p0"], "at": [None]})
+    card = build_corpus([save(rows)], tmp_path / "out", replace(CONFIG, reposts="once"), deletions=gone)
+    assert card.dropped["deleted_post"] == 1 and card.kept == 0
 
 
 def test_a_valid_corpus_is_not_built_again_but_another_setting_is(save: Save, tmp_path: Path) -> None:
@@ -300,6 +364,12 @@ def test_impossible_settings_are_refused() -> None:
     for bad in ({"heldout_share": 2.0}, {"min_characters": 10, "max_characters": 5}, {"num_bands": 0}, {"near_duplicate_jaccard": 0.0}):
         with pytest.raises(ConfigError, match="CorpusConfig"):
             CorpusConfig(**bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("code", ["english", "EN", "xx", "eng"])
+def test_languages_are_iso_codes(code: str) -> None:
+    with pytest.raises(ConfigError, match="ISO 639-1"):
+        CorpusConfig(languages=("de", code))
 
 
 def test_a_second_build_into_the_same_folder_is_refused(save: Save, tmp_path: Path) -> None:

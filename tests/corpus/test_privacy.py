@@ -30,6 +30,7 @@ def masked(text: str, config: CorpusConfig = CONFIG) -> str:
         ("card 4111 1111 1111 1111 exp", "card [card] exp"), ("5555-5555-5555-4444", "[card]"), ("378282246310005", "[card]"),
         ("host 192.168.1.17 down", "host [ip_address] down"), ("at 2001:db8::ff00:42:8329 ok", "at [ip_address] ok"),
         ("2001:0db8:0000:0000:0000:ff00:0042:8329", "[ip_address]"),
+        ("pay de89370400440532013000 today", "pay [iban] today"), ("wa.me/4915123456789", "wa.me/[phone]"),
     ],
 )  # fmt: skip
 def test_identifiers_are_masked(posted: str, kept: str) -> None:
@@ -47,6 +48,7 @@ def test_identifiers_are_masked(posted: str, kept: str) -> None:
         "4111 1111 1111 1112 fails the check digit", "DE89 3704 0044 0532 0130 01 too",
         "std::vector and ratio 16:9", "999.999.999.999", "call 911", "call me at 7", "+5 -3 +100", "me @ home",
         "1/2 + 3/4 = 5/4", "room 0123", "1998-2003",
+        "version 1.2.3.4 is out", "+1000000000 aura", "call 20240101 the day",
         "year 2000-2001-2002", "1920x1080 60 Hz", "10000000 people",
     ],
 )  # fmt: skip

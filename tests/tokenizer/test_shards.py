@@ -114,6 +114,16 @@ def test_packing_again_writes_nothing_new_and_another_split_replaces_the_old(doc
     assert ShardSet.open(out).manifest.num_documents == 18
 
 
+@pytest.mark.parametrize("suffix", [".tokens", ".starts.npy"])
+def test_packing_again_replaces_a_shard_with_other_bytes(documents: Path, tokenizer: Tokenizer, tmp_path: Path, suffix: str) -> None:
+    manifest = pack_shards(documents, tokenizer, tmp_path)
+    victim = tmp_path / f"{manifest.shards[1].name}{suffix}"
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    pack_shards(documents, tokenizer, tmp_path)
+    assert victim.read_bytes() == whole
+
+
 def test_a_corrupt_file_is_named(documents: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     manifest = pack_shards(documents, tokenizer, tmp_path)
     victim = tmp_path / f"{manifest.shards[1].name}.tokens"
