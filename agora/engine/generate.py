@@ -71,7 +71,7 @@ class Generator:
             asked = f"{max_tokens} more for the answer" if max_tokens else "at least 1 more is needed for the answer"
             raise ContextLengthError(
                 f"the model's context holds {self.context_tokens} tokens, but the prompt has {len(prompt)} and {asked}; "
-                f"shorten the prompt or ask for at most {max(0, room)} tokens",
+                f"shorten the prompt or ask for at most {max(0, room)} (max_tokens)",
                 param="max_tokens" if room > 0 else "prompt",
             )
         return max_tokens or room

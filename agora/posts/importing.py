@@ -251,7 +251,7 @@ class _Run:
         """The summary. Raises SourceError when nothing under `path` could be read."""
         quarantine_file = self._journal.complete()
         counts = self._counts
-        if not self._sources or counts["records"] == sum(self._quarantined[_head(error)] for error in set(self._errors)) > 0:
+        if not self._sources or counts["records"] == sum(self._quarantined[head] for head in {_head(error) for error in self._errors}) > 0:
             raise SourceError(self._nothing_read(path))
         return ImportSummary(
             source=", ".join(sorted(self._sources)), files=counts["files"], records=counts["records"], posts=counts["posts"],

@@ -44,7 +44,7 @@ def test_posts_of_the_store_become_shards(tmp_path: Path) -> None:
     PostStore.open(tmp_path / "posts", create=True).append(posts())
     built = agora(tmp_path, "corpus", "build", "heldout_share=0.2", "near_duplicates=false")
     assert built["kept"] == 80
-    assert agora(tmp_path, "corpus", "card")["content_hash"].startswith(built["content hash"])
+    assert agora(tmp_path, "corpus", "card")["content_hash"].startswith(built["content_hash"])
     trained = agora(tmp_path, "tokenizer", "train", "vocab_size=400")
     assert trained["vocabulary"] <= 400
     packed = agora(tmp_path, "tokenizer", "pack")
@@ -64,8 +64,8 @@ def test_posts_and_texts_may_come_from_files_and_settings_from_agora_toml(tmp_pa
     (tmp_path / "agora.toml").write_text(f"[corpus]\nmin_characters = {lengths[40]}\nheldout_share = 0.0\n")
     words = ["--posts", str(tmp_path / "posts.parquet"), "--text", str(tmp_path / "book.parquet")]
     built = agora(tmp_path, "corpus", "build", "near_duplicates=false", *words)
-    assert built["texts in"] == 1
-    assert built["held-out authors"] == 0
+    assert built["texts_in"] == 1
+    assert built["heldout_authors"] == 0
     assert built["dropped"]["too_short"] == sum(length < lengths[40] for length in lengths) > 0
 
 
