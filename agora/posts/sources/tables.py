@@ -416,6 +416,9 @@ def _cast_list(array: pa.Array, target: pa.DataType) -> pa.Array:
     return array.cast(target)
 
 
+_HAS_TEXT: Final = r"^[^\x00]*[\pL\pN\pP\pS][^\x00]*$"  # no NUL, and something that no reader takes for a blank
+
+
 def _plausible(arrays: Mapping[str, pa.Array]) -> pa.Array:
     """Rows that `make_post` would take as they are (the row-wise twin checks the others one by one)."""
     times = arrays["created_at"].cast(pa.int64())
@@ -425,11 +428,11 @@ def _plausible(arrays: Mapping[str, pa.Array]) -> pa.Array:
     )
     good = pc.and_kleene(good, pc.is_in(arrays["kind"], pa.array(KINDS)))
     for name in ("id", "author"):
-        good = pc.and_kleene(good, pc.match_substring_regex(arrays[name], r"^[^\x00]*[^\s\x00][^\x00]*$"))
+        good = pc.and_kleene(good, pc.match_substring_regex(arrays[name], _HAS_TEXT))
         good = pc.and_kleene(good, pc.less_equal(pc.utf8_length(arrays[name]), 512))
     good = pc.and_kleene(good, pc.invert(pc.match_substring(arrays["text"], "\0")))
     for name in ("ref_id", "ref_author"):
-        good = pc.and_kleene(good, pc.fill_null(pc.match_substring_regex(arrays[name], r"^[^\x00]*[^\s\x00][^\x00]*$"), True))
+        good = pc.and_kleene(good, pc.fill_null(pc.match_substring_regex(arrays[name], _HAS_TEXT), True))
     return pc.fill_null(good, False)
 
 
