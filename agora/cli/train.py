@@ -121,6 +121,9 @@ def list_all(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> 
         emit({"runs": [_status(run) for run in runs]}, as_json=True)
         return
     for run in runs:
+        if run.state == "damaged":
+            print(f"{run.name:<20} {run.state}: {run.message}")
+            continue
         loss = f"loss {run.loss:.3f}" if run.loss is not None else ""
         print(f"{run.name:<20} {run.kind:<9} {run.state:<9} step {run.step:,} of {run.steps:,}  {loss}".rstrip())
     next_command(f"agora train status --name {runs[0].name}" if runs else "agora train pretrain")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 from agora.errors import ConfigError
@@ -41,8 +42,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name != "tie_embeddings" and not value > 0:
-                raise ConfigError(f"model.{field.name}={value} must be above 0")
+            if field.name != "tie_embeddings" and not 0 < value < math.inf:
+                raise ConfigError(f"model.{field.name}={value} must be above 0 and not infinite")
         if self.num_heads % self.num_kv_heads:
             lower = max(n for n in range(1, self.num_kv_heads + 1) if self.num_heads % n == 0)
             raise ConfigError(f"model.num_heads={self.num_heads} must be a multiple of model.num_kv_heads={self.num_kv_heads}; try {lower}")

@@ -5,6 +5,7 @@ Change a value with `dataclasses.replace` or, on the command line, `training.ste
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -75,8 +76,8 @@ class TrainingConfig:
                 f"training.batch_tokens={self.batch_tokens} must be a multiple of training.micro_batch * training.seq_len "
                 f"= {self.micro_batch} * {self.seq_len} = {row_tokens}; try training.batch_tokens={nearest}"
             )
-        if self.grad_clip <= 0:
-            raise ConfigError(f"training.grad_clip={self.grad_clip} must be above 0; a large value (1e9) switches clipping off")
+        if not 0 < self.grad_clip < math.inf:
+            raise ConfigError(f"training.grad_clip={self.grad_clip} must be a number above 0; a large value (1e9) switches clipping off")
         if self.evaluate_every < 0 or self.evaluate_tokens < 0 or self.seed < 0:
             raise ConfigError("training.evaluate_every, training.evaluate_tokens and training.seed must not be negative")
         for name in ("checkpoint_every_steps", "checkpoint_every_s", "watts_per_core"):
@@ -95,5 +96,5 @@ class TrainingConfig:
 
 
 def _require_positive(name: str, value: float) -> None:
-    if value <= 0:
-        raise ConfigError(f"training.{name}={value} must be above 0")
+    if not 0 < value < math.inf:
+        raise ConfigError(f"training.{name}={value} must be above 0 and not infinite")

@@ -27,9 +27,9 @@ from agora.training.checkpoint import CheckpointWriter, clean, load_latest_check
 from agora.training.config import OPERATIONAL_KEYS, TrainingConfig
 from agora.training.data import IGNORED_TARGET, Batches, ShardBatches, TokenShards, heldout_batches
 from agora.training.energy import EnergyMeter
-from agora.training.machine import Machine, check_machine, decide_machine
+from agora.training.machine import check_machine, decide_machine
 from agora.training.metrics import MetricsLog, StepMetrics, draw_loss, read_metrics, rewind_metrics
-from agora.training.run_folder import RunFolder
+from agora.training.run_folder import Machine, RunFolder
 from agora.training.schedule import lr_scale
 from agora.training.signals import StopRequest, stop_on_signals
 from agora.training.step import Batch, StepResult, TrainingStep
@@ -138,13 +138,15 @@ def pretraining_task(
 
 def run_task(run_dir: Path, task: Task, *, progress: Progress = silent, resume: bool = True) -> Trained:
     """Carry `task` out in `run_dir`. Raises as `train` does."""
-    folder = RunFolder(run_dir)
-    with folder.locked():
-        if not resume:
-            _start_over(folder)
-        machine = _open_run(folder, task)
-        with stop_on_signals() as stop:
-            return _Trainer(folder, task, machine, stop).run(progress)
+    folder, is_new = RunFolder(run_dir), not run_dir.exists()
+    with folder.locked(), stop_on_signals() as stop:
+        try:
+            trainer = _open_run(folder, task, stop, resume=resume)
+        except BaseException:
+            if is_new and not folder.holds_run():
+                shutil.rmtree(run_dir, ignore_errors=True)
+            raise
+        return trainer.run(progress)
 
 
 def _start_over(folder: RunFolder) -> None:
@@ -154,24 +156,28 @@ def _start_over(folder: RunFolder) -> None:
         folder.remove(name)
 
 
-def _open_run(folder: RunFolder, task: Task) -> Machine:
-    """Write run.json, or compare it with `task`. Returns the machine decisions of the run."""
+def _open_run(folder: RunFolder, task: Task, stop: StopRequest, *, resume: bool) -> _Trainer:
+    """Compare run.json with `task` or begin a run. Whatever can fail comes first: a refused command changes nothing of an older run."""
     record = {
         "kind": task.kind, "model": to_dict(task.model), "training": to_dict(task.training),
         "data": json.loads(json.dumps(dict(task.data))), "command": task.command,
     }  # fmt: skip
-    saved = folder.read("run.json")
+    saved = folder.read("run.json") if resume else {}
     if saved:
         _refuse_other_configuration(folder, saved, record)
-        machine = Machine(**saved["machine"])
+        machine = folder.machine(saved)
         check_machine(machine)
     else:
         flops = task.training.num_tokens * flops_per_token(task.model, task.training.seq_len)
         machine = decide_machine(folder, task.training, flops)
+    trainer = _Trainer(folder, task, machine, stop)
+    if not saved:
         _copy_tokenizer(task.tokenizer_dir, folder.path / "tokenizer")
+    if not resume:
+        _start_over(folder)
     folder.write("run.json", {**record, "machine": to_dict(machine)})
     folder.remove("outcome.json")
-    return machine
+    return trainer
 
 
 def _refuse_other_configuration(folder: RunFolder, saved: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
@@ -195,11 +201,11 @@ def _flat(value: Any, path: str) -> dict[str, Any]:
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:
-    if target.exists():
-        shutil.rmtree(target)
     temporary = target.with_name(".tokenizer.copying")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(source, temporary)
+    if target.exists():
+        shutil.rmtree(target)
     temporary.rename(target)
 
 
@@ -224,6 +230,7 @@ class _Trainer:
         self._started_s = self._saved_s = time.perf_counter()
         self._num_done_at_start = 0
         self._first_step_ended_s = 0.0
+        self._last: tuple[Mapping[str, Any], StepResult] | None = None  # where the data stood before the last step, and what it gave
 
     def run(self, progress: Progress) -> Trained:
         """From the last checkpoint to the end, or to a signal."""
@@ -260,6 +267,7 @@ class _Trainer:
         self._stopped_by = self._stop.signal_name if self._num_done < self._config.steps else None
 
     def _save(self, log: MetricsLog, writer: CheckpointWriter) -> None:
+        self._refuse_broken_weights()
         log.sync()
         writer.save(self._num_done, self._state())
         self._num_saved, self._saved_s = self._num_done, time.perf_counter()
@@ -270,13 +278,15 @@ class _Trainer:
         batches = [self._task.batches.next() for _ in range(self._config.num_micro_batches)]
         scale = lr_scale(self._num_done, self._config.steps, self._config.schedule)
         result = self._step.run(batches, scale)
+        self._last = before, result
         if not result.is_applied:
-            self._refuse_step(before, result)
+            self._refuse_step(self._num_done + 1, "")
         self._num_done += 1
         self._loss = result.loss
         tokens_per_s = self._config.batch_tokens / (time.perf_counter() - started_s)
         every, heldout_loss = self._config.evaluate_every, None
         if self._task.heldout and (self._num_done == self._config.steps or (every and self._num_done % every == 0)):
+            self._refuse_broken_weights()
             heldout_loss = self._heldout_loss = evaluate_loss(self._step.model, self._task.heldout, self._step.device)
         return self._metrics(result, scale, tokens_per_s, heldout_loss)
 
@@ -344,17 +354,24 @@ class _Trainer:
             logger.info("%d steps after the last checkpoint are computed again", num_repeated)
         self._num_done_at_start = self._num_done
 
-    def _refuse_step(self, before: Mapping[str, Any], result: StepResult) -> None:
-        """Keep what the step was made of and stop; weights on disk stay those of the last checkpoint."""
-        name = f"not-a-number-step-{self._num_done + 1}.json"
+    def _refuse_broken_weights(self) -> None:
+        """Before weights are kept or measured: a norm costs little then, and nothing that is not a number gets out of this process."""
+        if not self._step.has_finite_weights():
+            self._refuse_step(self._num_done, ", and the weights it left are not finite")
+
+    def _refuse_step(self, step: int, more: str) -> None:
+        """Keep what the last step was made of and stop; weights on disk stay those of the last checkpoint."""
+        assert self._last is not None
+        before, result = self._last
+        name = f"not-a-number-step-{step}.json"
         documents = self._task.batches.describe(before, self._config.num_micro_batches)
         self._folder.write(name, {
-            "step": self._num_done + 1, "loss": str(result.loss), "grad_norm": str(result.grad_norm),
+            "step": step, "loss": str(result.loss), "grad_norm": str(result.grad_norm),
             "data_state": dict(before), "data": dict(self._task.data), "documents": documents,
         })  # fmt: skip
         shown = ", ".join(" ".join(f"{key}={value}" for key, value in document.items()) for document in documents[:3])
         raise TrainingError(
-            f"step {self._num_done + 1}: loss {result.loss}, gradient norm {result.grad_norm}. The batch ({len(documents)} pieces: {shown}"
+            f"step {step}: loss {result.loss}, gradient norm {result.grad_norm}{more}. The batch ({len(documents)} pieces: {shown}"
             f"{', ...' if len(documents) > 3 else ''}) is written to {self._folder.path / name}. "
             f"Train under another --name with a lower rate, e.g. training.optimizer.lr={self._config.optimizer.lr / 2:g}"
         )

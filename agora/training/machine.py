@@ -9,7 +9,6 @@ import logging
 import platform
 import shutil
 import time
-from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -17,7 +16,7 @@ import torch
 from agora.errors import ConfigError, TrainingError
 from agora.model import kernels
 from agora.training.config import TrainingConfig
-from agora.training.run_folder import RunFolder
+from agora.training.run_folder import Machine, RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -26,19 +25,6 @@ COMPILE_S: Final = 60.0
 COMPILE_SAVES: Final = 0.15
 _ASSUMED_LIMIT_SHARE: Final = 0.25  # of the matmul limit, before the first step has been timed
 _DTYPES: Final = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Machine:
-    """Decisions of one run. `limit_flops_per_s` is the measured matmul limit of `dtype` on `device`; `has_kernels` says whether the
-    fused operations of `agora.model.fast` do the work. Other kernels or another number of threads add up in another order."""
-
-    device: str
-    dtype: str
-    compile: bool
-    limit_flops_per_s: float
-    has_kernels: bool
-    num_threads: int
 
 
 def decide_machine(folder: RunFolder, config: TrainingConfig, flops: float) -> Machine:
@@ -68,9 +54,14 @@ def choose_device(device: str) -> str:
         present.insert(0, "cuda")
     if device == "auto":
         return present[0]
-    if device.partition(":")[0] not in present:
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        wanted = None
+    num_devices = torch.cuda.device_count() if device.startswith("cuda") else 1
+    if wanted is None or wanted.type not in present or (wanted.index or 0) >= num_devices:
         raise ConfigError(f"training.device={device!r} is not on this machine, which has {', '.join(present)}; try training.device=auto")
-    return device
+    return device if wanted.type == "cuda" else wanted.type
 
 
 def check_machine(machine: Machine) -> None:

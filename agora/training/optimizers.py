@@ -41,16 +41,15 @@ class OptimizerConfig:
     momentum: float = 0.95
 
     def __post_init__(self) -> None:
-        if not (self.lr > 0 and self.muon_lr > 0):
-            raise ConfigError(f"optimizer.lr={self.lr} and optimizer.muon_lr={self.muon_lr} must be above 0")
+        for name in ("lr", "muon_lr", "eps"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"optimizer.{name}={getattr(self, name)} must be above 0 and not infinite")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(f"optimizer.betas={self.betas} must be two numbers from 0 up to, not including, 1")
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"optimizer.momentum={self.momentum} must be from 0 up to, not including, 1")
-        if self.weight_decay < 0 or self.eps < 0:
-            raise ConfigError(
-                f"optimizer.weight_decay={self.weight_decay} must not be negative and optimizer.eps={self.eps} must be above 0"
-            )
+        if not 0 <= self.weight_decay < math.inf:
+            raise ConfigError(f"optimizer.weight_decay={self.weight_decay} must be 0 or more and not infinite")
 
 
 class HeldAdamW(torch.optim.AdamW):

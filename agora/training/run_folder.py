@@ -19,15 +19,31 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from agora.errors import TrainingError
+from agora.config import from_dict
+from agora.errors import ConfigError, TrainingError
 from agora.files import write_atomically
 from agora.training.metrics import describe_last, read_metrics
 
 _LOCK_PATIENCE_S = 1.0  # a `status` in another shell holds the lock for microseconds
 
-State = Literal["running", "finished", "stopped", "failed", "dead"]
+_REMEDY = "start again with --fresh or under another --name"
+
+State = Literal["running", "finished", "stopped", "failed", "dead", "damaged"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Machine:
+    """Decisions of one run. `limit_flops_per_s` is the measured matmul limit of `dtype` on `device`; `has_kernels` says whether the
+    fused operations of `agora.model.fast` do the work. Other kernels or another number of threads add up in another order."""
+
+    device: str
+    dtype: str
+    compile: bool
+    limit_flops_per_s: float
+    has_kernels: bool
+    num_threads: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +86,10 @@ class RunFolder:
         finally:
             os.close(descriptor)
 
+    def holds_run(self) -> bool:
+        """Whether a run has begun here."""
+        return (self.path / "run.json").exists()
+
     def read(self, name: str) -> dict[str, Any]:
         """A JSON file of the run; empty when absent. Raises TrainingError when it is damaged."""
         path = self.path / name
@@ -77,10 +97,18 @@ class RunFolder:
             table = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        except ValueError as error:
-            raise TrainingError(f"{path} is damaged ({error}); start again with --fresh or under another --name") from error
-        assert isinstance(table, dict)
+        except (OSError, ValueError) as error:
+            raise TrainingError(f"{path} is damaged ({error}); {_REMEDY}") from error
+        if not isinstance(table, dict):
+            raise TrainingError(f"{path} is damaged (a table was expected, not {type(table).__name__}); {_REMEDY}")
         return table
+
+    def machine(self, run: Mapping[str, Any]) -> Machine:
+        """The machine decisions in `run`, the content of run.json. Raises TrainingError when it lacks them."""
+        try:
+            return from_dict(Machine, run["machine"], "machine")
+        except (KeyError, AttributeError, ConfigError) as error:
+            raise TrainingError(f"{self.path / 'run.json'} is damaged ({error}); {_REMEDY}") from error
 
     def write(self, name: str, table: Mapping[str, Any]) -> None:
         """Write a JSON file: the old one or the new one, never half."""
@@ -93,7 +121,8 @@ class RunFolder:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunStatus:
-    """A run as seen from another shell. `dead` = killed without a word; the same command goes on from its last checkpoint."""
+    """A run as seen from another shell. `dead` = killed without a word; the same command goes on from its last checkpoint.
+    `damaged` = its files cannot be read; `message` says which."""
 
     name: str
     kind: str
@@ -111,16 +140,26 @@ class RunStatus:
 
 
 def run_status(path: Path) -> RunStatus:
-    """Read the state of a run. Raises TrainingError when there is no run in `path`."""
+    """Read the state of a run. Raises TrainingError when there is no run in `path`, or a file of it is damaged."""
     folder = RunFolder(path)
     run = folder.read("run.json")
     if not run:
         raise TrainingError(f"there is no run in {path}; `agora train list` shows those that exist")
     outcome = folder.read("outcome.json")
     state: State = "running" if folder.is_locked() else outcome.get("state", "dead")
-    last = describe_last(list(read_metrics(folder.metrics)))
+    if state not in get_args(State):
+        raise TrainingError(f"{path / 'outcome.json'} is damaged (state {state!r}); {_REMEDY}")
+    try:
+        kind, steps = str(run["kind"]), int(run["training"]["steps"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"{path / 'run.json'} is damaged (kind and training.steps: {error!r}); {_REMEDY}") from error
+    try:
+        last = describe_last(list(read_metrics(folder.metrics)))
+        step = int(last.get("step", 0))
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise TrainingError(f"{folder.metrics} is damaged ({error!r}); {_REMEDY}") from error
     return RunStatus(
-        name=path.name, kind=str(run["kind"]), state=state, step=int(last.get("step", 0)), steps=int(run["training"]["steps"]),
+        name=path.name, kind=kind, state=state, step=step, steps=steps,
         loss=last.get("loss"), heldout_loss=last.get("heldout_loss"), tokens_per_s=last.get("tokens_per_s"),
         limit_share=last.get("limit_share"), eta_s=last.get("eta_s") if state == "running" else None,
         joules_per_token=last.get("joules_per_token"), message=str(outcome.get("message", "")), command=str(run.get("command", "")),
@@ -128,10 +167,20 @@ def run_status(path: Path) -> RunStatus:
 
 
 def list_runs(runs: Path) -> list[RunStatus]:
-    """Every run of a workspace, by name."""
+    """Every run of a workspace, by name; one that cannot be read is listed as damaged."""
     if not runs.is_dir():
         return []
-    return [run_status(path) for path in sorted(runs.iterdir()) if (path / "run.json").exists()]
+    return [_status_or_damaged(path) for path in sorted(runs.iterdir()) if RunFolder(path).holds_run()]
+
+
+def _status_or_damaged(path: Path) -> RunStatus:
+    try:
+        return run_status(path)
+    except TrainingError as error:
+        return RunStatus(
+            name=path.name, kind="", state="damaged", step=0, steps=0, loss=None, heldout_loss=None, tokens_per_s=None,
+            limit_share=None, eta_s=None, joules_per_token=None, message=str(error), command="",
+        )  # fmt: skip
 
 
 def _try_lock(descriptor: int, kind: int, patience_s: float) -> bool:

@@ -95,6 +95,10 @@ class TrainingStep:
             self.optimizer.step(lr_scale)
         return StepResult(total, grad_norm, num_tokens, is_applied)
 
+    def has_finite_weights(self) -> bool:
+        """Whether the norm of the master weights is a number: an update can overflow although loss and gradient were finite."""
+        return math.isfinite(float(torch.linalg.vector_norm(self.optimizer.masters)))
+
     def float32_model(self) -> Transformer:
         """A copy of the model with the master weights, on the CPU: what is exported and measured."""
         with torch.device("meta"):

@@ -23,6 +23,7 @@ from agora.training.config import TrainingConfig
 from agora.training.loop import TrainingSummary, train
 from agora.training.metrics import DETERMINISTIC, read_metrics
 from agora.training.run_folder import RunFolder, list_runs, run_status
+from agora.training.step import TrainingStep
 from tests.training.doubles import TINY_MODEL, TINY_TRAINING, some_shards, tokenizer_folder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -183,6 +184,91 @@ def test_a_loss_that_is_not_a_number_stops_with_the_batch_saved(tmp_path: Path) 
     saved = json.loads(next((tmp_path / "run").glob("not-a-number-step-*.json")).read_text())
     assert sum(document["num_tokens"] for document in saved["documents"]) == TINY_TRAINING.batch_tokens
     assert run_status(tmp_path / "run").state == "failed"
+
+
+@pytest.mark.parametrize(("name", "checkpoint_every"), [("adamw", 4), ("adamw", 1), ("muon", 1)])
+def test_weights_that_are_not_finite_are_never_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Any, checkpoint_every: int
+) -> None:
+    """Also when only the very last step breaks them, which no later loss would show."""
+    config = dataclasses.replace(
+        TINY_TRAINING, steps=4, evaluate_every=0, checkpoint_every_steps=checkpoint_every,
+        optimizer=dataclasses.replace(TINY_TRAINING.optimizer, name=name),
+    )  # fmt: skip
+    step = TrainingStep.run
+
+    done: list[float] = []
+
+    def breaking(self: TrainingStep, batches: Any, lr_scale: float) -> Any:
+        result = step(self, batches, lr_scale)
+        done.append(result.loss)
+        if len(done) == 4:
+            self.optimizer.masters[3] = float("inf")
+        return result
+
+    monkeypatch.setattr(TrainingStep, "run", breaking)
+    with pytest.raises(TrainingError, match=r"step 4: loss [\d.]+, .* the weights it left are not finite.* is written to"):
+        run(tmp_path, config)
+    kept = [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")]
+    assert kept == ([] if checkpoint_every == 4 else ["step-00000001", "step-00000002", "step-00000003"])
+    assert (tmp_path / "run" / "not-a-number-step-4.json").exists() and run_status(tmp_path / "run").state == "failed"
+    assert all(line["heldout_loss"] is None for line in read_metrics(tmp_path / "run" / "metrics.jsonl"))
+
+
+def test_an_update_that_overflows_in_the_only_step_is_refused(tmp_path: Path) -> None:
+    optimizer = dataclasses.replace(TINY_TRAINING.optimizer, name="adamw", lr=1e38)
+    with pytest.raises(TrainingError, match="the weights it left are not finite"):
+        run(tmp_path, dataclasses.replace(TINY_TRAINING, steps=1, optimizer=optimizer))
+    assert list_checkpoints(tmp_path / "run" / "checkpoints") == []
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "lock"
+    }
+
+
+def test_a_refused_fresh_start_leaves_the_old_run_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path)
+    before = content(tmp_path / "run")
+    with pytest.raises(ConfigError, match="tpu"):
+        run(tmp_path, dataclasses.replace(TINY_TRAINING, device="tpu"), resume=False)
+    assert content(tmp_path / "run") == before
+
+    def no_memory(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("agora.training.loop.TrainingStep", no_memory)
+    with pytest.raises(MemoryError):
+        run(tmp_path, resume=False)
+    assert content(tmp_path / "run") == before
+
+
+def test_a_refused_start_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="tpu"):
+        run(tmp_path, dataclasses.replace(TINY_TRAINING, device="tpu"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "{", '{"kind": "pretrain"}', '{"kind": "pretrain", "training": []}'])
+def test_a_damaged_run_is_listed_as_damaged_beside_the_whole_ones(tmp_path: Path, text: str) -> None:
+    broken = tmp_path / "runs" / "broken"
+    broken.mkdir(parents=True)
+    run(tmp_path / "runs", dataclasses.replace(TINY_TRAINING, steps=1), name="whole")
+    (broken / "run.json").write_text(text)
+    listed = {status.name: status for status in list_runs(tmp_path / "runs")}
+    assert listed["broken"].state == "damaged" and "run.json" in listed["broken"].message and listed["whole"].state == "finished"
+    with pytest.raises(TrainingError, match=r"run\.json is damaged"):
+        run_status(broken)
+
+
+def test_a_run_without_its_machine_names_the_file(tmp_path: Path) -> None:
+    run(tmp_path)
+    saved = RunFolder(tmp_path / "run").read("run.json")
+    del saved["machine"]
+    RunFolder(tmp_path / "run").write("run.json", saved)
+    with pytest.raises(TrainingError, match=r"run\.json is damaged .'machine'"):
+        run(tmp_path)
 
 
 def test_another_configuration_is_refused_by_key_and_operational_keys_may_change(tmp_path: Path) -> None:

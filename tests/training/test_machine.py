@@ -57,6 +57,11 @@ def test_a_change_that_changes_bits_is_told_on_resume(
         check_machine(dataclasses.replace(decided, device="tpu"))
 
 
-def test_a_device_that_is_not_here_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"training\.device='tpu' is not on this machine"):
-        choose_device("tpu")
+@pytest.mark.parametrize("device", ["tpu", "cpu:foo", "cpu:3", "cuda:99", "cpu:", ""])
+def test_a_device_that_is_not_here_is_refused(device: str) -> None:
+    with pytest.raises(ConfigError, match=rf"training\.device='{device}' is not on this machine"):
+        choose_device(device)
+
+
+def test_the_first_processor_is_the_processor() -> None:
+    assert choose_device("cpu:0") == "cpu"

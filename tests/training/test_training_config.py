@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import pytest
 
 from agora.config import apply_overrides, load_config, save_config
 from agora.errors import ConfigError
+from agora.model.config import ModelConfig
 from agora.training.config import OPERATIONAL_KEYS, TrainingConfig
+from agora.training.optimizers import OptimizerConfig
+from agora.training.schedule import ScheduleConfig
 
 
 @pytest.mark.parametrize(
@@ -27,6 +31,28 @@ from agora.training.config import OPERATIONAL_KEYS, TrainingConfig
 def test_values_that_cannot_work_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         TrainingConfig(**values)
+
+
+@pytest.mark.parametrize(
+    ("part", "area", "keys"),
+    [
+        (TrainingConfig, "training", ("grad_clip", "checkpoint_every_s", "watts_per_core")),
+        (OptimizerConfig, "optimizer", ("lr", "muon_lr", "eps", "weight_decay", "momentum")),
+        (ScheduleConfig, "schedule", ("warmup", "decay", "final")),
+        (ModelConfig, "model", ("rope_theta", "norm_eps", "init_std")),
+    ],
+)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_no_setting_is_infinite_or_not_a_number(part: type, area: str, keys: tuple[str, ...], value: float) -> None:
+    for key in keys:
+        with pytest.raises(ConfigError, match=rf"{area}\.{key}={value}"):
+            part(**{key: value})
+
+
+@pytest.mark.parametrize("key", ["lr", "muon_lr", "eps"])
+def test_zero_rates_and_a_zero_divisor_are_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"optimizer\.{key}=0"):
+        OptimizerConfig(**{key: 0.0})
 
 
 def test_unknown_keys_are_refused_with_the_nearest_one() -> None:
