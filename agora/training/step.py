@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from agora.errors import ConfigError, TrainingError
-from agora.model import fast
 from agora.model.operations import IGNORED
 from agora.model.transformer import Transformer
 from agora.training.optimizers import OptimizerConfig, build_optimizer
@@ -46,16 +45,10 @@ class StepResult:
     is_applied: bool
 
 
-def compiling_pays(device: torch.device | str, dtype: str) -> bool:
-    """Whether torch.compile makes a step faster: not where the fused kernels work, which it would replace with slower code."""
-    sample = torch.empty(0, dtype=DTYPES[dtype], device="meta" if torch.device(device).type != "cpu" else "cpu")
-    return not fast.usable(sample)
-
-
 class TrainingStep:
     """A model with its optimizer. Takes `model` over: afterwards its parameters are the working copy in `dtype`.
 
-    `compile` uses torch.compile in place of the fused kernels; see `compiling_pays`.
+    `compile` uses torch.compile in place of the fused kernels; `machine.decide_machine` says when that pays.
     """
 
     def __init__(

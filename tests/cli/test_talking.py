@@ -53,7 +53,8 @@ def test_conversation_with_commands(tiny_workspace: Path, tmp_path: Path) -> Non
 
 
 def test_end_of_input_ends_the_conversation(tiny_workspace: Path) -> None:
-    run("chat", "-w", str(tiny_workspace), "--max-tokens", "2", text="hello")
+    _, err = run("chat", "-w", str(tiny_workspace), "--max-tokens", "2", text="hello")
+    assert "type a message" in err
 
 
 def test_control_characters_of_a_model_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
