@@ -1,0 +1,171 @@
+"""Read posts once and keep numbers: who, when, and the keys of every signal. Goes in: batches of posts. Comes out: Collected.
+
+Each batch becomes one Arrow file in a work folder, written atomically and mapped into memory when read, so a killed scan goes on
+with the batch it was at and memory stays small. The result does not depend on the number of threads; `Collected` numbers accounts
+by name, so it does not depend on the order of batches either, apart from the numbers of posts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from agora.files import replacing
+from agora.integrity.batch import Hashes, Keys, PostBatch
+from agora.integrity.signals import Signal, signals
+from agora.log import Progress, silent
+
+NUM_THREADS = 2
+_SUFFIX = ".arrow"
+
+
+def key_schema() -> pa.Schema:
+    """What is kept of a post: id, author, time_s (seconds since 1970), ref_author, is_own (no repost), and a list of keys per signal."""
+    fields = [("id", pa.string()), ("author", pa.string()), ("time_s", pa.int64()), ("ref_author", pa.string()), ("is_own", pa.bool_())]
+    return pa.schema(fields + [(signal.id, pa.list_(pa.uint64())) for signal in signals()])
+
+
+def key_table(posts: pa.RecordBatch) -> pa.RecordBatch:
+    """The keys of a batch of posts, one row per post, with `key_schema`."""
+    batch = PostBatch(posts)
+    is_own = np.zeros(batch.num_rows, np.bool_)
+    is_own[batch.own] = True
+    time_s = pc.floor_temporal(batch.column("created_at"), unit="second").cast(pa.timestamp("s", tz="UTC")).cast(pa.int64())
+    columns = [batch.column("id"), batch.column("author"), time_s, batch.column("ref_author"), pa.array(is_own)]
+    columns += [_as_lists(signal.keys(batch), batch.num_rows) for signal in signals()]
+    return pa.RecordBatch.from_arrays(columns, schema=key_schema())
+
+
+def _as_lists(found: Keys, num_rows: int) -> pa.Array:
+    order = np.argsort(found.rows, kind="stable")
+    offsets = np.searchsorted(found.rows[order], np.arange(num_rows + 1)).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(found.keys[order]))
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """Posts as numbers, in the order in which they were read.
+
+    names       accounts that wrote something, sorted; all codes below are positions in it
+    account     code of each post's author
+    time_s      seconds since 1970, UTC
+    ref_author  code of the account referred to; -1 where unknown or where that account wrote nothing here
+    """
+
+    names: pa.Array
+    account: npt.NDArray[np.int32]
+    time_s: npt.NDArray[np.int64]
+    ref_author: npt.NDArray[np.int32]
+    is_own: npt.NDArray[np.bool_]
+    files: tuple[Path, ...]
+    starts: npt.NDArray[np.int64]
+
+    @property
+    def num_posts(self) -> int:
+        """Posts in all."""
+        return len(self.account)
+
+    @property
+    def num_accounts(self) -> int:
+        """Accounts that wrote at least one post."""
+        return len(self.names)
+
+    def keys(self, signal: Signal) -> tuple[npt.NDArray[np.int64], Hashes]:
+        """Every post that has keys of one signal, once per key, and the keys."""
+        rows, keys = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
+        for path, start in zip(self.files, self.starts[:-1], strict=True):
+            lists = _column(path, signal.id)
+            rows.append(start + np.repeat(np.arange(len(lists)), np.diff(np.asarray(lists.offsets))))
+            keys.append(np.asarray(lists.flatten()))
+        return np.concatenate(rows), np.concatenate(keys)
+
+    def post_ids(self, posts: npt.NDArray[np.int64]) -> list[str]:
+        """Ids of posts by number."""
+        ids = [""] * len(posts)
+        file_of = np.searchsorted(self.starts, posts, side="right") - 1
+        for number in np.unique(file_of):
+            mine = np.flatnonzero(file_of == number)
+            found = _column(self.files[number], "id").take(pa.array(posts[mine] - self.starts[number])).to_pylist()
+            for place, value in zip(mine.tolist(), found, strict=True):
+                ids[place] = value
+        return ids
+
+
+def collect(
+    batches: Iterable[pa.RecordBatch],
+    work: Path,
+    *,
+    num_posts: int | None = None,
+    make: Callable[[pa.RecordBatch], pa.RecordBatch] = key_table,
+    progress: Progress = silent,
+) -> Collected:
+    """Work out the keys of all posts. `work` belongs to this scan: what an earlier, killed one left there is used again.
+
+    `make` turns a batch of posts into its `key_table`; tables made elsewhere (on a cluster) pass with `make=lambda table: table`.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    files: list[Path] = []
+    with progress.step("integrity: read posts", total=num_posts, unit="posts") as step, ThreadPoolExecutor(NUM_THREADS) as pool:
+        jobs = (pool.submit(_write, batch, work / f"keys-{number:06d}{_SUFFIX}", make) for number, batch in enumerate(batches))
+        for path, rows in _in_order(jobs):
+            files.append(path)
+            step.advance(rows)
+    return _assemble(files)
+
+
+def _in_order(jobs: Iterator[Future[tuple[Path, int]]]) -> Iterator[tuple[Path, int]]:
+    """Results in order, with only a few batches in memory."""
+    waiting: list[Future[tuple[Path, int]]] = []
+    for job in jobs:
+        waiting.append(job)
+        if len(waiting) > NUM_THREADS:
+            yield waiting.pop(0).result()
+    for job in waiting:
+        yield job.result()
+
+
+def _write(posts: pa.RecordBatch, path: Path, make: Callable[[pa.RecordBatch], pa.RecordBatch]) -> tuple[Path, int]:
+    if not path.exists():
+        table = make(posts)
+        with replacing(path) as part, pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_batch(table)
+    return path, posts.num_rows
+
+
+def _column(path: Path, name: str) -> pa.Array:
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).get_batch(0).column(name)
+
+
+def _assemble(files: list[Path]) -> Collected:
+    authors = [_column(path, "author").dictionary_encode() for path in files]
+    names = pc.unique(pa.chunked_array([part.dictionary for part in authors], pa.string()))
+    names = names.take(pc.sort_indices(names))
+    account = [_codes(part, names) for part in authors]
+    ref_author = [_codes(_column(path, "ref_author").dictionary_encode(), names) for path in files]
+    sizes = [len(part) for part in account]
+    return Collected(
+        names=names, account=_joined(account, np.int32), ref_author=_joined(ref_author, np.int32),
+        time_s=_joined([np.asarray(_column(path, "time_s")) for path in files], np.int64),
+        is_own=_joined([np.asarray(_column(path, "is_own")) for path in files], np.bool_),
+        files=tuple(files), starts=np.concatenate(([0], np.cumsum(sizes))).astype(np.int64),
+    )  # fmt: skip
+
+
+def _codes(encoded: pa.DictionaryArray, names: pa.Array) -> npt.NDArray[np.int32]:
+    """Positions of names, -1 for null and for what is not among them."""
+    place = np.asarray(pc.fill_null(pc.index_in(encoded.dictionary, names), -1), dtype=np.int32)
+    index = np.asarray(pc.fill_null(encoded.indices, -1))
+    return np.where(index < 0, np.int32(-1), np.append(place, np.int32(-1))[index])
+
+
+def _joined(parts: list[npt.NDArray[Any]], kind: type[np.generic]) -> npt.NDArray[Any]:
+    return np.concatenate(parts).astype(kind, copy=False) if parts else np.empty(0, kind)

@@ -1,0 +1,120 @@
+"""What a scan finds: campaigns with their members, evidence and explanations. Written as JSON lines, read back as the same records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+State = Literal["synchronised", "duplicated", "explained", "shared_interest"]
+STATES: Final[dict[State, str]] = {
+    "synchronised": "closer in time than virality explains, again and again",
+    "duplicated": "the same or nearly the same content within a short time, again and again",
+    "explained": "acts together, and something innocent would explain it; never labelled by itself",
+    "shared_interest": "shares artefacts often, as a fandom does; never labelled",
+}
+"""Each state in plain words. None of them says "inauthentic": only a person's verdict does."""
+
+Test = Literal["timing", "burst"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """One test of one group: what was counted in the half of the posts that did not serve to find the group.
+
+    test           `timing`: members against other sharers of the same artefacts; `burst`: artefacts that hardly anybody else shared
+    num_occasions  occasions (hours) in which at least two (timing) or three (burst) members shared an artefact
+    observed       timing: pairs of members closer than the window; burst: occasions that were bursts
+    expected       the same if the null holds
+    p_value        of the null; `q_value` after Benjamini-Hochberg over all tests of the scan
+    """
+
+    test: Test
+    signal: str
+    window_s: int
+    num_occasions: int
+    observed: float
+    expected: float
+    p_value: float
+    q_value: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """One account of a campaign.
+
+    q_value       of "takes part no more often than an outsider would", over all members of all groups
+    num_actions   actions counted as evidence; `num_posts` all its posts
+    is_automatic  both directions of the scan found it: it may be labelled without a person
+    is_source     it is nearly always first: others may copy it, so it is never labelled automatically
+    """
+
+    account: str
+    q_value: float
+    num_actions: int
+    num_posts: int
+    is_automatic: bool
+    is_source: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Action:
+    """One post that is evidence."""
+
+    post: str
+    account: str
+    at: str
+    is_member: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Artefact:
+    """One artefact that members shared: the actions of members and of outsiders, in order of time, and the words of its first post.
+
+    key             64-bit key of the artefact as hexadecimal digits
+    num_members     members that shared it; `num_outsiders` other accounts that shared it in the whole scan
+    gap_s           seconds between the first and the last action of members in its tightest burst
+    """
+
+    signal: str
+    key: str
+    text: str
+    num_members: int
+    num_outsiders: int
+    gap_s: int
+    actions: tuple[Action, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Explanation:
+    """One innocent explanation that was looked into. `holds` when it would explain the group; `text` gives the numbers."""
+
+    name: str
+    holds: bool
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Campaign:
+    """A group of accounts that acts together.
+
+    id          stable: made from its members, so the same group keeps it from scan to scan
+    found_by    signals and windows whose tests speak for it are in `evidence`, strongest first
+    sentences   two plain sentences; every number in them can be followed to `artefacts`
+    """
+
+    id: str
+    state: State
+    members: tuple[Member, ...]
+    evidence: tuple[Evidence, ...]
+    explanations: tuple[Explanation, ...]
+    artefacts: tuple[Artefact, ...]
+    first_at: str
+    last_at: str
+    sentences: tuple[str, str]
+
+    @property
+    def labelled(self) -> tuple[Member, ...]:
+        """Members that get a label without a person's doing."""
+        if self.state not in ("synchronised", "duplicated"):
+            return ()
+        return tuple(member for member in self.members if member.is_automatic and not member.is_source)

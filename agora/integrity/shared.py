@@ -1,0 +1,143 @@
+"""Who shared what, when. Goes in: Collected. Comes out: per signal the Shares of artefacts that at least two accounts have in common.
+
+Half of the posts, A, serves to find groups and the other, B, to test them. A post's half depends on what it passes on (so that
+copies of one text never stand in both) and on the half-day it falls into (so that an artefact that lasts is seen in both).
+Near duplicates: posts that share a band are joined, directly or in a chain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from agora.integrity.batch import Hashes
+from agora.integrity.collect import Collected
+from agora.integrity.signals import Signal, signals
+from agora.text.minhash import mix
+
+Ints = npt.NDArray[np.int32]
+Longs = npt.NDArray[np.int64]
+
+HALF_BLOCK_S: Final = 43_200
+_MIN_EQUAL_BANDS: Final = 2
+_ROOT_SIGNALS: Final = ("repost", "reply", "near_text", "link", "image", "hashtags")
+"""What decides a post's half, first that applies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Posts that share artefacts of one signal, ordered by artefact, time, account and post.
+
+    artefact  number of the artefact, from 0 without gaps
+    account   code of the author
+    time_s    seconds since 1970
+    post      number of the post
+    half      0 (A: to find groups) or 1 (B: to test them)
+    key       for each artefact its 64-bit key
+    """
+
+    signal: Signal
+    artefact: Ints
+    account: Ints
+    time_s: Longs
+    post: Longs
+    half: npt.NDArray[np.uint8]
+    key: Hashes
+
+    @property
+    def num_artefacts(self) -> int:
+        """Artefacts shared by at least two accounts."""
+        return len(self.key)
+
+
+def shared(posts: Collected, *, seed: int = 0) -> dict[str, Shares]:
+    """Shares of every signal, by signal id. The same posts and seed give the same halves."""
+    root = np.zeros(posts.num_posts, np.uint64)
+    found = {}
+    for signal in sorted(signals(), key=lambda one: _ROOT_SIGNALS.index(one.id) if one.id in _ROOT_SIGNALS else len(_ROOT_SIGNALS)):
+        rows, keys = posts.keys(signal)
+        if signal.bands:
+            rows, keys = _joined_by_bands(rows, keys, posts.num_posts)
+        rows, keys = _by_several(rows, keys, posts.account)
+        if signal.id in _ROOT_SIGNALS:
+            free = root[rows] == 0
+            root[rows[free]] = mix(keys[free] | np.uint64(1))
+        found[signal.id] = (signal, rows, keys)
+    alone = np.flatnonzero(root == 0)
+    root[alone] = mix(posts.account[alone].astype(np.uint64) << np.uint64(32) ^ posts.time_s[alone].astype(np.uint64) | np.uint64(1))
+    block = (posts.time_s // HALF_BLOCK_S).astype(np.uint64)
+    half = (mix(mix(root + np.uint64(2 * seed + 1)) ^ mix(block + np.uint64(1))) >> np.uint64(33) & np.uint64(1)).astype(np.uint8)
+    return {name: _ordered(*parts, posts, half) for name, parts in sorted(found.items())}
+
+
+def _by_several(rows: Longs, keys: Hashes, account: Ints) -> tuple[Longs, Hashes]:
+    """Only keys that posts of at least two accounts have."""
+    order = np.argsort(keys, kind="stable")
+    rows, keys = rows[order], keys[order]
+    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])) if len(keys) else np.empty(0, np.int64)
+    if not len(starts):
+        return rows, keys
+    who = account[rows]
+    several = np.minimum.reduceat(who, starts) != np.maximum.reduceat(who, starts)
+    keep = np.repeat(several, np.diff(np.append(starts, len(keys))))
+    return rows[keep], keys[keep]
+
+
+def _joined_by_bands(rows: Longs, keys: Hashes, num_posts: int) -> tuple[Longs, Hashes]:
+    """One key per post for all posts joined to each other: the smallest first band of them. Posts come with equally many bands each.
+
+    Within a band each text is compared with the first of its bucket and with its predecessor, and joined where it shares at least
+    `_MIN_EQUAL_BANDS` bands with it: one band alone would chain half of all posts together.
+    """
+    if not len(rows):
+        return rows, keys
+    num_bands = int(np.searchsorted(rows, rows[0], side="right"))
+    posts, bands = rows[::num_bands], keys.reshape(-1, num_bands)
+    order = np.lexsort(bands.T[::-1])
+    is_new = np.append(True, (bands[order][1:] != bands[order][:-1]).any(axis=1))
+    text_of = np.empty(len(posts), np.int64)
+    text_of[order] = np.cumsum(is_new) - 1
+    texts = bands[order[is_new]]
+    left, right = _similar(texts)
+    graph = coo_array((np.ones(len(left), np.bool_), (left, right)), shape=(len(texts), len(texts)))
+    _, component = connected_components(graph, directed=False)
+    smallest = np.full(component.max() + 1, np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(smallest, component, texts[:, 0])
+    return posts, smallest[component[text_of]]
+
+
+def _similar(texts: Hashes) -> tuple[Longs, Longs]:
+    """Pairs of rows of `texts` that share enough bands, as far as buckets show them."""
+    lefts, rights = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for band in range(texts.shape[1]):
+        order = np.lexsort((texts[:, (band + 1) % texts.shape[1]], texts[:, band]))
+        values = texts[order, band]
+        same = np.append(False, values[1:] == values[:-1])
+        first = np.maximum.accumulate(np.where(same, 0, np.arange(len(order))))
+        here = np.flatnonzero(same)
+        lefts += [order[first[here]], order[here - 1]]
+        rights += [order[here], order[here]]
+    left, right = np.concatenate(lefts), np.concatenate(rights)
+    near = (texts[left] == texts[right]).sum(axis=1) >= _MIN_EQUAL_BANDS
+    return left[near], right[near]
+
+
+def _ordered(signal: Signal, rows: Longs, keys: Hashes, posts: Collected, half: npt.NDArray[np.uint8]) -> Shares:
+    account, time_s = posts.account[rows], posts.time_s[rows]
+    order = np.lexsort((rows, account, time_s, keys))
+    rows, keys, account, time_s = rows[order], keys[order], account[order], time_s[order]
+    new = np.append(True, keys[1:] != keys[:-1]) if len(keys) else np.empty(0, np.bool_)
+    return Shares(
+        signal=signal,
+        artefact=(np.cumsum(new) - 1).astype(np.int32),
+        account=account,
+        time_s=time_s,
+        post=rows,
+        half=half[rows],
+        key=keys[new],
+    )

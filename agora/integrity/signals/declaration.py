@@ -1,0 +1,37 @@
+"""What a signal declares about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from agora.integrity.batch import Keys, PostBatch
+
+Role = Literal["amplified", "written"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signal:
+    """One way in which accounts can do the same.
+
+    id            short name, part of every result
+    version       raised when the same posts would give other keys; results of other versions are not mixed
+    why           plain words: why two accounts that share it may act together
+    inputs        columns of POST_SCHEMA that it reads
+    outputs       what one key stands for
+    false_alarms  known innocent reasons for sharing it
+    role          `amplified`: others' material passed on, which interest alone explains; `written`: their own words or links
+    keys          the artefacts of a batch of posts
+    bands         a post with several keys of this signal joins all posts that share one of them (near duplicates)
+    """
+
+    id: str
+    version: int
+    why: str
+    inputs: tuple[str, ...]
+    outputs: str
+    false_alarms: tuple[str, ...]
+    role: Role
+    keys: Callable[[PostBatch], Keys]
+    bands: bool = False
