@@ -119,10 +119,13 @@ def list_all(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> 
     """
     from agora.training.run_folder import list_runs
 
-    runs = list_runs(Workspace.find(workspace).folder("runs"))
+    place = Workspace.find(workspace).folder("runs")
+    runs = list_runs(place)
     if as_json:
         emit({"runs": [_status(run) for run in runs]}, as_json=True)
         return
+    if not runs:
+        print(f"no runs in {place}")
     for run in runs:
         if run.state == "damaged":
             print(f"{run.name:<20} {run.state}: {run.message}")

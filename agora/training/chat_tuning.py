@@ -17,7 +17,7 @@ from typing import Any
 from agora.errors import ConfigError, DataError
 from agora.log import Progress, silent
 from agora.model.find import find_model
-from agora.model.hf import load_hf, read_hf_config, weight_files
+from agora.model.hf import load_hf, read_hf_config, refuse_other_content, weight_files
 from agora.settings import Workspace
 from agora.tokenizer.bpe import PAD, Tokenizer
 from agora.tokenizer.chat import ChatTokens
@@ -60,6 +60,7 @@ def tune_chat(
     `corpus/CORPUS`. Raises ModelError for a base that cannot be used, DataError without a usable conversation, and as `loop.train` does.
     """
     run_dir, model_dir = workspace.folder("runs", name), workspace.folder("models", name)
+    refuse_other_content(model_dir)
     base_dir = find_model(workspace, base)
     if base_dir.resolve() == model_dir.resolve():
         raise ConfigError(f"--name {name} is the model that is tuned; choose another name, e.g. {name}-chat")

@@ -15,6 +15,7 @@ from agora.corpus.document_files import HELD_OUT
 from agora.errors import ConfigError
 from agora.log import Progress, silent
 from agora.model.config import ModelConfig
+from agora.model.hf import refuse_other_content
 from agora.settings import Workspace
 from agora.tokenizer.bpe import Tokenizer
 from agora.tokenizer.shards import MANIFEST_FILE, ShardSet
@@ -52,9 +53,10 @@ def pretrain(
     """Train `runs/NAME` on `shards/DATA` with `tokenizer/DATA`, watched on `shards/DATA-heldout`, and export it to `models/NAME`.
 
     The model takes the vocabulary of the tokenizer, with a warning when `vocab_size`, what the user asked for, is another one.
-    Raises UsageError for a name that cannot be one, DataError for missing or damaged shards, and as `loop.train` does.
+    Raises UsageError for a name that cannot be one, ModelError for other content in `models/NAME`, DataError for missing or damaged shards, and as `loop.train` does.
     """
     run_dir, model_dir = workspace.folder("runs", name), workspace.folder("models", name)
+    refuse_other_content(model_dir)
     tokenizer_dir = workspace.folder("tokenizer", data)
     tokenizer = Tokenizer.load(tokenizer_dir)
     shards = ShardSet.open(workspace.folder("shards", data), tokenizer=tokenizer)
