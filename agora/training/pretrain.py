@@ -53,7 +53,8 @@ def pretrain(
     """Train `runs/NAME` on `shards/DATA` with `tokenizer/DATA`, watched on `shards/DATA-heldout`, and export it to `models/NAME`.
 
     The model takes the vocabulary of the tokenizer, with a warning when `vocab_size`, what the user asked for, is another one.
-    Raises UsageError for a name that cannot be one, ModelError for other content in `models/NAME`, DataError for missing or damaged shards, and as `loop.train` does.
+    Raises UsageError for a name that cannot be one, ModelError for other content in `models/NAME`, DataError for missing or damaged
+    shards, and as `loop.train` does.
     """
     run_dir, model_dir = workspace.folder("runs", name), workspace.folder("models", name)
     refuse_other_content(model_dir)
