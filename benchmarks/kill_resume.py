@@ -152,7 +152,8 @@ def table(trials: list[Trial], work: list[Prepared]) -> dict[str, dict[str, int]
         mine = [trial for trial in trials if trial.stage == item.stage.name]
         row = {
             "writes": len(item.writes_s), "kills": len(mine), "aimed": sum(trial.aimed_at_write is not None for trial in mine),
-            "inside_write": sum(bool(trial.inside_write) for trial in mine), "equal": sum(trial.equal and trial.was_running for trial in mine),
+            "inside_write": sum(bool(trial.inside_write) for trial in mine),
+            "equal": sum(trial.equal and trial.was_running for trial in mine),
         }  # fmt: skip
         result[item.stage.name] = row
         print(f"{item.stage.name:<10}{row['writes']:>8}{row['kills']:>8}{row['aimed']:>8}{row['inside_write']:>16}{row['equal']:>8}")
