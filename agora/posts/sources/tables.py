@@ -140,6 +140,9 @@ def source_with(mapping: Mapping[str, str]) -> Source:
             close = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.4)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise UsageError(f"--map {column}={name}: {name!r} is no field of a post; {hint}(fields: {', '.join(FIELDS)})")
+        other = next((other for other in mapping if mapping[other] == name and other != column), None)
+        if other is not None:
+            raise UsageError(f"--map {column}={name} and --map {other}={name}: a field is read from one column")
     return Source(NAME, SOURCE.title, lambda head: recognise(head, mapping), functools.partial(read, mapping=mapping))
 
 
