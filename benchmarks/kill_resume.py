@@ -7,7 +7,7 @@ landed inside a write when it left a draft behind.
     python -m benchmarks kill_resume [--quick] [--seed 1] [--stages training export] [--kills 8]
 
 Each trial starts from a copy of the workspace as the stage before left it. A kill that comes after the command's end counts for nothing
-and is tried again earlier. README.md of an exported model is left out of the comparison: it holds times and energy.
+and is tried again earlier; one that was aimed and missed is tried again at once. README.md of an exported model is left out of the comparison: it holds times and energy.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -200,10 +200,13 @@ def kill_once(item: Prepared, kill: Kill, number: int, root: Path) -> Trial:
         started = time.perf_counter()
         trial.was_running = start_and_kill(item, workspace, kill)
         trial.killed_at_s = round(time.perf_counter() - started, 3)
-        if trial.was_running:
+        trial.inside_write = sorted(str(Path(path).relative_to(workspace)) for path in set(drafts(workspace)) - known)
+        if trial.was_running and (kill.write is None or trial.inside_write):
             break
-        kill = Kill(kill.share * 0.7, None if kill.write is None else int(kill.write * 0.7), kill.within)
-    trial.inside_write = sorted(str(Path(path).relative_to(workspace)) for path in set(drafts(workspace)) - known)
+        if trial.was_running:  # the write had just ended
+            kill = replace(kill, within=0.0)
+        else:
+            kill = replace(kill, share=kill.share * 0.7, write=None if kill.write is None else int(kill.write * 0.7))
     trial.steps_at_kill = num_lines(workspace / "runs" / "main" / "metrics.jsonl") if stage.name == "training" else None
     for command in stage.commands:
         code = agora(command, workspace).wait(timeout=TIMEOUT_S)

@@ -13,10 +13,19 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 POLL_S = 0.001
+_TICK_NS = 20_000_000  # a kernel that ticks 100 times a second gives files made within 10 ms one time
 _DRAFT = re.compile(r"\.(?:.*\.part|.*\.draft-.*|(?:writing|deleting|building|posts)-.*|.*\.copying)")
 _PASSED_OVER = ".lance"  # the store's tables have no drafts and many files
+
+
+class _Listing(NamedTuple):
+    """What a folder holds."""
+
+    drafts: tuple[str, ...]
+    folders: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -26,17 +35,36 @@ class Watch:
     workspace: Path
     durations_s: list[float] = field(default_factory=list)
     _begun: dict[str, tuple[int, float]] = field(default_factory=dict)
+    _folders: dict[str, tuple[int, _Listing]] = field(default_factory=dict)
 
     def look(self) -> None:
         """One look at the folders."""
         now = time.perf_counter()
-        present = set(drafts(self.workspace))
+        present = self._drafts()
         for path in [path for path in self._begun if path not in present]:
             number, begun = self._begun.pop(path)
             self.durations_s[number] = now - begun
         for path in present - self._begun.keys():
             self._begun[path] = (len(self.durations_s), now)
             self.durations_s.append(0.0)
+
+    def _drafts(self) -> set[str]:
+        """As `drafts`, but a folder is listed again only when its time has changed, or lately: a file system's clock ticks slowly."""
+        present: set[str] = set()
+        waiting = [str(self.workspace)]
+        while waiting:
+            path = waiting.pop()
+            try:
+                changed_ns = os.stat(path).st_mtime_ns
+            except OSError:
+                continue  # moved or removed since its name was read
+            known_ns, listing = self._folders.get(path, (None, _Listing((), ())))
+            if known_ns != changed_ns or time.time_ns() - changed_ns < _TICK_NS:
+                listing = _list(path)
+                self._folders[path] = (changed_ns, listing)
+            present.update(listing.drafts)
+            waiting += listing.folders
+        return present
 
     @property
     def num_begun(self) -> int:
@@ -58,15 +86,20 @@ class Aim:
 
 def drafts(folder: Path | str) -> Iterator[str]:
     """Drafts under `folder`; what is inside of one is part of it."""
+    listing = _list(folder)
+    yield from listing.drafts
+    for inner in listing.folders:
+        yield from drafts(inner)
+
+
+def _list(folder: Path | str) -> _Listing:
     try:
         entries = list(os.scandir(folder))
     except OSError:
-        return  # moved or removed since its name was read
-    for entry in entries:
-        if _DRAFT.fullmatch(entry.name):
-            yield entry.path
-        elif not entry.name.endswith(_PASSED_OVER) and entry.is_dir(follow_symlinks=False):
-            yield from drafts(entry.path)
+        return _Listing((), ())  # moved or removed since its name was read
+    found = [entry.path for entry in entries if _DRAFT.fullmatch(entry.name)]
+    others = [entry for entry in entries if entry.path not in found and not entry.name.endswith(_PASSED_OVER)]
+    return _Listing(tuple(found), tuple(entry.path for entry in others if entry.is_dir(follow_symlinks=False)))
 
 
 def watch_until_end(process: subprocess.Popen[bytes], watch: Watch, timeout_s: float) -> int:
