@@ -7,7 +7,8 @@ landed inside a write when it left a draft behind.
     python -m benchmarks kill_resume [--quick] [--seed 1] [--stages training export] [--kills 8]
 
 Each trial starts from a copy of the workspace as the stage before left it. A kill that comes after the command's end counts for nothing
-and is tried again earlier; one that was aimed and missed is tried again at once. README.md of an exported model is left out of the comparison: it holds times and energy.
+and is tried again earlier; one that was aimed and missed is tried again at once. README.md of an exported model is left out of the
+comparison: it holds times and energy.
 """
 
 from __future__ import annotations
