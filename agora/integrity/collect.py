@@ -28,7 +28,8 @@ _SUFFIX = ".arrow"
 
 
 def key_schema() -> pa.Schema:
-    """What is kept of a post: id, author, time_s (since 1970), ref_author, is_own (no repost), text, and a list of keys per signal."""
+    """What is kept of a post: id, author, time_s (since 1970), ref_author, is_own (no repost), text, and a list of keys per signal.
+    Its metadata names the versions of the signals."""
     fields = [
         ("id", pa.string()),
         ("author", pa.string()),
@@ -37,7 +38,8 @@ def key_schema() -> pa.Schema:
         ("is_own", pa.bool_()),
         ("text", pa.string()),
     ]
-    return pa.schema(fields + [(_column_of(signal), pa.list_(pa.uint64())) for signal in signals()])
+    versions = ",".join(f"{signal.id}:{signal.version}" for signal in signals())
+    return pa.schema(fields + [(_column_of(signal), pa.list_(pa.uint64())) for signal in signals()], metadata={"signals": versions})
 
 
 def _column_of(signal: Signal) -> str:
@@ -118,7 +120,8 @@ def collect(
     make: Callable[[pa.RecordBatch], pa.RecordBatch] = key_table,
     progress: Progress = silent,
 ) -> Collected:
-    """Work out the keys of all posts. `work` belongs to this scan: what an earlier, killed one left there is used again.
+    """Work out the keys of all posts. `work` belongs to this scan: what an earlier, killed one left there is used again, where it is of the
+    same posts and of the same versions of signals.
 
     `make` turns a batch of posts into its `key_table`; tables made elsewhere (on a cluster) pass with `make=lambda table: table`.
     """
@@ -144,11 +147,21 @@ def _in_order(jobs: Iterator[Future[tuple[Path, int]]]) -> Iterator[tuple[Path, 
 
 
 def _write(posts: pa.RecordBatch, path: Path, make: Callable[[pa.RecordBatch], pa.RecordBatch]) -> tuple[Path, int]:
-    if not path.exists():
+    if not _is_of(path, posts):
         table = make(posts)
         with replacing(path) as part, pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_batch(table)
     return path, posts.num_rows
+
+
+def _is_of(path: Path, posts: pa.RecordBatch) -> bool:
+    """Whether the file holds keys of these very posts, made by the signals as they are now."""
+    try:
+        with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:
+            is_current = file.num_record_batches == 1 and file.schema.equals(key_schema(), check_metadata=True)
+            return bool(is_current and file.get_batch(0).column("id").equals(posts.column("id")))
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return False
 
 
 def _column(path: Path, name: str) -> pa.Array:
