@@ -203,24 +203,23 @@ class Ledger:
         """Take deleted accounts out: their names, and the words of their appeals. That something was decided stays, without them."""
         gone = set(accounts)
         with self._guard() as connection:
-            hidden = set()
-            for row in connection.execute(sa.select(APPEALS)).mappings().all():
-                change = _forgotten(row, gone)
-                if row["account"] in gone:
-                    hidden.add(row["number"])
-                    change |= {"account": f"{DELETED[:-1]} {row['number']})", "name": DELETED, "reason": DELETED}
-                if change:
-                    connection.execute(APPEALS.update().where(APPEALS.c.number == row["number"]).values(change))
-            for table in (VERDICTS, DECISIONS):
+            appeals = connection.execute(sa.select(APPEALS).order_by(APPEALS.c.number)).mappings().all()
+            issued = set(connection.execute(sa.select(ISSUED.c.account)).scalars())
+            known = sorted(gone & (issued | {row["account"] for row in appeals}))
+            num_before = sum(name.startswith(DELETED) for name in issued | {row["account"] for row in appeals})
+            alias = {account: f"{DELETED} {number}" for number, account in enumerate(known, num_before + 1)}
+            hidden = {row["number"] for row in appeals if row["account"] in alias}
+            for account in issued & set(alias):
+                connection.execute(ISSUED.update().where(ISSUED.c.account == account).values(account=alias[account]))
+            for table in (VERDICTS, APPEALS, DECISIONS):
                 for row in connection.execute(sa.select(table)).mappings().all():
-                    change = {"reason": DELETED} if row.get("appeal") in hidden else _forgotten(row, gone)
+                    change = _forgotten(row, gone)
+                    if table is APPEALS and row["number"] in hidden:
+                        change |= {"account": alias[row["account"]], "name": DELETED, "reason": DELETED}
+                    elif table is DECISIONS and row["appeal"] in hidden:
+                        change["reason"] = DELETED
                     if change:
                         connection.execute(table.update().where(table.c.number == row["number"]).values(change))
-            issued = [row.account for row in connection.execute(sa.select(ISSUED.c.account)) if row.account in gone]
-            start = connection.execute(sa.select(sa.func.count()).where(ISSUED.c.account.like("(deleted label %"))).scalar_one()
-            for number, account in enumerate(sorted(issued), start + 1):
-                update = ISSUED.update().where(ISSUED.c.account == account).values(account=f"(deleted label {number})")
-                connection.execute(update)
 
     def _add_event(self, event: Literal["tripped", "reset"], *, name: str, reason: str, now: datetime | None) -> None:
         last = max((row["number"] for row in self._rows(DECISIONS)), default=0)

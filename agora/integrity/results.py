@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -41,7 +40,7 @@ class Origin:
     scanned_at: str
     store_version: int | None = None
     num_deletions: int = 0
-    signals: Mapping[str, int] = field(default_factory=dict)
+    signals: dict[str, int] = field(default_factory=dict)
 
 
 def utc(moment: datetime | None = None) -> str:

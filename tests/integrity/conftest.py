@@ -56,17 +56,17 @@ def make_result(*campaigns: Campaign) -> ScanResult:
     )  # fmt: skip
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def campaign() -> Callable[..., Campaign]:
     return make_campaign
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def result() -> Callable[..., ScanResult]:
     return make_result
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def now() -> datetime:
     return NOW
 

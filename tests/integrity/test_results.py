@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from collections.abc import Callable
@@ -45,7 +46,7 @@ def test_origin_is_kept(result: Callable[..., ScanResult], tmp_path: Path, now: 
     assert load_origin(tmp_path / "scan") == origin
 
 
-def test_a_new_scan_replaces_the_old_one_whole(result: Callable[..., ScanResult], campaign: Callable[..., Campaign], tmp_path: Path) -> None:
+def test_a_new_scan_replaces_the_old_one(result: Callable[..., ScanResult], campaign: Callable[..., Campaign], tmp_path: Path) -> None:
     save_scan(result(campaign("c-1", ["a", "b"])), tmp_path / "scan")
     save_scan(result(campaign("c-2", ["c", "d"])), tmp_path / "scan")
     assert [one.id for one in load_scan(tmp_path / "scan").campaigns] == ["c-2"]
@@ -53,8 +54,6 @@ def test_a_new_scan_replaces_the_old_one_whole(result: Callable[..., ScanResult]
 
 
 def test_numbers_that_json_cannot_hold_leave_the_old_scan(result: Callable[..., ScanResult], tmp_path: Path) -> None:
-    import dataclasses
-
     save_scan(result(), tmp_path / "scan")
     bad = Campaign(
         id="c", state="synchronised", members=(), explanations=(), artefacts=(), first_at="", last_at="", sentences=("", ""),
@@ -71,7 +70,7 @@ def test_numbers_that_json_cannot_hold_leave_the_old_scan(result: Callable[..., 
 
 def test_damage_is_named(result: Callable[..., ScanResult], campaign: Callable[..., Campaign], tmp_path: Path) -> None:
     folder = tmp_path / "scan"
-    with pytest.raises(DataError, match="no scan at .*agora integrity scan"):
+    with pytest.raises(DataError, match=r"no scan at .*agora integrity scan"):
         load_scan(folder)
     save_scan(result(campaign("c-1", ["a", "b"])), folder)
     whole = (folder / CAMPAIGNS_FILE).read_bytes()
