@@ -87,14 +87,15 @@ def _artefacts(artefacts: Iterable[Artefact], deleted: Deleted) -> Iterable[Arte
             yield replace(artefact, text="") if _names_deleted(artefact.text, deleted) else artefact
             continue
         members, outsiders = _accounts(actions, True), _accounts(actions, False)
+        before, others_before = _accounts(artefact.actions, True), _accounts(artefact.actions, False)
         if len(members) >= MIN_MEMBERS:
+            # The words are those of a member's post, it does not say which: they go with the first of them that goes.
+            is_whole = sum(one.is_member for one in actions) == sum(one.is_member for one in artefact.actions)
             yield replace(
-                artefact,
-                actions=actions,
-                text=artefact.text if actions[0] == artefact.actions[0] and not _names_deleted(artefact.text, deleted) else "",
-                num_members=artefact.num_members - len(_accounts(artefact.actions, True) - members),
-                num_outsiders=artefact.num_outsiders - len(_accounts(artefact.actions, False) - outsiders),
-            )
+                artefact, actions=actions, text=artefact.text if is_whole and not _names_deleted(artefact.text, deleted) else "",
+                num_members=artefact.num_members - len(before - members),
+                num_outsiders=artefact.num_outsiders - len(others_before - outsiders),
+            )  # fmt: skip
 
 
 def _accounts(actions: Collection[Action], is_member: bool) -> set[str]:

@@ -127,7 +127,7 @@ class ScanResult:
     """What one scan found, and how much it looked at.
 
     num_groups  groups that were tested; `num_tests` tests over all of them, which the q-values count
-    first_at    time of the first post; `last_at` of the last
+    first_at    time of the first post; `last_at` of the last; both empty where there was no post
     """
 
     config: IntegrityConfig

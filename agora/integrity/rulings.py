@@ -1,8 +1,9 @@
 """What people decided: verdicts on campaigns, appeals of accounts, and whether automatic labels are stopped. Plain records and the
 rules that apply them; `ledger.py` keeps them.
 
-A ruling names the accounts that the campaign had when it was made. It also covers a campaign of a later scan whose members are
-mostly those accounts, so that one account more or less does not undo what a person decided.
+A ruling names the accounts that the campaign had when it was made. It covers every campaign of a later scan most of whose members
+are among them: an account more or less does not undo what a person decided, and a campaign that merely kept its id, but took in
+other accounts, does not inherit what was said about the old ones.
 """
 
 from __future__ import annotations
@@ -37,11 +38,6 @@ APPEAL_STATES: Final[dict[AppealState, str]] = {
     "upheld": "the account was right: it is not labelled for this campaign any more",
     "rejected": "the label stays, with the reason in the ledger",
 }
-
-MIN_OVERLAP: Final = 0.5
-"""Jaccard index of the members then and now from which a ruling covers a campaign with another id: at least half of all accounts
-involved are in both, so no two disjoint groups can both claim it."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
@@ -117,12 +113,9 @@ class Rulings:
 
 
 def covers(ruling: Verdict | Appeal, campaign: Campaign, accounts: Collection[str] | None = None) -> bool:
-    """Whether a ruling is about this campaign: the same id, or mostly the same members."""
-    if ruling.campaign == campaign.id:
-        return True
+    """Whether a ruling is about this campaign: more than half of its members were in front of the person who ruled."""
     now = set(_accounts(campaign) if accounts is None else accounts)
-    union = len(now | ruling.accounts)
-    return bool(union) and len(now & ruling.accounts) >= MIN_OVERLAP * union and bool(now)
+    return 2 * len(now & ruling.accounts) > len(now)
 
 
 def labelled_members(campaign: Campaign, rulings: Rulings) -> tuple[tuple[Member, bool], ...]:

@@ -37,8 +37,10 @@ def options_table(config: type[Any]) -> str:
     for field in dataclasses.fields(config):
         if field.default is dataclasses.MISSING:
             default = "required" if field.default_factory is dataclasses.MISSING else f"`{field.name}.*`, below"
+        elif isinstance(field.default, tuple) and all(isinstance(item, Campaign) for item in field.default):
+            default = f"{len(field.default)} campaigns"
         else:
-            default = f"{len(field.default)} campaigns" if _are_campaigns(field.default) else f"`{field.default}`"
+            default = f"`{list(field.default) if isinstance(field.default, tuple) else field.default}`"
         lines.append(f"| `{field.name}` | {default} | {meanings[field.name]} |")
     return "\n".join(lines)
 
@@ -58,10 +60,6 @@ def update_page(text: str) -> str:
         assert found and end in rest, f"the page has no part {name!r}"
         text = f"{head}{begin}\n{part}\n{end}{rest.partition(end)[2]}"
     return text
-
-
-def _are_campaigns(default: Any) -> bool:
-    return isinstance(default, tuple) and bool(default) and isinstance(default[0], Campaign)
 
 
 def _parts(kind: pa.DataType) -> list[pa.Field]:

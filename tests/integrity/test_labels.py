@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agora.errors import ConfigError, DataError
@@ -67,6 +67,7 @@ MEMBER = st.builds(
 )
 
 
+@settings(max_examples=60)
 @given(
     st.lists(MEMBER, unique_by=lambda member: member.account),
     st.sampled_from(["synchronised", "duplicated", "explained", "shared_interest"]),
@@ -76,16 +77,20 @@ MEMBER = st.builds(
 )
 def test_labels_are_conserved(campaign, result, now, members, state, appeals, ruled, is_stopped) -> None:  # type: ignore[no-untyped-def]
     """Labelled = found automatically (unless stopped) or confirmed by a person, never a source, minus upheld appeals, minus cleared."""
+    seen = RING[:2]
     one = dataclasses.replace(campaign("c-ring", RING), members=tuple(members), state=state)
     rulings = Rulings(
-        (verdict(ruled, RING[:2]),) if ruled else (),
+        (verdict(ruled, seen),) if ruled else (),
         tuple(appeal(account, how, RING, number) for number, (account, how) in enumerate(appeals, 1)),
         is_stopped,
     )
     upheld = {account for account, how in dict(appeals).items() if how == "upheld"}
+    names = {member.account for member in members}
+    is_covered = 2 * len(names & set(seen)) > len(names)
     found = set() if is_stopped else {member.account for member in one.labelled}
-    confirmed = {m.account for m in members if not m.is_source} & set(RING[:2]) if ruled in ("inauthentic", "coordinated") else set()
-    cleared = set(RING) if ruled in ("explained", "not_coordinated") else set()
+    is_confirmed = is_covered and ruled in ("inauthentic", "coordinated")
+    confirmed = {member.account for member in members if not member.is_source} & set(seen) if is_confirmed else set()
+    cleared = names if is_covered and ruled in ("explained", "not_coordinated") else set()
     assert set(labelled(labels(result(one), rulings, now))) == (found | confirmed) - upheld - cleared
 
 
@@ -110,6 +115,13 @@ def test_a_confirmed_campaign_does_not_hand_the_verdict_to_new_members(campaign:
     rows = {row["id"]: row for row in labels(scan, Rulings((verdict("inauthentic", RING),)), now).to_pylist() if row["kind"] == "account"}
     assert (rows["ring0"]["state"], rows["new"]["state"]) == ("inauthentic", "synchronised")
     assert (rows["ring0"]["is_automatic"], rows["new"]["is_automatic"]) == (False, True)
+
+
+def test_an_id_alone_does_not_carry_a_ruling(campaign: MakeCampaign, result: MakeResult, now: datetime) -> None:
+    """A cleared account that joins another group must not clear that group."""
+    scan = result(campaign("c-ring", ["ring0", "x", "y", "z"]))
+    assert len(labelled(labels(scan, Rulings((verdict("explained", RING),)), now))) == 4
+    assert len(labelled(labels(scan, Rulings((), (appeal("ring0", "upheld", RING),)), now))) == 4
 
 
 def test_the_latest_verdict_rules(campaign: MakeCampaign, result: MakeResult, now: datetime) -> None:
