@@ -36,7 +36,7 @@ def scan(
 ) -> None:
     """Look for coordinated accounts among the posts of the workspace; label them. A killed scan goes on where it stopped.
 
-    Settings (agora.toml section integrity, or key=value): see docs/integrity.md.
+    Settings (agora.toml section integrity, or key=value): see docs/commands.md.
 
     Example: agora integrity scan q_members=0.005 --declared organisations.csv
     """
@@ -60,7 +60,9 @@ def scan(
     accounts = [row for row in labels.to_pylist() if row["kind"] == "account"]
     summary = {
         "posts": result.num_posts, "accounts": result.num_accounts, "groups": result.num_groups, "tests": result.num_tests,
-        "campaigns": len(campaigns), "labelled_accounts": len({row["id"] for row in accounts}),
+        "num_campaigns": sum(one["state"] != "shared_interest" for one in campaigns),
+        "num_shared_interest": sum(one["state"] == "shared_interest" for one in campaigns),
+        "labelled_accounts": len({row["id"] for row in accounts}),
         "labelled_posts": len({row["id"] for row in labels.to_pylist() if row["kind"] == "post"}),
         "automatic_labels_stopped": breaker.is_tripped,
     }  # fmt: skip
@@ -289,11 +291,13 @@ def _opened(workspace: Path | None) -> tuple[IntegrityFolder, ScanResult]:
 
 
 def _find(result: ScanResult, campaign: str) -> Campaign:
-    from agora.config import unknown_key
+    import difflib
 
     known = {one.id: one for one in result.campaigns}
     if campaign not in known:
-        raise UsageError(unknown_key(campaign, list(known), "the last scan", "campaign") if known else "the last scan found no campaign")
+        close = difflib.get_close_matches(campaign, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "see: agora integrity campaigns"
+        raise UsageError(f"the last scan has no campaign {campaign!r}; {hint}")
     return known[campaign]
 
 
