@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from agora.settings import Workspace
 if TYPE_CHECKING:
     from agora.integrity.folder import IntegrityFolder
     from agora.integrity.records import Campaign, ScanResult
+    from agora.integrity.rulings import Rulings
 
 app = typer.Typer(help="Coordinated accounts: find, show, rule on, label, export.\n\nExample: agora integrity scan", no_args_is_help=True)
 
@@ -56,7 +58,7 @@ def scan(
     with folder.ledger() as ledger:
         labels = folder.publish(ledger)
         breaker = ledger.breaker(config=folder.config)
-        campaigns = [_line(campaign, labels, ledger.rulings()) for campaign in result.campaigns]
+        campaigns = _lines(result, labels, ledger.rulings())
     accounts = [row for row in labels.to_pylist() if row["kind"] == "account"]
     summary = {
         "posts": result.num_posts, "accounts": result.num_accounts, "groups": result.num_groups, "tests": result.num_tests,
@@ -86,7 +88,7 @@ def campaigns(workspace: WorkspaceOption = None, as_json: JsonOption = False) ->
     with folder.ledger() as ledger:
         rulings = ledger.rulings()
     labels = folder.labels(result, rulings)
-    lines = [_line(campaign, labels, rulings) for campaign in result.campaigns]
+    lines = _lines(result, labels, rulings)
     if as_json:
         emit({"campaigns": lines}, as_json=True)
     for line in () if as_json else lines:
@@ -155,7 +157,7 @@ def verdict(
         given = ledger.give_verdict(found, state, name=name, reason=reason, explanation=explanation)
         labels = folder.publish(ledger)
     row = {**record_fields(given), "accounts": len(given.accounts)}
-    emit({**row, "labelled_accounts": _num_labelled(labels, found.id)}, as_json=as_json)
+    emit({**row, "labelled_accounts": _num_labelled(labels)[found.id]}, as_json=as_json)
     next_command(f"agora integrity show {found.id}")
 
 
@@ -301,17 +303,26 @@ def _find(result: ScanResult, campaign: str) -> Campaign:
     return known[campaign]
 
 
-def _num_labelled(labels: Any, campaign: str) -> int:
-    return sum(row["kind"] == "account" and row["campaign"] == campaign for row in labels.to_pylist())
+def _num_labelled(labels: Any) -> Counter[str]:
+    """Labelled accounts of each campaign."""
+    kinds, names = labels["kind"].to_pylist(), labels["campaign"].to_pylist()
+    return Counter(name for kind, name in zip(kinds, names, strict=True) if kind == "account")
 
 
-def _line(campaign: Campaign, labels: Any, rulings: Any) -> dict[str, Any]:
-    ruled = rulings.verdict(campaign)
-    return {
-        "campaign": campaign.id, "state": campaign.state, "verdict": ruled.state if ruled else None, "members": len(campaign.members),
-        "labelled": _num_labelled(labels, campaign.id), "first_at": campaign.first_at, "last_at": campaign.last_at,
-        "sentences": list(campaign.sentences),
-    }  # fmt: skip
+def _lines(result: ScanResult, labels: Any, rulings: Rulings) -> list[dict[str, Any]]:
+    """One line per campaign."""
+    labelled = _num_labelled(labels)
+    lines = []
+    for campaign in result.campaigns:
+        ruled = rulings.verdict(campaign)
+        lines.append(
+            {
+                "campaign": campaign.id, "state": campaign.state, "verdict": ruled.state if ruled else None,
+                "members": len(campaign.members), "labelled": labelled[campaign.id],
+                "first_at": campaign.first_at, "last_at": campaign.last_at, "sentences": list(campaign.sentences),
+            }
+        )  # fmt: skip
+    return lines
 
 
 def _show(campaign: Campaign, labelled: dict[str, bool], appeals: dict[str, str]) -> None:

@@ -61,7 +61,7 @@ def scan_json(result: ScanResult, rulings: Rulings, labels: pa.Table, scanned_at
 
     whole = {
         "statement": STATEMENT,
-        "states": {**STATES, **VERDICT_STATES},
+        "states": dict((*STATES.items(), *VERDICT_STATES.items())),
         "scanned_at": scanned_at,
         "scan": result,
         "verdicts": rulings.verdicts,

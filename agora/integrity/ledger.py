@@ -9,7 +9,9 @@ Not covered: who may write. Whoever can open the file or the database can add ru
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -41,14 +43,22 @@ def _ruling_columns() -> tuple[sa.Column[Any], ...]:
     return (_text("name"), _text("reason"), _text("at"))
 
 
+def _members() -> sa.Column[Any]:
+    return sa.Column("members", sa.Integer, sa.ForeignKey("groups.number"), nullable=False)
+
+
 _NUMBER: Final = "number"
+GROUPS: Final = sa.Table(
+    "groups", METADATA, sa.Column(_NUMBER, sa.Integer, primary_key=True), _text("digest", unique=True),
+    sa.Column("accounts", sa.JSON, nullable=False),
+)  # fmt: skip
 VERDICTS: Final = sa.Table(
     "verdicts", METADATA, sa.Column(_NUMBER, sa.Integer, primary_key=True), _text("campaign"), _text("state"),
-    sa.Column("explanation", sa.Text), *_ruling_columns(), sa.Column("accounts", sa.JSON, nullable=False),
+    sa.Column("explanation", sa.Text), *_ruling_columns(), _members(),
 )  # fmt: skip
 APPEALS: Final = sa.Table(
     "appeals", METADATA, sa.Column(_NUMBER, sa.Integer, primary_key=True), _text("campaign"), _text("account"),
-    sa.Column("is_automatic", sa.Boolean, nullable=False), *_ruling_columns(), sa.Column("accounts", sa.JSON, nullable=False),
+    sa.Column("is_automatic", sa.Boolean, nullable=False), *_ruling_columns(), _members(),
 )  # fmt: skip
 DECISIONS: Final = sa.Table(
     "decisions", METADATA, sa.Column(_NUMBER, sa.Integer, primary_key=True),
@@ -115,9 +125,10 @@ class Ledger:
             raise UsageError(f"campaign {campaign.id} has the verdict {state!r} already, by {standing.name} at {standing.at}")
         row = {
             "campaign": campaign.id, "state": state, "explanation": explanation, "name": name, "reason": reason, "at": utc(now),
-            "accounts": sorted(member.account for member in campaign.members),
+            "members": self._group(campaign),
         }  # fmt: skip
-        return _verdict({"number": self._add(VERDICTS, row), **row})
+        number = self._add(VERDICTS, row)
+        return next(verdict for verdict in self.rulings().verdicts if verdict.number == number)
 
     def appeal(self, campaign: Campaign, account: str, *, name: str, reason: str, now: datetime | None = None) -> Appeal:
         """Add an account's appeal. Raises UsageError when the account is not labelled, or an appeal of it is open or was upheld."""
@@ -131,9 +142,10 @@ class Ledger:
             raise UsageError(f"account {account!r} has no label in campaign {campaign.id}; see: agora integrity show {campaign.id}")
         row = {
             "campaign": campaign.id, "account": account, "is_automatic": how[account], "name": name, "reason": reason, "at": utc(now),
-            "accounts": sorted(member.account for member in campaign.members),
+            "members": self._group(campaign),
         }  # fmt: skip
-        return _appeal({"number": self._add(APPEALS, row), **row}, None)
+        number = self._add(APPEALS, row)
+        return next(appeal for appeal in self.rulings().appeals if appeal.number == number)
 
     def decide(self, number: int, outcome: str, *, name: str, reason: str, now: datetime | None = None) -> Appeal:
         """Decide an open appeal: `upheld` or `rejected`. Raises UsageError for an unknown or decided one."""
@@ -151,10 +163,11 @@ class Ledger:
 
     def rulings(self) -> Rulings:
         """Everything people ruled so far, and whether automatic labels are stopped."""
+        groups = {row["number"]: frozenset(row["accounts"]) for row in self._rows(GROUPS)}
         decisions = {row["appeal"]: row for row in self._rows(DECISIONS)}
         return Rulings(
-            verdicts=tuple(_verdict(row) for row in self._rows(VERDICTS)),
-            appeals=tuple(_appeal(row, decisions.get(row["number"])) for row in self._rows(APPEALS)),
+            verdicts=tuple(_verdict(row, groups) for row in self._rows(VERDICTS)),
+            appeals=tuple(_appeal(row, groups, decisions.get(row["number"])) for row in self._rows(APPEALS)),
             is_stopped=self._last_event("tripped") is not None,
         )
 
@@ -211,15 +224,27 @@ class Ledger:
             hidden = {row["number"] for row in appeals if row["account"] in alias}
             for account in issued & set(alias):
                 connection.execute(ISSUED.update().where(ISSUED.c.account == account).values(account=alias[account]))
+            for row in connection.execute(sa.select(GROUPS)).mappings().all():
+                if gone & set(row["accounts"]):
+                    left = {"accounts": [one for one in row["accounts"] if one not in gone], "digest": f"{DELETED} {row['number']}"}
+                    connection.execute(GROUPS.update().where(GROUPS.c.number == row["number"]).values(left))
             for table in (VERDICTS, APPEALS, DECISIONS):
                 for row in connection.execute(sa.select(table)).mappings().all():
-                    change = _forgotten(row, gone)
+                    change = {"reason": DELETED} if mentions(row["reason"], gone) else {}
                     if table is APPEALS and row["number"] in hidden:
                         change |= {"account": alias[row["account"]], "name": DELETED, "reason": DELETED}
                     elif table is DECISIONS and row["appeal"] in hidden:
                         change["reason"] = DELETED
                     if change:
                         connection.execute(table.update().where(table.c.number == row["number"]).values(change))
+
+    def _group(self, campaign: Campaign) -> int:
+        """The number under which these members are kept, once for all rulings on them."""
+        accounts = sorted(member.account for member in campaign.members)
+        digest = hashlib.sha256(json.dumps(accounts).encode()).hexdigest()
+        with self._guard() as connection:
+            known = connection.execute(sa.select(GROUPS.c.number).where(GROUPS.c.digest == digest)).scalar()
+        return int(known) if known is not None else self._add(GROUPS, {"digest": digest, "accounts": accounts})
 
     def _add_event(self, event: Literal["tripped", "reset"], *, name: str, reason: str, now: datetime | None) -> None:
         last = max((row["number"] for row in self._rows(DECISIONS)), default=0)
@@ -289,30 +314,23 @@ class _Transaction:
         return DataError(f"ledger {self._where} cannot be used: {cause}")
 
 
-def _verdict(row: dict[str, Any]) -> Verdict:
+Groups = Mapping[int, frozenset[str]]
+
+
+def _verdict(row: dict[str, Any], groups: Groups) -> Verdict:
     return Verdict(
         number=row["number"], campaign=row["campaign"], state=cast(VerdictState, row["state"]),
         explanation=cast("Reason | None", row["explanation"]), name=row["name"], reason=row["reason"], at=row["at"],
-        accounts=frozenset(row["accounts"]),
+        accounts=groups[row["members"]],
     )  # fmt: skip
 
 
-def _appeal(row: dict[str, Any], decision: dict[str, Any] | None) -> Appeal:
-    known = {**row, "accounts": frozenset(row["accounts"]), "state": "open"}
+def _appeal(row: dict[str, Any], groups: Groups, decision: dict[str, Any] | None) -> Appeal:
+    known = {key: value for key, value in row.items() if key != "members"} | {"accounts": groups[row["members"]], "state": "open"}
     if decision is not None:
         decided = {"decided_by": decision["name"], "decided_because": decision["reason"], "decided_at": decision["at"]}
-        known = {**known, **decided, "state": decision["state"]}
+        known |= {**decided, "state": decision["state"]}
     return Appeal(**known)
-
-
-def _forgotten(row: Any, gone: set[str]) -> dict[str, Any]:
-    """What changes in a row when accounts are forgotten."""
-    change: dict[str, Any] = {}
-    if "accounts" in row and gone & set(row["accounts"]):
-        change["accounts"] = [account for account in row["accounts"] if account not in gone]
-    if mentions(row["reason"], gone):
-        change["reason"] = DELETED
-    return change
 
 
 def _given(text: str, what: str, owner: str) -> str:

@@ -8,7 +8,7 @@ other accounts, does not inherit what was said about the old ones.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -38,6 +38,7 @@ APPEAL_STATES: Final[dict[AppealState, str]] = {
     "upheld": "the account was right: it is not labelled for this campaign any more",
     "rejected": "the label stays, with the reason in the ledger",
 }
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
@@ -100,7 +101,7 @@ class Rulings:
     def verdict(self, campaign: Campaign) -> Verdict | None:
         """The ruling verdict on a campaign: the newest that covers it."""
         accounts = _accounts(campaign)
-        return next((one for one in reversed(self.verdicts) if covers(one, campaign, accounts)), None)
+        return next((one for one in reversed(self.verdicts) if _covers(one.accounts, accounts)), None)
 
     def appeal(self, campaign: Campaign, account: str) -> Appeal | None:
         """The newest appeal of an account against its label in a campaign."""
@@ -109,13 +110,14 @@ class Rulings:
     def appeals_on(self, campaign: Campaign) -> dict[str, Appeal]:
         """The newest appeal of each account in a campaign."""
         accounts = _accounts(campaign)
-        return {one.account: one for one in self.appeals if covers(one, campaign, accounts)}
+        groups = {one.accounts for one in self.appeals}
+        covering = {group for group in groups if _covers(group, accounts)}
+        return {one.account: one for one in self.appeals if one.accounts in covering}
 
 
-def covers(ruling: Verdict | Appeal, campaign: Campaign, accounts: Collection[str] | None = None) -> bool:
-    """Whether a ruling is about this campaign: more than half of its members were in front of the person who ruled."""
-    now = set(_accounts(campaign) if accounts is None else accounts)
-    return 2 * len(now & ruling.accounts) > len(now)
+def _covers(seen: Collection[str], now: Collection[str]) -> bool:
+    """Whether a ruling on the accounts `seen` is about a campaign of the accounts `now`: more than half of them were in it."""
+    return 2 * len(set(now) & set(seen)) > len(now)
 
 
 def labelled_members(campaign: Campaign, rulings: Rulings) -> tuple[tuple[Member, bool], ...]:
@@ -143,8 +145,3 @@ def _is_upheld(appeal: Appeal | None) -> bool:
 
 def _accounts(campaign: Campaign) -> set[str]:
     return {member.account for member in campaign.members}
-
-
-def accounts_of(campaigns: Iterable[Campaign]) -> set[str]:
-    """Every member of some campaigns."""
-    return {member.account for campaign in campaigns for member in campaign.members}

@@ -1,4 +1,4 @@
-"""Verdicts, appeals with their decisions, events of the circuit breaker, labels that were issued automatically."""
+"""Groups of accounts as they were ruled on, verdicts, appeals with their decisions, events of the circuit breaker, labels that were issued automatically."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,6 +9,12 @@ down_revision = None
 
 def upgrade() -> None:
     op.create_table(
+        "groups",
+        sa.Column("number", sa.Integer, primary_key=True),
+        sa.Column("digest", sa.Text, nullable=False, unique=True),
+        sa.Column("accounts", sa.JSON, nullable=False),
+    )
+    op.create_table(
         "verdicts",
         sa.Column("number", sa.Integer, primary_key=True),
         sa.Column("campaign", sa.Text, nullable=False),
@@ -17,7 +23,7 @@ def upgrade() -> None:
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("at", sa.Text, nullable=False),
-        sa.Column("accounts", sa.JSON, nullable=False),
+        sa.Column("members", sa.Integer, sa.ForeignKey("groups.number"), nullable=False),
     )
     op.create_table(
         "appeals",
@@ -28,7 +34,7 @@ def upgrade() -> None:
         sa.Column("name", sa.Text, nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("at", sa.Text, nullable=False),
-        sa.Column("accounts", sa.JSON, nullable=False),
+        sa.Column("members", sa.Integer, sa.ForeignKey("groups.number"), nullable=False),
     )
     op.create_table(
         "decisions",
