@@ -3,7 +3,6 @@
 workspace/
   agora.toml            name, and defaults per area ([corpus], [tokenizer], ... as key = value)
   posts/                the post store          quarantine/   records that could not be read
-  integrity/            scans, verdicts, labels
   corpus/NAME/          documents + data card   tokenizer/NAME/   tokenizer.json + chat template
   shards/NAME/          packed tokens           runs/NAME/        a training run
   models/NAME/          exported Hugging Face folders
@@ -20,7 +19,7 @@ from typing import Any
 from agora.config import unknown_key
 from agora.errors import ConfigError, UsageError
 
-AREAS = ("posts", "quarantine", "integrity", "corpus", "tokenizer", "shards", "runs", "models")
+AREAS = ("posts", "quarantine", "corpus", "tokenizer", "shards", "runs", "models")
 SECTIONS = ("version", "name", "posts", "corpus", "tokenizer", "train")
 """What agora.toml may hold at the top."""
 POSTS_KEYS = ("simulate",)

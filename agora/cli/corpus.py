@@ -51,8 +51,9 @@ def build(
     out, folder = place.folder("corpus", name), place.folder("posts")
     voices = read_voices(place.root)
     if voices is not None:
-        labelled = f"{len(voices.accounts):,} accounts of {len(set(voices.accounts.values())):,} campaigns, {len(voices.posts):,} posts"
-        print(f"labels in effect: {labelled}; coordinated={config.coordinated}", file=sys.stderr)
+        numbers = {"accounts": len(voices.accounts), "campaigns": len(set(voices.accounts.values())), "posts": len(voices.posts)}
+        labelled = ", ".join(f"{name} {number:,}" for name, number in numbers.items())
+        print(f"labels in effect: {labelled}; coordinated={config.coordinated} (docs/corpus.md)", file=sys.stderr)
     if posts:
         # Whoever was deleted from the workspace's store stays deleted, whatever a file still holds.
         deletions = PostStore.open(folder).deletions() if folder.is_dir() and any(folder.iterdir()) else None

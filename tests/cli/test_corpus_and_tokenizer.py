@@ -88,6 +88,27 @@ def test_deletions_of_the_store_hold_for_posts_from_a_file(tmp_path: Path) -> No
     assert built["dropped"]["deleted_author"] == sum(author == "a3" for author in posts()["author"].to_pylist()) > 0
 
 
+def test_labels_of_the_workspace_are_heeded_and_named(tmp_path: Path) -> None:
+    PostStore.open(tmp_path / "posts", create=True).append(posts())
+    words = ["corpus", "build", "heldout_share=0", "near_duplicates=false", "--workspace", str(tmp_path), "--json"]
+    plain = CliRunner().invoke(app, words)
+    assert "labels" not in plain.stderr
+    rows = [{"kind": "account", "id": f"a{n}", "campaign": "c1", "expires_at": "2999-01-01T00:00:00+00:00"} for n in range(3)]
+    rows.append({"kind": "account", "id": "a3", "campaign": "c1", "expires_at": "2001-01-01T00:00:00+00:00"})
+    (tmp_path / "integrity").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "integrity" / "labels.parquet")
+    labelled = CliRunner().invoke(app, words)
+    assert "labels in effect: accounts 3, campaigns 1, posts 0; coordinated=one_voice" in labelled.stderr
+    built = json.loads(labelled.stdout.strip().splitlines()[-1])
+    assert built["dropped"] == {"one_voice": 18}  # 27 posts of three accounts leave nine
+    assert built["coordination"]["accounts"] == 3
+    left_out = json.loads(CliRunner().invoke(app, [*words, "coordinated=leave_out"]).stdout.strip().splitlines()[-1])
+    assert left_out["dropped"] == {"coordinated": 27}
+    (tmp_path / "integrity" / "labels.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="cannot be read as labels"):
+        agora(tmp_path, "corpus", "build")
+
+
 def test_plain_mistakes_are_one_line_and_leave_nothing_behind(tmp_path: Path) -> None:
     pq.write_table(posts(), tmp_path / "posts.parquet")
     (tmp_path / "good.jsonl").write_text('{"text": "hello"}\n')

@@ -23,7 +23,10 @@ from agora.corpus.duplicates import PostKeys, earliest_first
 from agora.corpus.one_voice import drop_coordinated
 from agora.corpus.steps import KEPT, STEP_NUMBER
 from agora.integrity.voice import Voices
+from agora.posts.simulate import Campaign, SquareConfig, ground_truth, simulate
+from agora.posts.square.config import TextMode
 from agora.text.minhash import Shingles, hash_strings
+from agora.tokenizer import Tokenizer
 
 Save = Callable[..., Path]
 CONFIG = CorpusConfig(heldout_share=0.0, keep_dropped=True)
@@ -59,8 +62,9 @@ def test_without_labels_the_corpus_is_bit_for_bit_what_it_was(save: Save, tmp_pa
     plain = build_corpus([save(posts)], tmp_path / "plain", CONFIG)
     assert plain.content_hash == "39b672f69ca3342853897d2ea21ba6308c754701a3425f775a4a1b3feb0b764d"  # made before there were labels
     assert plain.coordination == {}
+    keeping = replace(CONFIG, coordinated="keep")
     for name, voices, config in (
-        ("empty", Voices(), CONFIG), ("others", Voices({"somebody": "c"}), CONFIG), ("keep", members(5), replace(CONFIG, coordinated="keep")),
+        ("empty", Voices(), CONFIG), ("others", Voices({"somebody": "c"}), CONFIG), ("keep", members(5), keeping),
         ("posts", Voices({}, frozenset({"p3"})), CONFIG),
     ):  # fmt: skip
         card = build_corpus([save(posts)], tmp_path / name, config, voices=voices)
@@ -87,6 +91,17 @@ def test_what_all_say_stays_once_and_of_what_each_says_alone_an_nth_stays(save: 
     markdown = (tmp_path / "out" / "data_card.md").read_text()
     assert "## Coordinated accounts" in markdown
     assert "| labelled accounts | 10 |" in markdown
+
+
+def test_the_same_posts_and_labels_give_the_same_documents_in_any_order_of_input(save: Save, tmp_path: Path) -> None:
+    posts = [post(number, f"m{number % 12}", own_words(7, number % 70)) for number in range(150)]
+    posts += [post(200 + number, f"x{number % 9}", own_words(8, number), kind="reply", ref_id=f"p{number}") for number in range(60)]
+    config = replace(CONFIG, heldout_share=0.3, posts_per_file=40)
+    card = build_corpus([save(posts)], tmp_path / "one", config, voices=members(10))
+    parts = [save(posts[place::3], f"{place}.parquet") for place in (2, 0, 1)]
+    again = build_corpus(parts, tmp_path / "two", config, voices=members(10))
+    assert card.dropped["one_voice"] > 0
+    assert replace(card, fingerprint=None) == replace(again, fingerprint=None)
 
 
 def test_a_campaign_cannot_take_the_words_from_those_who_say_them_for_themselves(save: Save, tmp_path: Path) -> None:
@@ -171,3 +186,46 @@ def test_a_campaign_keeps_the_writing_of_its_average_account(said: list[tuple[in
     shuffled = list(enumerate(said))
     random.shuffle(shuffled)
     assert kept(shuffled) == found
+
+
+def flooded(num_accounts: int, text: TextMode) -> tuple[pa.Table, Voices]:
+    """A square of about 5,000 ordinary posts with a campaign of so many accounts on top, labelled as it is."""
+    on_top = round(num_accounts * 30 * 0.7)
+    flood = Campaign(name="flood", num_accounts=num_accounts, num_waves=30, jitter_s=600, camouflage=0.0, channel="text", text=text)
+    square = SquareConfig(num_posts=5_000 + on_top, num_accounts=600, days=7, seed=3, campaigns=(flood,))
+    truth = ground_truth(square)
+    labelled = truth.filter(truth["is_coordinated"])["author"].to_pylist()
+    return pa.concat_tables(simulate(square)), Voices(dict.fromkeys(labelled, "flood"))
+
+
+def share_of_tokens(out: Path, voices: Voices, tokenizer: Tokenizer) -> float:
+    """Share of the campaign in all tokens; each document is one post here."""
+    tables = [pq.read_table(file, columns=["text", "authors"]) for file, _ in document_files(out)]
+    rows = pa.concat_tables(tables).to_pylist()
+    tokens = np.array([len(ids) for ids in tokenizer.encode_batch([row["text"] for row in rows])])
+    mine = np.array([row["authors"][0] in voices.accounts for row in rows])
+    return float(tokens[mine].sum() / tokens.sum())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["templated", pytest.param("verbatim", marks=pytest.mark.slow), pytest.param("paraphrased", marks=pytest.mark.slow)],
+)
+def test_who_floods_the_square_gains_nothing(save: Save, tmp_path: Path, text: TextMode) -> None:
+    """Twice the accounts, the same share of the tokens that a model learns from."""
+    tokenizer = Tokenizer.train(flooded(20, text)[0]["text"].to_pylist(), vocab_size=600)
+    shares: dict[tuple[str, int], float] = {}
+    for num_accounts in (20, 40):
+        posts, voices = flooded(num_accounts, text)
+        for mode in ("keep", "one_voice"):
+            config = replace(CONFIG, threads=False, coordinated=mode)
+            card = build_corpus([save(posts)], tmp_path / "out", config, voices=voices)
+            shares[mode, num_accounts] = share_of_tokens(tmp_path / "out", voices, tokenizer)
+            if mode == "one_voice":
+                per_account = card.coordination["posts"] / num_accounts
+                assert 0 < card.coordination["kept"] <= np.ceil(per_account)
+    print(text, {f"{mode} {accounts}": round(share, 4) for (mode, accounts), share in shares.items()})  # shown by pytest -s
+    assert shares["keep", 40] > (1.1 if text == "verbatim" else 1.4) * shares["keep", 20]  # verbatim: copies counted once before, too
+    # About 20 posts stay; which of the longer and shorter ones they are changes their tokens by some 10%.
+    assert shares["one_voice", 40] < 1.2 * shares["one_voice", 20]
+    assert shares["one_voice", 40] < shares["keep", 40] * (0.8 if text == "verbatim" else 0.1)
