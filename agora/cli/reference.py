@@ -23,6 +23,8 @@ command line.
 def page() -> str:
     """The whole page."""
     from agora.cli import app
+    from agora.integrity.config import IntegrityConfig
+    from agora.integrity.labels import LabelConfig
     from agora.model.config import ModelConfig
     from agora.posts.reference import options_table
     from agora.training.config import TrainingConfig
@@ -32,7 +34,8 @@ def page() -> str:
     for path, command in _commands(typer.main.get_command(app), ()):
         parts.append(f"## agora {' '.join(path)}\n\n{_help(command)}\n\n{_parameters(command)}\n")
     settings = (("training.*, chat.*", TrainingConfig), ("training.schedule.*", ScheduleConfig), ("model.*", ModelConfig))
-    parts += [f"## {title}\n\n{options_table(config)}\n" for title, config in settings]
+    integrity = (("integrity.*", IntegrityConfig), ("labels.*", LabelConfig))
+    parts += [f"## {title}\n\n{options_table(config)}\n" for title, config in (*settings, *integrity)]
     return "\n".join(parts)
 
 

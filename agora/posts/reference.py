@@ -38,7 +38,7 @@ def options_table(config: type[Any]) -> str:
         if field.default is dataclasses.MISSING:
             default = "required" if field.default_factory is dataclasses.MISSING else f"`{field.name}.*`, below"
         else:
-            default = f"{len(field.default)} campaigns" if isinstance(field.default, tuple) else f"`{field.default}`"
+            default = f"{len(field.default)} campaigns" if _are_campaigns(field.default) else f"`{field.default}`"
         lines.append(f"| `{field.name}` | {default} | {meanings[field.name]} |")
     return "\n".join(lines)
 
@@ -58,6 +58,10 @@ def update_page(text: str) -> str:
         assert found and end in rest, f"the page has no part {name!r}"
         text = f"{head}{begin}\n{part}\n{end}{rest.partition(end)[2]}"
     return text
+
+
+def _are_campaigns(default: Any) -> bool:
+    return isinstance(default, tuple) and bool(default) and isinstance(default[0], Campaign)
 
 
 def _parts(kind: pa.DataType) -> list[pa.Field]:
