@@ -1,7 +1,7 @@
 """Who speaks as one. Goes in: the labels of a workspace. Comes out: the voice of every account: N accounts that are labelled as
 one campaign count as one voice, everybody else is a voice of their own.
 
-    speakers = voices(read_labels(folder))
+    speakers = read_voices(workspace) or Voices()
     count_voices(sharers, speakers)      how many voices shared something, however many accounts they use
     voice_weights(sharers, speakers)     what each account counts among them
 
@@ -24,15 +24,12 @@ from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from agora.errors import DataError
+from agora.integrity.labels import ACCOUNT, LABELS_FILE, POST, read_labels
 
-LABELS_FILE: Final = "labels.parquet"
 NEEDED: Final = ("kind", "id", "campaign", "expires_at")
 """Columns of the labels that are read here."""
-ACCOUNT: Final = "account"
-POST: Final = "post"
 
 
 @dataclass(frozen=True)
@@ -75,19 +72,15 @@ def voices(labels: pa.Table, *, at: datetime | None = None) -> Voices:
     return Voices({account: campaign for campaign, account in smallest_first}, frozenset(row["id"] for row in rows if row["kind"] == POST))
 
 
-def read_voices(workspace: Path, *, at: datetime | None = None) -> Voices | None:
+def read_voices(workspace: Path, *, at: datetime | None = None, deletions: pa.Table | None = None) -> Voices | None:
     """The voices that the labels of a workspace folder make, or None when nothing has been labelled there.
 
+    `deletions` (PostStore.deletions()): who deleted an account is no voice any more, and no part of one.
     Raises DataError when the labels cannot be read: nothing goes on as if there were none.
     """
-    file = workspace / "integrity" / LABELS_FILE
-    if not file.exists():
+    if not (workspace / "integrity" / LABELS_FILE).exists():
         return None
-    try:
-        labels = pq.read_table(file)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{file} cannot be read as labels: {error}; make it anew: agora integrity scan") from error
-    return voices(labels, at=at)
+    return voices(read_labels(workspace, now=at, deletions=deletions), at=at)
 
 
 def count_voices(accounts: Iterable[str], speakers: Voices) -> int:

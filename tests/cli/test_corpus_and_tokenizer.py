@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from agora import cli
 from agora.cli import app
 from agora.errors import ConfigError, DataError, StoreError, UsageError
+from agora.integrity.labels import LABEL_SCHEMA, write_labels
 from agora.posts.schema import posts_table
 from agora.posts.store import PostStore
 from agora.settings import Workspace
@@ -93,10 +94,11 @@ def test_labels_of_the_workspace_are_heeded_and_named(tmp_path: Path) -> None:
     words = ["corpus", "build", "heldout_share=0", "near_duplicates=false", "--workspace", str(tmp_path), "--json"]
     plain = CliRunner().invoke(app, words)
     assert "labels" not in plain.stderr
-    rows = [{"kind": "account", "id": f"a{n}", "campaign": "c1", "expires_at": "2999-01-01T00:00:00+00:00"} for n in range(3)]
-    rows.append({"kind": "account", "id": "a3", "campaign": "c1", "expires_at": "2001-01-01T00:00:00+00:00"})
-    (tmp_path / "integrity").mkdir()
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "integrity" / "labels.parquet")
+    label = {"kind": "account", "campaign": "c1", "state": "synchronised", "is_automatic": True, "reason": "", "evidence": ""}
+    label |= {"confidence": 0.99, "appeal": "none"}
+    ends = ["2999-01-01T00:00:00Z"] * 3 + ["2001-01-01T00:00:00Z"]
+    rows = [{**label, "id": f"a{n}", "account": f"a{n}", "expires_at": end} for n, end in enumerate(ends)]
+    write_labels(pa.Table.from_pylist(rows, schema=LABEL_SCHEMA), tmp_path / "integrity")
     labelled = CliRunner().invoke(app, words)
     assert "labels in effect: accounts 3, campaigns 1, posts 0; coordinated=one_voice" in labelled.stderr
     built = json.loads(labelled.stdout.strip().splitlines()[-1])

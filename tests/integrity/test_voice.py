@@ -6,22 +6,25 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agora.errors import DataError
-from agora.integrity.voice import LABELS_FILE, Voices, count_voices, read_voices, voice_weights, voices
+from agora.integrity.labels import LABEL_SCHEMA, LABELS_FILE, write_labels
+from agora.integrity.voice import Voices, count_voices, read_voices, voice_weights, voices
 
 NOW = datetime(2026, 5, 1, tzinfo=timezone.utc)
-LATER, EARLIER = "2026-06-01T00:00:00+00:00", "2026-04-01T00:00:00+00:00"
+LATER, EARLIER = "2026-06-01T00:00:00Z", "2026-04-01T00:00:00Z"
 names = st.sampled_from([f"a{number}" for number in range(30)])
 speakers = st.dictionaries(names, st.sampled_from(["c1", "c2", "a1"])).map(Voices)  # an account may be called like a campaign
 
 
 def labels(*rows: tuple[str, str, str, str]) -> pa.Table:
-    return pa.Table.from_pylist([dict(zip(("kind", "id", "campaign", "expires_at"), row, strict=True)) for row in rows])
+    """Labels of which only kind, id, campaign and expires_at matter."""
+    fixed = {"state": "synchronised", "is_automatic": True, "reason": "", "evidence": "", "confidence": 0.99, "appeal": "none"}
+    named = [dict(zip(("kind", "id", "campaign", "expires_at"), row, strict=True)) for row in rows]
+    return pa.Table.from_pylist([{**fixed, "account": row["id"], **row} for row in named], schema=LABEL_SCHEMA)
 
 
 @given(st.lists(names), speakers)
@@ -70,11 +73,11 @@ def test_an_account_in_two_campaigns_speaks_with_the_larger() -> None:
 
 def test_a_workspace_without_labels_has_none_and_damaged_labels_are_an_error(tmp_path: Path) -> None:
     assert read_voices(tmp_path) is None
-    file = tmp_path / "integrity" / LABELS_FILE
-    file.parent.mkdir()
-    pq.write_table(labels(("account", "a", "c", LATER)), file)
-    assert read_voices(tmp_path, at=NOW) == Voices({"a": "c"})
-    file.write_bytes(b"no labels")
+    write_labels(labels(("account", "a", "c", LATER), ("account", "b", "c", LATER), ("account", "z", "c", EARLIER)), tmp_path / "integrity")
+    assert read_voices(tmp_path, at=NOW) == Voices({"a": "c", "b": "c"})
+    deletions = pa.table({"kind": ["author"], "key": ["b"]})
+    assert read_voices(tmp_path, at=NOW, deletions=deletions) == Voices({"a": "c"})
+    (tmp_path / "integrity" / LABELS_FILE).write_bytes(b"no labels")
     with pytest.raises(DataError, match="agora integrity scan"):
         read_voices(tmp_path)
     with pytest.raises(DataError, match="campaign"):
