@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 
 from agora.integrity.config import IntegrityConfig
-from agora.integrity.records import Action, Artefact, Campaign, Evidence, Explanation, Member, State
+from agora.integrity.records import Action, Artefact, Campaign, Evidence, Explanation, Member, State, Test
 
+_FIRST_POST = 1_760_000_000_000
 START = datetime(2026, 3, 2, 6, tzinfo=timezone.utc)
 TEXTS = (
     "The new harbour levy will cost every family on the coast. Read what they hide from you: harbour-facts.example/levy",
@@ -26,7 +27,7 @@ class MadeUpResult:
     """The fields of a scan's result."""
 
     campaigns: tuple[Campaign, ...]
-    config: IntegrityConfig = IntegrityConfig()
+    config: IntegrityConfig = field(default_factory=IntegrityConfig)
     num_posts: int = 1_204_311
     num_accounts: int = 48_210
     num_groups: int = 212
@@ -61,11 +62,13 @@ def made_up_campaign(
         for index, (name, count) in enumerate(counts.items())
     )  # fmt: skip
     times = sorted(action.at for artefact in artefacts for action in artefact.actions)
-    num_actions = sum(counts.values())
+    half, what = num_artefacts // 2, ("links", "texts") if state == "duplicated" else ("posts they passed on", "links")
     sentences = (
-        f"{num_members} accounts shared {num_artefacts} artefacts within {jitter_s} s of each other on {num_artefacts // 2} occasions, {num_actions} posts in all.",
-        f"If they were nothing special among the {num_outsiders * num_artefacts:,} others who shared the same posts, 3.2 such pairs would be expected; 97% of theirs came within 1 min.",
-    )  # fmt: skip
+        f"{num_members:,} accounts shared {num_artefacts - half:,} {what[0]} and {half:,} {what[1]} close together in time, "
+        f"between {times[0][:10]} and {times[-1][:10]}.",
+        f"On {num_artefacts:,} occasions that had no part in finding them, 412 pairs of them acted within 1 min 00 s, where 3.2 would be "
+        "expected of as many accounts that shared the same things.",
+    )
     return Campaign(
         id=f"c-{random.Random(seed).getrandbits(40):010x}", state=state, members=members, evidence=_evidence(signals, num_artefacts),
         explanations=_explanations(state), artefacts=artefacts, first_at=times[0], last_at=times[-1], sentences=sentences,
@@ -73,8 +76,15 @@ def made_up_campaign(
 
 
 def _artefact(
-    chance: random.Random, number: int, signal: str, text: str, names: Sequence[str], crowd: Sequence[str], jitter_s: int, num_outsiders: int
-) -> Artefact:  # fmt: skip
+    chance: random.Random,
+    number: int,
+    signal: str,
+    text: str,
+    names: Sequence[str],
+    crowd: Sequence[str],
+    jitter_s: int,
+    num_outsiders: int,
+) -> Artefact:
     begun = START + timedelta(hours=9 * number + chance.random() * 7)
     burst = begun + timedelta(minutes=chance.expovariate(1 / 90))
     takers = chance.sample(list(names), max(2, int(len(names) * chance.uniform(0.4, 0.9))))
@@ -82,7 +92,7 @@ def _artefact(
     few = chance.randint(0, min(len(crowd), 2 * num_outsiders))
     outside = [(begun + timedelta(seconds=int(chance.expovariate(1 / 18_000))), name, False) for name in chance.sample(list(crowd), few)]
     actions = tuple(
-        Action(post=f"{seed_of(number)}{index:03d}", account=name, at=at.strftime("%Y-%m-%dT%H:%M:%SZ"), is_member=is_member)
+        Action(post=f"{_FIRST_POST + number * 7919}{index:03d}", account=name, at=at.strftime("%Y-%m-%dT%H:%M:%SZ"), is_member=is_member)
         for index, (at, name, is_member) in enumerate(sorted(inside + outside))
     )
     times = [at for at, _, _ in sorted(inside)]
@@ -92,25 +102,30 @@ def _artefact(
     )  # fmt: skip
 
 
-def seed_of(number: int) -> int:
-    """First digits of the ids of an artefact's posts."""
-    return 1_760_000_000_000 + number * 7919
-
-
 def _evidence(signals: Sequence[str], num_artefacts: int) -> tuple[Evidence, ...]:
-    return (
-        Evidence(test="timing", signal=signals[0], window_s=60, num_occasions=num_artefacts, observed=412, expected=3.2, p_value=3e-41, q_value=5e-38),
-        Evidence(test="timing", signal=signals[0], window_s=600, num_occasions=num_artefacts, observed=455, expected=31.7, p_value=2e-30, q_value=2e-27),
-        Evidence(test="burst", signal=signals[1], window_s=3600, num_occasions=num_artefacts // 2, observed=11, expected=0.04, p_value=4e-22, q_value=1e-19),
+    rows: tuple[tuple[Test, int, int, float, float, float], ...] = (
+        ("timing", 0, 60, 412, 3.2, 3e-41), ("timing", 0, 600, 455, 31.7, 2e-30), ("burst", 1, 3600, 11, 0.04, 4e-22),
+    )  # fmt: skip
+    return tuple(
+        Evidence(
+            test=test, signal=signals[which], window_s=window_s, num_occasions=num_artefacts, observed=observed, expected=expected,
+            p_value=p_value, q_value=900 * p_value,
+        )
+        for test, which, window_s, observed, expected, p_value in rows
     )  # fmt: skip
 
 
 def _explanations(state: State) -> tuple[Explanation, ...]:
+    none, most = "None of the members has declared an organisation.", "12 of 14 members declare that they belong to Coast Today."
+    declared = most if state == "explained" else none
     return (
-        Explanation(name="all follow one account", holds=False, text="No account is followed by more than 3 of the members."),
-        Explanation(name="one declared organisation", holds=state == "explained", text="12 members declare the same organisation." if state == "explained" else "0 members declare an organisation."),
-        Explanation(name="syndication client", holds=False, text="Their texts differ from what a client writes, 2 artefacts aside."),
-        Explanation(name="one author", holds=False, text="The artefacts come from 17 accounts."),
+        Explanation(name="all follow one account", holds=False, text="31 of 187 actions pass on or answer posts of harbor_news."),
+        Explanation(name="one declared organisation", holds=state == "explained", text=declared),
+        Explanation(
+            name="a syndication client", holds=False,
+            text="62% of the evidence carries a link (12 pages, 5 texts); 1 of 14 members post almost only links.",
+        ),
+        Explanation(name="one author", holds=False, text="On 0 of 24 occasions all 14 members took part."),
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from agora.files import write_atomically
+from agora.integrity.candidates import MIN_SIZE
 from agora.integrity.config import IntegrityConfig
 from agora.integrity.records import STATES, Campaign
 from agora.integrity.report.markup import Markup, counted, joined, moment, percent, span, tag
@@ -60,31 +61,38 @@ def write_report(
     order = list(STATES)
     ranked = sorted(result.campaigns, key=lambda one: (order.index(one.state), -len(one.labelled), -len(one.members), one.id))
     shown = ranked[:MAX_CAMPAIGNS]
-    limits = _limits(len(shown))
+    limits = _limits(len(shown), result.config.evidence_limit)
     sections = [
         campaign_section(
-            campaign, f"c{number}", limits, labelled=labelled, is_open=number == 1,
+            campaign,
+            f"c{number}",
+            limits,
+            labelled=labelled,
+            is_open=number == 1,
             decisions=[decision for decision in verdicts if decision.campaign == campaign.id],
         )
         for number, campaign in enumerate(shown, 1)
-    ]  # fmt: skip
+    ]
     rest = len(ranked) - len(shown)
     more = tag("p", f"{counted(rest, 'more campaign')} in the export.", class_="more") if rest else Markup()
     nothing = tag("p", "No group of accounts acted together more than chance and virality explain.", class_="sentences")
     parts = {
-        "title": joined(title), "overview": _overview(result, labelled), "states": _states(result.campaigns),
-        "campaigns": joined(*sections, more) if sections else nothing, "limits": _not_covered(result.config), "signals": _signals(result.config),
-    }  # fmt: skip
+        "title": joined(title),
+        "overview": _overview(result, labelled),
+        "states": _states(result.campaigns),
+        "campaigns": joined(*sections, more) if sections else nothing,
+        "limits": _not_covered(result.config),
+        "signals": _signals(result.config),
+    }
     write_atomically(path, _page(parts))
 
 
-def _limits(num_campaigns: int) -> Limits:
+def _limits(num_campaigns: int, recorded: int) -> Limits:
     """Long lists for a few campaigns, short ones for many, so that the page opens."""
     number = max(num_campaigns, 1)
     artefacts = min(40, max(6, _ARTEFACTS // number))
-    return Limits(
-        members=min(200, max(10, _MEMBER_ROWS // number)), artefacts=artefacts, posts=min(60, max(6, _POST_ROWS // (number * artefacts)))
-    )
+    posts = min(60, max(6, _POST_ROWS // (number * artefacts)))
+    return Limits(members=min(200, max(10, _MEMBER_ROWS // number)), artefacts=artefacts, posts=posts, recorded=recorded)
 
 
 def _page(parts: dict[str, Markup]) -> str:
@@ -105,17 +113,28 @@ def _page(parts: dict[str, Markup]) -> str:
 
 def _overview(result: Scan, labelled: frozenset[str]) -> Markup:
     tiles = (
-        (result.num_posts, "posts read"), (result.num_accounts, "accounts"), (result.num_groups, "groups tested"), (result.num_tests, "tests"),
-        (len(result.campaigns), "campaigns and groups found"), (len(labelled), "labelled accounts"),
-    )  # fmt: skip
+        (result.num_posts, "posts read"),
+        (result.num_accounts, "accounts"),
+        (result.num_groups, "groups tested"),
+        (result.num_tests, "tests"),
+        (len(result.campaigns), "campaigns and groups found"),
+        (len(labelled), "labelled accounts"),
+    )
+    when = ("Posts from ", moment(result.first_at), " to ", moment(result.last_at), " (UTC)") if result.first_at else ("No posts",)
     share = f"{percent(len(labelled) / result.num_accounts)} of all accounts" if result.num_accounts else ""
     return joined(
-        tag("p", "Posts from ", moment(result.first_at), " to ", moment(result.last_at), " (UTC)", class_="lead"),
+        tag("p", *when, class_="lead"),
         tag("dl", *(tag("div", tag("dd", f"{number:,}"), tag("dt", name)) for number, name in tiles), class_="tiles"),
-        tag("p", f"Labelled: {share}. " if share else "", f"Of all groups confirmed by tests, at most {percent(result.config.q_groups)} are expected to be "
+        tag(
+            "p",
+            f"Labelled: {share}. " if share else "",
+            f"Of all groups confirmed by tests, at most {percent(result.config.q_groups)} are expected to be "
             f"false, and at most {percent(result.config.q_members)} of their members (Benjamini-Hochberg). Windows: ",
-            ", ".join(map(span, result.config.windows_s)), f". Seed {result.config.seed}.", class_="caption"),
-    )  # fmt: skip
+            ", ".join(map(span, result.config.windows_s)),
+            f". Seed {result.config.seed}.",
+            class_="caption",
+        ),
+    )
 
 
 def _states(campaigns: Sequence[Campaign]) -> Markup:
@@ -134,18 +153,26 @@ def _choice(value: str, name: str, number: int, meaning: str, *, checked: bool =
 
 
 def _not_covered(config: IntegrityConfig) -> Markup:
-    meaning = "Meanings were compared, so paraphrases count where the model sees them as one." if config.meaning else (
-        "Texts rewritten in other words each time: meanings were not compared in this scan (setting `meaning`)."
-    )  # fmt: skip
-    return tag("ul", *(tag("li", text) for text in (
-        "Who is behind an account, what it intends, whether it is a program, whether what it says is true. Only acting together is measured.",
-        f"Groups of fewer than 4 accounts, or that act together on fewer than {config.min_occasions} occasions in either half of the posts.",
-        f"Accounts that act more than {span(max(config.windows_s))} apart and share no words, links or pictures of their own.",
-        meaning,
-        "Pictures uploaded anew: files are never fetched, only their addresses are compared.",
-        "Likes, follows, views, private messages, deleted posts: they are not in the posts.",
-        f"Errors that remain: about {percent(config.q_groups)} of the groups shown may be there by chance, more where times are coarse.",
-    )))  # fmt: skip
+    meaning = (
+        "Meanings were compared, so paraphrases count where the model sees them as one."
+        if config.meaning
+        else ("Texts rewritten in other words each time: meanings were not compared in this scan (setting `meaning`).")
+    )
+    return tag(
+        "ul",
+        *(
+            tag("li", text)
+            for text in (
+                "Who is behind an account, what it intends, whether it is a program, whether it tells the truth.",
+                f"Groups of fewer than {MIN_SIZE} accounts, or with fewer than {config.min_occasions} occasions in a half of the posts.",
+                f"Accounts that act more than {span(max(config.windows_s))} apart and share no words, links or pictures of their own.",
+                meaning,
+                "Pictures uploaded anew: files are never fetched, only their addresses are compared.",
+                "Likes, follows, views, private messages, deleted posts: they are not in the posts.",
+                f"Errors remain: up to {percent(config.q_groups)} of the groups that tests confirm may be there by chance.",
+            )
+        ),
+    )
 
 
 def _signals(config: IntegrityConfig) -> Markup:

@@ -10,10 +10,9 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Final
 
-import igraph
 import numpy as np
 import numpy.typing as npt
 
@@ -24,8 +23,9 @@ MAX_NODES: Final = 60
 MAX_OUTSIDERS: Final = 24
 NUM_BINS: Final = 60
 _EDGES_PER_NODE: Final = 4
-_STEPS: Final = 300
+_STEPS: Final = 80
 _WIDTH, _HEIGHT, _MARGIN = 480, 330, 22
+_GOLDEN_ANGLE, _GRAVITY = math.pi * (3 - math.sqrt(5)), 0.05
 _TICKS: Final = (0, 1, 10, 60, 600, 3600, 21_600, 86_400)
 """Seconds at equal distances on the axis of closeness; what lies further apart stands at the right end."""
 
@@ -60,9 +60,11 @@ def network(campaign: Campaign, anchors: dict[str, str], labelled: frozenset[str
         *(_lines(edges, place, f"edge e{level}") for level, edges in enumerate(strength)),
         *(_dot(place[len(members) + number], 3.0, account, "node outside") for number, account in enumerate(outsiders)),
         *(_member(member, place[index], anchors, labelled) for index, member in enumerate(members)),
-        viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", class_="network",
+        viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
+        role="img",
+        class_="network",
         aria_label=f"Network of {len(members)} members and {len(outsiders)} outsiders; the table of members says the same in words",
-    )  # fmt: skip
+    )
     return Network(picture, len(members), len(outsiders))
 
 
@@ -93,21 +95,23 @@ def _strongest(common: Counter[tuple[int, int]], num_nodes: int) -> dict[tuple[i
 
 def _layout(num_nodes: int, edges: dict[tuple[int, int], int]) -> Floats:
     """Places from springs (Fruchterman and Reingold, 1991), started from a sunflower's seeds, so that the same edges lie the same."""
-    if not num_nodes:
-        return np.empty((0, 2))
     number = np.arange(num_nodes)
-    start = np.sqrt(number + 0.5)[:, None] * np.stack((np.cos(number * 2.39996), np.sin(number * 2.39996)), axis=1)
-    graph = igraph.Graph(n=num_nodes, edges=list(edges))
-    layout = graph.layout_fruchterman_reingold(
-        weights=[1 + math.log(weight) for weight in edges.values()], niter=_STEPS, seed=start.tolist(), grid=False
-    )
-    place = np.asarray(layout.coords, np.float64)
-    place = place - np.median(place, axis=0)
-    far = np.hypot(*place.T)[:, None]
-    place = place / np.sqrt(far + 1e-9)  # the crowded middle gets more room, the rim less
+    place = np.sqrt(number + 0.5)[:, None] * np.stack((np.cos(number * _GOLDEN_ANGLE), np.sin(number * _GOLDEN_ANGLE)), axis=1)
+    pull = np.zeros((num_nodes, num_nodes))
+    for (left, right), weight in edges.items():
+        pull[left, right] = pull[right, left] = 1 + math.log(weight)
+    for step in np.linspace(math.sqrt(num_nodes + 1), 0.02, _STEPS):
+        apart = place[:, None] - place[None]
+        distance = np.sqrt(np.einsum("ijk,ijk->ij", apart, apart)) + 1e-6
+        force = np.einsum("ijk,ij->ik", apart, 1 / distance**2 - pull * distance) - _GRAVITY * place
+        length = np.hypot(*force.T)[:, None] + 1e-9
+        place = place + force / length * np.minimum(length, step)
+    if not num_nodes:
+        return place
     low, high = place.min(axis=0), place.max(axis=0)
     unit = np.where(high > low, (place - low) / np.where(high > low, high - low, 1), 0.5)
-    return _MARGIN + unit * (np.array([_WIDTH, _HEIGHT]) - 2 * _MARGIN)
+    result: Floats = _MARGIN + unit * (np.array([_WIDTH, _HEIGHT]) - 2 * _MARGIN)
+    return result
 
 
 def _lines(edges: Sequence[tuple[int, int]] | dict[tuple[int, int], int], place: Floats, name: str) -> Markup:
@@ -161,10 +165,15 @@ def timeline(artefacts: Sequence[Artefact]) -> Timeline | None:
     )
     words = f"Actions over time: members at most {most_inside} and outsiders at most {most_outside} in {span(width)}"
     picture = tag(
-        "svg", *(tag("path", d=path, class_=name) for path, name in ((up, "inside"), (down, "outside")) if path),
+        "svg",
+        *(tag("path", d=path, class_=name) for path, name in ((up, "inside"), (down, "outside")) if path),
         tag("line", x1=0, x2=NUM_BINS, y1=60.5, y2=60.5, class_="axis"),
-        viewBox=f"0 0 {NUM_BINS} 100", preserveAspectRatio="none", role="img", aria_label=words, class_="chart",
-    )  # fmt: skip
+        viewBox=f"0 0 {NUM_BINS} 100",
+        preserveAspectRatio="none",
+        role="img",
+        aria_label=words,
+        class_="chart",
+    )
     return Timeline(picture, first, last, width, most_inside, most_outside)
 
 
@@ -195,9 +204,15 @@ def closeness(artefacts: Sequence[Artefact]) -> Closeness | None:
         f", {_share(outside):.0%} of outsiders'" if outside else ""
     )
     picture = tag(
-        "svg", *marks, *(tag("path", d=_steps(gaps), class_=f"curve {name}") for gaps, name in curves if gaps),
-        viewBox=f"0 -2 {len(_TICKS) - 1} 104", preserveAspectRatio="none", role="img", aria_label=words, class_="chart",
-    )  # fmt: skip
+        "svg",
+        *marks,
+        *(tag("path", d=_steps(gaps), class_=f"curve {name}") for gaps, name in curves if gaps),
+        viewBox=f"0 -2 {len(_TICKS) - 1} 104",
+        preserveAspectRatio="none",
+        role="img",
+        aria_label=words,
+        class_="chart",
+    )
     labels = ("0", *(span(second).replace(" ", "\u00a0") for second in _TICKS[1:]))
     return Closeness(picture, labels, _share(inside), _share(outside) if outside else None)
 
@@ -207,7 +222,8 @@ def _to_next(ordered: Floats) -> list[float]:
     if len(ordered) < 2:
         return []
     gaps = np.diff(ordered)
-    return np.minimum(np.append(np.inf, gaps), np.append(gaps, np.inf)).tolist()
+    nearest: list[float] = np.minimum(np.append(np.inf, gaps), np.append(gaps, np.inf)).tolist()
+    return nearest
 
 
 def _to_nearest(times: Floats, ordered: Floats) -> list[float]:
@@ -216,7 +232,8 @@ def _to_nearest(times: Floats, ordered: Floats) -> list[float]:
     after = np.searchsorted(ordered, times)
     right = ordered[np.minimum(after, len(ordered) - 1)]
     left = ordered[np.maximum(after - 1, 0)]
-    return np.minimum(abs(times - left), abs(times - right)).tolist()
+    nearest: list[float] = np.minimum(abs(times - left), abs(times - right)).tolist()
+    return nearest
 
 
 def _share(gaps: list[float]) -> float | None:
@@ -225,9 +242,7 @@ def _share(gaps: list[float]) -> float | None:
 
 def _steps(gaps: list[float]) -> str:
     """The share of gaps up to each point of the axis, as a path; the axis is logarithmic from its second tick on."""
-    grid = np.unique(
-        np.concatenate([np.linspace(0, 1, 5), *(np.geomspace(a, b, 13) for a, b in zip(_TICKS[1:], _TICKS[2:], strict=False))])
-    )
+    grid = np.unique(np.concatenate([np.linspace(0, 1, 5), *(np.geomspace(a, b, 13) for a, b in pairwise(_TICKS[1:]))]))
     shares = np.searchsorted(np.sort(gaps), grid, side="right") / len(gaps)
     x = np.where(grid <= 1, grid, 1 + np.interp(np.log(np.maximum(grid, 1)), np.log(_TICKS[1:]), np.arange(len(_TICKS) - 1)))
     return "M" + "L".join(f"{at:.2f} {100 - 100 * share:.1f}" for at, share in zip(x, shares, strict=True))

@@ -25,6 +25,8 @@ class Markup(str):
 
 def escaped(text: str) -> Markup:
     """Text as HTML that shows it. What cannot be printed becomes a replacement character; direction marks go."""
+    if text.isascii() and text.isprintable():
+        return Markup(html.escape(text))
     return Markup(html.escape(_TURNING.sub("", _UNPRINTABLE.sub("\ufffd", text))))
 
 

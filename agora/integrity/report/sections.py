@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,9 +13,15 @@ from agora.integrity.report.sentences import linked
 
 TITLES: Final = {"synchronised": "Synchronised", "duplicated": "Duplicated", "explained": "Explained", "shared_interest": "Shared interest"}
 _SHARED: Final = {
-    "repost": "reposts", "reply": "replies", "text": "identical texts", "near_text": "nearly identical texts", "link": "links",
-    "hashtags": "hashtag sequences", "image": "images", "meaning": "texts of one meaning",
-}  # fmt: skip
+    "repost": "reposts",
+    "reply": "replies",
+    "text": "identical texts",
+    "near_text": "nearly identical texts",
+    "link": "links",
+    "hashtags": "hashtag sequences",
+    "image": "images",
+    "meaning": "texts of one meaning",
+}
 _TESTS: Final = {
     "timing": "closer in time than other sharers of the same artefacts",
     "burst": "bursts on artefacts that hardly anybody else shared",
@@ -40,11 +46,12 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """How much of each campaign the page shows; the rest is in the export."""
+    """How much of each campaign the page shows; the rest is in the export. `recorded`: artefacts that the scan keeps at most."""
 
     members: int
     artefacts: int
     posts: int
+    recorded: int
 
 
 def campaign_section(
@@ -53,57 +60,80 @@ def campaign_section(
     """A `details` element: its summary tells who and how, its body shows all evidence. Anchors in it start with `anchor`."""
     members = sorted(campaign.members, key=lambda member: (member.q_value, -member.num_actions, member.account))[: limits.members]
     rows = {member.account: f"{anchor}-m{number}" for number, member in enumerate(members, 1)}
-    return tag(
-        "details", _summary(campaign, labelled),
-        tag(
-            "div", *(_decision(decision) for decision in decisions),
-            tag("p", *(joined(linked(sentence, anchor), " ") for sentence in campaign.sentences), class_="sentences"),
-            tag("p", tag("b", TITLES[campaign.state]), f" means: {STATES[campaign.state]}.", class_="caption"),
-            _pictures(campaign, anchor, rows, labelled),
-            _explanations(campaign.explanations, anchor),
-            _members(campaign, members, rows, labelled, anchor),
-            _artefacts(campaign, rows, limits, anchor),
-            _tests(campaign.evidence, anchor),
-            _contest(campaign, anchor),
-            class_="body",
-        ),
-        class_=f"campaign {campaign.state}", id=anchor, open=is_open,
-    )  # fmt: skip
+    kinds = {artefact.signal for artefact in campaign.artefacts}
+    said = (joined(linked(sentence, anchor, kinds), " ") for sentence in campaign.sentences)
+    body = tag(
+        "div",
+        *(_decision(decision) for decision in decisions),
+        tag("p", *said, class_="sentences"),
+        tag("p", tag("b", TITLES[campaign.state]), f" means: {STATES[campaign.state]}.", class_="caption"),
+        _pictures(campaign, anchor, rows, labelled) if campaign.artefacts else Markup(),
+        _explanations(campaign.explanations, anchor, kinds),
+        _members(campaign, members, rows, labelled, anchor),
+        _artefacts(campaign, rows, limits, anchor),
+        _tests(campaign.evidence, anchor),
+        _contest(campaign, anchor),
+        class_="body",
+    )
+    return tag("details", _summary(campaign, labelled), body, class_=f"campaign {campaign.state}", id=anchor, open=is_open)
 
 
 def _summary(campaign: Campaign, labelled: frozenset[str]) -> Markup:
-    shared = list(dict.fromkeys(_SHARED.get(one.signal, one.signal.replace("_", " ")) for one in campaign.evidence))[:2]
+    shared = list(dict.fromkeys(_shared(one.signal) for one in campaign.evidence))[:2]
     num_labelled = sum(member.account in labelled for member in campaign.members)
     return tag(
         "summary",
         tag("span", TITLES[campaign.state], class_="chip"),
-        tag("h3", counted(len(campaign.members), "account"), f" acting on the same {' and '.join(shared)}" if shared else ""),
-        tag("span", moment(campaign.first_at, with_time=False), " – ", moment(campaign.last_at, with_time=False),
-            " · ", f"{num_labelled:,} labelled" if num_labelled else "no label", class_="when"),
+        tag("h3", counted(len(campaign.members), "account"), f" on the same {' and '.join(shared)}" if shared else ""),
+        tag(
+            "span",
+            moment(campaign.first_at, with_time=False),
+            " – ",
+            moment(campaign.last_at, with_time=False),
+            " · ",
+            f"{num_labelled:,} labelled" if num_labelled else "no label",
+            class_="when",
+        ),
         tag("code", campaign.id),
-    )  # fmt: skip
+    )
 
 
 def _decision(decision: Decision) -> Markup:
     return tag(
-        "p", tag("b", decision.what), f" — {decision.name}, ", moment(decision.at), ": ", tag("q", shortened(decision.reason, 600), dir="auto"),
+        "p",
+        tag("b", decision.what),
+        f" — {decision.name}, ",
+        moment(decision.at),
+        ": ",
+        tag("q", shortened(decision.reason, 600), dir="auto"),
         class_="decision",
-    )  # fmt: skip
+    )
 
 
 def _pictures(campaign: Campaign, anchor: str, rows: dict[str, str], labelled: frozenset[str]) -> Markup:
     drawn = network(campaign, rows, labelled)
     of_all = "" if drawn.num_members == len(campaign.members) else f" of {len(campaign.members):,}, those with most actions"
     legend = tag(
-        "p", _key("labelled", "labelled member"), _key("queued", "member without a label"), _key("source", "source: first, others may copy it"),
-        _key("outside", "outsider"), class_="legend",
-    )  # fmt: skip
+        "p",
+        _key("labelled", "labelled member"),
+        _key("queued", "member without a label"),
+        _key("source", "source: first, others may copy it"),
+        _key("outside", "outsider"),
+        class_="legend",
+    )
     left = tag(
-        "figure", tag("figcaption", tag("h4", "Who shared with whom")), drawn.picture, legend,
-        tag("p", f"{drawn.num_members:,} members{of_all}, and {counted(drawn.num_outsiders, 'outsider')}. The larger a dot, the more actions; "
-            "lines join those who shared artefacts, the strongest only.", class_="caption"),
+        "figure",
+        tag("figcaption", tag("h4", "Who shared with whom")),
+        drawn.picture,
+        legend,
+        tag(
+            "p",
+            f"{drawn.num_members:,} members{of_all}, and {counted(drawn.num_outsiders, 'outsider')}. The larger a dot, the more actions; "
+            "lines join those who shared artefacts, the strongest only.",
+            class_="caption",
+        ),
         id=f"{anchor}-network",
-    )  # fmt: skip
+    )
     return tag("div", left, tag("div", _timeline(campaign, anchor), _closeness(campaign), class_="stack"), class_="pictures")
 
 
@@ -117,12 +147,18 @@ def _timeline(campaign: Campaign, anchor: str) -> Markup:
         return tag("figure", tag("h4", "When"), tag("p", "No action is on record.", class_="caption"), id=f"{anchor}-timeline")
     others = f"outsiders below (at most {drawn.most_outsiders:,})" if drawn.most_outsiders else "no outsider acted on them"
     return tag(
-        "figure", tag("figcaption", tag("h4", "When they acted, and when everybody else did")), drawn.picture,
+        "figure",
+        tag("figcaption", tag("h4", "When they acted, and when everybody else did")),
+        drawn.picture,
         tag("p", tag("span", moment(campaign.first_at)), tag("span", moment(campaign.last_at)), class_="axis"),
-        tag("p", tag("b", "Members", class_="inside"), f" above (at most {drawn.most_members:,} actions in {span(drawn.bin_s)}), {others}. "
-            "Each half has its own scale.", class_="caption"),
+        tag(
+            "p",
+            tag("b", "Members", class_="inside"),
+            f" above (at most {drawn.most_members:,} actions in {span(drawn.bin_s)}), {others}. Each half has its own scale.",
+            class_="caption",
+        ),
         id=f"{anchor}-timeline",
-    )  # fmt: skip
+    )
 
 
 def _closeness(campaign: Campaign) -> Markup:
@@ -134,19 +170,31 @@ def _closeness(campaign: Campaign) -> Markup:
         f", {drawn.outsiders_in_minute:.0%} of outsiders'." if drawn.outsiders_in_minute is not None else "; outsiders shared none of them."
     )
     return tag(
-        "figure", tag("figcaption", tag("h4", "How close to the nearest other member")), drawn.picture,
+        "figure",
+        tag("figcaption", tag("h4", "How close to the nearest other member")),
+        drawn.picture,
         tag("p", *(tag("span", label) for label in drawn.ticks), class_="axis ticks"),
-        tag("p", tag("b", "Members", class_="inside"), " against the organic curve of the same artefacts, the ", tag("b", "outsiders", class_="outside"),
-            ". ", said, class_="caption"),
-    )  # fmt: skip
+        tag(
+            "p",
+            tag("b", "Members", class_="inside"),
+            " against the organic curve of the same artefacts, the ",
+            tag("b", "outsiders", class_="outside"),
+            ". ",
+            said,
+            class_="caption",
+        ),
+    )
 
 
-def _explanations(explanations: Sequence[Explanation], anchor: str) -> Markup:
+def _explanations(explanations: Sequence[Explanation], anchor: str, kinds: Collection[str]) -> Markup:
     items = [
-        tag("li", tag("b", "would explain it" if one.holds else "does not explain it", class_="holds" if one.holds else "fails"),
-            tag("span", tag("strong", one.name[:1].upper() + one.name[1:].replace("_", " ")), " ", linked(one.text, anchor)))
+        tag(
+            "li",
+            tag("b", "would explain it" if one.holds else "does not explain it", class_="holds" if one.holds else "fails"),
+            tag("span", tag("strong", one.name[:1].upper() + one.name[1:].replace("_", " ")), " ", linked(one.text, anchor, kinds)),
+        )
         for one in explanations
-    ]  # fmt: skip
+    ]
     body = tag("ul", *items, class_="checks") if items else tag("p", "No other explanation was looked into.", class_="caption")
     return tag("section", tag("h4", "What else would explain this?"), body, id=f"{anchor}-explanations")
 
@@ -154,19 +202,29 @@ def _explanations(explanations: Sequence[Explanation], anchor: str) -> Markup:
 def _members(campaign: Campaign, members: Sequence[Member], rows: dict[str, str], labelled: frozenset[str], anchor: str) -> Markup:
     head = ("Account", "Label", "q-value", "Actions", "Posts in all")
     body = [
-        tag("tr", tag("td", tag("bdi", member.account)), tag("td", _role(member, labelled)),
-            _cell(chance(member.q_value), member.q_value), _cell(f"{member.num_actions:,}", member.num_actions),
-            _cell(f"{member.num_posts:,}", member.num_posts), id=rows[member.account])
+        tag(
+            "tr",
+            tag("td", tag("bdi", member.account)),
+            tag("td", _role(member, labelled)),
+            _cell(chance(member.q_value), member.q_value),
+            _cell(f"{member.num_actions:,}", member.num_actions),
+            _cell(f"{member.num_posts:,}", member.num_posts),
+            id=rows[member.account],
+        )
         for member in members
-    ]  # fmt: skip
+    ]
     return tag(
-        "section", tag("h4", f"Members ({len(campaign.members):,})"),
+        "section",
+        tag("h4", f"Members ({len(campaign.members):,})"),
         _table(head, body, numbers=3, label="Members", sortable=True),
         _more(len(campaign.members) - len(members), "member"),
-        tag("p", "q-value: share of false members to expect among all that stand at this value or below it. Actions: posts counted as evidence.",
-            class_="caption"),
+        tag(
+            "p",
+            "q-value: share of false members to expect among all that stand at this value or below it. Actions: posts counted as evidence.",
+            class_="caption",
+        ),
         id=f"{anchor}-members",
-    )  # fmt: skip
+    )
 
 
 def _role(member: Member, labelled: frozenset[str]) -> Markup:
@@ -178,70 +236,123 @@ def _role(member: Member, labelled: frozenset[str]) -> Markup:
 
 
 def _artefacts(campaign: Campaign, rows: dict[str, str], limits: Limits, anchor: str) -> Markup:
-    shown = campaign.artefacts[: limits.artefacts]
-    items = [_artefact(artefact, f"{anchor}-a{number}", rows, limits) for number, artefact in enumerate(shown, 1)]
-    return tag(
-        "section", tag("h4", f"Shared artefacts ({len(campaign.artefacts):,} on record)"), *items,
-        _more(len(campaign.artefacts) - len(shown), "artefact"), id=f"{anchor}-artefacts",
-    )  # fmt: skip
+    """Artefacts by signal, in the order of the record, each group under an anchor of its own."""
+    kinds = dict.fromkeys(artefact.signal for artefact in campaign.artefacts)
+    groups = []
+    for kind in kinds:
+        every = [artefact for artefact in campaign.artefacts if artefact.signal == kind]
+        shown = every[: max(2, limits.artefacts * len(every) // len(campaign.artefacts))]
+        items = (_artefact(artefact, f"{anchor}-{kind}-{number}", rows, limits) for number, artefact in enumerate(shown, 1))
+        name = _shared(kind)
+        heading = tag("h5", name[:1].upper() + name[1:], tag("span", f" {len(every):,}", class_="n"))
+        groups.append(tag("div", heading, *items, _more(len(every) - len(shown), "artefact"), id=f"{anchor}-{kind}", class_="kind"))
+    if not kinds:
+        note = "The scan keeps no posts of groups that its tests did not confirm."
+    elif len(campaign.artefacts) >= limits.recorded:
+        note = (
+            f"The scan keeps the {limits.recorded:,} artefacts that most members shared (setting evidence_limit); counts above are of all."
+        )
+    else:
+        note = "Open one for its posts. Outsiders are all other accounts of the scan that shared the same."
+    return tag("section", tag("h4", "Shared artefacts"), tag("p", note, class_="caption"), *groups, id=f"{anchor}-artefacts")
+
+
+def _shared(signal: str) -> str:
+    return _SHARED.get(signal, signal.replace("_", " "))
 
 
 def _artefact(artefact: Artefact, anchor: str, rows: dict[str, str], limits: Limits) -> Markup:
     actions = sorted(artefact.actions, key=lambda action: not action.is_member)[: limits.posts]
-    actions.sort(key=lambda action: seconds_of(action.at))
-    start = min((seconds_of(action.at) for action in artefact.actions), default=0.0)
+    actions.sort(key=lambda action: (seconds_of(action.at), action.post))
+    start = seconds_of(min(artefact.actions, key=lambda action: seconds_of(action.at)).at) if actions else 0.0
+    listed = len({action.account for action in artefact.actions if not action.is_member})
     text = shortened(artefact.text, _TEXT_CHARACTERS)
     title = shortened(" ".join(text.split()), _TITLE_CHARACTERS) or "(no text)"
+    summary = tag(
+        "summary",
+        tag("bdi", title, class_="words"),
+        tag("span", counted(artefact.num_members, "member"), f" in {span(artefact.gap_s)}", class_="num inside"),
+        tag("span", counted(artefact.num_outsiders, "outsider"), class_="num outside"),
+    )
     return tag(
         "details",
-        tag("summary", tag("span", _SHARED.get(artefact.signal, artefact.signal.replace("_", " ")), class_="signal"), tag("bdi", title, class_="words"),
-            tag("span", counted(artefact.num_members, "member"), f" in {span(artefact.gap_s)}", class_="num inside"),
-            tag("span", counted(artefact.num_outsiders, "outsider"), class_="num outside")),
-        tag("blockquote", text or "(no text)", dir="auto") if text != title else Markup(),
-        _table(("Time (UTC)", "After the first", "Account", "", "Post"), [_action(action, start, rows) for action in actions], label="Posts"),
+        summary,
+        tag("blockquote", text, dir="auto") if text and text != title else Markup(),
+        _table(
+            ("Time (UTC)", "After the first", "Account", "", "Post"), [_action(action, start, rows) for action in actions], label="Posts"
+        ),
         _more(len(artefact.actions) - len(actions), "post"),
+        tag("p", f"{counted(artefact.num_outsiders - listed, 'more outsider')} counted, not kept one by one.", class_="more")
+        if artefact.num_outsiders > listed
+        else Markup(),
         tag("p", "Key ", tag("code", artefact.key), class_="caption"),
-        class_="artefact", id=anchor,
-    )  # fmt: skip
+        class_="artefact",
+        id=anchor,
+    )
 
 
 def _action(action: Action, start: float, rows: dict[str, str]) -> Markup:
-    row = rows.get(action.account)
-    account = tag("bdi", action.account)
-    return tag(
-        "tr", tag("td", moment(action.at)), tag("td", f"+{span(seconds_of(action.at) - start)}"),
-        tag("td", tag("a", account, href=f"#{row}") if row else account), tag("td", "member" if action.is_member else "outsider"),
-        tag("td", tag("code", action.post)), class_="member" if action.is_member else None,
-    )  # fmt: skip
+    """One post as a row; written out, because pages hold thousands of them."""
+    account = f"<bdi>{escaped(action.account)}</bdi>"
+    if row := rows.get(action.account):
+        account = f'<a href="#{row}">{account}</a>'
+    after, name, who = (
+        span(seconds_of(action.at) - start),
+        ' class="member"' if action.is_member else "",
+        "member" if action.is_member else "outsider",
+    )
+    cells = (moment(action.at), f"+{after}", account, who, f"<code>{escaped(action.post)}</code>")
+    return Markup(f"<tr{name}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
 
 
 def _tests(evidence: Sequence[Evidence], anchor: str) -> Markup:
     head = ("Signal", "What was tested", "Window", "Occasions", "Observed", "Expected", "p", "q")
     body = [
-        tag("tr", tag("td", _SHARED.get(one.signal, one.signal.replace("_", " "))), tag("td", _TESTS[one.test]), _cell(span(one.window_s), one.window_s),
-            _cell(f"{one.num_occasions:,}", one.num_occasions), _cell(amount(one.observed), one.observed), _cell(amount(one.expected), one.expected),
-            _cell(chance(one.p_value), one.p_value), _cell(chance(one.q_value), one.q_value))
+        tag(
+            "tr",
+            tag("td", _shared(one.signal)),
+            tag("td", _TESTS[one.test]),
+            _cell(span(one.window_s), one.window_s),
+            _cell(f"{one.num_occasions:,}", one.num_occasions),
+            _cell(amount(one.observed), one.observed),
+            _cell(amount(one.expected), one.expected),
+            _cell(chance(one.p_value), one.p_value),
+            _cell(chance(one.q_value), one.q_value),
+        )
         for one in evidence
-    ]  # fmt: skip
+    ]
     note = (
-        "Counted only in the half of the posts that did not serve to find the group. Observed: pairs of members within the window, or bursts; "
-        "expected: the same if members were nothing special among all who shared these artefacts."
+        "Counted only in the half of the posts that did not serve to find the group. Observed: pairs of members within the window, or "
+        "bursts; expected: the same if members were nothing special among all who shared these artefacts."
     )
     return tag(
-        "section", tag("h4", "Evidence tests"), _table(head, body, numbers=6, label="Evidence tests", sortable=True), tag("p", note, class_="caption"),
+        "section",
+        tag("h4", "Evidence tests"),
+        _table(head, body, numbers=6, label="Evidence tests", sortable=True),
+        tag("p", note, class_="caption"),
         id=f"{anchor}-tests",
-    )  # fmt: skip
+    )
 
 
 def _contest(campaign: Campaign, anchor: str) -> Markup:
     return tag(
-        "section", tag("h4", "Contest this"),
-        tag("p", "Anyone concerned can ask for another look. The label stands aside while an upheld appeal does, and enough upheld appeals stop "
-            "automatic labels altogether."),
-        tag("pre", tag("code", f'agora integrity appeal {campaign.id} --account ACCOUNT --reason "..."')),
-        tag("p", tag("a", "What the method does not cover", href="#limits"), " · ", tag("a", "Back to the overview", href="#top"), class_="caption"),
+        "section",
+        tag("h4", "Contest this"),
+        tag(
+            "p",
+            "Anyone concerned can ask for another look. The label stands aside while an upheld appeal does, and enough upheld appeals stop "
+            "automatic labels altogether.",
+        ),
+        tag("pre", tag("code", f'agora integrity appeal {campaign.id} --account ACCOUNT --name NAME --reason "..."')),
+        tag(
+            "p",
+            tag("a", "What the method does not cover", href="#limits"),
+            " · ",
+            tag("a", "Back to the overview", href="#top"),
+            class_="caption",
+        ),
         id=f"{anchor}-contest",
-    )  # fmt: skip
+    )
 
 
 def _cell(shown: str, value: float) -> Markup:
