@@ -96,7 +96,7 @@ def _strongest(common: Counter[tuple[int, int]], num_nodes: int) -> dict[tuple[i
 def _layout(num_nodes: int, edges: dict[tuple[int, int], int]) -> Floats:
     """Places from springs (Fruchterman and Reingold, 1991), started from a sunflower's seeds, so that the same edges lie the same."""
     number = np.arange(num_nodes)
-    place = np.sqrt(number + 0.5)[:, None] * np.stack((np.cos(number * _GOLDEN_ANGLE), np.sin(number * _GOLDEN_ANGLE)), axis=1)
+    place: Floats = np.sqrt(number + 0.5)[:, None] * np.stack((np.cos(number * _GOLDEN_ANGLE), np.sin(number * _GOLDEN_ANGLE)), axis=1)
     pull = np.zeros((num_nodes, num_nodes))
     for (left, right), weight in edges.items():
         pull[left, right] = pull[right, left] = 1 + math.log(weight)
