@@ -61,7 +61,7 @@ def write_report(
     order = list(STATES)
     ranked = sorted(result.campaigns, key=lambda one: (order.index(one.state), -len(one.labelled), -len(one.members), one.id))
     shown = ranked[:MAX_CAMPAIGNS]
-    limits = _limits(len(shown), result.config.evidence_limit)
+    limits = _limits(shown, result.config.evidence_limit)
     sections = [
         campaign_section(
             campaign,
@@ -87,12 +87,13 @@ def write_report(
     write_atomically(path, _page(parts))
 
 
-def _limits(num_campaigns: int, recorded: int) -> Limits:
+def _limits(campaigns: Sequence[Campaign], recorded: int) -> Limits:
     """Long lists for a few campaigns, short ones for many, so that the page opens."""
-    number = max(num_campaigns, 1)
-    artefacts = min(40, max(6, _ARTEFACTS // number))
-    posts = min(60, max(6, _POST_ROWS // (number * artefacts)))
-    return Limits(members=min(200, max(10, _MEMBER_ROWS // number)), artefacts=artefacts, posts=posts, recorded=recorded)
+    num_kept = max(sum(bool(campaign.artefacts) for campaign in campaigns), 1)
+    artefacts = min(40, max(6, _ARTEFACTS // num_kept))
+    num_artefacts = sum(min(len(campaign.artefacts), artefacts) for campaign in campaigns)
+    posts = min(200, max(6, _POST_ROWS // max(num_artefacts, 1)))
+    return Limits(members=min(200, max(10, _MEMBER_ROWS // max(len(campaigns), 1))), artefacts=artefacts, posts=posts, recorded=recorded)
 
 
 def _page(parts: dict[str, Markup]) -> str:

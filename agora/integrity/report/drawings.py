@@ -17,12 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from agora.integrity.records import Artefact, Campaign, Member
-from agora.integrity.report.markup import Markup, seconds_of, span, tag
+from agora.integrity.report.markup import Markup, iso_of, seconds_of, span, tag
 
 MAX_NODES: Final = 60
 MAX_OUTSIDERS: Final = 24
 NUM_BINS: Final = 60
-_EDGES_PER_NODE: Final = 4
+_TOP, _BOTTOM = 60, 40
+_EDGES_PER_NODE: Final = 6
+_SCATTER: Final = 40_503  # orders edges of equal weight, so that no node gathers them by its number
 _STEPS: Final = 80
 _WIDTH, _HEIGHT, _MARGIN = 480, 330, 22
 _GOLDEN_ANGLE, _GRAVITY = math.pi * (3 - math.sqrt(5)), 0.05
@@ -82,11 +84,11 @@ def _common(artefacts: Sequence[Artefact], inside: dict[str, int]) -> tuple[Coun
 
 def _strongest(common: Counter[tuple[int, int]], num_nodes: int) -> dict[tuple[int, int], int]:
     """Edges worth drawing: the strongest of each node, and of all as many as keep the picture readable."""
-    ranked = sorted(common.items(), key=lambda item: (-item[1], item[0]))
+    ranked = sorted(common.items(), key=lambda item: (-item[1], item[0][0] * _SCATTER ^ item[0][1] * _SCATTER >> 3 & 0xFFFF, item[0]))
     held = [0] * num_nodes
     kept = {}
     for (left, right), weight in ranked:
-        if min(held[left], held[right]) < _EDGES_PER_NODE:
+        if min(held[left], held[right]) < _EDGES_PER_NODE // 2 or max(held[left], held[right]) < _EDGES_PER_NODE:
             kept[left, right] = weight
             held[left] += 1
             held[right] += 1
@@ -138,14 +140,15 @@ def _member(member: Member, point: Floats, anchors: dict[str, str], labelled: fr
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Members' actions above the line, outsiders' below; each half fills its height, its tallest bar is named beside it."""
+    """Members' actions above the line, outsiders' below. `is_one_scale`: a bar below counts what one above counts."""
 
     picture: Markup
-    first_s: float
-    last_s: float
+    first_at: str
+    last_at: str
     bin_s: float
     most_members: int
     most_outsiders: int
+    is_one_scale: bool
 
 
 def timeline(artefacts: Sequence[Artefact]) -> Timeline | None:
@@ -159,30 +162,36 @@ def timeline(artefacts: Sequence[Artefact]) -> Timeline | None:
     for at, is_member in times:
         (inside if is_member else outside)[min(int((at - first) / width), NUM_BINS - 1)] += 1
     most_inside, most_outside = max(inside), max(outside)
-    up = "".join(f"M{x} 60v{-56 * count / most_inside:.1f}h.8v{56 * count / most_inside:.1f}z" for x, count in enumerate(inside) if count)
-    down = "".join(
-        f"M{x} 61v{36 * count / most_outside:.1f}h.8v{-36 * count / most_outside:.1f}z" for x, count in enumerate(outside) if count
-    )
+    above = _TOP / max(most_inside, 1)
+    is_one_scale = most_outside * above <= _BOTTOM
+    below = above if is_one_scale else _BOTTOM / most_outside
+    up, down = _bars(inside, _TOP, -above), _bars(outside, _TOP + 1, below)
     words = f"Actions over time: members at most {most_inside} and outsiders at most {most_outside} in {span(width)}"
     picture = tag(
         "svg",
         *(tag("path", d=path, class_=name) for path, name in ((up, "inside"), (down, "outside")) if path),
-        tag("line", x1=0, x2=NUM_BINS, y1=60.5, y2=60.5, class_="axis"),
-        viewBox=f"0 0 {NUM_BINS} 100",
+        tag("line", x1=0, x2=NUM_BINS, y1=_TOP + 0.5, y2=_TOP + 0.5, class_="axis"),
+        viewBox=f"0 0 {NUM_BINS} {_TOP + 1 + _BOTTOM}",
         preserveAspectRatio="none",
         role="img",
         aria_label=words,
         class_="chart",
     )
-    return Timeline(picture, first, last, width, most_inside, most_outside)
+    return Timeline(picture, iso_of(first), iso_of(last), width, most_inside, most_outside, is_one_scale)
+
+
+def _bars(counts: list[int], base: int, unit: float) -> str:
+    return "".join(f"M{x} {base}v{unit * count:.1f}h.8v{-unit * count:.1f}z" for x, count in enumerate(counts) if count)
 
 
 @dataclass(frozen=True, slots=True)
 class Closeness:
-    """Share of actions by the time to the nearest action of a member on the same artefact; None where nothing was counted."""
+    """Shares of members' and outsiders' actions by the time to the nearest action of a (further) member on the same artefact."""
 
     picture: Markup
     ticks: tuple[str, ...]
+    num_members: int
+    num_outsiders: int
     members_in_minute: float | None
     outsiders_in_minute: float | None
 
@@ -214,7 +223,7 @@ def closeness(artefacts: Sequence[Artefact]) -> Closeness | None:
         class_="chart",
     )
     labels = ("0", *(span(second).replace(" ", "\u00a0") for second in _TICKS[1:]))
-    return Closeness(picture, labels, _share(inside), _share(outside) if outside else None)
+    return Closeness(picture, labels, len(inside), len(outside), _share(inside), _share(outside) if outside else None)
 
 
 def _to_next(ordered: Floats) -> list[float]:

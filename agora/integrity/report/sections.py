@@ -22,6 +22,10 @@ _SHARED: Final = {
     "image": "images",
     "meaning": "texts of one meaning",
 }
+_SHARING: Final = {
+    "repost": "the same posts", "reply": "replies to the same posts", "text": "identical texts", "near_text": "nearly identical texts",
+    "link": "the same links", "hashtags": "the same hashtags", "image": "the same images", "meaning": "texts of one meaning",
+}  # fmt: skip
 _TESTS: Final = {
     "timing": "closer in time than other sharers of the same artefacts",
     "burst": "bursts on artefacts that hardly anybody else shared",
@@ -79,12 +83,12 @@ def campaign_section(
 
 
 def _summary(campaign: Campaign, labelled: frozenset[str]) -> Markup:
-    shared = list(dict.fromkeys(_shared(one.signal) for one in campaign.evidence))[:2]
+    shared = list(dict.fromkeys(_SHARING.get(one.signal, one.signal.replace("_", " ")) for one in campaign.evidence))[:2]
     num_labelled = sum(member.account in labelled for member in campaign.members)
     return tag(
         "summary",
         tag("span", TITLES[campaign.state], class_="chip"),
-        tag("h3", counted(len(campaign.members), "account"), f" on the same {' and '.join(shared)}" if shared else ""),
+        tag("h3", counted(len(campaign.members), "account"), f" sharing {' and '.join(shared)}" if shared else ""),
         tag(
             "span",
             moment(campaign.first_at, with_time=False),
@@ -145,16 +149,17 @@ def _timeline(campaign: Campaign, anchor: str) -> Markup:
     drawn = timeline(campaign.artefacts)
     if drawn is None:
         return tag("figure", tag("h4", "When"), tag("p", "No action is on record.", class_="caption"), id=f"{anchor}-timeline")
+    scale = "Both halves have the same scale." if drawn.is_one_scale else "Each half has its own scale."
     others = f"outsiders below (at most {drawn.most_outsiders:,})" if drawn.most_outsiders else "no outsider acted on them"
     return tag(
         "figure",
         tag("figcaption", tag("h4", "When they acted, and when everybody else did")),
         drawn.picture,
-        tag("p", tag("span", moment(campaign.first_at)), tag("span", moment(campaign.last_at)), class_="axis"),
+        tag("p", tag("span", moment(drawn.first_at)), tag("span", moment(drawn.last_at)), class_="axis"),
         tag(
             "p",
             tag("b", "Members", class_="inside"),
-            f" above (at most {drawn.most_members:,} actions in {span(drawn.bin_s)}), {others}. Each half has its own scale.",
+            f" above (at most {drawn.most_members:,} actions in {span(drawn.bin_s)}), {others}. {scale}",
             class_="caption",
         ),
         id=f"{anchor}-timeline",
@@ -165,10 +170,11 @@ def _closeness(campaign: Campaign) -> Markup:
     drawn = closeness(campaign.artefacts)
     if drawn is None:
         return Markup()
-    said = f"Within a minute of another member: {drawn.members_in_minute:.0%} of members' actions"
-    said += (
-        f", {drawn.outsiders_in_minute:.0%} of outsiders'." if drawn.outsiders_in_minute is not None else "; outsiders shared none of them."
-    )
+    said = f"Within a minute of another member: {drawn.members_in_minute:.0%} of {drawn.num_members:,} members' actions, "
+    if drawn.outsiders_in_minute is None:
+        said += "and no outsider acted on the same."
+    else:
+        said += f"{drawn.outsiders_in_minute:.0%} of {drawn.num_outsiders:,} by outsiders."
     return tag(
         "figure",
         tag("figcaption", tag("h4", "How close to the nearest other member")),
