@@ -158,6 +158,13 @@ def test_verdicts_and_labels_of_now_are_shown(tmp_path: Path) -> None:
     assert "1 labelled" in words
 
 
+def test_members_of_what_is_never_labelled_are_not_queued_for_a_label(tmp_path: Path) -> None:
+    doubtful = tuple(replace(one, is_automatic=False, is_source=False) for one in made_up_campaign().members)
+    for state, queued in (("synchronised", 14), ("explained", 0), ("shared_interest", 0)):
+        campaign = replace(made_up_campaign(), state=state, members=doubtful)
+        assert page_of(MadeUpResult(campaigns=(campaign,)), tmp_path).words.count("for a person to look at") == queued
+
+
 def test_a_scan_that_found_nothing_says_so(tmp_path: Path) -> None:
     empty = MadeUpResult(campaigns=(), num_posts=0, num_accounts=0, num_groups=0, num_tests=0, first_at="", last_at="")
     words = "".join(page_of(empty, tmp_path).words)

@@ -83,12 +83,14 @@ def campaign_section(
 
 
 def _summary(campaign: Campaign, labelled: frozenset[str]) -> Markup:
-    shared = list(dict.fromkeys(_SHARING.get(one.signal, one.signal.replace("_", " ")) for one in campaign.evidence))[:2]
+    shared = list(dict.fromkeys(_SHARING.get(one.signal, one.signal.replace("_", " ")) for one in campaign.evidence))
+    if _SHARING["near_text"] in shared and _SHARING["text"] in shared:
+        shared.remove(_SHARING["text"])
     num_labelled = sum(member.account in labelled for member in campaign.members)
     return tag(
         "summary",
         tag("span", TITLES[campaign.state], class_="chip"),
-        tag("h3", counted(len(campaign.members), "account"), f" sharing {' and '.join(shared)}" if shared else ""),
+        tag("h3", counted(len(campaign.members), "account"), f" sharing {' and '.join(shared[:2])}" if shared else ""),
         tag(
             "span",
             moment(campaign.first_at, with_time=False),
@@ -211,7 +213,7 @@ def _members(campaign: Campaign, members: Sequence[Member], rows: dict[str, str]
         tag(
             "tr",
             tag("td", tag("bdi", member.account)),
-            tag("td", _role(member, labelled)),
+            tag("td", _role(campaign, member, labelled)),
             _cell(chance(member.q_value), member.q_value),
             _cell(f"{member.num_actions:,}", member.num_actions),
             _cell(f"{member.num_posts:,}", member.num_posts),
@@ -233,12 +235,14 @@ def _members(campaign: Campaign, members: Sequence[Member], rows: dict[str, str]
     )
 
 
-def _role(member: Member, labelled: frozenset[str]) -> Markup:
+def _role(campaign: Campaign, member: Member, labelled: frozenset[str]) -> Markup:
     if member.account in labelled:
         return tag("span", "labelled", class_="badge on")
+    if campaign.state not in ("synchronised", "duplicated"):
+        return tag("span", "none", class_="badge")
     if member.is_source:
         return tag("span", "source, never labelled by itself", class_="badge")
-    return tag("span", "for a person to look at", class_="badge") if not member.is_automatic else tag("span", "none", class_="badge")
+    return tag("span", "none" if member.is_automatic else "for a person to look at", class_="badge")
 
 
 def _artefacts(campaign: Campaign, rows: dict[str, str], limits: Limits, anchor: str) -> Markup:
@@ -317,7 +321,7 @@ def _tests(evidence: Sequence[Evidence], anchor: str) -> Markup:
         tag(
             "tr",
             tag("td", _shared(one.signal)),
-            tag("td", _TESTS[one.test]),
+            tag("td", _TESTS[one.test], class_="wide"),
             _cell(span(one.window_s), one.window_s),
             _cell(f"{one.num_occasions:,}", one.num_occasions),
             _cell(amount(one.observed), one.observed),
@@ -346,8 +350,8 @@ def _contest(campaign: Campaign, anchor: str) -> Markup:
         tag("h4", "Contest this"),
         tag(
             "p",
-            "Anyone concerned can ask for another look. The label stands aside while an upheld appeal does, and enough upheld appeals stop "
-            "automatic labels altogether.",
+            "Anyone concerned can ask for another look. An appeal that is upheld takes the label away, and enough of them stop automatic "
+            "labels altogether.",
         ),
         tag("pre", tag("code", f'agora integrity appeal {campaign.id} --account ACCOUNT --name NAME --reason "..."')),
         tag(
