@@ -6,8 +6,8 @@ most shared artefact was shared by at least MIN_MEMBERS members, who are at leas
 pairs lie within the window. In windows above EPISODE_WINDOW_S the artefact's whole life is looked at, not one episode: a phrase
 that everybody uses now and then is no burst.
 
-Null: the group has at most the rate of bursts that organic groups have (`Signal.organic_bursts`: the highest seen in fandoms,
-fan clubs, language communities and news crowds, see benchmarks/integrity_organic.py); occasions are independent. p is the upper binomial tail.
+Null: the group has at most the rate of bursts that organic groups have (`Signal.organic_bursts`: the highest seen in fandoms, language
+communities and news crowds, see benchmarks/integrity_organic.py); occasions are independent. p is the upper binomial tail.
 Not covered: groups that share everything with the public at large, and campaigns of two.
 """
 
@@ -53,7 +53,8 @@ def occasions(found: GroupEpisodes, min_members: int) -> Longs:
     order = np.lexsort((found.episode[rows], found.size[rows], -found.members[rows], hour, found.group[rows]))
     rows, hour = rows[order], hour[order]
     group = found.group[rows]
-    return rows[np.append(True, (np.diff(group) != 0) | (np.diff(hour) != 0))[: len(rows)]]
+    first: Longs = rows[np.append(True, (np.diff(group) != 0) | (np.diff(hour) != 0))[: len(rows)]]
+    return first
 
 
 @dataclass(frozen=True, slots=True)
