@@ -1,4 +1,4 @@
-"""Groups of accounts as they were ruled on, verdicts, appeals with their decisions, events of the circuit breaker, labels that were issued automatically."""
+"""Groups of accounts as they were ruled on, verdicts, appeals and decisions, the circuit breaker's events, automatic labels issued."""
 
 import sqlalchemy as sa
 from alembic import op
