@@ -250,6 +250,40 @@ def export(
 
 
 @app.command()
+def report(
+    file: Annotated[Path, typer.Argument(help="Where to write the page (.html).")] = Path("integrity.html"),
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the last scan with its rulings as one page that works offline.
+
+    Example: agora integrity report campaigns.html
+    """
+    from agora.integrity.report import Decision, write_report
+
+    if file.suffix != ".html" or not file.absolute().parent.is_dir():
+        raise UsageError(f"report file {file} must end in .html and lie in an existing folder")
+    folder, result = _opened(workspace)
+    with folder.ledger() as ledger:
+        rulings = ledger.rulings()
+    labels = folder.labels(result, rulings)
+    decisions = []
+    for campaign in result.campaigns:
+        if found := rulings.verdict(campaign):
+            decisions.append(
+                Decision(campaign=campaign.id, what=f"verdict: {found.state}", name=found.name, at=found.at, reason=found.reason)
+            )
+        for appeal in rulings.appeals_on(campaign).values():
+            what = f"appeal of {appeal.account}: {appeal.state}"
+            decisions.append(Decision(campaign=campaign.id, what=what, name=appeal.name, at=appeal.at, reason=appeal.reason))
+    accounts = {row["id"] for row in labels.to_pylist() if row["kind"] == "account"}
+    write_report(result, file, labels=accounts, verdicts=decisions)
+    emit({"campaigns": len(result.campaigns), "labelled_accounts": len(accounts), "file": str(file)}, as_json=as_json)
+    _warn(rulings.is_stopped)
+    next_command(f"open {file} in a browser")
+
+
+@app.command()
 def signals(as_json: JsonOption = False) -> None:
     """List what two accounts can have in common for a scan, why it tells something, and when it is innocent.
 

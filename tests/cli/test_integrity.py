@@ -213,6 +213,16 @@ def test_export_writes_the_format_of_the_ending(workspace: Path, ending: str) ->
     assert found["files"][0].endswith(ending) and all(Path(path).stat().st_size for path in found["files"])
 
 
+def test_report_writes_a_page_with_the_rulings(workspace: Path) -> None:
+    run(workspace, "scan")
+    run(workspace, "verdict", "c-1234", "coordinated", *PERSON)
+    page = workspace / "page.html"
+    assert run(workspace, "report", str(page))["file"] == str(page)
+    assert "verdict: coordinated" in page.read_text(encoding="utf-8")
+    with pytest.raises(UsageError, match=r"must end in \.html"):
+        run(workspace, "report", str(workspace / "page.txt"))
+
+
 def test_signals_are_listed_with_their_false_alarms() -> None:
     result = CliRunner().invoke(app, ["integrity", "signals", "--json"])
     table = json.loads(result.stdout)

@@ -13,17 +13,17 @@ import hashlib
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from agora.files import write_atomically
 from agora.integrity.candidates import MIN_SIZE
 from agora.integrity.config import IntegrityConfig
-from agora.integrity.records import STATES, Campaign
+from agora.integrity.records import STATES, Campaign, ScanResult
 from agora.integrity.report.markup import Markup, counted, joined, moment, percent, span, tag
 from agora.integrity.report.sections import TITLES, Decision, Limits, campaign_section
 from agora.integrity.signals import signals
 
-__all__ = ["Decision", "Scan", "write_report"]
+__all__ = ["Decision", "write_report"]
 
 PAGE: Final = Path(__file__).with_name("page.html")
 MAX_CAMPAIGNS: Final = 300
@@ -31,29 +31,13 @@ _MEMBER_ROWS, _ARTEFACTS, _POST_ROWS = 12_000, 2_400, 16_000
 _PART: Final = re.compile(r"<!--(\w+)-->")
 
 
-class Scan(Protocol):
-    """What the report reads of a scan's result."""
-
-    @property
-    def config(self) -> IntegrityConfig: ...
-    @property
-    def num_posts(self) -> int: ...
-    @property
-    def num_accounts(self) -> int: ...
-    @property
-    def num_groups(self) -> int: ...
-    @property
-    def num_tests(self) -> int: ...
-    @property
-    def first_at(self) -> str: ...
-    @property
-    def last_at(self) -> str: ...
-    @property
-    def campaigns(self) -> tuple[Campaign, ...]: ...
-
-
 def write_report(
-    result: Scan, path: Path, *, labels: Collection[str] | None = None, verdicts: Sequence[Decision] = (), title: str = "Integrity report"
+    result: ScanResult,
+    path: Path,
+    *,
+    labels: Collection[str] | None = None,
+    verdicts: Sequence[Decision] = (),
+    title: str = "Integrity report",
 ) -> None:
     """Write the page. `labels` are the accounts that carry a label now; without it, those that the scan labels by itself."""
     automatic = (member.account for campaign in result.campaigns for member in campaign.labelled)
@@ -112,7 +96,7 @@ def _page(parts: dict[str, Markup]) -> str:
     return _PART.sub(lambda found: parts[found[1]], template)
 
 
-def _overview(result: Scan, labelled: frozenset[str]) -> Markup:
+def _overview(result: ScanResult, labelled: frozenset[str]) -> Markup:
     tiles = (
         (result.num_posts, "posts read"),
         (result.num_accounts, "accounts"),
