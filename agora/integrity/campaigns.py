@@ -8,6 +8,7 @@ An account that is nearly always first may be the one that others copy: it is ma
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -29,6 +30,16 @@ from agora.units import format_seconds
 
 SAME_GROUP: Final = 0.5
 SOURCE_P: Final = 0.01
+_NOUNS: Final = {
+    "repost": ("post of others", "posts of others"),
+    "reply": ("post they answered", "posts they answered"),
+    "link": ("link", "links"),
+    "hashtags": ("row of hashtags", "rows of hashtags"),
+    "image": ("picture", "pictures"),
+    "text": ("text", "texts"),
+    "near_text": ("text", "texts"),
+    "meaning": ("subject", "subjects"),
+}
 _TEXT_CHARACTERS: Final = 280
 _MAX_ACTIONS: Final = 200
 _MAX_SHARED_INTEREST: Final = 25
@@ -258,18 +269,10 @@ def _sentences(
     times: npt.NDArray[np.int64],
     posts: Collected,
 ) -> tuple[str, str]:
-    what = {
-        "repost": "posts they passed on",
-        "reply": "posts they answered",
-        "link": "links",
-        "hashtags": "rows of hashtags",
-        "image": "pictures",
-    }
-    kinds: dict[str, int] = {}
-    for one in artefacts:
-        name = what.get(one.signal, "texts")
-        kinds[name] = kinds.get(name, 0) + 1
-    parts = [f"{count:,} {name}" for name, count in sorted(kinds.items(), key=lambda pair: -pair[1])]
+    counts = Counter(one.signal for one in artefacts)
+    if counts["near_text"]:
+        counts["text"] = 0  # they are among the near duplicates
+    parts = [f"{count:,} {_NOUNS[name][count != 1]}" for name, count in counts.most_common() if count]
     listed = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
     first = (
         f"{len(members):,} accounts shared {listed} close together in time, between {_iso(times.min())[:10]} and {_iso(times.max())[:10]}."

@@ -29,6 +29,7 @@ _STEPS: Final = 80
 _WIDTH, _HEIGHT, _MARGIN = 480, 330, 22
 _GOLDEN_ANGLE, _GRAVITY = math.pi * (3 - math.sqrt(5)), 0.05
 _TICKS: Final = (0, 1, 10, 60, 600, 3600, 21_600, 86_400)
+_TICK_WIDTH = 80  # about as wide as on a screen: lines of a picture that is stretched much are drawn blurred
 """Seconds at equal distances on the axis of closeness; what lies further apart stands at the right end."""
 
 Floats = npt.NDArray[np.float64]
@@ -208,7 +209,7 @@ def closeness(artefacts: Sequence[Artefact]) -> Closeness | None:
     if not inside:
         return None
     curves = [(outside, "outside"), (inside, "inside")]
-    marks = tuple(tag("line", x1=x, x2=x, y1=0, y2=100, class_="tick") for x in range(1, len(_TICKS) - 1))
+    marks = tuple(tag("line", x1=_TICK_WIDTH * x, x2=_TICK_WIDTH * x, y1=0, y2=100, class_="tick") for x in range(1, len(_TICKS) - 1))
     words = f"Share of actions by time to the nearest action of a member: {_share(inside):.0%} of members' within a minute" + (
         f", {_share(outside):.0%} of outsiders'" if outside else ""
     )
@@ -216,7 +217,7 @@ def closeness(artefacts: Sequence[Artefact]) -> Closeness | None:
         "svg",
         *marks,
         *(tag("path", d=_steps(gaps), class_=f"curve {name}") for gaps, name in curves if gaps),
-        viewBox=f"0 -2 {len(_TICKS) - 1} 104",
+        viewBox=f"0 -2 {_TICK_WIDTH * (len(_TICKS) - 1)} 104",
         preserveAspectRatio="none",
         role="img",
         aria_label=words,
@@ -254,4 +255,4 @@ def _steps(gaps: list[float]) -> str:
     grid = np.unique(np.concatenate([np.linspace(0, 1, 5), *(np.geomspace(a, b, 13) for a, b in pairwise(_TICKS[1:]))]))
     shares = np.searchsorted(np.sort(gaps), grid, side="right") / len(gaps)
     x = np.where(grid <= 1, grid, 1 + np.interp(np.log(np.maximum(grid, 1)), np.log(_TICKS[1:]), np.arange(len(_TICKS) - 1)))
-    return "M" + "L".join(f"{at:.2f} {100 - 100 * share:.1f}" for at, share in zip(x, shares, strict=True))
+    return "M" + "L".join(f"{_TICK_WIDTH * at:.0f} {100 - 100 * share:.1f}" for at, share in zip(x, shares, strict=True))

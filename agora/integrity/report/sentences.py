@@ -20,7 +20,7 @@ _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DURATION: Final = re.compile(rf"\s{_TIME}$")
 _KNOWN: Final = re.compile(
     r"\b(?P<members>accounts?|members?)\b|\b(?P<tests>occasions?|expected|chance|pairs?|tests?|windows?|bursts?)\b"
-    r"|(?P<repost>\bposts they passed on|\breposts?\b)|(?P<reply>\bposts they answered|\brepl(?:y|ies)\b)"
+    r"|(?P<repost>\bposts? of others|\breposts?\b)|(?P<reply>\bposts? they answered|\brepl(?:y|ies)\b)"
     r"|\b(?P<link>links?|pages?)\b|\b(?P<hashtags>(?:rows of )?hashtags?)\b|\b(?P<image>images?|pictures?)\b"
     r"|\b(?P<near_text>texts?)\b|\b(?P<artefacts>artefacts?|posts?|actions?|others?|outsiders?|evidence)\b"
 )
