@@ -27,21 +27,21 @@ NUM_THREADS = 2
 _SUFFIX = ".arrow"
 
 
-def key_schema() -> pa.Schema:
+def key_schema(*, meaning: bool = False) -> pa.Schema:
     """What is kept of a post: id, author, time_s (seconds since 1970), ref_author, is_own (no repost), and a list of keys per signal."""
     fields = [("id", pa.string()), ("author", pa.string()), ("time_s", pa.int64()), ("ref_author", pa.string()), ("is_own", pa.bool_())]
-    return pa.schema(fields + [(signal.id, pa.list_(pa.uint64())) for signal in signals()])
+    return pa.schema(fields + [(signal.id, pa.list_(pa.uint64())) for signal in signals(meaning=meaning)])
 
 
-def key_table(posts: pa.RecordBatch) -> pa.RecordBatch:
+def key_table(posts: pa.RecordBatch, *, meaning: bool = False) -> pa.RecordBatch:
     """The keys of a batch of posts, one row per post, with `key_schema`."""
     batch = PostBatch(posts)
     is_own = np.zeros(batch.num_rows, np.bool_)
     is_own[batch.own] = True
     time_s = pc.floor_temporal(batch.column("created_at"), unit="second").cast(pa.timestamp("s", tz="UTC")).cast(pa.int64())
     columns = [batch.column("id"), batch.column("author"), time_s, batch.column("ref_author"), pa.array(is_own)]
-    columns += [_as_lists(signal.keys(batch), batch.num_rows) for signal in signals()]
-    return pa.RecordBatch.from_arrays(columns, schema=key_schema())
+    columns += [_as_lists(signal.keys(batch), batch.num_rows) for signal in signals(meaning=meaning)]
+    return pa.RecordBatch.from_arrays(columns, schema=key_schema(meaning=meaning))
 
 
 def _as_lists(found: Keys, num_rows: int) -> pa.Array:

@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from agora.integrity.batch import Hashes
 from agora.integrity.collect import Collected
 from agora.integrity.signals import Signal, signals
+from agora.integrity.surges import joined_by_surge
 from agora.text.minhash import mix
 
 Ints = npt.NDArray[np.int32]
@@ -25,7 +26,7 @@ Longs = npt.NDArray[np.int64]
 
 HALF_BLOCK_S: Final = 43_200
 _MIN_EQUAL_BANDS: Final = 2
-_ROOT_SIGNALS: Final = ("repost", "reply", "near_text", "link", "image", "hashtags")
+_ROOT_SIGNALS: Final = ("repost", "reply", "near_text", "link", "image", "hashtags", "meaning")
 """What decides a post's half, first that applies."""
 
 
@@ -55,14 +56,16 @@ class Shares:
         return len(self.key)
 
 
-def shared(posts: Collected, *, seed: int = 0) -> dict[str, Shares]:
+def shared(posts: Collected, *, seed: int = 0, meaning: bool = False) -> dict[str, Shares]:
     """Shares of every signal, by signal id. The same posts and seed give the same halves."""
     root = np.zeros(posts.num_posts, np.uint64)
     found = {}
-    for signal in sorted(signals(), key=lambda one: _ROOT_SIGNALS.index(one.id) if one.id in _ROOT_SIGNALS else len(_ROOT_SIGNALS)):
+    for signal in sorted(signals(meaning=meaning), key=lambda one: _ROOT_SIGNALS.index(one.id) if one.id in _ROOT_SIGNALS else len(_ROOT_SIGNALS)):
         rows, keys = posts.keys(signal)
         if signal.bands:
             rows, keys = _joined_by_bands(rows, keys, posts.num_posts)
+        if signal.surges:
+            rows, keys = joined_by_surge(rows, keys, posts.account, posts.time_s)
         rows, keys = _by_several(rows, keys, posts.account)
         if signal.id in _ROOT_SIGNALS:
             free = root[rows] == 0

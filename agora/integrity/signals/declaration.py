@@ -24,6 +24,8 @@ class Signal:
     role          `amplified`: others' material passed on, which interest alone explains; `written`: their own words or links
     keys          the artefacts of a batch of posts
     bands         a post with several keys of this signal joins all posts that share one of them (near duplicates)
+    surges        keys are words of a post; it joins posts that use one of them while far more accounts do than usual (agora/integrity/surges.py)
+    optional      runs only when asked for, since it costs more
     """
 
     id: str
@@ -35,3 +37,5 @@ class Signal:
     role: Role
     keys: Callable[[PostBatch], Keys]
     bands: bool = False
+    surges: bool = False
+    optional: bool = False

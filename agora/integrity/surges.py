@@ -1,0 +1,86 @@
+"""Surges: a rare word or pair of words that suddenly many accounts use. Goes in: the words of posts. Comes out: one surge per post at most.
+
+A word's uses are cut into clusters where nobody uses it for a while (a quarter of its usual gap, at most GAP_S). A cluster of n accounts
+counts as a surge when n exceeds by far the number lambda that the word's usual share of posts would give: the Poisson deviance
+n log(n / lambda) - n + lambda is at least MIN_DEVIANCE. The usual share counts hours in which the word occurs, not its uses, so surges do
+not raise it. Each post belongs to the surge of its words with the largest deviance, and so every post is in one.
+Who takes part plays no role beyond the number of accounts.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from agora.integrity.batch import Hashes
+from agora.text.minhash import mix
+
+GAP_S: Final = 3600.0
+MIN_GAP_S: Final = 60.0
+GAP_SHARE: Final = 0.25
+MIN_ACCOUNTS: Final = 3
+MIN_DEVIANCE: Final = 12.0
+_HOUR_S: Final = 3600
+
+Longs = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+def joined_by_surge(rows: Longs, keys: Hashes, account: npt.NDArray[np.int32], time_s: Longs) -> tuple[Longs, Hashes]:
+    """For each post in a surge its surge's key. `rows` are posts, `keys` their words; `account` and `time_s` belong to all posts."""
+    if not len(rows):
+        return rows, keys
+    rank = _rank(rows, time_s)
+    hours = np.unique(time_s[rows] // _HOUR_S)
+    rows, keys = _used_often(rows, keys)
+    order = np.lexsort((rank[rows], keys))
+    rows, keys = rows[order], keys[order]
+    time, place = time_s[rows], rank[rows]
+    new_word = _changes(keys)
+    word = np.cumsum(new_word) - 1
+    hour_of = np.searchsorted(hours, time // _HOUR_S)
+    occupied = np.bincount(word[new_word | np.append(True, np.diff(hour_of) != 0)])
+    gap = np.clip(GAP_SHARE * len(hours) * _HOUR_S / occupied, MIN_GAP_S, GAP_S)
+    cluster = np.cumsum(new_word | (np.diff(time, prepend=time[:1]) > gap[word])) - 1
+    starts = np.flatnonzero(_changes(cluster))
+    ends = np.append(starts[1:], len(cluster)) - 1
+    share = occupied / (rank.max() + 1)
+    usual = share[word[starts]] * (place[ends] - place[starts] + 1)
+    deviance = _deviance(_accounts(cluster, account[rows]), usual)
+    surges = np.flatnonzero(deviance[cluster] >= MIN_DEVIANCE)
+    best = surges[np.lexsort((keys[surges], -deviance[cluster[surges]], rows[surges]))]
+    best = best[_changes(rows[best])]
+    return rows[best], mix(keys[best] ^ mix(time[starts[cluster[best]]].astype(np.uint64)))
+
+
+def _rank(rows: Longs, time_s: Longs) -> Longs:
+    """Place in time of every post that has words: the clock in which a busy evening is as long as a quiet week."""
+    posts = np.unique(rows)
+    rank = np.zeros(len(time_s), np.int64)
+    rank[posts[np.argsort(time_s[posts], kind="stable")]] = np.arange(len(posts))
+    return rank
+
+
+def _used_often(rows: Longs, keys: Hashes) -> tuple[Longs, Hashes]:
+    """Only words that at least MIN_ACCOUNTS posts hold, as far as 2^22 counters tell: a cheap first sieve."""
+    bucket = (keys >> np.uint64(42)).astype(np.int64)
+    often = np.bincount(bucket, minlength=1 << 22)[bucket] >= MIN_ACCOUNTS
+    return rows[often], keys[often]
+
+
+def _changes(values: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+    """True where a run of equal values begins."""
+    return np.append(True, values[1:] != values[:-1])[: len(values)]
+
+
+def _accounts(cluster: Longs, account: npt.NDArray[np.int32]) -> Longs:
+    """Distinct accounts of each cluster."""
+    pair = np.sort(cluster << np.int64(32) | account)
+    return np.bincount(pair[_changes(pair)] >> np.int64(32))
+
+
+def _deviance(accounts: Longs, usual: Floats) -> Floats:
+    more = (accounts >= MIN_ACCOUNTS) & (accounts > usual)
+    return np.where(more, accounts * np.log(accounts / usual) - accounts + usual, 0.0)
