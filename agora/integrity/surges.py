@@ -20,6 +20,7 @@ from agora.text.minhash import mix
 GAP_S: Final = 3600.0
 MIN_GAP_S: Final = 60.0
 GAP_SHARE: Final = 0.25
+AROUND_S: Final = 43_200
 MIN_ACCOUNTS: Final = 3
 MIN_DEVIANCE: Final = 12.0
 _HOUR_S: Final = 3600
@@ -29,10 +30,12 @@ Floats = npt.NDArray[np.float64]
 
 
 def joined_by_surge(rows: Longs, keys: Hashes, account: npt.NDArray[np.int32], time_s: Longs) -> tuple[Longs, Hashes]:
-    """For each post in a surge its surge's key. `rows` are posts, `keys` their words; `account` and `time_s` belong to all posts."""
+    """For each post in a surge its surge's key, whose last bit says into which half it falls. `rows` are posts, `keys` their words; `account` and `time_s` belong to all posts."""
     if not len(rows):
         return rows, keys
     rank = _rank(rows, time_s)
+    clock = np.sort(time_s[np.unique(rows)])
+    num_posts = len(clock)
     hours = np.unique(time_s[rows] // _HOUR_S)
     rows, keys = _used_often(rows, keys)
     order = np.lexsort((rank[rows], keys))
@@ -46,13 +49,26 @@ def joined_by_surge(rows: Longs, keys: Hashes, account: npt.NDArray[np.int32], t
     cluster = np.cumsum(new_word | (np.diff(time, prepend=time[:1]) > gap[word])) - 1
     starts = np.flatnonzero(_changes(cluster))
     ends = np.append(starts[1:], len(cluster)) - 1
-    share = occupied / (rank.max() + 1)
-    usual = share[word[starts]] * (place[ends] - place[starts] + 1)
+    posts = place[ends] - place[starts] + 1
+    around = _share_around(word, time, clock, starts, ends)
+    usual = np.maximum(occupied[word[starts]] / num_posts, around) * posts
     deviance = _deviance(_accounts(cluster, account[rows]), usual)
     surges = np.flatnonzero(deviance[cluster] >= MIN_DEVIANCE)
     best = surges[np.lexsort((keys[surges], -deviance[cluster[surges]], rows[surges]))]
     best = best[_changes(rows[best])]
-    return rows[best], mix(keys[best] ^ mix(time[starts[cluster[best]]].astype(np.uint64)))
+    turn = _turns(cluster[best], word[best], keys[best], time[starts[cluster[best]]])
+    return rows[best], mix(keys[best] ^ mix(time[starts[cluster[best]]].astype(np.uint64))) & ~np.uint64(1) | turn
+
+
+def _turns(cluster: Longs, word: Longs, keys: Hashes, start_s: Longs) -> Hashes:
+    """0 or 1 for each row: surges of one word take turns, unless they follow each other within AROUND_S, which may be one event."""
+    order = np.lexsort((cluster, start_s, word))
+    new_word = _changes(word[order])
+    step = new_word | (np.diff(start_s[order], prepend=start_s[order][:1]) > AROUND_S)
+    first = np.maximum.accumulate(np.where(new_word, np.cumsum(step), 0))
+    turn = np.empty(len(order), np.uint64)
+    turn[order] = (np.cumsum(step) - first).astype(np.uint64) + (keys[order] >> np.uint64(7))
+    return turn & np.uint64(1)
 
 
 def _rank(rows: Longs, time_s: Longs) -> Longs:
@@ -61,6 +77,18 @@ def _rank(rows: Longs, time_s: Longs) -> Longs:
     rank = np.zeros(len(time_s), np.int64)
     rank[posts[np.argsort(time_s[posts], kind="stable")]] = np.arange(len(posts))
     return rank
+
+
+def _share_around(word: Longs, time: Longs, clock: Longs, starts: Longs, ends: Longs) -> Floats:
+    """Share of posts with the cluster's word in the AROUND_S before and after the cluster: the tail of old news is no surge."""
+    origin = clock[0] - AROUND_S
+    span = clock[-1] - clock[0] + 3 * AROUND_S
+    line = word * span + (time - origin)
+    low, high = word[starts] * span + (time[starts] - AROUND_S - origin), word[ends] * span + (time[ends] + AROUND_S - origin)
+    uses = np.searchsorted(line, high, side="right") - np.searchsorted(line, low) - (ends - starts + 1)
+    posts = np.searchsorted(clock, time[ends] + AROUND_S, side="right") - np.searchsorted(clock, time[starts] - AROUND_S)
+    inside = np.searchsorted(clock, time[ends], side="right") - np.searchsorted(clock, time[starts])
+    return uses / np.maximum(posts - inside, 1)
 
 
 def _used_often(rows: Longs, keys: Hashes) -> tuple[Longs, Hashes]:

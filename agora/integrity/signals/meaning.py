@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from agora.integrity.batch import Hashes, Keys, PostBatch, distinct
 from agora.integrity.signals.declaration import Signal
-from agora.posts.schema import POST, QUOTE
+from agora.posts.schema import POST
 from agora.text.columns import change_where, replace_matches
 from agora.text.language import function_words
 from agora.text.minhash import hash_strings, mix
@@ -28,7 +28,7 @@ def _function_hashes() -> Hashes:
 
 
 def _keys(posts: PostBatch) -> Keys:
-    rows = np.flatnonzero(posts.kind[POST] | posts.kind[QUOTE])
+    rows = np.flatnonzero(posts.kind[POST])
     texts = posts.column("text").take(pa.array(rows)).cast(pa.large_string())
     texts = change_where(texts, pc.match_substring(texts, "#"), lambda some: replace_matches(some, _HASHTAG, " "))
     split = pc.split_pattern(comparison_key(texts), " ")
