@@ -7,6 +7,7 @@ by name, so it does not depend on the order of batches either, apart from the nu
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,9 +29,20 @@ _SUFFIX = ".arrow"
 
 
 def key_schema(*, meaning: bool = False) -> pa.Schema:
-    """What is kept of a post: id, author, time_s (seconds since 1970), ref_author, is_own (no repost), and a list of keys per signal."""
-    fields = [("id", pa.string()), ("author", pa.string()), ("time_s", pa.int64()), ("ref_author", pa.string()), ("is_own", pa.bool_())]
-    return pa.schema(fields + [(signal.id, pa.list_(pa.uint64())) for signal in signals(meaning=meaning)])
+    """What is kept of a post: id, author, time_s (seconds since 1970), ref_author, is_own (no repost), text, and a list of keys per signal."""
+    fields = [
+        ("id", pa.string()),
+        ("author", pa.string()),
+        ("time_s", pa.int64()),
+        ("ref_author", pa.string()),
+        ("is_own", pa.bool_()),
+        ("text", pa.string()),
+    ]
+    return pa.schema(fields + [(_column_of(signal), pa.list_(pa.uint64())) for signal in signals(meaning=meaning)])
+
+
+def _column_of(signal: Signal) -> str:
+    return f"keys_{signal.id}"
 
 
 def key_table(posts: pa.RecordBatch, *, meaning: bool = False) -> pa.RecordBatch:
@@ -39,7 +51,7 @@ def key_table(posts: pa.RecordBatch, *, meaning: bool = False) -> pa.RecordBatch
     is_own = np.zeros(batch.num_rows, np.bool_)
     is_own[batch.own] = True
     time_s = pc.floor_temporal(batch.column("created_at"), unit="second").cast(pa.timestamp("s", tz="UTC")).cast(pa.int64())
-    columns = [batch.column("id"), batch.column("author"), time_s, batch.column("ref_author"), pa.array(is_own)]
+    columns = [batch.column("id"), batch.column("author"), time_s, batch.column("ref_author"), pa.array(is_own), batch.column("text")]
     columns += [_as_lists(signal.keys(batch), batch.num_rows) for signal in signals(meaning=meaning)]
     return pa.RecordBatch.from_arrays(columns, schema=key_schema(meaning=meaning))
 
@@ -82,39 +94,42 @@ class Collected:
         """Every post that has keys of one signal, once per key, and the keys."""
         rows, keys = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
         for path, start in zip(self.files, self.starts[:-1], strict=True):
-            lists = _column(path, signal.id)
+            lists = _column(path, _column_of(signal))
             rows.append(start + np.repeat(np.arange(len(lists)), np.diff(np.asarray(lists.offsets))))
             keys.append(np.asarray(lists.flatten()))
         return np.concatenate(rows), np.concatenate(keys)
 
-    def post_ids(self, posts: npt.NDArray[np.int64]) -> list[str]:
-        """Ids of posts by number."""
-        ids = [""] * len(posts)
+    def values(self, name: str, posts: npt.NDArray[np.int64]) -> list[str]:
+        """Column `id` or `text` of posts by number."""
+        found = [""] * len(posts)
         file_of = np.searchsorted(self.starts, posts, side="right") - 1
         for number in np.unique(file_of):
             mine = np.flatnonzero(file_of == number)
-            found = _column(self.files[number], "id").take(pa.array(posts[mine] - self.starts[number])).to_pylist()
-            for place, value in zip(mine.tolist(), found, strict=True):
-                ids[place] = value
-        return ids
+            part = _column(self.files[number], name).take(pa.array(posts[mine] - self.starts[number])).to_pylist()
+            for place, value in zip(mine.tolist(), part, strict=True):
+                found[place] = value
+        return found
 
 
 def collect(
     batches: Iterable[pa.RecordBatch],
     work: Path,
     *,
+    meaning: bool = False,
     num_posts: int | None = None,
-    make: Callable[[pa.RecordBatch], pa.RecordBatch] = key_table,
+    make: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None,
     progress: Progress = silent,
 ) -> Collected:
     """Work out the keys of all posts. `work` belongs to this scan: what an earlier, killed one left there is used again.
 
-    `make` turns a batch of posts into its `key_table`; tables made elsewhere (on a cluster) pass with `make=lambda table: table`.
+    `meaning` adds the keys of optional signals. `make` turns a batch of posts into its `key_table`; tables made elsewhere (on a cluster) pass with `make=lambda table: table`.
     """
     work.mkdir(parents=True, exist_ok=True)
+    make = make or functools.partial(key_table, meaning=meaning)
+    name = "keys-meaning" if meaning else "keys"
     files: list[Path] = []
     with progress.step("integrity: read posts", total=num_posts, unit="posts") as step, ThreadPoolExecutor(NUM_THREADS) as pool:
-        jobs = (pool.submit(_write, batch, work / f"keys-{number:06d}{_SUFFIX}", make) for number, batch in enumerate(batches))
+        jobs = (pool.submit(_write, batch, work / f"{name}-{number:06d}{_SUFFIX}", make) for number, batch in enumerate(batches))
         for path, rows in _in_order(jobs):
             files.append(path)
             step.advance(rows)

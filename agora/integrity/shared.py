@@ -62,7 +62,8 @@ def shared(posts: Collected, *, seed: int = 0, meaning: bool = False) -> dict[st
     root = np.zeros(posts.num_posts, np.uint64)
     turn = np.full(posts.num_posts, -1, np.int8)
     found = {}
-    for signal in sorted(signals(meaning=meaning), key=lambda one: _ROOT_SIGNALS.index(one.id) if one.id in _ROOT_SIGNALS else len(_ROOT_SIGNALS)):
+    place = {name: number for number, name in enumerate(_ROOT_SIGNALS)}
+    for signal in sorted(signals(meaning=meaning), key=lambda one: place.get(one.id, len(place))):
         rows, keys = posts.keys(signal)
         if signal.bands:
             rows, keys = _joined_by_bands(rows, keys, posts.num_posts)

@@ -2,8 +2,8 @@
 
 A word's uses are cut into clusters where nobody uses it for a while (a quarter of its usual gap, at most GAP_S). A cluster of n accounts
 counts as a surge when n exceeds by far the number lambda that the word's usual share of posts would give: the Poisson deviance
-n log(n / lambda) - n + lambda is at least MIN_DEVIANCE. The usual share counts hours in which the word occurs, not its uses, so surges do
-not raise it. Each post belongs to the surge of its words with the largest deviance, and so every post is in one.
+n log(n / lambda) - n + lambda is at least MIN_DEVIANCE and n at least MIN_LIFT lambda. The usual share counts hours in which the word occurs,
+not its uses, so surges do not raise it; where the hours before and after know more uses, theirs counts, so the tail of old news is no surge. Each post belongs to the surge of its words with the largest deviance, and so every post is in one.
 Who takes part plays no role beyond the number of accounts.
 """
 
@@ -21,7 +21,9 @@ GAP_S: Final = 3600.0
 MIN_GAP_S: Final = 60.0
 GAP_SHARE: Final = 0.25
 AROUND_S: Final = 43_200
-MIN_ACCOUNTS: Final = 3
+TURN_GAP_S: Final = 21_600
+MIN_ACCOUNTS: Final = 4
+MIN_LIFT: Final = 4.0
 MIN_DEVIANCE: Final = 12.0
 _HOUR_S: Final = 3600
 
@@ -30,7 +32,10 @@ Floats = npt.NDArray[np.float64]
 
 
 def joined_by_surge(rows: Longs, keys: Hashes, account: npt.NDArray[np.int32], time_s: Longs) -> tuple[Longs, Hashes]:
-    """For each post in a surge its surge's key, whose last bit says into which half it falls. `rows` are posts, `keys` their words; `account` and `time_s` belong to all posts."""
+    """For each post in a surge its surge's key, whose last bit says into which half it falls.
+
+    `rows` are posts, `keys` their words; `account` and `time_s` belong to all posts.
+    """
     if not len(rows):
         return rows, keys
     rank = _rank(rows, time_s)
@@ -61,14 +66,21 @@ def joined_by_surge(rows: Longs, keys: Hashes, account: npt.NDArray[np.int32], t
 
 
 def _turns(cluster: Longs, word: Longs, keys: Hashes, start_s: Longs) -> Hashes:
-    """0 or 1 for each row: surges of one word take turns, unless they follow each other within AROUND_S, which may be one event."""
-    order = np.lexsort((cluster, start_s, word))
-    new_word = _changes(word[order])
-    step = new_word | (np.diff(start_s[order], prepend=start_s[order][:1]) > AROUND_S)
-    first = np.maximum.accumulate(np.where(new_word, np.cumsum(step), 0))
-    turn = np.empty(len(order), np.uint64)
-    turn[order] = (np.cumsum(step) - first).astype(np.uint64) + (keys[order] >> np.uint64(7))
-    return turn & np.uint64(1)
+    """0 or 1 for each row. Surges of one word that begin within TURN_GAP_S of each other may be one event and stay together; each such
+    run goes where fewer of the word's surges are."""
+    _, first, place = np.unique(cluster, return_index=True, return_inverse=True)
+    turn = np.zeros(len(first), np.uint64)
+    surges = zip(word[first].tolist(), start_s[first].tolist(), (keys[first] >> np.uint64(7) & np.uint64(1)).tolist(), strict=True)
+    last_word, last_s, now, lead = -1, 0, 0, 0
+    for number, (this_word, this_s, bit) in enumerate(surges):  # in order of word and time, as clusters are numbered
+        if this_word != last_word:
+            lead, now = 0, bit
+        elif this_s - last_s > TURN_GAP_S and lead:
+            now = int(lead > 0)
+        lead += -1 if now else 1  # surges in half 0 less those in half 1
+        last_word, last_s = this_word, this_s
+        turn[number] = now
+    return turn[place]
 
 
 def _rank(rows: Longs, time_s: Longs) -> Longs:
@@ -110,5 +122,5 @@ def _accounts(cluster: Longs, account: npt.NDArray[np.int32]) -> Longs:
 
 
 def _deviance(accounts: Longs, usual: Floats) -> Floats:
-    more = (accounts >= MIN_ACCOUNTS) & (accounts > usual)
+    more = (accounts >= MIN_ACCOUNTS) & (accounts > MIN_LIFT * usual)
     return np.where(more, accounts * np.log(accounts / usual) - accounts + usual, 0.0)

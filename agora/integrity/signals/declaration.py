@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,10 +21,12 @@ class Signal:
     inputs        columns of POST_SCHEMA that it reads
     outputs       what one key stands for
     false_alarms  known innocent reasons for sharing it
+    organic_bursts  for windows in seconds, the highest share of bursts that organic groups reach, rounded up (benchmarks/integrity_organic.py);
+                  in a window that is not named the signal is no evidence of a burst
     role          `amplified`: others' material passed on, which interest alone explains; `written`: their own words or links
     keys          the artefacts of a batch of posts
     bands         a post with several keys of this signal joins all posts that share one of them (near duplicates)
-    surges        keys are words of a post; it joins posts that use one of them while far more accounts do than usual (agora/integrity/surges.py)
+    surges        keys are words; a post joins those that use one of its words while far more accounts do than usual (agora/integrity/surges.py)
     optional      runs only when asked for, since it costs more
     """
 
@@ -36,6 +38,7 @@ class Signal:
     false_alarms: tuple[str, ...]
     role: Role
     keys: Callable[[PostBatch], Keys]
+    organic_bursts: Mapping[int, float]
     bands: bool = False
     surges: bool = False
     optional: bool = False

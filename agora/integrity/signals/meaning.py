@@ -48,6 +48,7 @@ def _keys(posts: PostBatch) -> Keys:
 
 SIGNAL = Signal(
     id="meaning", version=1, role="written", keys=_keys, surges=True, optional=True,
+    organic_bursts={60: 0.05, 600: 0.1, 3600: 0.15, 7200: 0.15},
     why="They began to write about the same rare thing at the same time, each in other words.",
     inputs=("kind", "text"), outputs="a rare word or pair of words, while far more accounts use it than usual",
     false_alarms=("breaking news", "a broadcast that many watch", "a release that a fandom waits for", "a conference or a question hour"),
