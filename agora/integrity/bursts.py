@@ -45,12 +45,8 @@ def is_burst(found: GroupEpisodes) -> Mask:
     """Which group episodes are bursts."""
     pairs = found.members * (found.members - 1) / 2
     by_chance = binom.sf(found.members - 1, found.size, found.share)
-    return (
-        (found.members >= MIN_MEMBERS)
-        & (found.members >= EXCLUSIVE * found.size)
-        & (found.close >= TIGHT * pairs)
-        & (by_chance <= MAX_CHANCE)
-    )
+    many = (found.members >= MIN_MEMBERS) & (found.members >= EXCLUSIVE * found.size)
+    return np.asarray(many & (found.close >= TIGHT * pairs) & (by_chance <= MAX_CHANCE))
 
 
 def occasions(found: GroupEpisodes, min_members: int) -> Longs:

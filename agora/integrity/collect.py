@@ -23,6 +23,7 @@ from agora.files import replacing
 from agora.integrity.batch import Hashes, Keys, PostBatch
 from agora.integrity.signals import Signal, signals
 from agora.log import Progress, silent
+from agora.text.embeddings import Embeddings
 
 NUM_THREADS = 2
 _SUFFIX = ".arrow"
@@ -45,9 +46,9 @@ def _column_of(signal: Signal) -> str:
     return f"keys_{signal.id}"
 
 
-def key_table(posts: pa.RecordBatch, *, meaning: bool = False) -> pa.RecordBatch:
+def key_table(posts: pa.RecordBatch, *, meaning: bool = False, embeddings: Embeddings | None = None) -> pa.RecordBatch:
     """The keys of a batch of posts, one row per post, with `key_schema`."""
-    batch = PostBatch(posts)
+    batch = PostBatch(posts, embeddings)
     is_own = np.zeros(batch.num_rows, np.bool_)
     is_own[batch.own] = True
     time_s = pc.floor_temporal(batch.column("created_at"), unit="second").cast(pa.timestamp("s", tz="UTC")).cast(pa.int64())
@@ -116,17 +117,19 @@ def collect(
     work: Path,
     *,
     meaning: bool = False,
+    embeddings: Embeddings | None = None,
     num_posts: int | None = None,
     make: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None,
     progress: Progress = silent,
 ) -> Collected:
     """Work out the keys of all posts. `work` belongs to this scan: what an earlier, killed one left there is used again.
 
-    `meaning` adds the keys of optional signals. `make` turns a batch of posts into its `key_table`; tables made elsewhere (on a cluster) pass with `make=lambda table: table`.
+    `meaning` adds the keys of optional signals, `embeddings` serve them. `make` turns a batch of posts into its `key_table`; tables made
+    elsewhere (on a cluster) pass with `make=lambda table: table`.
     """
     work.mkdir(parents=True, exist_ok=True)
-    make = make or functools.partial(key_table, meaning=meaning)
-    name = "keys-meaning" if meaning else "keys"
+    make = make or functools.partial(key_table, meaning=meaning, embeddings=embeddings)
+    name = f"keys-meaning-{embeddings.name}" if embeddings else "keys-meaning" if meaning else "keys"
     files: list[Path] = []
     with progress.step("integrity: read posts", total=num_posts, unit="posts") as step, ThreadPoolExecutor(NUM_THREADS) as pool:
         jobs = (pool.submit(_write, batch, work / f"{name}-{number:06d}{_SUFFIX}", make) for number, batch in enumerate(batches))

@@ -26,6 +26,7 @@ from agora.integrity.records import Campaign
 from agora.integrity.shared import Shares, shared
 from agora.integrity.signals import signals
 from agora.log import Progress, silent
+from agora.text.embeddings import load_embeddings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +62,10 @@ def scan(
     Raises DataError when `follows` lacks a column.
     """
     config = config or IntegrityConfig()
-    posts = collect(batches, work, meaning=config.meaning, num_posts=num_posts, make=make, progress=progress)
+    embeddings = load_embeddings(Path(config.meaning_model)) if config.meaning_model else None
+    posts = collect(
+        batches, work, meaning=config.meaning, embeddings=embeddings, num_posts=num_posts, make=make, progress=progress
+    )  # fmt: skip
     if not posts.num_posts:
         return _result(config, posts, 0, 0, ())
     with progress.step("integrity: who shared what"):

@@ -1,10 +1,11 @@
 """Surges: a rare word or pair of words that suddenly many accounts use. Goes in: the words of posts. Comes out: one surge per post at most.
 
 A word's uses are cut into clusters where nobody uses it for a while (a quarter of its usual gap, at most GAP_S). A cluster of n accounts
-counts as a surge when n exceeds by far the number lambda that the word's usual share of posts would give: the Poisson deviance
-n log(n / lambda) - n + lambda is at least MIN_DEVIANCE and n at least MIN_LIFT lambda. The usual share counts hours in which the word occurs,
-not its uses, so surges do not raise it; where the hours before and after know more uses, theirs counts, so the tail of old news is no surge. Each post belongs to the surge of its words with the largest deviance, and so every post is in one.
-Who takes part plays no role beyond the number of accounts.
+is a surge when n is far above the number lambda that the word's usual share of posts would give: n > MIN_LIFT lambda, and the Poisson
+deviance n log(n / lambda) - n + lambda >= MIN_DEVIANCE. The usual share counts hours in which the word occurs, not its uses, so surges do
+not raise it; where the hours before and after know more uses, their share counts, so the tail of old news is no surge. A post
+belongs to the surge of its words with the largest deviance. Who takes part plays no role beyond the number of accounts.
+Not covered: a campaign whose posts name nothing in common, or only what everybody names at that time anyway; waves of many hours.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class Signal:
     role          `amplified`: others' material passed on, which interest alone explains; `written`: their own words or links
     keys          the artefacts of a batch of posts
     bands         a post with several keys of this signal joins all posts that share one of them (near duplicates)
-    surges        keys are words; a post joins those that use one of its words while far more accounts do than usual (agora/integrity/surges.py)
+    surges        keys are words; a post joins those that use one of its words while far more accounts do than usual
     optional      runs only when asked for, since it costs more
     """
 
