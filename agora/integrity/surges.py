@@ -101,7 +101,7 @@ def _share_around(word: Longs, time: Longs, clock: Longs, starts: Longs, ends: L
     uses = np.searchsorted(line, high, side="right") - np.searchsorted(line, low) - (ends - starts + 1)
     posts = np.searchsorted(clock, time[ends] + AROUND_S, side="right") - np.searchsorted(clock, time[starts] - AROUND_S)
     inside = np.searchsorted(clock, time[ends], side="right") - np.searchsorted(clock, time[starts])
-    return uses / np.maximum(posts - inside, 1)
+    return np.asarray(uses / np.maximum(posts - inside, 1))
 
 
 def _used_often(rows: Longs, keys: Hashes) -> tuple[Longs, Hashes]:

@@ -113,7 +113,7 @@ class LexicalEmbeddings:
             grams = pc.utf8_slice_codeunits(marked.take(pa.array(some)), start, start + _NGRAM)
             self._add(result, row[some], mix(hash_strings(grams)), weight[some] * _NGRAM_WEIGHT)
         length = np.linalg.norm(result, axis=1, keepdims=True)
-        return np.divide(result, length, out=np.zeros_like(result), where=length > 0).astype(np.float32)
+        return np.asarray(np.divide(result, length, out=np.zeros_like(result), where=length > 0), np.float32)
 
     def _add(self, result: npt.NDArray[np.float64], row: npt.NDArray[np.int64], hashes: Hashes, weight: npt.NDArray[np.float64]) -> None:
         """Add each feature with the signs that its hash gives; `row` is in order."""
