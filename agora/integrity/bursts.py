@@ -9,8 +9,8 @@ that everybody uses now and then is no burst.
 Where surges of words are the artefacts (agora/integrity/surges.py), a burst must also be hard to get by drawing sharers at random from all
 who take part in surges (binomial tail below MAX_CHANCE): a large group of busy accounts is most of any crowd.
 
-Null: the group has at most the rate of bursts that organic groups have (`Signal.organic_bursts`: the highest seen in fandoms,
-fan clubs, language communities and news crowds, see benchmarks/integrity_organic.py); occasions are independent. p is the upper binomial tail.
+Null: the group has at most the rate of bursts that organic groups have (`Signal.organic_bursts`: the highest seen in fandoms, language
+communities and news crowds, see benchmarks/integrity_organic.py); occasions are independent. p is the upper binomial tail.
 Not covered: groups that share everything with the public at large, and campaigns of two.
 """
 
@@ -59,7 +59,8 @@ def occasions(found: GroupEpisodes, min_members: int) -> Longs:
     order = np.lexsort((found.episode[rows], found.size[rows], -found.members[rows], hour, found.group[rows]))
     rows, hour = rows[order], hour[order]
     group = found.group[rows]
-    return rows[np.append(True, (np.diff(group) != 0) | (np.diff(hour) != 0))[: len(rows)]]
+    first: Longs = rows[np.append(True, (np.diff(group) != 0) | (np.diff(hour) != 0))[: len(rows)]]
+    return first
 
 
 @dataclass(frozen=True, slots=True)

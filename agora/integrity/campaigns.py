@@ -21,7 +21,7 @@ from agora.integrity.candidates import MIN_SIZE
 from agora.integrity.collect import Collected
 from agora.integrity.config import IntegrityConfig
 from agora.integrity.control import q_values
-from agora.integrity.detect import Actions, Detection, Found, member_p_values
+from agora.integrity.detect import Actions, Detection, Found, acts_together, in_company, member_p_values
 from agora.integrity.explain import Square, explanations
 from agora.integrity.records import Action, Artefact, Campaign, Evidence, Explanation, Member, State
 from agora.integrity.shared import Ints, Shares
@@ -39,7 +39,16 @@ class _Draft:
     """Groups found to be the same, before they become a campaign."""
 
     accounts: set[int]
-    groups: list[tuple[Found, dict[int, float]]]
+    groups: list[_Group]
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A confirmed group, the q-values of those accounts that pass, and what they did."""
+
+    found: Found
+    members: dict[int, float]
+    actions: Actions
 
 
 def campaigns(
@@ -48,15 +57,17 @@ def campaigns(
     """Campaigns, most members first; afterwards some of the groups that only share an interest."""
     num_posts = np.bincount(posts.account, minlength=posts.num_accounts)
     drafts = _joined(_with_members(detection.confirmed, num_posts, config))
-    result = [_campaign(draft, posts, shares, square, num_posts, config) for draft in drafts]
+    groups = [np.array(sorted(draft.accounts), np.int32) for draft in drafts]
+    windows = [sorted({one.found.window_s for one in draft.groups}) for draft in drafts]
+    together = acts_together(shares, groups, windows, posts.num_accounts) if drafts else []
+    made = [_campaign(*pair, posts, shares, square, num_posts, config) for pair in zip(drafts, together, strict=True)]
+    found = sorted((one for one in made if one is not None), key=lambda one: (-len(one.members), one.id))
     taken = set().union(*(draft.accounts for draft in drafts))
-    result = [one for one in result if one is not None]
-    found = sorted((one for one in result if one is not None), key=lambda one: (-len(one.members), one.id))
     return found + _shared_interest(detection.rejected, taken, posts, num_posts)
 
 
-def _with_members(confirmed: Sequence[Found], num_posts: npt.NDArray[Any], config: IntegrityConfig) -> list[tuple[Found, dict[int, float]]]:
-    """Each confirmed group with the members that pass, and their q-values."""
+def _with_members(confirmed: Sequence[Found], num_posts: npt.NDArray[Any], config: IntegrityConfig) -> list[_Group]:
+    """Each confirmed group with the members that pass: first by the tested actions alone, then those who act with these."""
     if not confirmed:
         return []
     q = q_values(np.concatenate([member_p_values(found, num_posts, config) for found in confirmed]))
@@ -64,50 +75,60 @@ def _with_members(confirmed: Sequence[Found], num_posts: npt.NDArray[Any], confi
     for found in confirmed:
         own = q[start : start + len(found.group)]
         start += len(found.group)
-        kept = {int(account): float(value) for account, value in zip(found.group, own, strict=True) if value <= config.q_members}
-        if len(kept) >= MIN_SIZE - 1:
-            result.append((found, kept))
+        core = found.group[own <= config.q_members]
+        if len(core) < MIN_SIZE - 1:
+            continue
+        with_core, more = in_company(found, core, num_posts)
+        best = np.minimum(own, np.minimum(1.0, with_core * len(q)))  # Bonferroni over all members looked at
+        kept = best <= config.q_members
+        members = dict(zip(found.group[kept].tolist(), best[kept].tolist(), strict=True))
+        actions = Actions.joined([found.proven(config)[0], more]).of(found.group[kept])
+        result.append(_Group(found, members, actions))
     return result
 
 
-def _joined(groups: list[tuple[Found, dict[int, float]]]) -> list[_Draft]:
+def _joined(groups: list[_Group]) -> list[_Draft]:
     """Groups that share at least half of the smaller one's members are one, directly or in a chain, strongest first."""
     drafts: list[_Draft] = []
-    for found, members in sorted(groups, key=lambda pair: (-len(pair[1]), pair[0].window_s, pair[0].direction, pair[0].group.tolist())):
-        accounts = set(members)
+    for one in sorted(groups, key=lambda one: (-len(one.members), one.found.window_s, one.found.direction, one.found.group.tolist())):
+        accounts = set(one.members)
         home = next((d for d in drafts if len(d.accounts & accounts) >= SAME_GROUP * min(len(d.accounts), len(accounts))), None)
         if home is None:
-            drafts.append(_Draft(accounts, [(found, members)]))
+            drafts.append(_Draft(accounts, [one]))
         else:
             home.accounts |= accounts
-            home.groups.append((found, members))
+            home.groups.append(one)
     return drafts
 
 
 def _campaign(
-    draft: _Draft, posts: Collected, shares: Mapping[str, Shares], square: Square, num_posts: npt.NDArray[Any], config: IntegrityConfig
+    draft: _Draft,
+    together: Actions,
+    posts: Collected,
+    shares: Mapping[str, Shares],
+    square: Square,
+    num_posts: npt.NDArray[Any],
+    config: IntegrityConfig,
 ) -> Campaign | None:
-    actions = _unique(
-        Actions.joined([found.proven(config)[0].of(np.fromiter(members, np.int32, len(members))) for found, members in draft.groups])
-    )
+    actions = _unique(Actions.joined([together, *(one.actions for one in draft.groups)]))
     occasions = {int(a): int(n) for a, n in zip(*actions.occasions(), strict=True)}
     accounts = np.array(sorted(a for a in draft.accounts if occasions.get(a, 0) >= config.min_actions), np.int32)
     if len(accounts) < MIN_SIZE - 1:
         return None
     actions = actions.of(accounts)
-    best = {account: min(m[account] for _, m in draft.groups if account in m) for account in accounts.tolist()}
-    both = [{a for found, m in draft.groups if found.direction == way for a in m} for way in (0, 1)]
+    best = {account: min(one.members[account] for one in draft.groups if account in one.members) for account in accounts.tolist()}
+    is_twice_found = len({one.found.direction for one in draft.groups}) == 2
     artefacts = _artefacts(actions, accounts, posts, shares)
     first = _sources(artefacts, accounts)
     evidence = tuple(
-        sorted({test for found, _ in draft.groups for test in found.tests(config)}, key=lambda t: (t.p_value, t.signal, t.window_s))
+        sorted({test for one in draft.groups for test in one.found.tests(config)}, key=lambda t: (t.p_value, t.signal, t.window_s))
     )
     checks = explanations(accounts, actions, artefacts, posts, square)
     names = posts.names
     members = tuple(
         Member(
             account=names[a].as_py(), q_value=best[a], num_actions=occasions[a], num_posts=int(num_posts[a]),
-            is_automatic=a in both[0] and a in both[1], is_source=a in first,
+            is_automatic=is_twice_found, is_source=a in first,
         )
         for a in accounts.tolist()
     )  # fmt: skip
@@ -132,7 +153,7 @@ def _unique(actions: Actions) -> Actions:
     order = np.lexsort((actions.signal, actions.post))
     post, signal = actions.post[order], actions.signal[order]
     order = order[np.append(True, (np.diff(post) != 0) | (signal[1:] != signal[:-1]))[: len(order)]]
-    return Actions(actions.account[order], actions.post[order], actions.hour[order], actions.signal[order])
+    return actions.where(order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,20 +270,21 @@ def _sentences(
     window = format_seconds(best.window_s)
     if best.test == "timing":
         second = (
-            f"On {best.num_occasions:,} occasions that had no part in finding them, {best.observed:,.0f} pairs of them acted within {window}, "
-            f"where {best.expected:,.1f} would be expected of as many accounts that shared the same things."
+            f"On {best.num_occasions:,} occasions that had no part in finding them, {best.observed:,.0f} pairs of them acted within "
+            f"{window}, where {best.expected:,.1f} would be expected of as many accounts that shared the same things."
         )
     else:
         second = (
-            f"On {best.observed:,.0f} of {best.num_occasions:,} occasions that had no part in finding them, most of them acted within {window} "
-            f"on something hardly anybody else shared; of ordinary groups at most {best.expected:,.1f} would be expected."
+            f"On {best.observed:,.0f} of {best.num_occasions:,} occasions that had no part in finding them, most of them acted within "
+            f"{window} on something hardly anybody else shared; of ordinary groups at most {best.expected:,.1f} would be expected."
         )
     return first, second
 
 
 def _shared_interest(rejected: Sequence[Found], taken: set[int], posts: Collected, num_posts: npt.NDArray[Any]) -> list[Campaign]:
     """The largest groups that tests did not confirm: shown so that anybody can see what was looked at, never labelled."""
-    result, used = [], set(taken)
+    result: list[Campaign] = []
+    used = set(taken)
     for found in sorted(rejected, key=lambda one: (-len(one.group), one.window_s, one.direction, one.group.tolist())):
         if len(result) == _MAX_SHARED_INTEREST:
             break

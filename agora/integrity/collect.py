@@ -30,7 +30,7 @@ _SUFFIX = ".arrow"
 
 
 def key_schema(*, meaning: bool = False) -> pa.Schema:
-    """What is kept of a post: id, author, time_s (seconds since 1970), ref_author, is_own (no repost), text, and a list of keys per signal."""
+    """What is kept of a post: id, author, time_s (since 1970), ref_author, is_own (no repost), text, and a list of keys per signal."""
     fields = [
         ("id", pa.string()),
         ("author", pa.string()),

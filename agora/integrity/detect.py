@@ -6,7 +6,7 @@ All tests, over groups, windows, signals and both directions, go through Benjami
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,25 +21,31 @@ from agora.integrity.control import q_values
 from agora.integrity.episodes import Episodes, close_pairs, episodes
 from agora.integrity.records import Evidence
 from agora.integrity.shared import Ints, Longs, Shares
+from agora.integrity.signals import signals
 from agora.integrity.timing import MIN_LIFT, Floats, GroupEpisodes, episode_pairs, group_episodes, timing_counts
 from agora.log import Progress, silent
 
+_SIGNAL_NUMBER = {signal.id: number for number, signal in enumerate(signals())}
 Exposure = Mapping[str, npt.NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True)
 class Actions:
-    """Posts of accounts that are evidence, one row each."""
+    """Posts of accounts that are evidence, one row each. `burst` tells which actions belong together: one number per burst and group."""
 
     account: Ints
     post: Longs
     hour: Longs
     signal: npt.NDArray[Any]
+    burst: Longs
 
     def of(self, accounts: Ints) -> Actions:
         """The actions of some accounts."""
-        mine = np.isin(self.account, accounts)
-        return Actions(self.account[mine], self.post[mine], self.hour[mine], self.signal[mine])
+        return self.where(np.isin(self.account, accounts))
+
+    def where(self, mine: npt.NDArray[Any]) -> Actions:
+        """Some of the rows, by mask or position."""
+        return Actions(self.account[mine], self.post[mine], self.hour[mine], self.signal[mine], self.burst[mine])
 
     def occasions(self) -> tuple[Ints, Longs]:
         """Accounts that acted, and on how many occasions (hours) each."""
@@ -51,15 +57,18 @@ class Actions:
     def joined(parts: list[Actions]) -> Actions:
         """All rows of several."""
         if not parts:
-            return Actions(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.str_))
-        return Actions(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("account", "post", "hour", "signal")))
+            none = np.empty(0, np.int64)
+            return Actions(none.astype(np.int32), none, none, np.empty(0, np.str_), none)
+        fields = ("account", "post", "hour", "signal", "burst")
+        return Actions(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """One group in one direction and window. `direction` is the half it was found in; tests looked at the other half.
 
-    actions  by kind of test, members' posts that are evidence if that test passes
+    actions  by kind of test, members' posts that are evidence if that test passes; `company`: posts in bursts that no test looks at,
+             which tell something only about those who act with proven members
     chance   by kind of test, actions expected of an account that takes part no more than an outsider
     """
 
@@ -130,10 +139,10 @@ def _one_pass(
     for number, group in enumerate(groups):
         group_of[group] = number
     evidence: list[list[Evidence]] = [[] for _ in groups]
-    actions: dict[str, list[Actions]] = {"burst": [], "timing": []}
-    chance = {"burst": np.ones(len(groups)), "timing": np.zeros(len(groups))}
+    actions: dict[str, list[Actions]] = {"burst": [], "timing": [], "company": []}
+    chance = {"burst": np.ones(len(groups)), "timing": np.zeros(len(groups)), "company": np.ones(len(groups))}
     active = np.zeros(num_accounts, np.bool_)
-    for name, one in shares.items():
+    for one in shares.values():
         active[one.account[one.half != direction]] = True
     for name, one in shares.items():
         where = one.half != direction
@@ -141,15 +150,17 @@ def _one_pass(
             if not len(events):
                 continue
             found = group_episodes(events, episode_pairs(events, window_s), group_of, window_s)
-            if kind == "burst":
-                _burst_evidence(evidence, found, one, window_s)
-                rows = np.flatnonzero(is_burst(found))
-                np.add.at(chance["burst"], found.group[rows], found.size[rows] - found.members[rows])
-            else:
+            if kind == "timing":
                 rows = _timing_evidence(evidence, events, found, window_s, config.seed)
-                np.add.at(chance["timing"], found.group[rows], found.mean[rows] / found.members[rows])
+                np.add.at(chance[kind], found.group[rows], found.mean[rows] / found.members[rows])
+            else:
+                if kind == "burst":
+                    _burst_evidence(evidence, found, one, window_s)
+                rows = np.flatnonzero(is_burst(found))
+                np.add.at(chance[kind], found.group[rows], found.size[rows] - found.members[rows])
             actions[kind].append(_actions(events, found, rows, group_of, window_s, name))
-    chance["burst"] /= max(int(active.sum()), 1)
+    for kind in ("burst", "company"):
+        chance[kind] /= max(int(active.sum()), 1)
     every = {kind: Actions.joined(parts) for kind, parts in actions.items()}
     return len(groups), [
         Found(
@@ -163,10 +174,8 @@ def _one_pass(
 
 def _tested(one: Shares, where: npt.NDArray[np.bool_], window_s: int, exposed: npt.NDArray[np.bool_] | None) -> list[tuple[str, Episodes]]:
     """Episodes that each kind of test looks at: the same ones, unless bursts look at the whole life of an artefact."""
-    result = [("timing", episodes(one, where, EPISODE_GAP_S, exposed))]
-    if window_s in one.signal.organic_bursts:
-        result.append(("burst", episodes(one, where, gap_s(window_s))))
-    return result
+    kind = "burst" if window_s in one.signal.organic_bursts else "company"
+    return [("timing", episodes(one, where, EPISODE_GAP_S, exposed)), (kind, episodes(one, where, gap_s(window_s)))]
 
 
 def _burst_evidence(evidence: list[list[Evidence]], found: GroupEpisodes, shares: Shares, window_s: int) -> None:
@@ -209,7 +218,8 @@ def _actions(events: Episodes, found: GroupEpisodes, rows: Longs, group_of: Ints
     _, place, members = np.unique(code[mine], return_inverse=True, return_counts=True)
     near = earlier + later >= np.maximum(1, (members[place] - 1) / 2)
     mine = mine[near]
-    return Actions(events.account[mine], events.post[mine], events.time_s[mine] // OCCASION_S, np.full(len(mine), signal))
+    burst = code[mine] * len(_SIGNAL_NUMBER) + _SIGNAL_NUMBER[signal]
+    return Actions(events.account[mine], events.post[mine], events.time_s[mine] // OCCASION_S, np.full(len(mine), signal), burst)
 
 
 def _contains(ordered: Longs, values: Longs) -> npt.NDArray[np.bool_]:
@@ -222,8 +232,46 @@ def _contains(ordered: Longs, values: Longs) -> npt.NDArray[np.bool_]:
 def member_p_values(found: Found, num_posts: npt.NDArray[Any], config: IntegrityConfig) -> Floats:
     """For each account of the group: chance that an outsider who posts as much acts on as many occasions (Poisson tail)."""
     actions, chance = found.proven(config)
+    return _chance_of(found.group, actions, chance, num_posts)
+
+
+def in_company(found: Found, core: Ints, num_posts: npt.NDArray[Any]) -> tuple[Floats, Actions]:
+    """The same for actions in bursts most of whose members are `core`, proven members: (p-value per account of the group, actions)."""
+    every = found.actions["company"]
+    if not len(every.burst):
+        return np.ones(len(found.group)), every
+    burst, place = np.unique(every.burst, return_inverse=True)
+    proven = np.bincount(place, np.isin(every.account, core), minlength=len(burst))
+    size = np.bincount(place, minlength=len(burst))
+    actions = every.where(((proven >= 2) & (proven >= 0.5 * size))[place])
+    return _chance_of(found.group, actions, found.chance["company"], num_posts), actions
+
+
+def acts_together(
+    shares: Mapping[str, Shares], groups: Sequence[Ints], windows_s: Sequence[Sequence[int]], num_accounts: int
+) -> list[Actions]:
+    """Of each group all bursts in both halves, in its own windows: what a person looks at. It proves nothing, as the groups were found
+    in part of it. An account in several groups counts in the first."""
+    group_of = np.full(num_accounts, -1, np.int32)
+    for number in reversed(range(len(groups))):
+        group_of[groups[number]] = number
+    actions: list[Actions] = []
+    for window_s in sorted({window for windows in windows_s for window in windows}):
+        wanted = np.array([window_s in windows for windows in windows_s], np.bool_)
+        for name, one in shares.items():
+            for half in (0, 1):
+                events = episodes(one, one.half == half, gap_s(window_s))
+                found = group_episodes(events, episode_pairs(events, window_s), group_of, window_s)
+                rows = np.flatnonzero(is_burst(found))
+                actions.append(_actions(events, found, rows[wanted[found.group[rows]]], group_of, window_s, name))
+    every = Actions.joined(actions)
+    owner = group_of[every.account]
+    return [every.where(np.flatnonzero(owner == number)) for number in range(len(groups))]
+
+
+def _chance_of(group: Ints, actions: Actions, chance: float, num_posts: npt.NDArray[Any]) -> Floats:
     accounts, count = actions.occasions()
-    acted = np.zeros(len(found.group), np.int64)
-    acted[np.searchsorted(found.group, accounts)] = count
-    active = np.maximum(1.0, num_posts[found.group] / max(float(num_posts.mean()), 1.0))
+    acted = np.zeros(len(group), np.int64)
+    acted[np.searchsorted(group, accounts)] = count
+    active = np.maximum(1.0, num_posts[group] / max(float(num_posts.mean()), 1.0))
     return np.asarray(poisson.sf(acted - 1, chance * active))

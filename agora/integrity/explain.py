@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from agora.integrity.campaigns import SharedArtefact
 
 MOST: Final = 0.8
-FEED: Final = 0.9
+FEED: Final = 0.75
 FASTER_THAN_PEOPLE_S: Final = 10
 _AMPLIFIED: Final = frozenset(signal.id for signal in signals() if signal.role == "amplified")
 
@@ -115,7 +115,8 @@ def _syndication(accounts: Ints, actions: Actions, artefacts: Sequence[SharedArt
         feeds += bool((plain & square.has_link[mine]).mean() >= FEED)
     texts = len({one.key for one in artefacts if one.signal in ("near_text", "text")})
     links = len({one.key for one in artefacts if one.signal == "link"})
-    text = f"{linked:.0%} of the evidence carries a link ({links:,} pages, {texts:,} texts); {feeds:,} of {len(accounts):,} members post almost only links."
+    text = f"{linked:.0%} of the evidence carries a link ({links:,} pages, {texts:,} texts); "
+    text += f"{feeds:,} of {len(accounts):,} members post almost only links."
     holds = linked >= MOST and feeds >= MOST * len(accounts) and links >= 0.3 * max(texts, 1)
     return Explanation(name="a syndication client", holds=bool(holds), text=text)
 

@@ -143,7 +143,7 @@ def timing_counts(events: Episodes, found: GroupEpisodes, rows: Longs, num_group
         rng = np.random.default_rng([seed, int(window_s), int(number)])
         drawn = _draw(events, starts, found, rows[group == number], window_s, rng)
         p_value[number] = _tail(drawn, observed[number], expected[number], variance[number])
-    return TimingCounts(occasions, observed, expected, p_value)
+    return TimingCounts(occasions, observed.astype(np.float64), expected.astype(np.float64), p_value)
 
 
 def _draw(events: Episodes, starts: Longs, found: GroupEpisodes, rows: Longs, window_s: float, rng: np.random.Generator) -> Floats:

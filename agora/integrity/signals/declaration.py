@@ -21,8 +21,8 @@ class Signal:
     inputs        columns of POST_SCHEMA that it reads
     outputs       what one key stands for
     false_alarms  known innocent reasons for sharing it
-    organic_bursts  for windows in seconds, the highest share of bursts that organic groups reach, rounded up (benchmarks/integrity_organic.py);
-                  in a window that is not named the signal is no evidence of a burst
+    organic_bursts  for windows in seconds, the highest share of bursts that organic groups reach, rounded up
+                  (benchmarks/integrity_organic.py); in a window that is not named the signal is no evidence of a burst
     role          `amplified`: others' material passed on, which interest alone explains; `written`: their own words or links
     keys          the artefacts of a batch of posts
     bands         a post with several keys of this signal joins all posts that share one of them (near duplicates)
