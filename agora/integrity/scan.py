@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from agora.errors import DataError
 from agora.integrity.campaigns import campaigns
-from agora.integrity.collect import Collected, collect, key_table
+from agora.integrity.collect import Collected, collect
 from agora.integrity.config import IntegrityConfig
 from agora.integrity.detect import detect
 from agora.integrity.explain import Square
@@ -25,6 +25,7 @@ from agora.integrity.records import Campaign, ScanResult
 from agora.integrity.shared import Shares, shared
 from agora.integrity.signals import signals
 from agora.log import Progress, silent
+from agora.text.embeddings import load_embeddings
 
 
 def scan(
@@ -35,7 +36,7 @@ def scan(
     follows: pa.Table | None = None,
     declared: Mapping[str, str] | None = None,
     num_posts: int | None = None,
-    make: Callable[[pa.RecordBatch], pa.RecordBatch] = key_table,
+    make: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None,
     progress: Progress = silent,
 ) -> ScanResult:
     """Find campaigns among posts (columns `batch.POST_COLUMNS`). `work` keeps what was read, so a killed scan goes on where it was.
@@ -46,11 +47,14 @@ def scan(
     Raises DataError when `follows` lacks a column.
     """
     config = config or IntegrityConfig()
-    posts = collect(batches, work, num_posts=num_posts, make=make, progress=progress)
+    embeddings = load_embeddings(Path(config.meaning_model)) if config.meaning_model else None
+    posts = collect(
+        batches, work, meaning=config.meaning, embeddings=embeddings, num_posts=num_posts, make=make, progress=progress
+    )  # fmt: skip
     if not posts.num_posts:
         return _result(config, posts, 0, 0, ())
     with progress.step("integrity: who shared what"):
-        found = shared(posts, seed=config.seed)
+        found = shared(posts, seed=config.seed, meaning=config.meaning)
         square = _square(posts, follows, declared or {})
         exposure = _exposure(found, posts, square)
     detection = detect(found, posts.num_accounts, config, exposure=exposure, progress=progress)
