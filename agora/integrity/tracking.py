@@ -1,0 +1,175 @@
+"""Groups under watch and the tests of them. Goes in: communities of the pair sketch, then Rows of evidence. Comes out: Findings.
+
+The split of the batch scan into halves becomes one in time: occasions before a group was tracked served to find it, later ones test it.
+Timing: over occasions, the close pairs of members against the expectation under random membership (timing.py), with a gamma tail of the
+same mean and variance. Bursts: occasions on which hardly anybody but members shared an artefact, faster than 95% of other artefacts are
+shared, against a binomial. A group is looked at again and again, so the limit is a small p-value, no q-value.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import binom, gamma
+
+from agora.integrity.candidates import MIN_SIZE
+from agora.integrity.evidence import Roll, Row
+from agora.integrity.signals import signals
+
+MAX_ROWS: Final = 64
+MAX_GROUP: Final = 512
+FAST: Final = 0.05
+MIN_BURST: Final = 3
+NOBODY: Final = -1
+
+
+@dataclass(slots=True)
+class Group:
+    """A tracked group: its accounts with the moment each joined, its evidence, when it was last found, and how many its last alert named."""
+
+    since_s: dict[int, int]
+    rows: dict[tuple[int, int], Row] = field(default_factory=dict)
+    found_s: int = 0
+    alerted: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """A group whose evidence passed a test."""
+
+    group: int
+    window_s: int
+    test: str
+    p_value: float
+    observed: float
+    expected: float
+    accounts: tuple[int, ...]
+    rows: tuple[Row, ...]
+
+
+class Tracker:
+    """Groups of one window, at most `max_groups`; the ones found longest ago give way."""
+
+    def __init__(self, *, window_s: int, max_groups: int) -> None:
+        self.window_s, self.max_groups = window_s, max_groups
+        self.groups: dict[int, Group] = {}
+        self.next_number = 0
+        self.roll = _roll({})
+
+    def track(self, communities: Iterable[npt.NDArray[Any]], now_s: int) -> None:
+        """Follow these communities: a tracked group that shares half of the larger of the two takes over the community's accounts."""
+        group_of = {account: number for number, group in self.groups.items() for account in group.since_s}
+        taken: set[int] = set()
+        for community in communities:
+            accounts = community[:MAX_GROUP].tolist()
+            votes = Counter(group_of[account] for account in accounts if account in group_of)
+            best, count = votes.most_common(1)[0] if votes else (NOBODY, 0)
+            if count and best not in taken and 2 * count >= max(len(accounts), len(self.groups[best].since_s)):
+                group = self.groups[best]
+                group.since_s = {account: group.since_s.get(account, now_s) for account in accounts}
+            else:
+                best, self.next_number = self.next_number, self.next_number + 1
+                self.groups[best] = group = Group({account: now_s for account in accounts})
+            group.found_s = now_s
+            taken.add(best)
+        moved = {account for number in taken for account in self.groups[number].since_s}
+        for number in self.groups.keys() - taken:
+            group = self.groups[number]
+            group.since_s = {account: since for account, since in group.since_s.items() if account not in moved}
+        kept = sorted((n for n in self.groups if len(self.groups[n].since_s) >= MIN_SIZE), key=lambda n: (-self.groups[n].found_s, n))
+        self.groups = {number: self.groups[number] for number in sorted(kept[: self.max_groups])}
+        self.roll = _roll(self.groups)
+
+    def test(self, found: Iterable[tuple[int, Row]], *, p_alert: float, min_occasions: int, min_actions: int) -> list[Finding]:
+        """Take in rows and test the groups that they belong to."""
+        changed: dict[int, Group] = {}
+        for number, row in found:
+            if number in self.groups:
+                changed[number] = self.groups[number]
+                _take(changed[number].rows, row)
+        findings = []
+        for number, group in sorted(changed.items()):
+            finding = _test(number, self.window_s, list(group.rows.values()), p_alert, min_occasions, min_actions)
+            if finding and len(finding.accounts) >= max(MIN_SIZE, 1.5 * group.alerted):
+                group.alerted = len(finding.accounts)
+                findings.append(finding)
+        return findings
+
+    def state(self) -> dict[str, Any]:
+        """All that must be kept to go on, as JSON."""
+        return {
+            "next_number": self.next_number,
+            "groups": {
+                str(number): {"since_s": list(group.since_s.items()), "found_s": group.found_s, "alerted": group.alerted,
+                              "rows": [asdict(row) for row in group.rows.values()]}
+                for number, group in self.groups.items()
+            },
+        }  # fmt: skip
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """The opposite of `state`."""
+        self.next_number = state["next_number"]
+        self.groups = {}
+        for number, kept in state["groups"].items():
+            rows = [Row(**{**row, "accounts": tuple(row["accounts"]), "posts": tuple(row["posts"])}) for row in kept["rows"]]
+            self.groups[int(number)] = Group(
+                dict(map(tuple, kept["since_s"])), {(row.key, row.start_s): row for row in rows}, kept["found_s"], kept["alerted"]
+            )
+        self.roll = _roll(self.groups)
+
+
+def _take(rows: dict[tuple[int, int], Row], row: Row) -> None:
+    """Put in a row instead of earlier looks at the same episode; the oldest rows give way."""
+    for place in [place for place, old in rows.items() if old.key == row.key and old.start_s <= row.end_s and old.end_s >= row.start_s]:
+        del rows[place]
+    rows[row.key, row.start_s] = row
+    while len(rows) > MAX_ROWS:
+        del rows[min(rows, key=lambda place: place[1])]
+
+
+def thinned(rows: list[Row]) -> list[Row]:
+    """One row per occasion, the one of most members and fewest outsiders: artefacts of one moment are one piece of evidence."""
+    best: dict[int, Row] = {}
+    for row in sorted(rows, key=lambda row: (-row.members, row.size, row.start_s, row.key)):
+        best.setdefault(row.occasion, row)
+    return [best[occasion] for occasion in sorted(best)]
+
+
+def _test(number: int, window_s: int, rows: list[Row], p_alert: float, min_occasions: int, min_actions: int) -> Finding | None:
+    written = {place for place, signal in enumerate(signals()) if signal.role == "written"}
+    usable = [row for row in thinned([row for row in rows if row.variance > 0])]
+    several = thinned([row for row in rows if row.members >= MIN_BURST and (row.signal in written or not row.exposed)])
+    fast = [row for row in several if row.p_fast <= FAST]
+    observed, mean = sum(row.close for row in usable), sum(row.mean for row in usable)
+    variance = sum(row.variance for row in usable)
+    timing_p = float(gamma.sf(observed, mean**2 / variance, scale=variance / mean)) if usable and mean > 0 else 1.0
+    burst_p = float(binom.sf(len(fast) - 1, len(several), FAST)) if fast else 1.0
+    use = [row for row in usable if row.close > 0]
+    if timing_p <= burst_p:
+        test, p_value, evidence, seen, expected = "timing", timing_p, use, float(observed), mean
+    else:
+        test, p_value, evidence, seen, expected = "burst", burst_p, fast, float(len(fast)), FAST * len(several)
+    if p_value > p_alert or len(evidence) < min_occasions:
+        return None
+    actions: dict[int, int] = {}
+    for row in evidence:
+        for account in row.accounts:
+            actions[account] = actions.get(account, 0) + 1
+    accounts = tuple(sorted(account for account, count in actions.items() if count >= min_actions))
+    return Finding(
+        group=number, window_s=window_s, test=test, p_value=p_value, observed=seen, expected=expected, accounts=accounts,
+        rows=tuple(sorted(evidence, key=lambda row: row.start_s)),
+    )  # fmt: skip
+
+
+def _roll(groups: dict[int, Group]) -> Roll:
+    listed = sorted((account, number, since) for number, group in groups.items() for account, since in group.since_s.items())
+    return Roll(
+        np.asarray([row[0] for row in listed], np.uint64), np.asarray([row[1] for row in listed], np.int32),
+        np.asarray([row[2] for row in listed], np.int64),
+    )  # fmt: skip
