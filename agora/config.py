@@ -102,7 +102,7 @@ def convert(value: Any, hint: Any, key: str, where: str) -> Any:
         return value
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return from_dict(hint, value, f"{where}: {key}")
-    expected = getattr(hint, "__name__", str(hint))
+    expected = f"a list, e.g. {key}=[...]" if origin in (tuple, list) else getattr(hint, "__name__", str(hint))
     raise ConfigError(f"{where}: {key}={value!r} is {type(value).__name__}, but must be {expected}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import hashlib
 import os
 import shutil
@@ -40,7 +41,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty draft folder; on leaving without an error it becomes `folder`, durably. On an error it is removed."""
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.draft-", dir=folder.parent))
+    draft, lock = _new_draft(folder)
     try:
         yield draft
         draft.chmod(0o755)
@@ -53,6 +54,45 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         sync(folder.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        os.close(lock)
+
+
+def _new_draft(folder: Path) -> tuple[Path, int]:
+    """An empty draft and the descriptor that holds its lock. Drafts whose writer was killed (the lock ends with it) are removed."""
+    prefix = f".{folder.name}.draft-"
+    with _locked(folder.parent):
+        for other in folder.parent.iterdir():
+            if other.name.startswith(prefix) and not _is_locked(other):
+                shutil.rmtree(other, ignore_errors=True)
+        draft = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+        lock = os.open(draft, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return draft, lock
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder; wait for it."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _is_locked(folder: Path) -> bool:
+    try:
+        lock = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return True  # its writer has just finished
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def sync(path: Path) -> None:

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import benchmarks
-from agora.errors import AgoraError
+from agora.errors import AgoraError, UsageError
 from benchmarks.registry import REPOSITORY, Benchmark
 
 
@@ -44,22 +44,21 @@ def load(name: str) -> Benchmark:
 
 
 def parse_options(words: list[str], allowed: tuple[str, ...]) -> dict[str, str]:
-    """`["--data", "x"]` -> `{"data": "x"}`; several words after one option are joined by newlines."""
+    """`["--data", "x"]` -> `{"data": "x"}`; several words after one option are joined by newlines. Raises UsageError."""
     options: dict[str, list[str]] = {}
     current: list[str] | None = None
     for word in words:
         if word.startswith("--"):
             if word[2:] not in allowed:
-                print(
-                    f"error: unknown option {word}; this benchmark takes {', '.join('--' + a for a in allowed) or 'none'}", file=sys.stderr
-                )
-                sys.exit(2)
+                raise UsageError(f"unknown option {word}; this benchmark takes {', '.join('--' + name for name in allowed) or 'none'}")
             current = options.setdefault(word[2:], [])
         elif current is None:
-            print(f"error: unexpected word {word!r}", file=sys.stderr)
-            sys.exit(2)
+            raise UsageError(f"unexpected word {word!r}")
         else:
             current.append(word)
+    empty = next((name for name, values in options.items() if not values), None)
+    if empty is not None:
+        raise UsageError(f"--{empty} needs a value")
     return {key: "\n".join(values) for key, values in options.items()}
 
 
@@ -69,14 +68,14 @@ def main(arguments: list[str]) -> int:
         print(__doc__ if arguments[:1] in (["--help"], ["-h"]) else "", end="")
         for name in names():
             benchmark = load(name)
-            print(f"{name:<18} {benchmark.bound:<14} {benchmark.measures}")
+            print(f"{name}: {benchmark.unit} {benchmark.bound}\n    {benchmark.measures}")
         return 0
     name, rest = arguments[0], arguments[1:]
     benchmark = load(name)
     quick = "--quick" in rest
-    options = parse_options([word for word in rest if word != "--quick"], benchmark.options)
     started = time.perf_counter()
     try:
+        options = parse_options([word for word in rest if word != "--quick"], benchmark.options)
         result = benchmark.run(quick, options)
     except AgoraError as error:
         print(f"error: {error}", file=sys.stderr)

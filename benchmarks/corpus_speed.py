@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.registry import Benchmark, Result
+from benchmarks.registry import Benchmark, Result, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -226,7 +226,7 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
 
     from agora.tokenizer import Tokenizer
 
-    num_posts = int(options.get("posts", QUICK_POSTS if quick else POSTS))
+    num_posts = whole_number(options, "posts", QUICK_POSTS if quick else POSTS, at_least=1)
     folder = Path(options["keep"]) if "keep" in options else Path(tempfile.mkdtemp(prefix="corpus-speed-"))
     try:
         if not (folder / "posts").exists():

@@ -1,10 +1,14 @@
 """Kill -9 during import, corpus build, training and export, at random seeded moments; the same command again must give what an
 undisturbed run gives: the store's content, the shards, weights and metrics bit for bit, the exported folder.
 
+Half of the kills are at a random time; the other half are aimed into a write, any of those that the stage makes (write_windows.py). A kill
+landed inside a write when it left a draft behind.
+
     python -m benchmarks kill_resume [--quick] [--seed 1] [--stages training export] [--kills 8]
 
 Each trial starts from a copy of the workspace as the stage before left it. A kill that comes after the command's end counts for nothing
-and is tried again earlier. README.md of an exported model is left out of the comparison: it holds times and energy.
+and is tried again earlier; one that was aimed and missed is tried again at once. README.md of an exported model is left out of the
+comparison: it holds times and energy.
 """
 
 from __future__ import annotations
@@ -21,12 +25,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from agora.errors import UsageError
 from benchmarks.registry import REPOSITORY, Benchmark, Result, whole_number
+from benchmarks.write_windows import Aim, Watch, drafts, kill_inside, watch_until_end
 
 NUM_KILLS, NUM_KILLS_QUICK = 20, 4
 STAGE_NAMES = ("import", "corpus", "training", "export")
@@ -67,23 +72,34 @@ class Trial:
     """One kill and what came of it."""
 
     stage: str
-    killed_at_s: float
     undisturbed_s: float
-    equal: bool
-    was_running: bool
+    killed_at_s: float = 0.0
+    aimed_at_write: int | None = None
+    inside_write: list[str] = field(default_factory=list)
+    was_running: bool = False
+    equal: bool = False
     error: str = ""
     steps_at_kill: int | None = None
 
 
 @dataclass(slots=True)
 class Prepared:
-    """A stage with the workspace before it, the fingerprint and time of its undisturbed run, and the trials to make."""
+    """A stage with the workspace before it, and the fingerprint, time and writes (how long each lasted) of its undisturbed run."""
 
     stage: Stage
     before: Path
     expected: str
     seconds: float
-    trials: list[Trial] = field(default_factory=list)
+    writes_s: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """When to kill: at a share of the undisturbed time, or inside write `write` after `within` of its undisturbed duration."""
+
+    share: float
+    write: int | None
+    within: float
 
 
 def stages(posts: Path, steps: int) -> tuple[Stage, ...]:
@@ -110,16 +126,39 @@ def run(quick: bool, options: dict[str, str]) -> Result:
         write_posts(root / "posts.jsonl", NUM_POSTS // (3 if quick else 1))
         prepared = prepare(stages(root / "posts.jsonl", 40 if quick else 120), root)
         work = [item for item in prepared if item.stage.name in chosen]
-        jobs = [(item, rng.uniform(item.stage.earliest, 1.1), number) for number in range(num_kills) for item in [work[number % len(work)]]]
+        jobs = [(work[number % len(work)], number) for number in range(num_kills)]
+        kills = [draw_kill(item, rng, is_aimed=(number + number // len(work)) % 2 == 0) for item, number in jobs]
         with ThreadPoolExecutor(2) as pool:
-            trials = list(pool.map(lambda job: kill_once(job[0], job[1], job[2], root), jobs))
-    num_equal = sum(trial.equal and trial.was_running for trial in trials)
-    share = num_equal / num_kills
+            trials = list(pool.map(lambda job, kill: kill_once(job[0], kill, job[1], root), jobs, kills))
+    share = sum(trial.equal and trial.was_running for trial in trials) / num_kills
+    by_stage = table(trials, work)
     details = {
-        "kills": num_kills, "equal": num_equal, "undisturbed_s": {item.stage.name: round(item.seconds, 2) for item in prepared},
+        "kills": num_kills, "stages": by_stage, "undisturbed_s": {item.stage.name: round(item.seconds, 2) for item in prepared},
         "trials": [{key: getattr(trial, key) for key in Trial.__dataclass_fields__} for trial in trials],
     }  # fmt: skip
     return Result(value=share, holds=share == 1.0, details=details)
+
+
+def draw_kill(item: Prepared, rng: random.Random, *, is_aimed: bool) -> Kill:
+    """A random moment, or a random write; each of the stage's writes is as likely."""
+    share, write, within = rng.uniform(item.stage.earliest, 1.1), rng.randrange(len(item.writes_s)), rng.uniform(0.0, 0.8)
+    return Kill(share, write if is_aimed else None, within)
+
+
+def table(trials: list[Trial], work: list[Prepared]) -> dict[str, dict[str, int]]:
+    """Counts per stage, printed too."""
+    result = {}
+    print(f"{'stage':<10}{'writes':>8}{'kills':>8}{'aimed':>8}{'inside a write':>16}{'equal':>8}")
+    for item in work:
+        mine = [trial for trial in trials if trial.stage == item.stage.name]
+        row = {
+            "writes": len(item.writes_s), "kills": len(mine), "aimed": sum(trial.aimed_at_write is not None for trial in mine),
+            "inside_write": sum(bool(trial.inside_write) for trial in mine),
+            "equal": sum(trial.equal and trial.was_running for trial in mine),
+        }  # fmt: skip
+        result[item.stage.name] = row
+        print(f"{item.stage.name:<10}{row['writes']:>8}{row['kills']:>8}{row['aimed']:>8}{row['inside_write']:>16}{row['equal']:>8}")
+    return result
 
 
 def prepare(road: tuple[Stage, ...], root: Path) -> list[Prepared]:
@@ -134,12 +173,13 @@ def prepare(road: tuple[Stage, ...], root: Path) -> list[Prepared]:
             shutil.copytree(workspace, before)
         else:
             before.mkdir()
-        started = time.perf_counter()
+        started, watch = time.perf_counter(), Watch(workspace)
         for command in stage.commands:
-            finished = agora(command, workspace).wait(timeout=TIMEOUT_S)
+            finished = watch_until_end(agora(command, workspace), watch, TIMEOUT_S)
             if finished != 0:
                 raise RuntimeError(f"undisturbed {' '.join(command[:2])} ended with {finished}: {error_of(workspace)}")
-        result.append(Prepared(stage, before, stage.fingerprint(workspace), time.perf_counter() - started))
+        seconds = time.perf_counter() - started
+        result.append(Prepared(stage, before, stage.fingerprint(workspace), seconds, watch.durations_s))
     return result
 
 
@@ -149,18 +189,25 @@ def remove_export(workspace: Path) -> None:
     (workspace / "runs" / "main" / "export.json").unlink(missing_ok=True)
 
 
-def kill_once(item: Prepared, share: float, number: int, root: Path) -> Trial:
-    """Start the stage, kill it at `share` of its undisturbed time, run it again, compare."""
+def kill_once(item: Prepared, kill: Kill, number: int, root: Path) -> Trial:
+    """Start the stage, kill it, run it again, compare."""
     stage = item.stage
+    trial = Trial(stage.name, round(item.seconds, 3))
     for attempt in range(4):
         workspace = root / f"trial-{number}-{attempt}"
         shutil.copytree(item.before, workspace)
-        kill_at_s = share * item.seconds
-        was_running = start_and_kill(stage, workspace, kill_at_s)
-        if was_running:
+        known = set(drafts(workspace))
+        trial.aimed_at_write = kill.write
+        started = time.perf_counter()
+        trial.was_running = start_and_kill(item, workspace, kill)
+        trial.killed_at_s = round(time.perf_counter() - started, 3)
+        trial.inside_write = sorted(str(Path(path).relative_to(workspace)) for path in set(drafts(workspace)) - known)
+        if trial.was_running and (kill.write is None or trial.inside_write):
             break
-        share *= 0.7
-    trial = Trial(stage.name, round(kill_at_s, 3), round(item.seconds, 3), equal=False, was_running=was_running)
+        if trial.was_running:  # the write had just ended
+            kill = replace(kill, within=0.0)
+        else:
+            kill = replace(kill, share=kill.share * 0.7, write=None if kill.write is None else int(kill.write * 0.7))
     trial.steps_at_kill = num_lines(workspace / "runs" / "main" / "metrics.jsonl") if stage.name == "training" else None
     for command in stage.commands:
         code = agora(command, workspace).wait(timeout=TIMEOUT_S)
@@ -171,13 +218,17 @@ def kill_once(item: Prepared, share: float, number: int, root: Path) -> Trial:
     return trial
 
 
-def start_and_kill(stage: Stage, workspace: Path, kill_at_s: float) -> bool:
+def start_and_kill(item: Prepared, workspace: Path, kill: Kill) -> bool:
     """Whether a command was running when the kill came."""
-    started = time.perf_counter()
-    for command in stage.commands:
+    started, watch = time.perf_counter(), Watch(workspace)
+    for command in item.stage.commands:
         process = agora(command, workspace)
+        if kill.write is not None:
+            if kill_inside(process, watch, Aim(kill.write, kill.within * item.writes_s[kill.write]), TIMEOUT_S):
+                return True
+            continue
         try:
-            process.wait(timeout=max(0.0, kill_at_s - (time.perf_counter() - started)))
+            process.wait(timeout=max(0.0, kill.share * item.seconds - (time.perf_counter() - started)))
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -275,6 +326,6 @@ def folder_content(folder: Path, without: tuple[str, ...] = ()) -> str:
 
 
 BENCHMARK = Benchmark(
-    measures="share of kills (-9, random moments of import, corpus build, training and export) after which everything came out equal",
+    measures="share of kills (-9, random moments and writes of import, corpus build, training, export) after which all came out equal",
     unit="share", bound="== 1.0", run=run, options=("stages", "kills", "seed"),
 )  # fmt: skip

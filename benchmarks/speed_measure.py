@@ -14,6 +14,7 @@ from torch import Tensor
 
 from agora.model.config import ModelConfig
 from agora.model.counts import flops_per_token
+from agora.training.machine import measure_matmul_limit
 from benchmarks.speed_peers import Step
 
 BATCH, LENGTH = 8, 512
@@ -54,20 +55,6 @@ class Times:
     processor_s: list[float] = field(default_factory=list)
 
 
-def matmul_limit(repeats: int = 5) -> float:
-    """The best rate in FLOP/s that plain bf16 products of LIMIT_SHAPES reach on this processor; takes about a second."""
-    best = 0.0
-    for rows, inner, columns in LIMIT_SHAPES:
-        x, w = torch.randn(rows, inner).bfloat16(), torch.randn(inner, columns).bfloat16()
-        out = torch.empty(rows, columns, dtype=torch.bfloat16)
-        torch.mm(x, w, out=out)
-        for _ in range(repeats):
-            started = time.perf_counter()
-            torch.mm(x, w, out=out)
-            best = max(best, 2 * rows * inner * columns / (time.perf_counter() - started))
-    return best
-
-
 def make_tokens(seed: int = 0) -> Tensor:
     """Random tokens, one more per row than positions; speed does not depend on what they say."""
     return torch.randint(0, SMALL.vocab_size, (BATCH, LENGTH + 1), generator=torch.Generator().manual_seed(seed))
@@ -79,7 +66,7 @@ def alternate(steps: dict[str, Step], *, rounds: int, steps_per_round: int = 1) 
     times = {name: Times() for name in steps}
     limits = []
     for _ in range(rounds):
-        limits.append(matmul_limit())
+        limits.append(measure_matmul_limit("cpu", "bfloat16", shapes=LIMIT_SHAPES, budget_s=0, repeats=5))
         for name, step in steps.items():
             wall, processor = time.perf_counter(), time.process_time()
             for _ in range(steps_per_round):

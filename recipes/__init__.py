@@ -9,7 +9,7 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Final
 
 from agora.config import apply_overrides, parse_assignments
@@ -53,7 +53,19 @@ def load(name: str) -> Recipe:
 
 def configure(name: str, words: Iterable[str], workspace: Workspace) -> Recipe:
     """The recipe `name` with the workspace's [train] defaults, then the `key=value` words among `words`. Raises ConfigError."""
-    recipe = apply_overrides(load(name), workspace.defaults("train"), f"{workspace.settings_file} [train]")
+    return _configured(load(name), words, workspace)
+
+
+def sets_vocabulary(name: str, words: Iterable[str], workspace: Workspace) -> bool:
+    """Whether the workspace or `words` say model.vocab_size, in any of the forms a setting has."""
+    recipe = load(name)
+    other = replace(recipe, model=replace(recipe.model, vocab_size=recipe.model.vocab_size + 1))
+    one, two = (_configured(base, words, workspace).model.vocab_size for base in (recipe, other))
+    return one == two
+
+
+def _configured(recipe: Recipe, words: Iterable[str], workspace: Workspace) -> Recipe:
+    recipe = apply_overrides(recipe, workspace.defaults("train"), f"{workspace.settings_file} [train]")
     return override(recipe, [word for word in words if "=" in word])
 
 

@@ -31,15 +31,17 @@ def import_(
     """
     from dataclasses import asdict
 
-    from agora.posts.importing import import_posts
+    from agora.posts.importing import forced_source, import_posts
     from agora.posts.store import PostStore
 
-    mapping = {}
+    mapping: dict[str, str] = {}
     for word in map_ or []:
         column, separator, name = word.rpartition("=")
         if not separator or not column or not name:
             raise UsageError(f"--map {word!r} is not of the form COLUMN=FIELD; example: --map tweet=text")
-        mapping[column] = name
+        if mapping.setdefault(column, name) != name:
+            raise UsageError(f"--map {word!r}: the column {column!r} is mapped to {mapping[column]!r} already")
+    forced_source(source, mapping)
     place = Workspace.find(workspace).create()
     with PostStore.open(place.folder("posts"), create=True) as store:
         summary = import_posts(

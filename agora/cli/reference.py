@@ -26,12 +26,16 @@ def page() -> str:
     from agora.model.config import ModelConfig
     from agora.posts.reference import options_table
     from agora.training.config import TrainingConfig
+    from agora.training.optimizers import OptimizerConfig
     from agora.training.schedule import ScheduleConfig
 
     parts = [HEAD]
     for path, command in _commands(typer.main.get_command(app), ()):
         parts.append(f"## agora {' '.join(path)}\n\n{_help(command)}\n\n{_parameters(command)}\n")
-    settings = (("training.*, chat.*", TrainingConfig), ("training.schedule.*", ScheduleConfig), ("model.*", ModelConfig))
+    settings = (
+        ("training.*, chat.*", TrainingConfig), ("training.schedule.*, chat.schedule.*", ScheduleConfig),
+        ("training.optimizer.*, chat.optimizer.*", OptimizerConfig), ("model.*", ModelConfig),
+    )  # fmt: skip
     parts += [f"## {title}\n\n{options_table(config)}\n" for title, config in settings]
     return "\n".join(parts)
 

@@ -11,8 +11,8 @@ from agora.cli.output import JsonOption, NameOption, WorkspaceOption, emit, next
 from agora.settings import DEFAULT_NAME, Workspace
 
 if TYPE_CHECKING:
-    from agora.training.loop import TrainingSummary
     from agora.training.run_folder import RunStatus
+    from agora.training.summary import TrainingSummary
 
 app = typer.Typer(help="Train models, tune them for chat, and look at runs.\n\nExample: agora train pretrain laptop", no_args_is_help=True)
 
@@ -45,9 +45,12 @@ def pretrain(
     plain = [word for word in words or [] if "=" not in word]
     if len(plain) > 1:
         raise UsageError(f"{plain[1]!r} is a second recipe; give one, then settings as key=value")
-    recipe = recipes.configure(plain[0] if plain else recipes.DEFAULT, words or [], Workspace.find(workspace))
+    chosen = plain[0] if plain else recipes.DEFAULT
+    recipe = recipes.configure(chosen, words or [], Workspace.find(workspace))
+    asked = recipe.model.vocab_size if recipes.sets_vocabulary(chosen, words or [], Workspace.find(workspace)) else None
     result = run_pretrain(
-        Workspace.find(workspace), name=name, data=data, model_config=recipe.model, training_config=recipe.training, recipe=recipe.name,
+        Workspace.find(workspace), name=name, data=data, model_config=recipe.model, training_config=recipe.training,
+        vocab_size=asked, recipe=recipe.name,
         progress=terminal_progress, resume=not fresh, command=_command("pretrain", words or [], workspace, name=name, data=data),
     )  # fmt: skip
     _report(result.summary, result.model_dir, {}, name, workspace, as_json)
@@ -116,10 +119,13 @@ def list_all(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> 
     """
     from agora.training.run_folder import list_runs
 
-    runs = list_runs(Workspace.find(workspace).folder("runs"))
+    place = Workspace.find(workspace).folder("runs")
+    runs = list_runs(place)
     if as_json:
         emit({"runs": [_status(run) for run in runs]}, as_json=True)
         return
+    if not runs:
+        print(f"no runs in {place}")
     for run in runs:
         if run.state == "damaged":
             print(f"{run.name:<20} {run.state}: {run.message}")
@@ -136,6 +142,7 @@ def _report(
 
     result: dict[str, Any] = {
         "state": summary.state, "step": summary.step, "steps": summary.steps, "loss": summary.loss, "heldout_loss": summary.heldout_loss,
+        "heldout_bits_per_byte": summary.heldout_bits_per_byte,
         "tokens": summary.tokens, "tokens_per_s": round(summary.tokens_per_s, 1), "limit_share": round(summary.limit_share, 4),
         "elapsed_s": round(summary.elapsed_s, 1), "flops": summary.flops, "joules": round(summary.joules, 1),
         "energy": summary.energy_source, "device": summary.device, "dtype": summary.dtype, "compiled": summary.compiled, **more,

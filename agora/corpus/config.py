@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from agora.errors import ConfigError
 from agora.text.language_codes import ISO_639_1
+
+NOT_STATED: Final = "not stated"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +53,7 @@ class CorpusConfig:
     posts_per_file: int = 200_000
     keep_dropped: bool = False
     """Write dropped.parquet with id, reason and text of every dropped post (deleted ones without text)."""
-    licence: str = "not stated"
+    licence: str = NOT_STATED
 
     def __post_init__(self) -> None:
         for name in ("min_own_share", "min_word_share", "max_repeat_share", "near_duplicate_jaccard", "heldout_share"):

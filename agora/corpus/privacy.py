@@ -5,12 +5,15 @@ form, and digits after a word such as "call"; IBANs and payment cards with a val
 handles by policy. A number without such a form or checksum stays: dates, prices, scores and ids are what posts are about.
 
 Not covered: names, street addresses, birth dates, licence plates, national identity numbers, account numbers other than
-IBAN, phone numbers written as bare digits or as words, numbers and signs in fullwidth or other than European digits,
-lower-case IBANs with blanks, anything inside images. A pseudonym hides a handle from readers,
-not from whoever has the salt or can match the texts.
+IBAN, phone numbers written as bare digits or as words, lower-case IBANs with blanks, anything inside images. A pseudonym
+hides a handle from readers, not from whoever has the salt or can match the texts.
 
-Cost: rows are preselected by column-wide patterns; only those (0.05 to 0.6% of three sets of
-real posts, 2026-11-22) are looked at one by one.
+Digits of other scripts, fullwidth and styled signs count as the plain sign that they are a form of; what is not masked
+stays as written. A number in the form of a phone number is masked whatever it counts ("vote 020 1234567 times"): the
+words around it do not tell reliably, and a masked count costs a model nothing while a passed number costs a person.
+
+Cost: rows are preselected by column-wide patterns; only the few that may hold an
+identifier are looked at one by one.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
+import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,7 +32,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agora.corpus.config import CorpusConfig
-from agora.text.columns import change_where
+from agora.text.columns import change_where, replace_matches
 from agora.text.normalise import HANDLE, LINK
 
 EMAIL, PHONE, CARD, IBAN, IP, HANDLES, LINKS = "email", "phone", "card", "iban", "ip_address", "handle", "link"
@@ -38,6 +43,13 @@ LINK_MASK: Final = "[link]"
 _CANDIDATE: Final = (
     r"[\pL\pN]@[\pL\pN_\-]+\.\pL|[0-9](?:[ ().\-/]{0,3}[0-9]){6}|[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]"
     r"|[A-Za-z]{2}[0-9]{2} ?[A-Za-z0-9]{4} ?[A-Za-z0-9]{4}|[0-9A-Fa-f]:[0-9A-Fa-f:]*:"
+)
+_WIDE_AT: Final = r"[\x{FF20}\x{FE6B}]"
+_DASHES: Final = dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-")
+_STYLED: Final = (  # signs that have a plain form: digits and numbers of all kinds, fullwidth and small forms, styled letters, dashes
+    r"[^\PN0-9]|[\x{FE50}-\x{FE6B}\x{FF01}-\x{FF5E}\x{1D400}-\x{1D7FF}\x{2460}-\x{24FF}\x{1F100}-\x{1F189}"
+    r"\x{2000}-\x{2013}\x{2024}\x{202F}\x{205F}\x{2070}-\x{209C}\x{2100}-\x{214F}\x{2212}\x{A0}\x{AA}\x{BA}\x{17F}\x{2B0}-\x{2E3}"
+    r"\x{37E}\x{1D2C}-\x{1DBB}\x{1FEF}\x{2C7C}\x{2C7D}\x{3000}\x{A7F2}-\x{A7F4}\x{FB29}\x{FE10}-\x{FE4F}\x{107A5}]"
 )
 _EMAIL: Final = re.compile(r"(?<![\w.+%@-])[\w.+%-]+@(?:[\w-]+\.)+[^\W\d_]{2,24}(?![\w@-])")
 _IBAN: Final = re.compile(
@@ -75,21 +87,52 @@ class Masked:
 
 def mask_text(text: str) -> tuple[str, dict[str, int]]:
     """Mask the identifiers of one text (not handles or links); the slow, obvious part of `mask`."""
-    counts = dict.fromkeys((EMAIL, IBAN, CARD, IP, PHONE), 0)
+    reading = _Reading(text)
+    reading.mask(_EMAIL, EMAIL)
+    reading.mask(_IBAN, IBAN, _is_iban)
+    reading.mask(_CARD, CARD, _is_card)
+    reading.mask(_IPV4, IP, _is_ip)
+    reading.mask(_IPV6, IP, _is_ip)
+    reading.mask(_PHONE, PHONE, _is_phone)
+    reading.mask(_CALL, PHONE, lambda number: not _DATE.fullmatch(number), group=2)
+    reading.mask(_CHAT_LINK, PHONE, group=2)
+    return reading.text, reading.counts
 
-    def put(kind: str) -> str:
-        counts[kind] += 1
-        return f"[{kind}]"
 
-    text = _EMAIL.sub(lambda match: put(EMAIL), text)
-    text = _IBAN.sub(lambda match: put(IBAN) if _is_iban(match[0]) else match[0], text)
-    text = _CARD.sub(lambda match: put(CARD) if _is_card(match[0]) else match[0], text)
-    text = _IPV4.sub(lambda match: put(IP) if _is_ip(match[0]) else match[0], text)
-    text = _IPV6.sub(lambda match: put(IP) if _is_ip(match[0]) else match[0], text)
-    text = _PHONE.sub(lambda match: put(PHONE) if _is_phone(match[0]) else match[0], text)
-    text = _CALL.sub(lambda match: match[0] if _DATE.fullmatch(match[2]) else match[1] + put(PHONE), text)
-    text = _CHAT_LINK.sub(lambda match: match[1] + put(PHONE), text)
-    return text, counts
+class _Plain(dict[int, str]):
+    """For `str.translate`: every sign as the ASCII sign that it is a form of (fullwidth, styled, another script's digit), or as itself.
+    One sign for one sign, so that places in a text stay."""
+
+    def __missing__(self, code: int) -> str:
+        sign = chr(code)
+        digit = unicodedata.decimal(sign, None)
+        plain = unicodedata.normalize("NFKC", sign) if digit is None else str(digit)
+        self[code] = _DASHES.get(sign) or (plain if len(plain) == 1 and plain.isascii() else sign)
+        return self[code]
+
+
+_PLAIN: Final = _Plain()
+
+
+class _Reading:
+    """A text, and `view`, the same in plain signs, in which the patterns look."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.view = text, text if text.isascii() else text.translate(_PLAIN)
+        self.counts = dict.fromkeys((EMAIL, IBAN, CARD, IP, PHONE), 0)
+
+    def mask(self, pattern: re.Pattern[str], kind: str, is_one: Callable[[str], bool] = bool, *, group: int = 0) -> None:
+        """Put `[kind]` in the place of every `group` of `pattern` that `is_one`."""
+        spans = [match.span(group) for match in pattern.finditer(self.view) if is_one(match[group])]
+        self.counts[kind] += len(spans)
+        if spans:
+            self.text, self.view = _replaced(self.text, spans, f"[{kind}]"), _replaced(self.view, spans, f"[{kind}]")
+
+
+def _replaced(text: str, spans: list[tuple[int, int]], mask: str) -> str:
+    starts = [0, *(end for _, end in spans)]
+    ends = [*(start for start, _ in spans), len(text)]
+    return mask.join(text[start:end] for start, end in zip(starts, ends, strict=True))
 
 
 def mask(texts: pa.LargeStringArray, config: CorpusConfig) -> Masked:
@@ -102,7 +145,8 @@ def mask(texts: pa.LargeStringArray, config: CorpusConfig) -> Masked:
 
 
 def _mask_identifiers(texts: pa.LargeStringArray, counts: dict[str, npt.NDArray[np.uint16]]) -> pa.LargeStringArray:
-    rows = np.flatnonzero(np.asarray(pc.match_substring_regex(texts, _CANDIDATE)))
+    views = change_where(texts, pc.match_substring_regex(texts, _STYLED), _plain_column)
+    rows = np.flatnonzero(np.asarray(pc.match_substring_regex(views, _CANDIDATE)))
     if not len(rows):
         return texts
     changed = []
@@ -114,6 +158,10 @@ def _mask_identifiers(texts: pa.LargeStringArray, counts: dict[str, npt.NDArray[
     chosen = np.zeros(len(texts), dtype=np.bool_)
     chosen[rows] = True
     return pc.replace_with_mask(texts, pa.array(chosen), pa.array(changed, type=pa.large_string()))
+
+
+def _plain_column(texts: pa.LargeStringArray) -> pa.LargeStringArray:
+    return pa.array([text.translate(_PLAIN) for text in texts.to_pylist()], type=pa.large_string())
 
 
 def _mask_links(texts: pa.LargeStringArray, config: CorpusConfig, counts: npt.NDArray[np.uint16]) -> pa.LargeStringArray:
@@ -135,6 +183,7 @@ def _mask_handles(texts: pa.LargeStringArray, config: CorpusConfig, counts: npt.
     if config.handles == "keep":
         return texts
     bordered = rf"(^|[^\pL\pN_/@])(?:{HANDLE})"
+    texts = replace_matches(texts, rf"{_WIDE_AT}([\pL\pN_])", r"@\1")
     has = pc.match_substring(texts, "@")
     found = np.asarray(pc.count_substring_regex(texts.filter(has), bordered))
     counts[np.asarray(has)] = found

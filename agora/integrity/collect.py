@@ -28,9 +28,20 @@ _SUFFIX = ".arrow"
 
 
 def key_schema() -> pa.Schema:
-    """What is kept of a post: id, author, time_s (seconds since 1970), ref_author, is_own (no repost), and a list of keys per signal."""
-    fields = [("id", pa.string()), ("author", pa.string()), ("time_s", pa.int64()), ("ref_author", pa.string()), ("is_own", pa.bool_())]
-    return pa.schema(fields + [(signal.id, pa.list_(pa.uint64())) for signal in signals()])
+    """What is kept of a post: id, author, time_s (seconds since 1970), ref_author, is_own (no repost), text, and a list of keys per signal."""
+    fields = [
+        ("id", pa.string()),
+        ("author", pa.string()),
+        ("time_s", pa.int64()),
+        ("ref_author", pa.string()),
+        ("is_own", pa.bool_()),
+        ("text", pa.string()),
+    ]
+    return pa.schema(fields + [(_column_of(signal), pa.list_(pa.uint64())) for signal in signals()])
+
+
+def _column_of(signal: Signal) -> str:
+    return f"keys_{signal.id}"
 
 
 def key_table(posts: pa.RecordBatch) -> pa.RecordBatch:
@@ -39,7 +50,7 @@ def key_table(posts: pa.RecordBatch) -> pa.RecordBatch:
     is_own = np.zeros(batch.num_rows, np.bool_)
     is_own[batch.own] = True
     time_s = pc.floor_temporal(batch.column("created_at"), unit="second").cast(pa.timestamp("s", tz="UTC")).cast(pa.int64())
-    columns = [batch.column("id"), batch.column("author"), time_s, batch.column("ref_author"), pa.array(is_own)]
+    columns = [batch.column("id"), batch.column("author"), time_s, batch.column("ref_author"), pa.array(is_own), batch.column("text")]
     columns += [_as_lists(signal.keys(batch), batch.num_rows) for signal in signals()]
     return pa.RecordBatch.from_arrays(columns, schema=key_schema())
 
@@ -82,21 +93,21 @@ class Collected:
         """Every post that has keys of one signal, once per key, and the keys."""
         rows, keys = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
         for path, start in zip(self.files, self.starts[:-1], strict=True):
-            lists = _column(path, signal.id)
+            lists = _column(path, _column_of(signal))
             rows.append(start + np.repeat(np.arange(len(lists)), np.diff(np.asarray(lists.offsets))))
             keys.append(np.asarray(lists.flatten()))
         return np.concatenate(rows), np.concatenate(keys)
 
-    def post_ids(self, posts: npt.NDArray[np.int64]) -> list[str]:
-        """Ids of posts by number."""
-        ids = [""] * len(posts)
+    def values(self, name: str, posts: npt.NDArray[np.int64]) -> list[str]:
+        """Column `id` or `text` of posts by number."""
+        found = [""] * len(posts)
         file_of = np.searchsorted(self.starts, posts, side="right") - 1
         for number in np.unique(file_of):
             mine = np.flatnonzero(file_of == number)
-            found = _column(self.files[number], "id").take(pa.array(posts[mine] - self.starts[number])).to_pylist()
-            for place, value in zip(mine.tolist(), found, strict=True):
-                ids[place] = value
-        return ids
+            part = _column(self.files[number], name).take(pa.array(posts[mine] - self.starts[number])).to_pylist()
+            for place, value in zip(mine.tolist(), part, strict=True):
+                found[place] = value
+        return found
 
 
 def collect(

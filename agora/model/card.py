@@ -18,7 +18,7 @@ from agora.units import format_bytes, format_joules, format_seconds, format_si
 class CardFacts:
     """What the card says beside the configuration. Anything unknown stays None (or empty), and the card says that it is not known.
 
-    `data` maps a source to what was taken from it; `data_licence` is the licence of the training text, which binds the model too.
+    `data` maps a source to what was taken from it; `data_licence` is the licence of all the training text, which binds the model too.
     `energy_is_measured` False marks an estimate.
     """
 
@@ -36,6 +36,7 @@ class CardFacts:
 
 
 UNKNOWN = "not known"
+NO_LICENCE = f"{UNKNOWN}. Before you share the model, find out what its texts allow"
 LIMITS = (
     "It writes text that looks like its training data. It knows no facts reliably, and what it says about people may be false.",
     "It has learned the opinions, insults and mistakes of its sources. Do not let it decide anything about a person.",
@@ -48,12 +49,13 @@ def model_card(config: ModelConfig, facts: CardFacts) -> str:
     if not facts.name.strip():
         raise ModelError("a model card needs a name; give the model's folder name")
     sections = [_header(facts), f"# {facts.name}", "A dense decoder (Qwen3 architecture) trained with Agora.", _shape(config)]
-    sections += [_table("Training data", facts.data, note=f"Licence of the data: {facts.data_licence or UNKNOWN}.")]
+    sections += [_table("Training data", facts.data, note=f"Licence of the data: {facts.data_licence or NO_LICENCE}.")]
     sections += [_training(config, facts), _table("Evaluation", facts.evaluation), "## Limits\n\n" + "\n".join(f"- {x}" for x in LIMITS)]
     return "\n\n".join(sections) + "\n"
 
 
 def _header(facts: CardFacts) -> str:
+    # a hub reads `license`: with a licence that is not known the key must be absent, not a made-up name
     lines = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
     if facts.data_licence:
         lines += ["license: other", f"license_name: {json.dumps(facts.data_licence)}"]

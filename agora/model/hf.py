@@ -144,8 +144,9 @@ def save_hf(
 ) -> None:
     """Write the folder, replacing an older one whole. `dtype` converts the weights; None keeps theirs.
 
-    Raises ModelError when the tokenizer folder has no tokenizer.json.
+    Raises ModelError when the tokenizer folder has no tokenizer.json, and as `refuse_other_content` does.
     """
+    refuse_other_content(folder)
     if tokenizer_dir is not None and not (tokenizer_dir / "tokenizer.json").is_file():
         raise ModelError(f"tokenizer folder {tokenizer_dir} has no tokenizer.json")
     dtype = dtype or model.embedding.dtype
@@ -160,6 +161,18 @@ def save_hf(
             assert tokenizer_dir is not None
             if (tokenizer_dir / name).is_file():
                 shutil.copyfile(tokenizer_dir / name, draft / name)
+
+
+def refuse_other_content(folder: Path) -> None:
+    """Raises ModelError when `folder` is there and holds anything but the files of a model: writing a model replaces it whole."""
+    if folder.exists() and not folder.is_dir():
+        raise ModelError(f"{folder} is a file; give the name of a new folder for the model")
+    known = {"config.json", "generation_config.json", "README.md", INDEX, *TOKENIZER_FILES}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_dir() or (path.name not in known and path.suffix != ".safetensors"):
+            raise ModelError(
+                f"{folder} holds {path.name}, which is no part of a model and would be lost; give a new folder, or move it away"
+            )
 
 
 def _generation_config(tokenizer_dir: Path | None) -> dict[str, Any]:
@@ -179,7 +192,12 @@ def _generation_config(tokenizer_dir: Path | None) -> dict[str, Any]:
 def read_hf_config(folder: Path) -> ModelConfig:
     """The configuration of a model folder, without its weights. Raises ModelError."""
     if not folder.is_dir():
-        raise ModelError(f"model folder {folder} does not exist")
+        raise ModelError(f"model folder {folder} {'is a file' if folder.exists() else 'does not exist'}; give a folder with config.json")
+    if not (folder / "config.json").is_file():
+        hint = "models stand in WORKSPACE/models"
+        if (folder / "run.json").is_file():
+            hint = f"it is a training run; write its model with: agora model export {folder} FOLDER"
+        raise ModelError(f"{folder} is not a model folder: it has no config.json; {hint}")
     return config_from_hf(_read_json(folder / "config.json"))
 
 

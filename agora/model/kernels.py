@@ -1,7 +1,7 @@
 """Builds and loads `kernels.c` and `products.c`. Goes in: these sources and the machine's C compiler. Comes out: a library that
 `fast.py` and `products.py` call, or None where there is no compiler; then the plain operations do the work.
 
-The build takes about half a second (measured with gcc 12) and is kept in the user's cache folder, named by a hash of
+The build takes a moment and is kept in the user's cache folder, named by a hash of
 source, flags and processor. AGORA_KERNELS=off keeps to the plain operations.
 """
 

@@ -1,7 +1,7 @@
 """Products of bfloat16 matrices on a CPU. Goes in: two matrices, either of them also as a transposed view. Comes out: what torch.mm gives.
 
-Where the processor has AVX512_BF16 and no matrix unit, `products.c` does the work: a step at 63M parameters took 0.90 of the time that it
-takes with torch.mm, most of it won in the gradients of weights (docs/log.md). Elsewhere torch.mm does.
+Where the processor has AVX512_BF16 and no matrix unit, `products.c` does the work, faster than torch.mm, mostly in the gradients of weights
+(`python -m benchmarks train_speed_60m`, docs/log.md). Elsewhere torch.mm does.
 
 Shapes: M rows, K summed, N columns.
 """

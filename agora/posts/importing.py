@@ -109,11 +109,7 @@ def import_posts(
     Raises SourceError when nothing under `path` can be read (and then nothing was stored), UsageError for an unknown source or a mapping
     that does not belong to a table, and with `strict` RecordError at the first broken record.
     """
-    forced = source_named(source) if source else None
-    if mapping:
-        if forced is not None and forced.name != tables.NAME:
-            raise UsageError(f"--map is for tables; the source {forced.name!r} has fixed fields")
-        forced = tables.source_with(mapping)
+    forced = forced_source(source, mapping)
     options = {"path": str(path.resolve()), "source": source, "mapping": dict(mapping or {})}
     with _Journal(store.folder / "imports", quarantine, path, options) as journal:
         run = _Run(store, journal, forced, strict)
@@ -122,6 +118,16 @@ def import_posts(
                 run.take(file, step)
             run.checkpoint()
         return run.finish(path)
+
+
+def forced_source(source: str | None, mapping: Mapping[str, str] | None) -> Source | None:
+    """The reader that these options ask for; None leaves it to recognition. Raises UsageError, see `import_posts`."""
+    forced = source_named(source) if source else None
+    if not mapping:
+        return forced
+    if forced is not None and forced.name != tables.NAME:
+        raise UsageError(f"--map is for tables; the source {forced.name!r} has fixed fields")
+    return tables.source_with(mapping)
 
 
 class _Run:

@@ -37,8 +37,10 @@ def options_table(config: type[Any]) -> str:
     for field in dataclasses.fields(config):
         if field.default is dataclasses.MISSING:
             default = "required" if field.default_factory is dataclasses.MISSING else f"`{field.name}.*`, below"
+        elif isinstance(field.default, tuple) and all(isinstance(item, Campaign) for item in field.default):
+            default = f"{len(field.default)} campaigns"
         else:
-            default = f"{len(field.default)} campaigns" if isinstance(field.default, tuple) else f"`{field.default}`"
+            default = f"`{list(field.default) if isinstance(field.default, tuple) else field.default}`"
         lines.append(f"| `{field.name}` | {default} | {meanings[field.name]} |")
     return "\n".join(lines)
 

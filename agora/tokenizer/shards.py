@@ -88,8 +88,8 @@ def pack_shards(
         raise UsageError(f"split={split!r} is not one of {', '.join(SPLITS)}")
     if max_document_tokens is not None and max_document_tokens < 2:
         raise UsageError(f"max_document_tokens={max_document_tokens} must be at least 2: one token and {END_OF_TEXT}")
-    out.mkdir(parents=True, exist_ok=True)
     files = document_files(documents_dir)
+    out.mkdir(parents=True, exist_ok=True)
     packer = _Packer(tokenizer, out, split, max_document_tokens)
     total = sum(pq.read_metadata(file).num_rows for file, _ in files)
     records = []

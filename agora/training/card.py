@@ -1,94 +1,73 @@
-"""The card of a trained model, from what the run and its data say of themselves."""
+"""The card of a trained model, from what its run folder says."""
 
 from __future__ import annotations
 
-import json
-import re
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from agora.corpus.document_files import read_card
-from agora.model.card import CardFacts, model_card
+from agora.config import from_dict
+from agora.errors import ConfigError, TrainingError
+from agora.model.card import UNKNOWN, CardFacts, model_card
 from agora.model.config import ModelConfig
 from agora.training.config import TrainingConfig
-from agora.training.loop import TrainingSummary
+from agora.training.optimizers import OptimizerConfig
+from agora.training.run_folder import RunFolder
+from agora.training.source import ModelSource
+from agora.training.summary import TrainingSummary
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelSource:
-    """What a model was made from. `corpus` is the folder with the data card; `base` the model that was tuned on `conversations`."""
-
-    recipe: str = ""
-    corpus: Path | None = None
-    base: Path | None = None
-    conversations: tuple[str, ...] = ()
-    conversation_report: dict[str, Any] = field(default_factory=dict)
-    licences: tuple[str, ...] = ()
+def run_card(name: str, folder: RunFolder, run: Mapping[str, Any], summary: TrainingSummary) -> str:
+    """The card of a run, out of `run`, the content of its run.json. Raises TrainingError when that is damaged."""
+    try:
+        model, training = from_dict(ModelConfig, run["model"], "model"), from_dict(TrainingConfig, run["training"], "training")
+        source = from_dict(ModelSource, run.get("source") or {}, "source")
+    except (KeyError, AttributeError, ConfigError) as error:
+        raise TrainingError(f"{folder.path / 'run.json'} is damaged ({error}); start again with --fresh or under another --name") from error
+    return training_card(name, summary, model, training, source)
 
 
 def training_card(name: str, summary: TrainingSummary, model: ModelConfig, training: TrainingConfig, source: ModelSource) -> str:
-    """Markdown. Raises DataError when the data card is damaged."""
-    card = read_card(source.corpus) if source.corpus is not None else None
-    licences = [licence for licence in (card.get("licence") if card else None, _base_licence(source.base), *source.licences) if licence]
-    loss = "not known" if summary.loss is None else f"{summary.loss:.4f} nats per token"
-    heldout = "not measured" if summary.heldout_loss is None else f"{summary.heldout_loss:.4f} nats per token"
+    """Markdown."""
     facts = CardFacts(
-        name=name, data={**_corpus_rows(card), **_conversation_rows(source)}, data_licence="; ".join(dict.fromkeys(licences)) or None,
+        name=name, data={**_names(source), **source.data, **_licences(source)}, data_licence=source.licence,
         tokens=summary.tokens, seq_len=training.seq_len, seconds=summary.elapsed_s, energy_joules=summary.joules,
         energy_is_measured=summary.energy_measured,
         training={
             "recipe": source.recipe or "none", "kind": "chat tuning" if source.base else "pretraining from fresh weights",
-            "steps": f"{summary.step:,} of {training.batch_tokens:,} tokens", "optimizer": training.optimizer.name,
-            "peak rate": f"{training.optimizer.lr:g}", "format": f"{summary.dtype} with float32 masters", "device": summary.device,
+            "checkpoint": f"step {summary.step:,} of run {summary.run_dir.name}",
+            "steps": f"{summary.step:,} of {summary.steps:,}, {training.batch_tokens:,} tokens each", **_optimizer(training.optimizer),
+            "format": f"{summary.dtype} with float32 masters", "device": summary.device,
             "speed": f"{summary.tokens_per_s:,.0f} tokens/s, {summary.limit_share:.0%} of the measured matmul limit",
             "source of the energy figure": summary.energy_source, "seed": str(training.seed),
         },
-        evaluation={"last training loss": loss, "held-out loss": heldout},
-        languages=_languages(card),
+        evaluation=_evaluation(summary),
+        languages=source.languages,
     )  # fmt: skip
     return model_card(model, facts)
 
 
-def _languages(card: dict[str, Any] | None) -> tuple[str, ...]:
-    """Languages of at least one kept post in a hundred: fewer are mostly mistakes of the detector."""
-    counts = card["languages"] if card else {}
-    return tuple(language for language, count in counts.items() if language != "und" and count >= 0.01 * sum(counts.values()))
+def _names(source: ModelSource) -> dict[str, str]:
+    rows = {"corpus": source.corpus, "tokenizer": source.tokenizer_hash}
+    return {key: value for key, value in rows.items() if value}
 
 
-def _corpus_rows(card: dict[str, Any] | None) -> dict[str, str]:
-    if card is None:
-        return {}
-    dropped = ", ".join(f"{reason} {count:,}" for reason, count in card["dropped"].items() if count) or "none"
-    return {
-        "posts and texts read": f"{card['posts_in']:,} posts, {card['texts_in']:,} texts",
-        "kept": f"{card['kept']:,}, as {card['documents']:,} documents of {card['authors']:,} authors",
-        "dropped": dropped,
-        "held out": f"{card['heldout_authors']:,} authors with {card['heldout_documents']:,} documents",
-        "period": f"{card['first_post'] or 'unknown'} to {card['last_post'] or 'unknown'}",
-        "sources": ", ".join(f"{name} {count:,}" for name, count in card["sources"].items()),
-        "corpus hash": str(card["content_hash"]),
-    }
+def _licences(source: ModelSource) -> Mapping[str, str]:
+    """Part by part where there are several: one that is not known leaves the whole not known."""
+    return {f"licence of the {part}": licence or UNKNOWN for part, licence in source.licences.items()} if len(source.licences) > 1 else {}
 
 
-def _conversation_rows(source: ModelSource) -> dict[str, str]:
-    if source.base is None:
-        return {}
-    report = {key: value for key, value in source.conversation_report.items() if isinstance(value, int)}
-    return {
-        "base model": source.base.name,
-        "conversations": ", ".join(source.conversations),
-        "of them": ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in report.items()),
-    }
+def _optimizer(config: OptimizerConfig) -> dict[str, str]:
+    if config.name == "muon":
+        return {
+            "optimizer": "Muon for hidden matrices, AdamW for embeddings, head and norms",
+            "peak rate": f"{config.muon_lr:g} of Muon, {config.lr:g} of AdamW",
+        }
+    return {"optimizer": "AdamW", "peak rate": f"{config.lr:g}"}
 
 
-def _base_licence(base: Path | None) -> str | None:
-    """The data licence that the card of the base model states: it binds what is tuned from it too."""
-    path = base / "README.md" if base is not None else None
-    if path is None or not path.exists():
-        return None
-    found = re.search(r"^license(?:_name)?: (.+)$", path.read_text(encoding="utf-8").replace("license: other\n", ""), re.MULTILINE)
-    if found is None:
-        return None
-    text = found[1].strip()
-    return str(json.loads(text)) if text.startswith('"') else text
+def _evaluation(summary: TrainingSummary) -> dict[str, str]:
+    rows = {"last training loss": "not known" if summary.loss is None else f"{summary.loss:.4f} nats per token"}
+    rows["held-out loss"] = "not measured" if summary.heldout_loss is None else f"{summary.heldout_loss:.4f} nats per token"
+    per_byte = summary.heldout_bits_per_byte
+    rows["held-out bits per byte"] = "not measured" if per_byte is None else f"{per_byte:.4f} (in rows of the training's length)"
+    return rows

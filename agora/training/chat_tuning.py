@@ -6,6 +6,7 @@ model whose loss was taken on what the assistant says only.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 from collections.abc import Sequence
@@ -16,17 +17,17 @@ from typing import Any
 from agora.errors import ConfigError, DataError
 from agora.log import Progress, silent
 from agora.model.find import find_model
-from agora.model.hf import load_hf, read_hf_config, weight_files
+from agora.model.hf import load_hf, read_hf_config, refuse_other_content, weight_files
 from agora.settings import Workspace
 from agora.tokenizer.bpe import PAD, Tokenizer
 from agora.tokenizer.chat import ChatTokens
-from agora.training.card import ModelSource
 from agora.training.chat_data import ConversationSet, encode, read_conversations, thread_conversations
 from agora.training.config import TrainingConfig
 from agora.training.data import ChatBatches
 from agora.training.export import export_run
 from agora.training.loop import Task, run_task
 from agora.training.pretrain import TrainedModel
+from agora.training.source import chat_source
 
 HELDOUT_SHARE = 0.03
 
@@ -58,8 +59,10 @@ def tune_chat(
     """Tune `base` (a model of the workspace or a model folder) into `models/NAME`, on files of conversations and on the threads of
     `corpus/CORPUS`. Raises ModelError for a base that cannot be used, DataError without a usable conversation, and as `loop.train` does.
     """
+    run_dir, model_dir = workspace.folder("runs", name), workspace.folder("models", name)
+    refuse_other_content(model_dir)
     base_dir = find_model(workspace, base)
-    if base_dir.resolve() == workspace.folder("models", name).resolve():
+    if base_dir.resolve() == model_dir.resolve():
         raise ConfigError(f"--name {name} is the model that is tuned; choose another name, e.g. {name}-chat")
     corpus_dir = workspace.folder("corpus", corpus) if corpus else None
     origins = (*(path.name for path in conversations), *([f"threads of corpus {corpus}"] if corpus else []))
@@ -67,14 +70,14 @@ def tune_chat(
     if corpus_dir is not None:
         found += thread_conversations(corpus_dir, progress=progress)
     task, report = _task(base_dir, found, training_config, ", ".join(origins), command, progress)
-    trained = run_task(workspace.folder("runs", name), task, progress=progress, resume=resume)
+    source = chat_source(
+        base_dir, conversations=origins, report=report, corpus=corpus_dir, licences=licences, recipe=recipe,
+        tokenizer_hash=task.data["tokenizer_hash"],
+    )  # fmt: skip
+    trained = run_task(run_dir, dataclasses.replace(task, source=source), progress=progress, resume=resume)
     if trained.summary.state != "finished":
         return TunedModel(trained=TrainedModel(summary=trained.summary, model_dir=None), conversations=report)
-    source = ModelSource(
-        recipe=recipe, corpus=corpus_dir, base=base_dir, conversations=origins, conversation_report=report, licences=tuple(licences)
-    )
-    model_dir = workspace.folder("models", name)
-    export_run(trained, model_dir, source, training_config=training_config, progress=progress)
+    export_run(trained, model_dir, progress=progress)
     return TunedModel(trained=TrainedModel(summary=trained.summary, model_dir=model_dir), conversations=report)
 
 

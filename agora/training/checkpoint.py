@@ -128,6 +128,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         plain = json.loads((path / _STATE).read_text(encoding="utf-8"))
         tensors = load_file(path / _TENSORS)
+        _refuse_not_finite(path, tensors)
         return Checkpoint(path, int(manifest["step"]), unflatten(tensors, plain))
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
@@ -151,22 +152,27 @@ def verify_checkpoint(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def clean(folder: Path) -> None:
-    """Before a trainer writes: remove what a killed writer left, and move damaged checkpoints that are newer than the last whole one
-    out of the way (NAME.corrupt)."""
+def clean(folder: Path, newest: Path | None) -> None:
+    """Before a trainer writes: remove what a killed writer left, and move checkpoints newer than `newest`, the one that was loaded,
+    out of the way (NAME.corrupt): they were refused, and must neither count nor be gone on from."""
     if not folder.is_dir():
         return
     for path in folder.iterdir():
         if path.name.startswith((".writing-", ".deleting-")):
             shutil.rmtree(path)
     for path in reversed(list_checkpoints(folder)):
-        try:
-            verify_checkpoint(path)
+        if path == newest:
             return  # older ones are looked at when they are needed
-        except CheckpointError:
-            target = path.with_name(path.name + ".corrupt")
-            shutil.rmtree(target, ignore_errors=True)
-            path.rename(target)
+        target = path.with_name(path.name + ".corrupt")
+        shutil.rmtree(target, ignore_errors=True)
+        path.rename(target)
+
+
+def _refuse_not_finite(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """No state that Agora saves holds such numbers; a run that went on from them could only fail at its next step."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise CheckpointError(f"checkpoint {path} is corrupt: {name.rpartition('/')[2]} holds numbers that are not finite")
 
 
 def _copies(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

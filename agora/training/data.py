@@ -10,8 +10,8 @@ once, first words included, and nothing attends across documents. Text is theref
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,8 @@ from agora.training.step import Batch
 IGNORED_TARGET = -100
 
 Tokens = npt.NDArray[np.integer[Any]]
+Beginning = Callable[[Sequence[int]], str]  # token ids -> the first characters of their text
+_BEGINNING_TOKENS: Final = 800  # enough for 200 characters of four bytes where every token is one byte
 
 
 class TokenShards(Protocol):
@@ -49,8 +51,8 @@ class Batches(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state. Raises CheckpointError when it belongs to other data."""
 
-    def describe(self, state: Mapping[str, Any], num_batches: int) -> list[dict[str, Any]]:
-        """What the `num_batches` micro-batches after `state` were made of, for a person to look up."""
+    def describe(self, state: Mapping[str, Any], num_batches: int, beginning: Beginning | None = None) -> list[dict[str, Any]]:
+        """What the `num_batches` micro-batches after `state` were made of, for a person to look up; `text` is how each begins."""
 
 
 class ShardBatches:
@@ -141,13 +143,20 @@ class ShardBatches:
         _check_same_data(state, self._identity())
         self._position = int(state["position"])
 
-    def describe(self, state: Mapping[str, Any], num_batches: int) -> list[dict[str, Any]]:
-        """Documents of the micro-batches after `state`: index in the shards, first token, number of tokens."""
+    def describe(self, state: Mapping[str, Any], num_batches: int, beginning: Beginning | None = None) -> list[dict[str, Any]]:
+        """Documents of the micro-batches after `state`: index in the shards, first token, number of tokens, beginning of the document."""
         count = num_batches * self._micro_batch * self._seq_len
         return [
-            {"document": document, "shard_offset_tokens": int(self._starts[document]) + first, "num_tokens": length}
+            {
+                "document": document, "shard_offset_tokens": int(self._starts[document]) + first, "num_tokens": length,
+                **({"text": beginning(self._first_tokens(document))} if beginning else {}),
+            }
             for document, first, length in self._pieces(int(state["position"]), count)
-        ]
+        ]  # fmt: skip
+
+    def _first_tokens(self, document: int) -> list[int]:
+        start = int(self._starts[document])
+        return [int(token) for token in self._shards.tokens(start, start + min(int(self._lengths[document]), _BEGINNING_TOKENS))]
 
 
 class EncodedConversation(Protocol):
@@ -259,13 +268,19 @@ class ChatBatches:
         _check_same_data(state, self._identity())
         self._epoch, self._row = int(state["epoch"]), int(state["row"])
 
-    def describe(self, state: Mapping[str, Any], num_batches: int) -> list[dict[str, Any]]:
-        """Conversations of the micro-batches after `state`: number in the training set and number of tokens."""
+    def describe(self, state: Mapping[str, Any], num_batches: int, beginning: Beginning | None = None) -> list[dict[str, Any]]:
+        """Conversations of the micro-batches after `state`: number in the training set, number of tokens, beginning."""
         here = self._epoch, self._row
         self._epoch, self._row = int(state["epoch"]), int(state["row"])
         rows = self._take(num_batches * self._micro_batch)
         self._epoch, self._row = here
-        return [{"conversation": member, "num_tokens": len(self._conversations[member].ids)} for row in rows for member in row]
+        return [
+            {
+                "conversation": member, "num_tokens": len(self._conversations[member].ids),
+                **({"text": beginning(self._conversations[member].ids[:_BEGINNING_TOKENS])} if beginning else {}),
+            }
+            for row in rows for member in row
+        ]  # fmt: skip
 
 
 def heldout_batches(shards: TokenShards, *, seq_len: int, micro_batch: int, max_tokens: int, document_aware: bool) -> list[Batch]:

@@ -36,6 +36,8 @@ from agora.errors import DataError
 from agora.log import Progress, silent
 from agora.model.buffers import release_buffers
 from agora.model.transformer import Transformer
+from agora.tokenizer.bpe import END_OF_TEXT, Tokenizer
+from agora.training.step import Batch
 
 IGNORED_TARGET: Final = -100
 ENCODE_TEXTS: Final = 1024
@@ -113,6 +115,16 @@ def bits_per_byte(
         num_documents=len(documents), block_tokens=block, elapsed_s=time.perf_counter() - started,
         xz_bits_per_byte=xz, zstd_bits_per_byte=zstd,
     )  # fmt: skip
+
+
+def target_bytes(batches: Sequence[Batch], tokenizer: Tokenizer) -> int:
+    """The bytes of text that the targets of `batches` stand for; <|endoftext|> counts as the newline that ends a document."""
+    counts = np.zeros(tokenizer.vocab_size, dtype=np.int64)
+    for batch in batches:
+        targets = batch.targets_BT[batch.targets_BT != IGNORED_TARGET]
+        counts += np.bincount(targets.numpy(), minlength=len(counts))
+    special = {number: int(name == END_OF_TEXT) for name, number in tokenizer.special.items()}
+    return sum(int(counts[token]) * special.get(token, len(tokenizer.token_bytes(token))) for token in np.flatnonzero(counts).tolist())
 
 
 def heldout_texts(corpus: Path) -> list[str]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from agora.log import Progress, Step, silent
 from agora.model.config import ModelConfig
 from agora.model.counts import flops_per_token
 from agora.model.transformer import Transformer
+from agora.training.broken_batch import keep_broken_batch, refusal
 from agora.training.checkpoint import CheckpointWriter, clean, load_latest_checkpoint
 from agora.training.config import OPERATIONAL_KEYS, TrainingConfig
 from agora.training.data import IGNORED_TARGET, Batches, ShardBatches, TokenShards, heldout_batches
@@ -32,7 +34,9 @@ from agora.training.metrics import MetricsLog, StepMetrics, draw_loss, read_metr
 from agora.training.run_folder import Machine, RunFolder
 from agora.training.schedule import lr_scale
 from agora.training.signals import StopRequest, stop_on_signals
+from agora.training.source import ModelSource, merged
 from agora.training.step import Batch, StepResult, TrainingStep
+from agora.training.summary import Standing, TrainingSummary, summarise
 from agora.units import format_joules, format_seconds, format_si
 
 logger = logging.getLogger(__name__)
@@ -41,7 +45,8 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
     """One thing to learn. `data` identifies what `batches` read: a resumed run must find the same. `make_model` gives the weights
-    that training starts from. `command` is what a person types to go on."""
+    that training starts from. `source` is what model cards say; `heldout_bytes` the text that the targets of `heldout` stand for,
+    where bits per byte mean something. `command` is what a person types to go on."""
 
     kind: Literal["pretrain", "chat"]
     model: ModelConfig
@@ -51,32 +56,9 @@ class Task:
     make_model: Callable[[], Transformer]
     tokenizer_dir: Path
     data: Mapping[str, Any] = field(default_factory=dict)
+    source: ModelSource = field(default_factory=ModelSource)
+    heldout_bytes: int | None = None
     command: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingSummary:
-    """How a run stands. `state` is stopped when a signal asked for it; the same command then goes on."""
-
-    state: Literal["finished", "stopped"]
-    run_dir: Path
-    step: int
-    steps: int
-    loss: float | None
-    heldout_loss: float | None
-    tokens: int
-    tokens_per_s: float
-    limit_share: float
-    elapsed_s: float
-    flops: float
-    joules: float
-    energy_measured: bool
-    energy_source: str
-    device: str
-    dtype: str
-    compiled: bool
-    stopped_by: str | None
-    pictures: tuple[Path, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +157,8 @@ def _open_run(folder: RunFolder, task: Task, stop: StopRequest, *, resume: bool)
         _copy_tokenizer(task.tokenizer_dir, folder.path / "tokenizer")
     if not resume:
         _start_over(folder)
-    folder.write("run.json", {**record, "machine": to_dict(machine)})
+    source = merged(saved.get("source") or {}, to_dict(task.source))
+    folder.write("run.json", {**record, "source": source, "machine": to_dict(machine)})
     folder.remove("outcome.json")
     return trainer
 
@@ -216,19 +199,19 @@ class _Trainer:
         self._folder, self._task, self._machine, self._stop = folder, task, machine, stop
         c = task.training
         self._config = c
+        self._num_heldout = sum(int((batch.targets_BT != IGNORED_TARGET).sum()) for batch in task.heldout)
         self._flops_per_token = flops_per_token(task.model, c.seq_len)
         self._step = TrainingStep(
             task.make_model(), c.optimizer, device=machine.device, dtype=machine.dtype, compile=machine.compile, grad_clip=c.grad_clip
         )
         self._num_done = self._num_saved = 0
-        self._elapsed_before_s = self._joules_before = 0.0
+        self._before = self._kept = Standing()  # when this process began, and in the last checkpoint
         self._loss: float | None = None
         self._heldout_loss: float | None = None
         self._stopped_by: str | None = None
         gpu_index = (torch.device(machine.device).index or 0) if machine.device.startswith("cuda") else None
         self._meter = EnergyMeter(watts_per_core=c.watts_per_core, gpu_index=gpu_index)
         self._started_s = self._saved_s = time.perf_counter()
-        self._num_done_at_start = 0
         self._first_step_ended_s = 0.0
         self._last: tuple[Mapping[str, Any], StepResult] | None = None  # where the data stood before the last step, and what it gave
 
@@ -262,13 +245,14 @@ class _Trainer:
             bar.note(self._note(metrics))
             if self._is_checkpoint_due(writer):
                 self._save(log, writer)
-        if self._num_saved != self._num_done and self._num_done != self._num_done_at_start:
+        if self._num_saved != self._num_done and self._num_done != self._before.num_done:
             self._save(log, writer)  # the signal came after the last look at it
         self._stopped_by = self._stop.signal_name if self._num_done < self._config.steps else None
 
     def _save(self, log: MetricsLog, writer: CheckpointWriter) -> None:
         self._refuse_broken_weights()
         log.sync()
+        self._kept = self._standing()
         writer.save(self._num_done, self._state())
         self._num_saved, self._saved_s = self._num_done, time.perf_counter()
 
@@ -292,17 +276,18 @@ class _Trainer:
 
     def _metrics(self, result: StepResult, scale: float, tokens_per_s: float, heldout_loss: float | None) -> StepMetrics:
         energy, tokens = self._meter.read(), self._num_done * self._config.batch_tokens
-        here_s = time.perf_counter() - self._started_s
-        num_timed = self._num_done - self._num_done_at_start - 1
+        here_s, optimizer = time.perf_counter() - self._started_s, self._config.optimizer
+        num_timed = self._num_done - self._before.num_done - 1
         if num_timed == 0:
             self._first_step_ended_s = time.perf_counter()  # the first step also warms up, so that it tells nothing about the others
         step_s = (time.perf_counter() - self._first_step_ended_s) / num_timed if num_timed else self._config.batch_tokens / tokens_per_s
         eta_s = step_s * (self._config.steps - self._num_done)
         return StepMetrics(
-            step=self._num_done, loss=result.loss, grad_norm=result.grad_norm, lr_scale=scale, tokens=tokens,
+            step=self._num_done, loss=result.loss, grad_norm=result.grad_norm, lr_scale=scale, lr=optimizer.lr * scale,
+            muon_lr=optimizer.muon_lr * scale if optimizer.name == "muon" else None, tokens=tokens,
             tokens_per_s=tokens_per_s, limit_share=tokens_per_s * self._flops_per_token / self._machine.limit_flops_per_s,
-            elapsed_s=self._elapsed_before_s + here_s, eta_s=eta_s,
-            joules_per_token=(self._joules_before + energy.joules) / tokens, energy_measured=energy.measured, heldout_loss=heldout_loss,
+            elapsed_s=self._before.elapsed_s + here_s, eta_s=eta_s,
+            joules_per_token=(self._before.joules + energy.joules) / tokens, energy_measured=energy.measured, heldout_loss=heldout_loss,
         )  # fmt: skip
 
     def _note(self, m: StepMetrics) -> str:
@@ -327,32 +312,39 @@ class _Trainer:
             "step": self._step.state_dict(),
             "data": self._task.batches.state_dict(),
             "torch_random": torch.get_rng_state(),
-            "progress": {
-                "num_done": self._num_done, "loss": self._loss, "heldout_loss": self._heldout_loss,
-                "elapsed_s": self._elapsed_before_s + time.perf_counter() - self._started_s,
-                "joules": self._joules_before + self._meter.read().joules,
-            },
-        }  # fmt: skip
+            "progress": to_dict(self._kept),
+        }
+
+    def _standing(self) -> Standing:
+        before, energy, num_bytes = self._before, self._meter.read(), self._task.heldout_bytes
+        per_byte = None
+        if self._heldout_loss is not None and num_bytes:
+            per_byte = self._heldout_loss * self._num_heldout / math.log(2) / num_bytes
+        return Standing(
+            num_done=self._num_done, loss=self._loss, heldout_loss=self._heldout_loss, heldout_bits_per_byte=per_byte,
+            elapsed_s=before.elapsed_s + time.perf_counter() - self._started_s, joules=before.joules + energy.joules,
+            energy_measured=energy.measured and (before.energy_measured or not before.num_done), energy_source=energy.source,
+        )  # fmt: skip
 
     def _restore(self) -> None:
         checkpoint = load_latest_checkpoint(self._folder.checkpoints)
-        clean(self._folder.checkpoints)  # only now: with every checkpoint damaged the run must stop, not begin again
+        clean(
+            self._folder.checkpoints, checkpoint.path if checkpoint else None
+        )  # only now: with every checkpoint damaged the run must stop, not begin again
         if checkpoint is not None:
             state = checkpoint.state
             try:
                 self._task.batches.load_state_dict(state["data"])
                 self._step.load_state_dict(state["step"])
                 torch.set_rng_state(state["torch_random"])
-                done = state["progress"]
-                self._num_done, self._loss, self._heldout_loss = int(done["num_done"]), done["loss"], done["heldout_loss"]
-                self._elapsed_before_s, self._joules_before = float(done["elapsed_s"]), float(done["joules"])
+                self._before = self._kept = Standing.from_state(state["progress"])
             except KeyError as error:
                 raise CheckpointError(f"checkpoint {checkpoint.path} lacks {error}; start again with --fresh") from error
             logger.info("going on from %s", checkpoint.path)
+        self._num_done, self._loss, self._heldout_loss = self._before.num_done, self._before.loss, self._before.heldout_loss
         num_repeated = rewind_metrics(self._folder.metrics, self._num_done)
         if num_repeated:
             logger.info("%d steps after the last checkpoint are computed again", num_repeated)
-        self._num_done_at_start = self._num_done
 
     def _refuse_broken_weights(self) -> None:
         """Before weights are kept or measured: a norm costs little then, and nothing that is not a number gets out of this process."""
@@ -363,21 +355,12 @@ class _Trainer:
         """Keep what the last step was made of and stop; weights on disk stay those of the last checkpoint."""
         assert self._last is not None
         before, result = self._last
-        name = f"not-a-number-step-{step}.json"
-        documents = self._task.batches.describe(before, self._config.num_micro_batches)
-        self._folder.write(name, {
-            "step": step, "loss": str(result.loss), "grad_norm": str(result.grad_norm),
-            "data_state": dict(before), "data": dict(self._task.data), "documents": documents,
-        })  # fmt: skip
-        shown = ", ".join(" ".join(f"{key}={value}" for key, value in document.items()) for document in documents[:3])
-        raise TrainingError(
-            f"step {step}: loss {result.loss}, gradient norm {result.grad_norm}{more}. The batch ({len(documents)} pieces: {shown}"
-            f"{', ...' if len(documents) > 3 else ''}) is written to {self._folder.path / name}. "
-            f"Train under another --name with a lower rate, e.g. training.optimizer.lr={self._config.optimizer.lr / 2:g}"
-        )
+        kept = keep_broken_batch(
+            self._folder, step, result, self._task.batches, before, self._config.num_micro_batches, self._task.data
+        )  # fmt: skip
+        raise refusal(step, result, more, kept, self._config.optimizer)
 
     def _finish(self) -> Trained:
-        finished = self._num_done == self._config.steps
         metrics = read_metrics(self._folder.metrics)
         pictures: tuple[Path, ...] = ()
         if metrics:
@@ -385,25 +368,11 @@ class _Trainer:
                 pictures = tuple(draw_loss(metrics, self._folder.path, f"{self._folder.path.name}: {self._task.kind}"))
             except MissingExtraError as error:
                 logger.warning("no picture of the loss: %s", error)
-        summary = self._summary("finished" if finished else "stopped", pictures)
+        summary = summarise(self._folder.path, self._task.model, self._config, self._machine, self._kept)
+        summary = replace(summary, stopped_by=self._stopped_by, pictures=pictures)
         message = f"{format_seconds(summary.elapsed_s)}, {format_joules(summary.joules)}, {format_si(summary.flops, 'FLOP')}"
         self._folder.write("outcome.json", {"state": summary.state, "message": message, "summary": to_dict(summary)})
         return Trained(summary, self._step.float32_model())
-
-    def _summary(self, state: Literal["finished", "stopped"], pictures: tuple[Path, ...]) -> TrainingSummary:
-        tokens = self._num_done * self._config.batch_tokens
-        is_new = self._num_done > self._num_done_at_start
-        elapsed_s = self._elapsed_before_s + (time.perf_counter() - self._started_s if is_new else 0.0)
-        energy = self._meter.read()
-        tokens_per_s = tokens / elapsed_s if elapsed_s else 0.0
-        return TrainingSummary(
-            state=state, run_dir=self._folder.path, step=self._num_done, steps=self._config.steps, loss=self._loss,
-            heldout_loss=self._heldout_loss, tokens=tokens, tokens_per_s=tokens_per_s,
-            limit_share=tokens_per_s * self._flops_per_token / self._machine.limit_flops_per_s, elapsed_s=elapsed_s,
-            flops=tokens * self._flops_per_token, joules=self._joules_before + (energy.joules if is_new else 0.0),
-            energy_measured=energy.measured, energy_source=energy.source, device=self._machine.device, dtype=self._machine.dtype,
-            compiled=self._machine.compile, stopped_by=self._stopped_by, pictures=pictures,
-        )  # fmt: skip
 
 
 @torch.no_grad()

@@ -6,9 +6,12 @@ Comes out: a `Machine`, decided once at the start of a run and kept in run.json,
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import shutil
+import subprocess
 import time
+from collections.abc import Sequence
 from typing import Final
 
 import torch
@@ -24,11 +27,13 @@ logger = logging.getLogger(__name__)
 COMPILE_S: Final = 60.0
 COMPILE_SAVES: Final = 0.15
 _ASSUMED_LIMIT_SHARE: Final = 0.25  # of the matmul limit, before the first step has been timed
+_COMPILE_REMEDY: Final = "install a C++ compiler and Python's headers (Debian, Ubuntu: apt install g++ python3-dev)"
 _DTYPES: Final = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 def decide_machine(folder: RunFolder, config: TrainingConfig, flops: float) -> Machine:
-    """Choose for a run of `flops` floating-point operations. Raises ConfigError for a device that is not here."""
+    """Choose for a run of `flops` floating-point operations. Raises ConfigError for a device that is not here, and for
+    training.compile=on where nothing can be compiled."""
     device = choose_device(config.device)
     dtype = config.dtype
     if dtype == "auto":
@@ -37,8 +42,13 @@ def decide_machine(folder: RunFolder, config: TrainingConfig, flops: float) -> M
     limit = matmul_limit(folder, device, dtype)
     seconds = flops / (limit * _ASSUMED_LIMIT_SHARE)
     has_kernels = _has_kernels(device, dtype)
-    pays = _can_compile(device) and not has_kernels and seconds * COMPILE_SAVES > COMPILE_S
+    pays = _has_compiler(device) and not has_kernels and seconds * COMPILE_SAVES > COMPILE_S
     compiles = config.compile == "on" or (config.compile == "auto" and pays)
+    if compiles and (problem := compile_problem(device)):
+        if config.compile == "on":
+            raise ConfigError(f"training.compile=on cannot work here: {problem}; {_COMPILE_REMEDY}, or use training.compile=off")
+        logger.warning("not compiled, training will be slower: %s; %s", problem, _COMPILE_REMEDY)
+        compiles = False
     return Machine(
         device=device, dtype=dtype, compile=compiles, limit_flops_per_s=limit, has_kernels=has_kernels and not compiles,
         num_threads=torch.get_num_threads(),
@@ -65,13 +75,17 @@ def choose_device(device: str) -> str:
 
 
 def check_machine(machine: Machine) -> None:
-    """Before a run goes on: warns of what will change its last bits. Raises TrainingError when its device is missing."""
+    """Before a run goes on: warns of what will change its last bits. Raises TrainingError when its device or compiler is missing."""
     try:
         choose_device(machine.device)
     except ConfigError as error:
         raise TrainingError(
             f"the run was started on {machine.device}, which is not here; resume it there, or start again with --fresh"
         ) from error
+    if machine.compile and (problem := compile_problem(machine.device)):
+        raise TrainingError(
+            f"the run was started compiled, which cannot work here: {problem}; {_COMPILE_REMEDY}, or start again with --fresh"
+        )
     changes = {
         "fused kernels": (machine.has_kernels, _has_kernels(machine.device, machine.dtype) and not machine.compile),
         "threads": (machine.num_threads, torch.get_num_threads()),
@@ -79,6 +93,22 @@ def check_machine(machine: Machine) -> None:
     for what, (before, now) in changes.items():
         if before != now:
             logger.warning("the run was started with %s=%s, here it is %s: the last bits of its numbers will differ", what, before, now)
+
+
+def compile_problem(device: str) -> str:
+    """Why torch.compile cannot work on `device`; empty when it can. Compiles a line of code: some seconds, most of them torch's start,
+    which the first step would need anyway."""
+    if not _has_compiler(device):
+        return "no C++ compiler is found"
+    try:
+        torch.compile(_trial)(torch.ones(8, device=device))
+    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+        return str(error).strip().partition("\n")[0] or type(error).__name__
+    return ""
+
+
+def _trial(x_N: torch.Tensor) -> torch.Tensor:
+    return x_N.sin() + 1
 
 
 def matmul_limit(folder: RunFolder, device: str, dtype: str) -> float:
@@ -92,18 +122,26 @@ def matmul_limit(folder: RunFolder, device: str, dtype: str) -> float:
     return float(known[key])
 
 
-def measure_matmul_limit(device: str, dtype: str, *, size: int | None = None, budget_s: float = 0.8) -> float:
-    """Best rate of square products of `size`, 2 * size^3 operations each (2048 on a CPU, 8192 elsewhere), within `budget_s`."""
-    size = size or (2048 if device == "cpu" else 8192)
-    a = torch.ones(size, size, device=device, dtype=_DTYPES[dtype])
-    b = torch.ones(size, size, device=device, dtype=_DTYPES[dtype])
-    best_s, started = float("inf"), time.perf_counter()
-    while best_s == float("inf") or time.perf_counter() - started < budget_s:
-        before = time.perf_counter()
-        torch.mm(a, b)
-        _synchronize(device)
-        best_s = min(best_s, time.perf_counter() - before)
-    return 2 * size**3 / best_s
+def measure_matmul_limit(
+    device: str, dtype: str, *, shapes: Sequence[tuple[int, int, int]] | None = None, budget_s: float = 0.8, repeats: int = 1
+) -> float:
+    """Best rate of products of `shapes`, (rows, inner, columns) with 2 * rows * inner * columns operations each: every one `repeats`
+    times in a row, round after round until `budget_s` is over. By default one large square (2048 on a CPU, 8192 elsewhere)."""
+    side = 2048 if device == "cpu" else 8192
+    numbers = torch.Generator(device).manual_seed(0)  # of its own: measuring must not move the random state of a run
+    factors = []
+    for rows, inner, columns in shapes or [(side, side, side)]:
+        a, b = (torch.randn(shape, generator=numbers, device=device).to(_DTYPES[dtype]) for shape in ((rows, inner), (inner, columns)))
+        factors.append((a, b, torch.mm(a, b)))
+    best, started = 0.0, time.perf_counter()
+    while best == 0.0 or time.perf_counter() - started < budget_s:
+        for a, b, out in (factor for factor in factors for _ in range(repeats)):
+            _synchronize(device)
+            before = time.perf_counter()
+            torch.mm(a, b, out=out)
+            _synchronize(device)
+            best = max(best, 2 * a.numel() * b.shape[1] / (time.perf_counter() - before))
+    return best
 
 
 def _synchronize(device: str) -> None:
@@ -117,5 +155,6 @@ def _has_kernels(device: str, dtype: str) -> bool:
     return device == "cpu" and dtype == "bfloat16" and kernels.library() is not None
 
 
-def _can_compile(device: str) -> bool:
-    return device.startswith("cuda") or (device == "cpu" and any(shutil.which(name) for name in ("g++", "clang++")))
+def _has_compiler(device: str) -> bool:
+    names = (os.environ.get("CXX") or "g++", "g++", "clang++")
+    return device.startswith("cuda") or any(shutil.which(name) for name in names)

@@ -25,14 +25,15 @@ logger = logging.getLogger(__name__)
 class StepMetrics:
     """One optimizer step. `loss` and `heldout_loss` are nats per token; `tokens` and `elapsed_s` count from the start of the run.
 
-    `limit_share` is the share of the machine's measured matmul limit; `joules_per_token` covers the run so far and is an estimate
-    unless `energy_measured`.
+    `lr` is AdamW's rate in this step, `muon_lr` that of Muon where it steps the matrices. `limit_share` is the share of the machine's
+    measured matmul limit; `joules_per_token` covers the run so far and is an estimate unless `energy_measured`.
     """
 
     step: int
     loss: float
     grad_norm: float
     lr_scale: float
+    lr: float
     tokens: int
     tokens_per_s: float
     limit_share: float | None
@@ -41,6 +42,7 @@ class StepMetrics:
     joules_per_token: float
     energy_measured: bool
     heldout_loss: float | None = None
+    muon_lr: float | None = None
 
 
 DETERMINISTIC: Final = ("step", "loss", "grad_norm", "lr_scale", "tokens", "heldout_loss")  # equal bit for bit after a resume
@@ -66,7 +68,7 @@ class MetricsLog:
         self._file.write(json.dumps(dataclasses.asdict(metrics)) + "\n")
         self._file.flush()
         if self._board is not None:
-            for name in ("loss", "heldout_loss", "grad_norm", "lr_scale", "tokens_per_s", "joules_per_token"):
+            for name in ("loss", "heldout_loss", "grad_norm", "lr", "muon_lr", "lr_scale", "tokens_per_s", "joules_per_token"):
                 value = getattr(metrics, name)
                 if value is not None:
                     self._board.add_scalar(name, value, metrics.step)

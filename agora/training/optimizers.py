@@ -27,9 +27,15 @@ Kind = Literal["matrix", "table", "vector"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizerConfig:
-    """`muon` steps hidden matrices with Muon and everything else with AdamW. `lr` is the peak rate of AdamW; Muon uses
-    `muon_lr`, scaled per matrix so that its update is as large as AdamW's would be (Liu et al. 2025, equation 4).
-    `weight_decay` spares norms.
+    """How weights follow gradients. Raises ConfigError for a value outside its range.
+
+    name          muon steps hidden matrices with Muon and everything else with AdamW; adamw steps everything with AdamW
+    lr            peak rate of AdamW
+    muon_lr       peak rate of Muon, scaled per matrix so that its update is as large as AdamW's would be (Liu et al. 2025, equation 4)
+    betas         how much AdamW keeps of its running mean of gradients, and of their squares
+    eps           added to the root of AdamW's running mean of squares
+    weight_decay  share of a weight taken off per step and unit of rate; norms are spared
+    momentum      how much Muon keeps of its running mean of gradients
     """
 
     name: Literal["adamw", "muon"] = "muon"

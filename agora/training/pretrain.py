@@ -15,13 +15,16 @@ from agora.corpus.document_files import HELD_OUT
 from agora.errors import ConfigError
 from agora.log import Progress, silent
 from agora.model.config import ModelConfig
+from agora.model.hf import refuse_other_content
 from agora.settings import Workspace
 from agora.tokenizer.bpe import Tokenizer
 from agora.tokenizer.shards import MANIFEST_FILE, ShardSet
-from agora.training.card import ModelSource
 from agora.training.config import TrainingConfig
+from agora.training.evaluate import target_bytes
 from agora.training.export import export_run
-from agora.training.loop import TrainingSummary, pretraining_task, run_task
+from agora.training.loop import pretraining_task, run_task
+from agora.training.source import corpus_source
+from agora.training.summary import TrainingSummary
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ def pretrain(
     data: str,
     model_config: ModelConfig,
     training_config: TrainingConfig,
+    vocab_size: int | None = None,
     recipe: str = "",
     progress: Progress = silent,
     resume: bool = True,
@@ -48,23 +52,27 @@ def pretrain(
 ) -> TrainedModel:
     """Train `runs/NAME` on `shards/DATA` with `tokenizer/DATA`, watched on `shards/DATA-heldout`, and export it to `models/NAME`.
 
-    The model takes the vocabulary of the tokenizer. Raises DataError for missing or damaged shards, and as `loop.train` does.
+    The model takes the vocabulary of the tokenizer, with a warning when `vocab_size`, what the user asked for, is another one.
+    Raises UsageError for a name that cannot be one, ModelError for other content in `models/NAME`, DataError for missing or damaged
+    shards, and as `loop.train` does.
     """
+    run_dir, model_dir = workspace.folder("runs", name), workspace.folder("models", name)
+    refuse_other_content(model_dir)
     tokenizer_dir = workspace.folder("tokenizer", data)
     tokenizer = Tokenizer.load(tokenizer_dir)
     shards = ShardSet.open(workspace.folder("shards", data), tokenizer=tokenizer)
     heldout = open_heldout(workspace.folder("shards", f"{data}-{HELD_OUT}"), tokenizer)
     task = pretraining_task(
-        model_config=with_vocabulary(model_config, tokenizer.vocab_size), training_config=training_config, shards=shards, heldout=heldout,
-        tokenizer_dir=tokenizer_dir, command=command,
+        model_config=with_vocabulary(model_config, tokenizer.vocab_size, vocab_size), training_config=training_config,
+        shards=shards, heldout=heldout, tokenizer_dir=tokenizer_dir, command=command,
         data={"name": data, "tokenizer_hash": tokenizer.hash, "shards_sha256": [shard.sha256 for shard in shards.manifest.shards]},
     )  # fmt: skip
-    trained = run_task(workspace.folder("runs", name), task, progress=progress, resume=resume)
+    source = corpus_source(workspace.folder("corpus", data), recipe=recipe, tokenizer_hash=tokenizer.hash)
+    task = dataclasses.replace(task, source=source, heldout_bytes=target_bytes(task.heldout, tokenizer))
+    trained = run_task(run_dir, task, progress=progress, resume=resume)
     if trained.summary.state != "finished":
         return TrainedModel(summary=trained.summary, model_dir=None)
-    source = ModelSource(recipe=recipe, corpus=workspace.folder("corpus", data))
-    model_dir = workspace.folder("models", name)
-    export_run(trained, model_dir, source, training_config=training_config, progress=progress)
+    export_run(trained, model_dir, progress=progress)
     return TrainedModel(summary=trained.summary, model_dir=model_dir)
 
 
@@ -80,10 +88,10 @@ def open_heldout(folder: Path, tokenizer: Tokenizer) -> ShardSet | None:
     return shards
 
 
-def with_vocabulary(config: ModelConfig, vocab_size: int) -> ModelConfig:
-    """`config` for a tokenizer of that size; says so when the recipe had asked for another. Raises ConfigError for none."""
+def with_vocabulary(config: ModelConfig, vocab_size: int, asked: int | None = None) -> ModelConfig:
+    """`config` for a tokenizer of that size; says so when the user had asked for another. Raises ConfigError for none."""
     if vocab_size < 1:
         raise ConfigError(f"the tokenizer has {vocab_size} tokens")
-    if config.vocab_size != vocab_size:
-        logger.warning("model.vocab_size=%d becomes %d, the size of the tokenizer", config.vocab_size, vocab_size)
+    if asked is not None and asked != vocab_size:
+        logger.warning("model.vocab_size=%d becomes %d, the size of the tokenizer", asked, vocab_size)
     return dataclasses.replace(config, vocab_size=vocab_size)

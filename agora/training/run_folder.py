@@ -1,7 +1,8 @@
 """The folder of one run: what is in it, who may write it, and what another shell can see of it.
 
 RUN/
-  run.json          what the run was started with: model, training, data identity, machine decisions (dtype, compile), command
+  run.json          what the run was started with: model, training, data identity, source (what it is made from, for model cards),
+                    machine decisions (dtype, compile), command
   metrics.jsonl     one line per step            checkpoints/   see checkpoint.py
   outcome.json      how it ended: finished, stopped or failed (absent while running)
   matmul_limit.json measured once per machine and dtype

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.__main__ import main
+from benchmarks.__main__ import main, names
 from benchmarks.bits_per_byte import is_met
 from benchmarks.muon_vs_adamw import FULL, Text, at_edge, compare
 from benchmarks.speed_measure import BATCH, LENGTH, SMALL, Times, flops_per_token, share_of_limit
@@ -20,6 +20,11 @@ from benchmarks.speed_measure import BATCH, LENGTH, SMALL, Times, flops_per_toke
         (["kill_resume", "--kills", "0"], "--kills '0' must be a whole number of at least 1"),
         (["kill_resume", "--kills", "many"], "--kills 'many' must be"),
         (["kill_resume", "--stages", "training", "dance"], "--stages 'dance' is not one of import, corpus"),
+        (["kill_resume", "--seed", "1.5"], "--seed '1.5' must be a whole number"),
+        (["corpus_speed", "--posts", "many"], "--posts 'many' must be a whole number"),
+        (["corpus_speed", "--keep"], "--keep needs a value"),
+        (["corpus_speed", "--kepe", "x"], "unknown option --kepe; this benchmark takes --posts, --keep"),
+        (["cli_start", "fast"], "unexpected word 'fast'"),
         (["bits_per_byte", "--data", "nowhere"], "does not exist; give the folder of the data with --data"),
         (["import_raw", "--data", "nowhere"], "does not exist; give the folder of the data with --data"),
     ],
@@ -36,6 +41,13 @@ def test_steps_are_checked_once_the_data_is_there(tmp_path: Path, capsys: pytest
         (tmp_path / name).touch()
     assert main(["bits_per_byte", "--data", str(tmp_path), "--steps", "-3"]) == 2
     assert "--steps '-3' must be" in capsys.readouterr().err
+
+
+def test_list_has_two_lines_for_each_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines[::2]] == names()
+    assert all(line.startswith("    ") for line in lines[1::2])
 
 
 def test_bits_per_byte_holds_only_with_its_size_and_time() -> None:

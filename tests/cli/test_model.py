@@ -46,6 +46,15 @@ def test_inspect_shows_a_folder(tmp_path: Path) -> None:
     assert answer("inspect", str(tmp_path / "m"))["parameters"] == num_parameters(CONFIG).total
 
 
+def test_inspect_says_what_a_folder_is_that_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    cases = {"run": "is a training run; write its model with: agora model export", "run/run.json": "is a file", "none": "does not exist"}
+    for name, message in cases.items():
+        with pytest.raises(ModelError, match=message):
+            runner.invoke(app, ["inspect", str(tmp_path / name)], catch_exceptions=False)
+
+
 def test_export_writes_the_masters_of_the_newest_checkpoint(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     with pytest.raises(ModelError, match=r"is not a training run"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from agora.cli import app
@@ -44,6 +45,22 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     code, _, error = run("import", FIXTURES / "x_api_v2", "--strict", "--workspace", tmp_path / "w")
     assert isinstance(error, RecordError) and "page.jsonl, line 1, data item 3" in str(error)
     assert run("import", tmp_path / "absent")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--map", "tweet=txt"], "no field of a post; did you mean 'text'"),
+        (["--map", "a=text", "--map", "b=text"], "a field is read from one column"),
+        (["--map", "a=text", "--map", "a=id"], "mapped to 'text' already"),
+        (["--source", "x_api_v2", "--map", "a=text"], "has fixed fields"),
+        (["--source", "myspace"], "myspace"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_made(tmp_path: Path, words: list[str], message: str) -> None:
+    code, _, error = run("import", FIXTURES / "tables" / "renamed.tsv", *words, "--workspace", tmp_path / "w")
+    assert code == 1 and isinstance(error, UsageError) and message in str(error)
+    assert not (tmp_path / "w").exists()
 
 
 def test_sources_are_listed() -> None:

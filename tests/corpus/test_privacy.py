@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agora.corpus.config import CorpusConfig
-from agora.corpus.privacy import EMAIL, HANDLES, LINKS, PHONE, mask, mask_text
+from agora.corpus.privacy import _PLAIN, _STYLED, EMAIL, HANDLES, LINKS, PHONE, mask, mask_text
 
 CONFIG = CorpusConfig()
 
@@ -30,6 +31,12 @@ def masked(text: str, config: CorpusConfig = CONFIG) -> str:
         ("card 4111 1111 1111 1111 exp", "card [card] exp"), ("5555-5555-5555-4444", "[card]"), ("378282246310005", "[card]"),
         ("host 192.168.1.17 down", "host [ip_address] down"), ("at 2001:db8::ff00:42:8329 ok", "at [ip_address] ok"),
         ("2001:0db8:0000:0000:0000:ff00:0042:8329", "[ip_address]"),
+        ("\uff0b\uff14\uff19 \uff13\uff10 \uff11\uff12\uff13\uff14\uff15\uff16\uff17 \uff01", "[phone] \uff01"),
+        ("jo\uff20x\uff0eexample", "[email]"),
+        ("\u0967\u096f\u0968.\u0967\u096c\u096e.\u0967.\u0967", "[ip_address]"), ("415\u2013555\u20132671", "[phone]"),
+        ("card \u0664\u0661\u0661\u0661 \u0661\u0661\u0661\u0661 \u0661\u0661\u0661\u0661 \u0661\u0661\u0661\u0661", "card [card]"),
+        ("\U0001d7db\U0001d7d8 call +49 \U0001d7db\U0001d7d8 1234567", "\U0001d7db\U0001d7d8 call [phone]"),
+        ("\uff20bob hi", "@user hi"), ("vote 020 1234567 times", "vote [phone] times"),
         ("pay de89370400440532013000 today", "pay [iban] today"), ("wa.me/4915123456789", "wa.me/[phone]"),
     ],
 )  # fmt: skip
@@ -50,6 +57,8 @@ def test_identifiers_are_masked(posted: str, kept: str) -> None:
         "1/2 + 3/4 = 5/4", "room 0123", "1998-2003",
         "version 1.2.3.4 is out", "+1000000000 aura", "call 20240101 the day",
         "year 2000-2001-2002", "1920x1080 60 Hz", "10000000 people",
+        "\uff12\uff10\uff12\uff14\u5e74\uff11\u6708\uff01", "\u0662\u0660\u0662\u0664 \u0662\u0660\u0662\u0665",
+        "10\u00b2\u00b3 m, 1998\u20132003",
     ],
 )  # fmt: skip
 def test_dates_prices_scores_and_other_numbers_stay(text: str) -> None:
@@ -83,12 +92,31 @@ def test_every_replacement_is_counted_in_its_row() -> None:
 
 
 PIECES = st.sampled_from(
-    ["a@x.example", "+49 30 1234567", "192.168.1.17", "2015-08-07", "hello", "4111 1111 1111 1111", "DE89370400440532013000", "::1", "@x"]
+    [
+        "a@x.example",
+        "+49 30 1234567",
+        "192.168.1.17",
+        "2015-08-07",
+        "hello",
+        "4111 1111 1111 1111",
+        "DE89370400440532013000",
+        "::1",
+        "@x",
+        "\uff14\uff11\uff15-555-2671",
+        "\u0661\u0669\u0662.168.1.1",
+    ]
 )
-TEXTS = st.lists(PIECES | st.text(alphabet="0123456789 .-+()/@:aZ", max_size=15), max_size=5).map(" ".join)
+TEXTS = st.lists(
+    PIECES | st.text(alphabet="0123456789 .-+()/@:aZ\uff10\uff13\u0665\uff20\uff0e\u2013\u00b2\u2460", max_size=15), max_size=5
+).map(" ".join)
 
 
 @given(TEXTS)
 def test_the_preselection_never_hides_what_the_patterns_would_mask(text: str) -> None:
     config = replace(CONFIG, handles="keep", links="keep")
     assert masked(text, config) == mask_text(text)[0]
+
+
+def test_every_sign_with_a_plain_form_is_looked_at() -> None:
+    signs = [chr(code) for code in range(128, 0x110000) if not 0xD800 <= code < 0xE000 and _PLAIN[code] != chr(code)]
+    assert len(signs) > 1000 and pc.all(pc.match_substring_regex(pa.array(signs), _STYLED)).as_py()

@@ -35,6 +35,13 @@ def test_card_says_what_is_known() -> None:
     assert all(line in card for line in lines)
 
 
+def test_a_licence_that_is_not_known_stands_in_the_text_and_not_in_the_header() -> None:
+    _, header, text = model_card(CONFIG, CardFacts(name="tiny")).split("---\n", 2)
+    assert "license" not in header and "Licence of the data: not known. Before you share" in text
+    _, header, text = model_card(CONFIG, CardFacts(name="tiny", data_licence="CC0")).split("---\n", 2)
+    assert 'license: other\nlicense_name: "CC0"' in header and "Licence of the data: CC0." in text
+
+
 def test_card_needs_a_name() -> None:
     with pytest.raises(ModelError, match="needs a name"):
         model_card(CONFIG, CardFacts(name=" "))

@@ -233,3 +233,17 @@ def test_failed_save_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.M
 def test_folders_are_swapped_where_the_system_has_no_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agora.files.sys.platform", "other")
     test_saving_again_replaces_the_folder_whole(tmp_path)
+
+
+def test_a_model_never_takes_the_place_of_anything_else(tmp_path: Path) -> None:
+    """Writing replaces a folder whole: `agora model export RUN .` must not cost a home folder."""
+    (tmp_path / "home" / "letters").mkdir(parents=True)
+    (tmp_path / "file").write_text("mine")
+    for name, message in (("home", r"holds letters, which is no part of a model"), ("file", "is a file; give the name of a new folder")):
+        with pytest.raises(ModelError, match=message):
+            save_hf(Transformer(CONFIG), tmp_path / name)
+    assert (tmp_path / "home" / "letters").is_dir() and (tmp_path / "file").read_text() == "mine"
+    save_hf(Transformer(CONFIG), tmp_path / "m", model_card="# old")
+    (tmp_path / "m" / "notes.txt").write_text("by a person")
+    with pytest.raises(ModelError, match=r"holds notes\.txt"):
+        save_hf(Transformer(CONFIG, seed=1), tmp_path / "m")

@@ -170,3 +170,9 @@ def test_wrong_arguments_and_missing_documents_are_refused(documents: Path, toke
         pack_shards(documents, tokenizer, tmp_path, max_document_tokens=1)
     with pytest.raises(DataError, match="holds no documents"):
         pack_shards(tmp_path / "nowhere", tokenizer, tmp_path / "out")
+
+
+def test_packing_a_corpus_that_is_not_there_makes_no_folder(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    with pytest.raises(DataError):
+        pack_shards(tmp_path / "absent", tokenizer, tmp_path / "shards")
+    assert not (tmp_path / "shards").exists()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,3 +51,22 @@ def tokenizer_folder(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.json").write_text("{}")
     return folder
+
+
+class EachStep:
+    """A progress that calls `action(number of steps done)` after every step."""
+
+    def __init__(self, action: Any) -> None:
+        self._action = action
+
+    @contextmanager
+    def step(self, title: str, *, total: int | None = None, unit: str = "") -> Iterator[EachStep]:
+        self._done = 0
+        yield self
+
+    def advance(self, amount: int = 1) -> None:
+        self._done += amount
+        self._action(self._done)
+
+    def note(self, text: str) -> None:
+        pass

@@ -123,7 +123,8 @@ def test_cleaning_moves_damaged_ones_aside_and_removes_half_written_ones(tmp_pat
     save_checkpoint(tmp_path, 1, state())
     flip_a_bit(save_checkpoint(tmp_path, 2, state()) / "state.json")
     (tmp_path / ".writing-step-00000003").mkdir()
-    clean(tmp_path)
+    loaded = load_latest_checkpoint(tmp_path)
+    clean(tmp_path, loaded.path if loaded else None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000002.corrupt"]
 
 

@@ -9,22 +9,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from agora.errors import CheckpointError, ConfigError, TrainingError
-from agora.training.checkpoint import list_checkpoints, load_latest_checkpoint
+from agora.model import kernels
+from agora.tokenizer.bpe import Tokenizer
+from agora.training.checkpoint import list_checkpoints, load_latest_checkpoint, save_checkpoint
 from agora.training.config import TrainingConfig
-from agora.training.loop import TrainingSummary, train
+from agora.training.loop import train
 from agora.training.metrics import DETERMINISTIC, read_metrics
 from agora.training.run_folder import RunFolder, list_runs, run_status
 from agora.training.step import TrainingStep
-from tests.training.doubles import TINY_MODEL, TINY_TRAINING, some_shards, tokenizer_folder
+from agora.training.summary import TrainingSummary
+from tests.training.doubles import TINY_MODEL, TINY_TRAINING, EachStep, FileShards, some_shards, tokenizer_folder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -33,25 +35,6 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def _known_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measuring this machine takes a second in every run; test_machine.py does it."""
     monkeypatch.setattr("agora.training.machine.measure_matmul_limit", lambda device, dtype: 1e12)
-
-
-class EachStep:
-    """A progress that calls `action(number of steps done)` after every step."""
-
-    def __init__(self, action: Any) -> None:
-        self._action = action
-
-    @contextmanager
-    def step(self, title: str, *, total: int | None = None, unit: str = "") -> Iterator[EachStep]:
-        self._done = 0
-        yield self
-
-    def advance(self, amount: int = 1) -> None:
-        self._done += amount
-        self._action(self._done)
-
-    def note(self, text: str) -> None:
-        pass
 
 
 def run(
@@ -220,6 +203,78 @@ def test_an_update_that_overflows_in_the_only_step_is_refused(tmp_path: Path) ->
     with pytest.raises(TrainingError, match="the weights it left are not finite"):
         run(tmp_path, dataclasses.replace(TINY_TRAINING, steps=1, optimizer=optimizer))
     assert list_checkpoints(tmp_path / "run" / "checkpoints") == []
+
+
+def test_a_broken_batch_is_kept_with_the_words_it_is_made_of(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.train(["no text"], vocab_size=264)
+    tokenizer.save(tmp_path / "words")
+    numbers = [[*tokenizer.encode(f"document {index} " + "\u20ac" * 300), tokenizer.special["<|endoftext|>"]] for index in range(5)]
+    shards = FileShards(tmp_path / "tokens.bin", [len(ids) for ids in numbers])
+    np.concatenate(numbers).astype(np.uint16).tofile(tmp_path / "tokens.bin")
+    config = dataclasses.replace(TINY_TRAINING, optimizer=dataclasses.replace(TINY_TRAINING.optimizer, name="adamw", lr=1e38))
+    with pytest.raises(TrainingError, match=r"how each begins\) is written to .*not-a-number-step-\d+\.json"):
+        train(
+            tmp_path / "run", model_config=dataclasses.replace(TINY_MODEL, vocab_size=tokenizer.vocab_size), training_config=config,
+            shards=shards, tokenizer_dir=tmp_path / "words",
+        )  # fmt: skip
+    saved = json.loads(next((tmp_path / "run").glob("not-a-number-step-*.json")).read_text())
+    for document in saved["documents"]:
+        assert document["text"] == f"document {document['document']} " + "\u20ac" * 189 and len(document["text"]) == 200
+
+
+def test_a_checkpoint_with_numbers_that_are_not_finite_is_refused_and_the_one_before_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(tmp_path, action=lambda done: os.kill(os.getpid(), signal.SIGINT) if done == 9 else None)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    newest = load_latest_checkpoint(checkpoints)
+    assert newest is not None and newest.step == 9
+    newest.state["step"]["weight.embedding"][3] = float("nan")
+    save_checkpoint(checkpoints, 9, newest.state, keep=9)
+    run(tmp_path)
+    assert "step-00000009 is corrupt: weight.embedding holds numbers that are not finite; taking the one before" in caplog.text
+    assert (checkpoints / "step-00000009.corrupt").exists()
+    run(tmp_path, name="whole")
+    assert_equal_runs(tmp_path / "whole", tmp_path / "run")
+
+
+def test_compiling_without_a_compiler_leaves_the_old_run_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path)
+    before = content(tmp_path / "run")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"training\.compile=on cannot work here"):
+        run(tmp_path, dataclasses.replace(TINY_TRAINING, compile="on"), resume=False)
+    assert content(tmp_path / "run") == before
+
+
+def test_tensorboard_of_a_run_holds_what_was_learned_how_fast_and_at_which_rate(tmp_path: Path) -> None:
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    config = dataclasses.replace(TINY_TRAINING, tensorboard=True)
+    run(tmp_path, config, action=lambda done: os.kill(os.getpid(), signal.SIGINT) if done == 5 else None)
+    run(tmp_path, config)
+    board = accumulators.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    board.Reload()
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    for name in ("loss", "tokens_per_s", "lr", "muon_lr", "grad_norm"):
+        told = [(event.step, event.value) for event in board.Scalars(name)]
+        assert [step for step, _ in told] == list(range(1, 13)), name
+        assert [value for _, value in told] == pytest.approx([line[name] for line in lines]), name
+    assert lines[5]["lr"] == config.optimizer.lr * lines[5]["lr_scale"]
+
+
+def test_a_run_without_kernels_learns_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = dataclasses.replace(TINY_TRAINING, dtype="bfloat16", steps=40)
+    losses = {}
+    for setting in ("on", "off"):
+        monkeypatch.setenv("AGORA_KERNELS", setting)
+        kernels.library.cache_clear()
+        try:
+            losses[setting] = run(tmp_path, config, name=setting).heldout_loss
+            assert RunFolder(tmp_path / setting).read("run.json")["machine"]["has_kernels"] is (kernels.library() is not None)
+        finally:
+            kernels.library.cache_clear()
+    # bfloat16 keeps 8 bits, and the two round in other places: a loss of 4 may differ in its third digit
+    assert losses["off"] == pytest.approx(losses["on"], abs=0.02)
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 
 from agora.errors import ConfigError, TrainingError
 from agora.training import machine
@@ -15,7 +16,7 @@ from agora.training.run_folder import RunFolder
 
 
 def test_measured_limit_is_a_rate() -> None:
-    assert 1e8 < measure_matmul_limit("cpu", "float32", size=128, budget_s=0.02) < 1e15
+    assert 1e8 < measure_matmul_limit("cpu", "float32", shapes=[(128, 64, 128), (64, 64, 64)], budget_s=0.02) < 1e15
 
 
 def test_limit_is_measured_once_for_each_dtype(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,7 +31,8 @@ def test_the_faster_format_is_taken_and_only_long_runs_are_compiled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: str, flops: float, dtype: str, compiled: bool
 ) -> None:
     monkeypatch.setattr(machine, "measure_matmul_limit", lambda device, name: 2e12 if name == fast else 1e12)
-    monkeypatch.setattr(machine, "_can_compile", lambda device: True)
+    monkeypatch.setattr(machine, "_has_compiler", lambda device: True)
+    monkeypatch.setattr(machine, "compile_problem", lambda device: "")
     monkeypatch.setattr(machine, "_has_kernels", lambda device, dtype: False)
     decided = decide_machine(RunFolder(tmp_path), TrainingConfig(device="cpu"), flops)
     assert (decided.dtype, decided.compile, decided.limit_flops_per_s) == (dtype, compiled, 2e12)
@@ -65,3 +67,30 @@ def test_a_device_that_is_not_here_is_refused(device: str) -> None:
 
 def test_the_first_processor_is_the_processor() -> None:
     assert choose_device("cpu:0") == "cpu"
+
+
+def test_compiling_without_a_compiler_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "measure_matmul_limit", lambda device, name: 1e12)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    on = TrainingConfig(device="cpu", dtype="float32", compile="on")
+    with pytest.raises(ConfigError, match=r"training\.compile=on cannot work here: no C\+\+ compiler.*install .*training\.compile=off"):
+        decide_machine(RunFolder(tmp_path), on, 1e9)
+    off = decide_machine(RunFolder(tmp_path), dataclasses.replace(on, compile="off"), 1e9)
+    with pytest.raises(TrainingError, match=r"was started compiled.*no C\+\+ compiler"):
+        check_machine(dataclasses.replace(off, compile=True))
+
+
+def test_a_compiler_that_does_not_work_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(function: object) -> object:
+        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\n\nmore")
+
+    monkeypatch.setattr(machine, "measure_matmul_limit", lambda device, name: 1e12)
+    monkeypatch.setattr(machine, "_has_compiler", lambda device: True)
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(ConfigError, match=r"No working C\+\+ compiler found; install"):
+        decide_machine(RunFolder(tmp_path), TrainingConfig(device="cpu", dtype="float32", compile="on"), 1e9)
+    assert not decide_machine(RunFolder(tmp_path), TrainingConfig(device="cpu", dtype="float32"), 1e18).compile
+    assert "not compiled" in caplog.text

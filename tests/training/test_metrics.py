@@ -14,7 +14,7 @@ from agora.training.metrics import MetricsLog, StepMetrics, draw_loss, read_metr
 
 def line(step: int, **more: Any) -> StepMetrics:
     values: dict[str, Any] = {
-        "loss": 1.0 / step, "grad_norm": 1.0, "lr_scale": 1.0, "tokens": step * 10, "tokens_per_s": 5.0, "limit_share": 0.1,
+        "loss": 1.0 / step, "grad_norm": 1.0, "lr_scale": 1.0, "lr": 0.1, "tokens": step * 10, "tokens_per_s": 5.0, "limit_share": 0.1,
         "elapsed_s": 1.0, "eta_s": 1.0, "joules_per_token": 0.1, "energy_measured": False,
     }  # fmt: skip
     return StepMetrics(step=step, **{**values, **more})

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import re
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -15,9 +19,12 @@ from agora.cli import app
 from agora.errors import ConfigError, DataError, UsageError
 from agora.model.hf import WEIGHTS, load_hf
 from agora.settings import Workspace
+from agora.tokenizer.bpe import Tokenizer
 from agora.training.chat_tuning import tune_chat
+from agora.training.evaluate import bits_per_byte
+from agora.training.export_checkpoint import export_checkpoint
 from agora.training.pretrain import TrainedModel, pretrain
-from tests.training.doubles import TINY_MODEL, TINY_TRAINING
+from tests.training.doubles import TINY_MODEL, TINY_TRAINING, EachStep
 
 TRAINING = dataclasses.replace(TINY_TRAINING, steps=8)
 MODEL = dataclasses.replace(TINY_MODEL, max_seq_len=64)
@@ -54,6 +61,60 @@ def test_a_trained_model_is_exported_with_tokenizer_and_card(workspace: Workspac
         assert word in card, word
 
 
+def test_an_exported_checkpoint_gets_the_card_of_the_run_also_without_the_corpus(workspace: Workspace, tmp_path: Path) -> None:
+    folder = train(workspace, recipe="laptop").model_dir
+    assert folder is not None
+    shutil.rmtree(workspace.folder("corpus", "main"))
+    export_checkpoint(workspace.folder("runs", "main"), tmp_path / "main")
+    card = (tmp_path / "main" / "README.md").read_text()
+    assert card == (folder / "README.md").read_text() and "step 8 of run main" in card and "| recipe | laptop |" in card
+
+
+def test_a_stopped_run_is_exported_with_the_numbers_of_its_checkpoint(workspace: Workspace, tmp_path: Path) -> None:
+    train(workspace, progress=EachStep(lambda done: os.kill(os.getpid(), signal.SIGINT) if done == 4 else None))
+    export_checkpoint(workspace.folder("runs", "main"), tmp_path / "half")
+    card = (tmp_path / "half" / "README.md").read_text()
+    assert "| tokens | 256 |" in card and "4 of 8, 64 tokens each" in card and "(estimated)" in card
+    assert re.search(r"held-out bits per byte \| \d\.\d{4}", card) and "not known |" not in card
+
+
+def test_bits_per_byte_of_the_run_are_those_of_an_evaluation(workspace: Workspace) -> None:
+    """Rows as long as all held-out text: nothing is cut, so both see the same contexts."""
+    training = dataclasses.replace(TRAINING, seq_len=4096, micro_batch=1, batch_tokens=4096, steps=1)
+    model = dataclasses.replace(MODEL, max_seq_len=4096)
+    result = pretrain(workspace, name="main", data="main", model_config=model, training_config=training)
+    assert result.model_dir is not None and result.summary.heldout_bits_per_byte is not None
+    texts = [row["text"] for row in heldout_rows(workspace)]
+    asked = bits_per_byte(load_hf(result.model_dir), Tokenizer.load(result.model_dir), texts, compressors=False)
+    assert result.summary.heldout_bits_per_byte == pytest.approx(asked.bits_per_byte, rel=5e-3)  # all but the first token of the text
+
+
+def heldout_rows(workspace: Workspace) -> list[dict[str, str]]:
+    table = pq.read_table(workspace.folder("corpus", "main") / "documents" / "documents-00000.parquet")
+    return [row for row in table.to_pylist() if row["split"] == "heldout"]
+
+
+def test_a_name_that_cannot_be_one_is_refused_before_anything_is_read(workspace: Workspace, tmp_path: Path) -> None:
+    shutil.rmtree(workspace.folder("tokenizer", "main"))
+    with pytest.raises(UsageError, match="must be a plain folder name"):
+        pretrain(workspace, name="a/b", data="main", model_config=MODEL, training_config=TRAINING)
+    with pytest.raises(UsageError, match="must be a plain folder name"):
+        tune_chat(workspace, name="a/b", base="main", conversations=[tmp_path / "none.jsonl"], training_config=CHAT)
+
+
+@pytest.mark.parametrize(
+    ("words", "toml", "warned"),
+    [([], "", False), (["model.vocab_size=999"], "", True), ([], "[train]\nmodel = {vocab_size = 999}\n", True)],
+)
+def test_only_a_vocabulary_that_the_user_asked_for_is_missed(
+    workspace: Workspace, words: list[str], toml: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace.settings_file.write_text("version = 1\n" + toml)
+    result = CliRunner().invoke(app, ["train", "pretrain", "laptop", *SETTINGS, *words, "--workspace", str(workspace.root)])
+    assert result.exit_code == 0, result.output
+    assert ("model.vocab_size=999 becomes" in caplog.text) is warned and ("vocab_size" in caplog.text) is warned
+
+
 def test_a_valid_export_is_not_written_again_and_a_lost_or_changed_one_is(workspace: Workspace) -> None:
     folder = train(workspace).model_dir
     assert folder is not None
@@ -70,8 +131,6 @@ def test_a_valid_export_is_not_written_again_and_a_lost_or_changed_one_is(worksp
 
 
 def test_shards_of_another_tokenizer_are_refused(workspace: Workspace) -> None:
-    from agora.tokenizer.bpe import Tokenizer
-
     Tokenizer.train(["other words entirely"] * 9, vocab_size=280).save(workspace.folder("tokenizer", "main"))
     with pytest.raises(DataError, match="was packed by tokenizer"):
         train(workspace)

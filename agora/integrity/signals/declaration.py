@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +21,8 @@ class Signal:
     inputs        columns of POST_SCHEMA that it reads
     outputs       what one key stands for
     false_alarms  known innocent reasons for sharing it
+    organic_bursts  for windows in seconds, the highest share of bursts that organic groups reach, rounded up (benchmarks/integrity_organic.py);
+                  in a window that is not named the signal is no evidence of a burst
     role          `amplified`: others' material passed on, which interest alone explains; `written`: their own words or links
     keys          the artefacts of a batch of posts
     bands         a post with several keys of this signal joins all posts that share one of them (near duplicates)
@@ -34,4 +36,5 @@ class Signal:
     false_alarms: tuple[str, ...]
     role: Role
     keys: Callable[[PostBatch], Keys]
+    organic_bursts: Mapping[int, float]
     bands: bool = False

@@ -21,7 +21,7 @@ def _keys(posts: PostBatch) -> Keys:
 
 
 SIGNAL = Signal(
-    id="hashtags", version=1, role="written", keys=_keys,
+    id="hashtags", version=1, role="written", keys=_keys, organic_bursts={60: 0.1, 600: 0.1, 3600: 0.1, 7200: 0.1},
     why="They used the same hashtags in the same order.",
     inputs=("kind", "hashtags"), outputs="a sequence of at least two hashtags",
     false_alarms=("a conference or a show with agreed hashtags", "a fandom's usual pair of hashtags", "a protest"),

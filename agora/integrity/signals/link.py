@@ -22,7 +22,7 @@ def _keys(posts: PostBatch) -> Keys:
 
 
 SIGNAL = Signal(
-    id="link", version=1, role="written", keys=_keys,
+    id="link", version=1, role="written", keys=_keys, organic_bursts={60: 0.1, 600: 0.15, 3600: 0.2, 7200: 0.25},
     why="They posted the same page, tracking parameters aside.",
     inputs=("kind", "urls"), outputs="the canonical form of a link",
     false_alarms=("outlets behind one syndication client", "a story everybody talks about", "share buttons", "a site's front page"),

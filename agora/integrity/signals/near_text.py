@@ -24,7 +24,7 @@ def _keys(posts: PostBatch) -> Keys:
 
 
 SIGNAL = Signal(
-    id="near_text", version=1, role="written", keys=_keys, bands=True,
+    id="near_text", version=1, role="written", keys=_keys, organic_bursts={60: 0.05, 600: 0.1, 3600: 0.1, 7200: 0.15}, bands=True,
     why="They wrote nearly the same words, as when one template is filled in again and again.",
     inputs=("kind", "text"), outputs="texts joined by a shared MinHash band",
     false_alarms=("set phrases", "chains of quotations", "texts that an app writes", "headlines of one agency"),

@@ -16,7 +16,7 @@ from agora.errors import RecordError
 from agora.posts.sources.files import Head, SourceFile
 from agora.posts.sources.json_stream import JsonArrays, convert_values, open_values, parse
 from agora.posts.sources.plain_text import read_html
-from agora.posts.sources.record import Deletion, Item, Row, Skipped, make_post, parse_time
+from agora.posts.sources.record import Item, Row, Skipped, make_deletion, make_post, parse_time
 from agora.posts.sources.source import Source
 
 NAME: Final = "activitypub"
@@ -89,7 +89,7 @@ def activity_to_item(value: Any, source: str) -> Item:
         key = _reference(thing)
         if not key:
             raise RecordError("no id: the deletion names no object")
-        return Deletion("author" if key == _reference(value.get("actor")) else "post", key)
+        return make_deletion("author" if key == _reference(value.get("actor")) else "post", key)
     if kind in _WRITTEN or kind in _SHOWN:
         return _written(value, source, author=None, published=None)
     if kind == "Update" and isinstance(thing, Mapping) and thing.get("type") in _WRITTEN:
@@ -117,8 +117,8 @@ def _reference(value: Any) -> str | None:
             return item
         if isinstance(item, Mapping):
             found = item.get("id") or _reference(item.get("url") or item.get("href"))
-            if found:
-                return str(found)
+            if isinstance(found, str) and found:
+                return found
     return None
 
 
@@ -141,7 +141,7 @@ def _written(thing: Mapping[str, Any], source: str, *, author: Any, published: A
         ref_id=ref_id,
         ref_author=_author_of(ref_id, thing.get("inReplyTo"), tags) if ref_id else None,
         urls=urls,
-        hashtags=[str(tag.get("name", "")).lstrip("#") for tag in tags if tag.get("type") in ("Hashtag", "Tag")],
+        hashtags=[str(tag.get("name") or "").lstrip("#") for tag in tags if tag.get("type") in ("Hashtag", "Tag")],
         mentions=[name.lstrip("@") for name in named] or mentions,
         media=list(_media(thing)),
     )
@@ -157,7 +157,7 @@ def _text(thing: Mapping[str, Any]) -> tuple[str, list[str], list[str]]:
     reading = read_html(content or "")
     title = thing.get("name") if thing.get("type") != "Note" else None
     parts = [read_html(part).text for part in (title, thing.get("summary")) if isinstance(part, str) and part]
-    options = [f"- {option.get('name', '')}" for option in _many(thing.get("oneOf") or thing.get("anyOf")) if isinstance(option, Mapping)]
+    options = [f"- {option.get('name') or ''}" for option in _many(thing.get("oneOf") or thing.get("anyOf")) if isinstance(option, Mapping)]
     return "\n\n".join(part for part in [*parts, reading.text, "\n".join(options)] if part), reading.urls, reading.mentions
 
 

@@ -13,7 +13,7 @@ from agora.errors import RecordError
 from agora.posts.sources.bluesky import COLLECTIONS, POST, REPOST, record_to_post
 from agora.posts.sources.files import Head, SourceFile
 from agora.posts.sources.json_stream import JsonLines, convert_values
-from agora.posts.sources.record import Deletion, Item, Skipped
+from agora.posts.sources.record import Item, Skipped, checked_identity, make_deletion
 from agora.posts.sources.source import Source
 
 NAME: Final = "bluesky_jetstream"
@@ -37,7 +37,7 @@ def event_to_item(event: Any) -> Item:
     if event["kind"] == "account":
         account = event["account"]
         if account.get("status") == "deleted" and not account.get("active"):
-            return Deletion("author", str(event["did"]))
+            return make_deletion("author", event["did"])
         return Skipped(f"account event ({account.get('status') or 'active'})")
     if event["kind"] != "commit":
         return Skipped(f"{event['kind']} event")
@@ -46,9 +46,9 @@ def event_to_item(event: Any) -> Item:
     if collection not in (POST, REPOST):
         name = COLLECTIONS.get(collection, "record of another application" if not collection.startswith("app.bsky.") else collection)
         return Skipped(f"{name} ({operation})")
-    uri = f"at://{event['did']}/{collection}/{commit['rkey']}"
+    uri = f"at://{checked_identity(event['did'], 'author')}/{collection}/{checked_identity(commit['rkey'], 'id')}"
     if operation == "delete":
-        return Deletion("post", uri)
+        return make_deletion("post", uri)
     if operation == "update":
         return Skipped("edit of a post (the first version is kept)")
     return record_to_post(commit["record"], uri=uri, author=event["did"], seen_at=event.get("time_us"), source=NAME)

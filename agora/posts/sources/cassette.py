@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
 from agora.errors import RecordError
-from agora.posts.sources.json_stream import MAX_RECORD_BYTES, JsonArrays
-from agora.posts.sources.record import Broken, attempt, broken
+from agora.posts.sources.json_stream import MAX_RECORD_BYTES, JsonArrays, parse
+from agora.posts.sources.record import Broken, Item, attempt, attempt_all, broken
 
 _KEY: Final = re.compile(r"( *)(?:- )?([A-Za-z_]+):(?: (.*))?$")
 _ESCAPE: Final = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL)
@@ -33,6 +34,20 @@ class Answer:
     uri: str
     body: str
     place: str
+
+
+def read_answers(answers: Iterable[Answer | Broken], expand: Callable[[Any, Answer], Iterable[Item]]) -> Iterator[Item]:
+    """`expand(value, answer)` of every answer whose body is JSON. Broken items inside get the answer's place in front of their own."""
+    for answer in answers:
+        if isinstance(answer, Broken):
+            yield answer
+            continue
+        try:
+            value = parse(answer.body)
+        except RecordError as error:
+            yield broken(str(error), answer.place, answer.body.encode("utf-8", "surrogatepass"))
+            continue
+        yield from attempt_all(lambda whole, answer=answer: expand(whole, answer), value, answer.place)  # type: ignore[misc]
 
 
 def betamax_answers(stream: BinaryIO) -> Iterator[Answer | Broken]:
@@ -177,5 +192,8 @@ def _fold(found: list[str], quote: str) -> str:
 def _unescape(match: re.Match[str]) -> str:
     code = match[1]
     if code[0] in "xuU" and len(code) > 1:
-        return chr(int(code[1:], 16))
+        number = int(code[1:], 16)
+        if number > sys.maxunicode:
+            raise RecordError(f"recorded answer not understood: \\{code} is no character")
+        return chr(number)
     return _ESCAPES.get(code, code)

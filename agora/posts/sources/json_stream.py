@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Final, Protocol
 
 from agora.errors import RecordError, SourceError
-from agora.posts.sources.record import EXCERPT_BYTES, Broken, Item, attempt, broken
+from agora.posts.sources.record import EXCERPT_BYTES, Broken, Item, attempt_all, broken
 
 MAX_RECORD_BYTES: Final = 16 * 2**20
 """Largest single record. An API page of 500 posts takes about 5 MB; more than this is damage or an attack."""
@@ -65,12 +65,7 @@ def expand_values(values: Values, expand: Callable[[Any], Iterator[Item]]) -> It
         if isinstance(value, Broken):
             yield value
             continue
-        outcome = attempt(lambda whole: list(expand(whole)), value)  # type: ignore[arg-type,return-value]
-        for item in outcome if isinstance(outcome, list) else [outcome]:
-            if isinstance(item, Broken):
-                place = f"{values.place()}, {item.place}" if item.place else values.place()
-                item = Broken(item.reason, item.detail, place, item.excerpt, item.sha256, item.size_bytes)
-            yield item
+        yield from attempt_all(expand, value, values.place())
 
 
 def parse(text: str | bytes) -> Any:

@@ -13,13 +13,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from agora.errors import RecordError
 from agora.posts.sources.activitypub import read_as
-from agora.posts.sources.cassette import vcr_answers
+from agora.posts.sources.cassette import read_answers, vcr_answers
 from agora.posts.sources.files import Head, SourceFile
-from agora.posts.sources.json_stream import expand_values, open_values, parse
+from agora.posts.sources.json_stream import expand_values, open_values
 from agora.posts.sources.plain_text import read_html
-from agora.posts.sources.record import Broken, Deletion, Item, Row, Skipped, attempt, attempt_each, broken, make_post, parse_time
+from agora.posts.sources.record import Item, Row, Skipped, attempt, attempt_each, make_deletion, make_post, parse_time
 from agora.posts.sources.source import Source
 
 NAME: Final = "mastodon"
@@ -46,23 +45,7 @@ def read(file: SourceFile) -> Iterator[Item]:
         if not _is_cassette(head):
             yield from expand_values(open_values(stream, head.text, is_record=_is_status), _expand)
             return
-        for answer in vcr_answers(stream):
-            if isinstance(answer, Broken):
-                yield answer
-                continue
-            try:
-                value = parse(answer.body)
-            except RecordError as error:
-                yield broken(str(error), answer.place, answer.body.encode("utf-8", "surrogateescape"))
-                continue
-            yield from _placed(_expand(value, deleted=answer.method == "DELETE"), answer.place)
-
-
-def _placed(items: Iterator[Item], place: str) -> Iterator[Item]:
-    for item in items:
-        if isinstance(item, Broken):
-            item = Broken(item.reason, item.detail, f"{place}, {item.place}".rstrip(", "), item.excerpt, item.sha256, item.size_bytes)
-        yield item
+        yield from read_answers(vcr_answers(stream), lambda value, answer: _expand(value, deleted=answer.method == "DELETE"))
 
 
 def _is_cassette(head: Head) -> bool:
@@ -87,7 +70,7 @@ def _expand(value: Any, deleted: bool = False) -> Iterator[Item]:
 
 
 def _deletion(value: Any) -> Item:
-    return Deletion("post", value["uri"]) if _is_status(value) else Skipped("answer without a status")
+    return make_deletion("post", value["uri"]) if _is_status(value) else Skipped("answer without a status")
 
 
 def status_to_item(status: Any) -> Item:
@@ -103,7 +86,7 @@ def status_to_item(status: Any) -> Item:
     reading = read_html(content["content"])
     kind, ref_id, ref_author = _reference(status)
     warning = content.get("spoiler_text") or ""
-    poll = [f"- {option['title']}" for option in (content.get("poll") or {}).get("options") or []]
+    poll = [f"- {option['title'] or ''}" for option in (content.get("poll") or {}).get("options") or []]
     card = (content.get("card") or {}).get("url")
     return make_post(
         source=NAME,

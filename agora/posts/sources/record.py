@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Final, Literal, TypeAlias
 
@@ -59,6 +59,11 @@ class Broken:
     size_bytes: int
 
 
+def make_deletion(kind: Literal["post", "author"], key: Any) -> Deletion:
+    """A checked Deletion. Raises RecordError when `key` is no identity."""
+    return Deletion(kind, checked_identity(key, "id" if kind == "post" else "author"))
+
+
 Item: TypeAlias = Row | Skipped | Deletion | Broken | pa.Table
 
 
@@ -77,6 +82,15 @@ def attempt(convert: Callable[[Any], Item], value: Any, place: str = "") -> Item
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         message = f"unexpected shape: {type(error).__name__} {error}"
     return broken(message, place, json.dumps(value, default=str).encode())
+
+
+def attempt_all(expand: Callable[[Any], Iterable[Item]], value: Any, place: str) -> Iterator[Item]:
+    """Every item of `expand(value)`, or Broken for the whole. Broken items inside get `place`, where `value` is, in front of their own."""
+    outcome: Any = attempt(lambda whole: list(expand(whole)), value)  # type: ignore[arg-type,return-value]
+    for item in outcome if isinstance(outcome, list) else [outcome]:
+        if isinstance(item, Broken):
+            item = replace(item, place=f"{place}, {item.place}" if item.place else place)
+        yield item
 
 
 def attempt_each(convert: Callable[[Any], Item], values: Iterable[Any], label: str = "item") -> Iterator[Item]:

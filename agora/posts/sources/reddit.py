@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from agora.errors import RecordError
-from agora.posts.sources.cassette import betamax_answers
+from agora.posts.sources.cassette import betamax_answers, read_answers
 from agora.posts.sources.files import Head, SourceFile
-from agora.posts.sources.json_stream import expand_values, open_values, parse
+from agora.posts.sources.json_stream import expand_values, open_values
 from agora.posts.sources.plain_text import unescape_x
-from agora.posts.sources.record import Broken, Item, Row, Skipped, attempt, broken, make_post, parse_time
+from agora.posts.sources.record import Item, Row, Skipped, attempt, broken, make_post, parse_time
 from agora.posts.sources.source import Source
 
 NAME: Final = "reddit"
@@ -50,19 +50,9 @@ def read(file: SourceFile) -> Iterator[Item]:
                 open_values(stream, head.text, is_record=_is_thing), lambda value: _expand(value, authors, escaped=True)
             )
             return
-        for answer in betamax_answers(stream):
-            if isinstance(answer, Broken):
-                yield answer
-                continue
-            try:
-                value = parse(answer.body)
-            except RecordError as error:
-                yield broken(str(error), answer.place, answer.body.encode("utf-8", "surrogatepass"))
-                continue
-            for item in _expand(value, authors, escaped="raw_json=1" not in answer.uri):
-                if isinstance(item, Broken):
-                    item = Broken(item.reason, item.detail, f"{answer.place}, {item.place}", item.excerpt, item.sha256, item.size_bytes)
-                yield item
+        yield from read_answers(
+            betamax_answers(stream), lambda value, answer: _expand(value, authors, escaped="raw_json=1" not in answer.uri)
+        )
 
 
 def _is_thing(value: Any) -> bool:

@@ -49,6 +49,8 @@ COLUMN_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Column names that mean a field, best first."""
 _LISTS: Final = ("urls", "hashtags", "mentions")
+_MARKS: Final = "#@"
+"""What stands in front of a hashtag or a mention and is no part of it."""
 _BATCH_ROWS: Final = 65_536
 _SAMPLE_LINES: Final = 10
 """Lines in which recognition looks for a JSON record."""
@@ -138,6 +140,9 @@ def source_with(mapping: Mapping[str, str]) -> Source:
             close = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.4)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise UsageError(f"--map {column}={name}: {name!r} is no field of a post; {hint}(fields: {', '.join(FIELDS)})")
+        other = next((other for other in mapping if mapping[other] == name and other != column), None)
+        if other is not None:
+            raise UsageError(f"--map {column}={name} and --map {other}={name}: a field is read from one column")
     return Source(NAME, SOURCE.title, lambda head: recognise(head, mapping), functools.partial(read, mapping=mapping))
 
 
@@ -201,6 +206,7 @@ def _row(value: Mapping[str, Any]) -> Item:
     lists = {name: _list(value.get(name), name) for name in _LISTS}
     media = value.get("media")
     media = parse(media) if isinstance(media, str) and media else media
+    media = [item for item in media if item is not None] if isinstance(media, list) else media
     return make_post(
         source=NAME,
         id=value.get("id"),
@@ -223,7 +229,16 @@ def _list(value: Any, name: str) -> list[str]:
         value = parse(value) if value.startswith("[") else [word for word in _SPLIT.split(value) if word]
     if not isinstance(value, list):
         raise RecordError(f"no list: {name} is {type(value).__name__}")
-    return [str(word).lstrip("#@") if name != "urls" else str(word) for word in value]
+    words = [_word(word, name) for word in value if word is not None]
+    return words if name == "urls" else [word.lstrip(_MARKS) for word in words]
+
+
+def _word(word: Any, name: str) -> str:
+    if isinstance(word, str):
+        return word
+    if isinstance(word, int) and not isinstance(word, bool):
+        return str(word)
+    raise RecordError(f"no text: {name} holds {type(word).__name__}")
 
 
 def _read_csv(stream: BinaryIO, mapping: Mapping[str, str]) -> Iterator[Item]:
@@ -380,7 +395,7 @@ def _cast(given: Mapping[str, pa.Array], num_rows: int) -> dict[str, pa.Array]:
         if array is None:
             arrays[field.name] = _default(field, given, arrays, num_rows)
         elif pa.types.is_list(field.type):
-            arrays[field.name] = _cast_list(array, field.type)
+            arrays[field.name] = _cast_list(array, field)
         elif field.name == "created_at":
             arrays[field.name] = _cast_times(array, field.type)
         else:
@@ -408,12 +423,28 @@ def _cast_times(array: pa.Array, target: pa.DataType) -> pa.Array:
     return pa.array([parse_time(value) for value in array.to_pylist()], target)
 
 
-def _cast_list(array: pa.Array, target: pa.DataType) -> pa.Array:
+def _cast_list(array: pa.Array, field: pa.Field) -> pa.Array:
     if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
         raise RecordError(f"no list: {array.type}")
     if array.null_count:
-        return pa.array([value or [] for value in array.to_pylist()], target)
-    return array.cast(target)
+        array = pa.array([value or [] for value in array.to_pylist()], array.type)
+    array = array.cast(field.type)
+    if _is_clean(array.flatten(), field.name):
+        return array
+    raise RecordError(f"{field.name} holds what the row-wise reading takes out or refuses")
+
+
+def _is_clean(values: pa.Array, name: str) -> bool:
+    """Whether the row-wise twin would leave these elements of a list as they are."""
+    if values.null_count:
+        return False
+    if name == "media":
+        return not values.field("kind").null_count and all(_is_clean_text(values.field(part), r"\x00") for part in ("kind", "url", "alt"))
+    return _is_clean_text(values, r"^$|\x00" if name == "urls" else rf"^$|\x00|^[{_MARKS}]")
+
+
+def _is_clean_text(values: pa.Array, wrong: str) -> bool:
+    return not pc.any(pc.match_substring_regex(values, wrong)).as_py()
 
 
 _HAS_TEXT: Final = r"^[^\x00]*[\pL\pN\pP\pS][^\x00]*$"  # no NUL, and something that no reader takes for a blank

@@ -12,7 +12,7 @@ from typing import Any, Final
 from agora.errors import RecordError
 from agora.posts.sources.files import Head, SourceFile
 from agora.posts.sources.json_stream import convert_values, open_values
-from agora.posts.sources.record import Deletion, Item, Skipped
+from agora.posts.sources.record import Item, Skipped, make_deletion
 from agora.posts.sources.source import Source
 from agora.posts.sources.x_tweet import is_tweet, tweet_to_post
 
@@ -42,7 +42,7 @@ def _convert(value: Any) -> Item:
         raise RecordError(f"not a tweet: {type(value).__name__}")
     deleted = (value.get("delete") or {}).get("status") if set(value) == {"delete"} else None
     if deleted:
-        return Deletion("post", str(deleted["id_str"]))
+        return make_deletion("post", deleted["id_str"])
     if not is_tweet(value) and len(value) == 1:
         return Skipped(f"stream message {next(iter(value))!r}")
     return tweet_to_post(value, source=NAME)

@@ -15,7 +15,7 @@ from agora.errors import RecordError
 from agora.posts.sources.files import Head, SourceFile
 from agora.posts.sources.json_stream import expand_values, open_values
 from agora.posts.sources.plain_text import expand_links, unescape_x
-from agora.posts.sources.record import Item, Skipped, attempt, attempt_each, make_post, parse_time
+from agora.posts.sources.record import Item, Skipped, attempt, attempt_each, checked_identity, make_post, parse_time
 from agora.posts.sources.source import Source
 from agora.posts.sources.x_tweet import MEDIA_KINDS, SELF_LINK, language
 
@@ -90,7 +90,7 @@ def _convert(tweet: Mapping[str, Any], included: _Included) -> Item:
         return Skipped("count of posts, not a post")
     if "username" in tweet and "text" not in tweet:
         return Skipped("user object, not a post")
-    references = {ref["type"]: str(ref["id"]) for ref in tweet.get("referenced_tweets") or []}
+    references = {ref["type"]: checked_identity(ref["id"], "ref_id") for ref in tweet.get("referenced_tweets") or []}
     kind, ref_id = next(((name, references[key]) for key, name in _KINDS.items() if key in references), ("post", None))
     original = included.tweets.get(ref_id or "")
     ref_author = original.get("author_id") if original else None

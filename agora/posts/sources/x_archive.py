@@ -18,7 +18,7 @@ from typing import Any, Final
 from agora.errors import RecordError, SourceError
 from agora.posts.sources.files import Head, SourceFile
 from agora.posts.sources.json_stream import JsonArrays, convert_values, parse
-from agora.posts.sources.record import Broken, Deletion, Item, Skipped
+from agora.posts.sources.record import Broken, Item, Skipped, make_deletion
 from agora.posts.sources.source import Source
 from agora.posts.sources.x_tweet import is_tweet, tweet_to_post
 
@@ -67,10 +67,7 @@ def _converter(owner: str | None) -> Callable[[Any], Item]:
 
 
 def _deletion(value: Any) -> Item:
-    key = _unwrapped(value).get("id_str")
-    if not key:
-        raise RecordError(f"no id: {key!r}")
-    return Deletion("post", key)
+    return make_deletion("post", _unwrapped(value).get("id_str"))
 
 
 def _owner(file: SourceFile) -> str:

@@ -2,13 +2,15 @@
 
 Goes in: per text a start symbol, a topic and a subject. Comes out: an Arrow array of texts. A list in a topic replaces the
 list of the same name in its language. `{name}` expands, `{^name}` starts with a capital letter, `{name?}` is there one time
-in three, `{subject}` is the subject that the thread is about.
+in three, `{name~}` is one of the list's single words, `{name/1}` to `{name/3}` are thirds of the list that share nothing, `{subject}` is
+the subject that the thread is about. Another subject of the topic that comes out as the same one becomes the one after it.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Final
@@ -25,7 +27,8 @@ Ints = npt.NDArray[np.int32]
 
 _EMPTY, _CAPITAL, _SUBJECT = 0, 1, 2
 _SYMBOL_BASE = 1 << 24
-_SLOT = re.compile(r"\{(\^?)([a-z_]+)(\??)\}")
+_SLOT = re.compile(r"\{(\^?)([a-z_]+)(~|/[123]|\??)\}")
+_NUM_PARTS = 3
 _OPTIONAL_CHANCE = 3
 _MAX_DEPTH = 24
 
@@ -71,6 +74,7 @@ class Grammar:
         self.tags: list[str] = []
         self.topics: list[Topic] = []
         self.typos: list[tuple[str, str]] = []
+        self._partial: set[tuple[str, str]] = set()
         self._load()
 
     def topic(self, name: str) -> int:
@@ -100,6 +104,8 @@ class Grammar:
     def write(self, symbols: Ints, topics: Ints, subjects: Ints, rng: np.random.Generator, *, forced: Ints | None = None) -> pa.Array:
         """One text per row. `forced` fixes the alternative of the first symbol (negative: free)."""
         tokens, owner = self._expand(symbols, topics, rng, forced)
+        same = np.flatnonzero(tokens == subjects[owner])
+        tokens[same] = self._after[tokens[same]] if len(same) else tokens[same]
         is_subject = tokens == _SUBJECT
         tokens[is_subject] = subjects[owner[is_subject]]
         keep = tokens != _EMPTY
@@ -146,6 +152,9 @@ class Grammar:
         for lang in LANGUAGES[1:]:
             everyday += [(name, lang, table) for name, table in shared[lang]["topics"].items()]
         events = [(name, "en", table) for file in ("events", "campaigns") for name, table in read_words(f"{file}.toml")["topics"].items()]
+        every = [table["symbols"] for table in shared.values()] + [table for _, _, table in everyday + events]
+        slots = [slot for table in every for texts in table.values() for text in texts for slot in _SLOT.finditer(text)]
+        self._partial = {(slot[2], slot[3]) for slot in slots if slot[3] not in ("", "?")}
         tables, runs = _Tables(), {}
         for lang in LANGUAGES:
             runs[lang] = self._compile(shared[lang]["symbols"], tables)
@@ -162,6 +171,9 @@ class Grammar:
             self.tags += table["hashtags"]
         self._flat = np.asarray(tables.flat, np.int32)
         self._starts, self._lengths = np.asarray(tables.starts, np.int32), np.asarray(tables.lengths, np.int32)
+        self._after = np.arange(len(self._words), dtype=np.int32)
+        for topic in self.topics:
+            self._after[list(topic.subjects)] = [*topic.subjects[1:], topic.subjects[0]]
         self._first = np.zeros((len(self._symbols), len(self.topics)), np.int32)
         self._count = np.zeros_like(self._first)
         for number, (topic, own) in enumerate(zip(self.topics, own_runs, strict=True)):
@@ -169,14 +181,23 @@ class Grammar:
                 self._first[symbol, number], self._count[symbol, number] = first, count
 
     def _compile(self, lists: dict[str, list[str]], tables: _Tables) -> dict[int, tuple[int, int]]:
-        return {self._symbol(name): tables.add([self._tokens(text, tables) for text in texts]) for name, texts in lists.items()} | (
-            self._optional_runs(lists, tables)
-        )
+        runs = {}
+        for name, texts in [*lists.items(), *self._partial_lists(lists)]:
+            runs[self._symbol(name)] = tables.add([self._tokens(text, tables) for text in texts])
+        return runs | self._optional_runs(lists, tables)
+
+    def _partial_lists(self, lists: dict[str, list[str]]) -> Iterator[tuple[str, list[str]]]:
+        """`{name~}` and `{name/1}` are symbols of their own, too, in every table that has the list."""
+        for name, choice in sorted(self._partial):
+            texts = lists.get(name, [])
+            part = [text for text in texts if " " not in text] if choice == "~" else texts[int(choice[1]) - 1 :: _NUM_PARTS]
+            if part:
+                yield name + choice, part
 
     def _optional_runs(self, lists: dict[str, list[str]], tables: _Tables) -> dict[int, tuple[int, int]]:
         """`{name?}` and `{^name?}` are symbols of their own: one alternative in three is the name, the others are empty."""
         runs = {}
-        for mark, name in sorted({(m[1], m[2]) for texts in lists.values() for text in texts for m in _SLOT.finditer(text) if m[3]}):
+        for mark, name in sorted({(m[1], m[2]) for texts in lists.values() for text in texts for m in _SLOT.finditer(text) if m[3] == "?"}):
             full = [*([_CAPITAL] if mark else []), self._symbol(name) + _SYMBOL_BASE]
             runs[self._symbol(f"{mark}{name}?")] = tables.add([full, *[[_EMPTY]] * (_OPTIONAL_CHANCE - 1)])
         return runs
@@ -185,12 +206,12 @@ class Grammar:
         tokens, position = [], 0
         for slot in _SLOT.finditer(text):
             tokens.append(self._word(text[position : slot.start()]))
-            mark, name, optional = slot.groups()
-            if optional:
+            mark, name, choice = slot.groups()
+            if choice == "?":
                 tokens.append(self._symbol(f"{mark}{name}?") + _SYMBOL_BASE)
             else:
                 tokens += [_CAPITAL] if mark else []
-                tokens.append(_SUBJECT if name == SUBJECT_SYMBOL else self._symbol(name) + _SYMBOL_BASE)
+                tokens.append(_SUBJECT if name == SUBJECT_SYMBOL else self._symbol(name + choice) + _SYMBOL_BASE)
             position = slot.end()
         tokens.append(self._word(text[position:]))
         return [token for token in tokens if token != _EMPTY] or [_EMPTY]

@@ -155,10 +155,10 @@ def _draw_follows(
     low, high = mass[first[wanted]], mass[first[wanted + 1]]
     followed = order[np.minimum(np.searchsorted(mass, low + rng.random(len(follower)) * (high - low), side="right") - 1, num - 1)]
     pairs = [np.stack((follower, followed))]
-    in_campaign = np.zeros(num, np.bool_)
+    follows_nobody_back = np.zeros(num, np.bool_)
     for group in groups:
-        in_campaign[group.members] |= group.campaign is not None
-    back = (rng.random(len(follower)) < 0.12) & ~in_campaign[followed]
+        follows_nobody_back[group.members] |= group.campaign is not None or group.kind in (NEWS, SYNDICATION)  # an outlet follows nobody
+    back = (rng.random(len(follower)) < 0.12) & ~follows_nobody_back[followed]
     pairs.append(np.stack((followed[back], follower[back])))
     for group in groups:
         if group.lead >= 0 and group.kind == FAN_CLUB:

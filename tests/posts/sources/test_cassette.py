@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agora.posts.sources.cassette import Answer, vcr_answers
-from agora.posts.sources.record import Broken
+from agora.posts.sources.cassette import Answer, read_answers, vcr_answers
+from agora.posts.sources.record import Broken, Item, Skipped, attempt_each
 
 
 def cassette(scalar: str) -> bytes:
@@ -54,3 +55,23 @@ def test_real_cassettes_read_as_pyyaml_reads_them(shared_data: Path) -> None:
         with path.open("rb") as stream:
             found = [(answer.method, answer.uri, answer.body) for answer in vcr_answers(stream) if isinstance(answer, Answer)]
         assert found == expected, path.name
+
+
+def test_escape_that_is_no_character_is_refused() -> None:
+    (answer,) = vcr_answers(io.BytesIO(cassette('"a\\UFFFFFFFFb"')))
+    assert isinstance(answer, Broken) and answer.reason == "recorded answer not understood"
+
+
+def test_answers_that_are_not_json_or_of_another_shape_are_broken_with_their_place() -> None:
+    def expand(value: Any, answer: Answer) -> Iterator[Item]:
+        yield from attempt_each(lambda item: Skipped(item["reason"]), value["items"])
+
+    answers = [
+        Answer("GET", "u", body, f"line {n}") for n, body in enumerate(['{"items": [{"reason": "r"}, 1]}', "{", '{"items": 1}', "\ud800"])
+    ]
+    found = list(read_answers(answers, expand))
+    assert found[0] == Skipped("r")
+    rejected = [(item.place, item.reason) for item in found if isinstance(item, Broken)]
+    assert rejected == [
+        ("line 0, item 1", "unexpected shape"), ("line 1", "invalid JSON"), ("line 2", "unexpected shape"), ("line 3", "invalid JSON"),
+    ]  # fmt: skip

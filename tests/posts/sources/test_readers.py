@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import pyarrow as pa
 import pytest
 
 from agora.posts.schema import posts_table
-from agora.posts.sources import SOURCES, discourse, recognise, tables
+from agora.posts.sources import SOURCES, activitypub, discourse, recognise, tables
 from agora.posts.sources.files import SourceFile, open_files
 from agora.posts.sources.plain_text import read_html
 from agora.posts.sources.record import Broken, Deletion, Skipped
 
+POST = "app.bsky.feed.post"
 FIXTURES = Path(__file__).resolve().parent.parent.parent / "fixtures" / "posts"
 
 
@@ -276,3 +278,30 @@ def test_quoted_words_of_others_are_not_the_authors() -> None:
     quote = f'<aside class="quote no-group" data-username="lou"><div>lou:</div><blockquote>theirs{inner}more</blockquote></aside>'
     cooked = f'<p>before</p>{quote}<p>mine</p><aside class="onebox"><p>card</p></aside>{quote}'
     assert read_html(discourse._without_quotes(cooked)).text == "before\n\nmine\n\ncard"
+
+
+@pytest.mark.parametrize(
+    ("name", "event"),
+    [
+        ("x_api_v11", {"delete": {"status": {"id_str": None}}}),
+        ("bluesky_jetstream", {"did": None, "kind": "account", "account": {"active": False, "status": "deleted"}}),
+        (
+            "bluesky_jetstream",
+            {"did": "did:plc:a", "kind": "commit", "commit": {"collection": "app.bsky.feed.post", "operation": "delete", "rkey": None}},
+        ),
+        ("activitypub", {"type": "Delete", "actor": "https://x.example/a", "object": {"id": 5}}),
+    ],
+)
+def test_deletion_that_names_nothing_is_broken(tmp_path: Path, name: str, event: dict[str, Any]) -> None:
+    (tmp_path / "events.jsonl").write_text(json.dumps(event) + "\n")
+    source = next(source for source in SOURCES if source.name == name)
+    with open_files(tmp_path / "events.jsonl") as files:
+        (item,) = (item for file in files if isinstance(file, SourceFile) for item in source.read(file))
+    assert isinstance(item, Broken) and item.reason in ("no id", "no author")
+
+
+def test_tag_without_a_name_is_no_hashtag() -> None:
+    tags = [{"type": "Hashtag", "name": None}, {"type": "Hashtag"}, {"type": "Hashtag", "name": "#one"}]
+    note = {"type": "Note", "id": "https://x.example/1", "attributedTo": "https://x.example/a", "published": "2024-01-01T00:00:00Z"}
+    item = activitypub.activity_to_item({**note, "content": "hi", "tag": tags}, "activitypub")
+    assert isinstance(item, dict) and item["hashtags"] == ["one"]

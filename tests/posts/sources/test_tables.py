@@ -31,7 +31,7 @@ ROW = st.fixed_dictionaries(
         "text": TEXT,
         "kind": TEXT,
         "ref_id": TEXT,
-        "urls": st.none() | st.lists(st.sampled_from(["https://a.example", "x"]), max_size=2),
+        "urls": st.none() | st.lists(st.none() | st.sampled_from(["https://a.example", "x", "", "a\0"]), max_size=2),
     }
 )
 COLUMNS = pa.schema(
@@ -255,3 +255,31 @@ def test_repeated_column_that_is_needed_is_refused_by_name(tmp_path: Path) -> No
     for name in ("t.csv", "t.parquet"):
         with pytest.raises(SourceError, match="2 columns called 'text'"):
             read(tmp_path / name)
+
+
+LISTED = {
+    "urls": [None, "https://a.example", ""],
+    "hashtags": ["#one", None, "two"],
+    "mentions": ["@me", None],
+    "media": [None, {"kind": "image", "url": None, "alt": None}],
+}
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_nulls_and_marks_inside_lists_are_left_out(tmp_path: Path, form: str) -> None:
+    rows = [{"id": str(number), "author": "a", "created_at": "2024-01-01T00:00:00+00:00", "text": "t", **LISTED} for number in range(2)]
+    path = tmp_path / f"posts.{form}"
+    if form == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    posts, rejected = rows_and_broken(read(path))
+    assert not rejected and len(posts) == 2
+    assert posts[0]["urls"] == ["https://a.example"] and posts[0]["hashtags"] == ["one", "two"] and posts[0]["mentions"] == ["me"]
+    assert posts[0]["media"] == [{"kind": "image", "url": None, "alt": None}]
+
+
+def test_list_that_holds_no_text_is_refused(tmp_path: Path) -> None:
+    row = {"id": "1", "author": "a", "created_at": "2024-01-01", "text": "t", "urls": [{"url": "https://a.example"}]}
+    (tmp_path / "posts.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({**row, "urls": [True]}) + "\n")
+    assert [item.detail for item in rows_and_broken(read(tmp_path / "posts.jsonl"))[1]] == ["urls holds dict", "urls holds bool"]

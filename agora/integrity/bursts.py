@@ -1,0 +1,73 @@
+"""Do members share what hardly anybody else shares, at nearly the same time, again and again? Goes in: GroupEpisodes of the half of the
+posts that did not serve to find the groups. Comes out: how many occasions were bursts, and whether organic groups do as much.
+
+An artefact that only members share leaves the timing test nothing to compare with. Here one occasion (an hour) counts as a burst when its
+most shared artefact was shared by at least MIN_MEMBERS members, who are at least EXCLUSIVE of all its sharers, and at least TIGHT of their
+pairs lie within the window. In windows above EPISODE_WINDOW_S the artefact's whole life is looked at, not one episode: a phrase
+that everybody uses now and then is no burst.
+
+Null: the group has at most the rate of bursts that organic groups have (`Signal.organic_bursts`: the highest seen in fandoms,
+fan clubs, language communities and news crowds, see benchmarks/integrity_organic.py); occasions are independent. p is the upper binomial tail.
+Not covered: groups that share everything with the public at large, and campaigns of two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import binom
+
+from agora.integrity.candidates import OCCASION_S
+from agora.integrity.episodes import Mask
+from agora.integrity.shared import Longs
+from agora.integrity.timing import Floats, GroupEpisodes
+
+MIN_MEMBERS: Final = 3
+EXCLUSIVE: Final = 0.75
+TIGHT: Final = 0.5
+EPISODE_WINDOW_S: Final = 600
+EPISODE_GAP_S: Final = 21_600.0
+
+
+def gap_s(window_s: int) -> float:
+    """Silence after which a new episode of an artefact begins."""
+    return EPISODE_GAP_S if window_s <= EPISODE_WINDOW_S else float("inf")
+
+
+def is_burst(found: GroupEpisodes) -> Mask:
+    """Which group episodes are bursts."""
+    pairs = found.members * (found.members - 1) / 2
+    return (found.members >= MIN_MEMBERS) & (found.members >= EXCLUSIVE * found.size) & (found.close >= TIGHT * pairs)
+
+
+def occasions(found: GroupEpisodes, min_members: int) -> Longs:
+    """Of each group and hour the row with most members (then fewest outsiders): what happens within an hour is one coincidence.
+
+    The choice looks at who shared, never at how close in time, so it does not favour bursts.
+    """
+    rows = np.flatnonzero(found.members >= min_members)
+    hour = found.start_s[rows] // OCCASION_S
+    order = np.lexsort((found.episode[rows], found.size[rows], -found.members[rows], hour, found.group[rows]))
+    rows, hour = rows[order], hour[order]
+    group = found.group[rows]
+    return rows[np.append(True, (np.diff(group) != 0) | (np.diff(hour) != 0))[: len(rows)]]
+
+
+@dataclass(frozen=True, slots=True)
+class BurstCounts:
+    """Per group (index = its number): occasions, those that were bursts, and the p-value (1 where there is too little to say)."""
+
+    occasions: npt.NDArray[Any]
+    bursts: npt.NDArray[Any]
+    p_value: Floats
+
+
+def burst_counts(found: GroupEpisodes, num_groups: int, organic_rate: float) -> BurstCounts:
+    """Test every group against `organic_rate`."""
+    rows = occasions(found, MIN_MEMBERS)
+    total = np.bincount(found.group[rows], minlength=num_groups)
+    bursts = np.bincount(found.group[rows[is_burst(found)[rows]]], minlength=num_groups)
+    return BurstCounts(total, bursts, np.where(total > 0, binom.sf(bursts - 1, total, organic_rate), 1.0))

@@ -1,0 +1,291 @@
+"""From confirmed groups to campaigns: members pruned, groups of several windows and directions joined, states and evidence. Goes in:
+a Detection. Comes out: Campaigns.
+
+A member needs a q-value of its own (takes part no more than an outsider would), so bystanders whom the search swept in fall out.
+An account that is nearly always first may be the one that others copy: it is marked a source and never labelled automatically.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import binom
+
+from agora.integrity.candidates import MIN_SIZE
+from agora.integrity.collect import Collected
+from agora.integrity.config import IntegrityConfig
+from agora.integrity.control import q_values
+from agora.integrity.detect import Actions, Detection, Found, member_p_values
+from agora.integrity.explain import Square, explanations
+from agora.integrity.records import Action, Artefact, Campaign, Evidence, Explanation, Member, State
+from agora.integrity.shared import Ints, Shares
+from agora.units import format_seconds
+
+SAME_GROUP: Final = 0.5
+SOURCE_P: Final = 0.01
+_TEXT_CHARACTERS: Final = 280
+_MAX_ACTIONS: Final = 200
+_MAX_SHARED_INTEREST: Final = 25
+
+
+@dataclass(slots=True)
+class _Draft:
+    """Groups found to be the same, before they become a campaign."""
+
+    accounts: set[int]
+    groups: list[tuple[Found, dict[int, float]]]
+
+
+def campaigns(
+    detection: Detection, posts: Collected, shares: Mapping[str, Shares], square: Square, config: IntegrityConfig
+) -> list[Campaign]:
+    """Campaigns, most members first; afterwards some of the groups that only share an interest."""
+    num_posts = np.bincount(posts.account, minlength=posts.num_accounts)
+    drafts = _joined(_with_members(detection.confirmed, num_posts, config))
+    result = [_campaign(draft, posts, shares, square, num_posts, config) for draft in drafts]
+    taken = set().union(*(draft.accounts for draft in drafts))
+    result = [one for one in result if one is not None]
+    found = sorted((one for one in result if one is not None), key=lambda one: (-len(one.members), one.id))
+    return found + _shared_interest(detection.rejected, taken, posts, num_posts)
+
+
+def _with_members(confirmed: Sequence[Found], num_posts: npt.NDArray[Any], config: IntegrityConfig) -> list[tuple[Found, dict[int, float]]]:
+    """Each confirmed group with the members that pass, and their q-values."""
+    if not confirmed:
+        return []
+    q = q_values(np.concatenate([member_p_values(found, num_posts, config) for found in confirmed]))
+    result, start = [], 0
+    for found in confirmed:
+        own = q[start : start + len(found.group)]
+        start += len(found.group)
+        kept = {int(account): float(value) for account, value in zip(found.group, own, strict=True) if value <= config.q_members}
+        if len(kept) >= MIN_SIZE - 1:
+            result.append((found, kept))
+    return result
+
+
+def _joined(groups: list[tuple[Found, dict[int, float]]]) -> list[_Draft]:
+    """Groups that share at least half of the smaller one's members are one, directly or in a chain, strongest first."""
+    drafts: list[_Draft] = []
+    for found, members in sorted(groups, key=lambda pair: (-len(pair[1]), pair[0].window_s, pair[0].direction, pair[0].group.tolist())):
+        accounts = set(members)
+        home = next((d for d in drafts if len(d.accounts & accounts) >= SAME_GROUP * min(len(d.accounts), len(accounts))), None)
+        if home is None:
+            drafts.append(_Draft(accounts, [(found, members)]))
+        else:
+            home.accounts |= accounts
+            home.groups.append((found, members))
+    return drafts
+
+
+def _campaign(
+    draft: _Draft, posts: Collected, shares: Mapping[str, Shares], square: Square, num_posts: npt.NDArray[Any], config: IntegrityConfig
+) -> Campaign | None:
+    actions = _unique(
+        Actions.joined([found.proven(config)[0].of(np.fromiter(members, np.int32, len(members))) for found, members in draft.groups])
+    )
+    occasions = {int(a): int(n) for a, n in zip(*actions.occasions(), strict=True)}
+    accounts = np.array(sorted(a for a in draft.accounts if occasions.get(a, 0) >= config.min_actions), np.int32)
+    if len(accounts) < MIN_SIZE - 1:
+        return None
+    actions = actions.of(accounts)
+    best = {account: min(m[account] for _, m in draft.groups if account in m) for account in accounts.tolist()}
+    both = [{a for found, m in draft.groups if found.direction == way for a in m} for way in (0, 1)]
+    artefacts = _artefacts(actions, accounts, posts, shares)
+    first = _sources(artefacts, accounts)
+    evidence = tuple(
+        sorted({test for found, _ in draft.groups for test in found.tests(config)}, key=lambda t: (t.p_value, t.signal, t.window_s))
+    )
+    checks = explanations(accounts, actions, artefacts, posts, square)
+    names = posts.names
+    members = tuple(
+        Member(
+            account=names[a].as_py(), q_value=best[a], num_actions=occasions[a], num_posts=int(num_posts[a]),
+            is_automatic=a in both[0] and a in both[1], is_source=a in first,
+        )
+        for a in accounts.tolist()
+    )  # fmt: skip
+    members = tuple(sorted(members, key=lambda m: (m.q_value, -m.num_actions, m.account)))
+    times = posts.time_s[actions.post]
+    state = _state(evidence, checks, shares)
+    shown = tuple(_shown(one, accounts, posts, shares) for one in artefacts[: config.evidence_limit])
+    return Campaign(
+        id=campaign_id([m.account for m in members]), state=state, members=members, evidence=evidence, explanations=tuple(checks),
+        artefacts=shown, first_at=_iso(times.min()), last_at=_iso(times.max()),
+        sentences=_sentences(members, artefacts, evidence, times, posts),
+    )  # fmt: skip
+
+
+def campaign_id(accounts: Sequence[str]) -> str:
+    """The smallest hash of a member's name: a group that gains or loses a few members mostly keeps it."""
+    return "c-" + min(hashlib.sha256(name.encode()).hexdigest()[:12] for name in accounts)
+
+
+def _unique(actions: Actions) -> Actions:
+    """Each pair of post and signal once."""
+    order = np.lexsort((actions.signal, actions.post))
+    post, signal = actions.post[order], actions.signal[order]
+    order = order[np.append(True, (np.diff(post) != 0) | (signal[1:] != signal[:-1]))[: len(order)]]
+    return Actions(actions.account[order], actions.post[order], actions.hour[order], actions.signal[order])
+
+
+@dataclass(frozen=True, slots=True)
+class SharedArtefact:
+    """An artefact with the members' actions that are evidence and everybody who shared it."""
+
+    signal: str
+    key: int
+    post: npt.NDArray[np.int64]
+    account: Ints
+    time_s: npt.NDArray[np.int64]
+    row: slice
+
+
+def _artefacts(actions: Actions, accounts: Ints, posts: Collected, shares: Mapping[str, Shares]) -> list[SharedArtefact]:
+    """Artefacts behind the actions, those that most members shared first."""
+    result = []
+    for name, one in shares.items():
+        mine = np.sort(actions.post[actions.signal == name])
+        if not len(mine):
+            continue
+        rows = np.flatnonzero(np.isin(one.post, mine))
+        starts = np.flatnonzero(np.diff(one.artefact[rows], prepend=-1))
+        bounds = np.searchsorted(one.artefact, np.arange(one.num_artefacts + 1))
+        for low, high in zip(starts, np.append(starts[1:], len(rows)), strict=True):
+            part = rows[low:high]
+            number = int(one.artefact[part[0]])
+            result.append(
+                SharedArtefact(
+                    name,
+                    int(one.key[number]),
+                    one.post[part],
+                    one.account[part],
+                    one.time_s[part],
+                    slice(int(bounds[number]), int(bounds[number + 1])),
+                )
+            )
+    return sorted(result, key=lambda a: (-len(np.unique(a.account)), a.signal, a.key))
+
+
+def _sources(artefacts: Sequence[SharedArtefact], accounts: Ints) -> set[int]:
+    """Accounts that are first so often that chance does not explain it: others copy them, or they give the start."""
+    first: dict[int, list[float]] = {}
+    hours = set()
+    for one in artefacts:
+        size = len(np.unique(one.account))
+        hour = int(one.time_s[0]) // 3600
+        alone = size < 2 or one.time_s[np.flatnonzero(one.account != one.account[0])[:1]].min(initial=one.time_s[0] + 1) == one.time_s[0]
+        for account in np.unique(one.account).tolist():
+            if (account, hour) in hours:
+                continue
+            hours.add((account, hour))
+            first.setdefault(account, []).append(0.0 if alone else (1.0 / size if account == one.account[0] else -1.0 / size))
+    result = set()
+    for account, turns in first.items():
+        told = [turn for turn in turns if turn != 0.0]
+        wins = sum(turn > 0 for turn in told)
+        if len(told) >= 3 and wins >= 0.8 * len(told) and binom.sf(wins - 1, len(told), float(np.mean(np.abs(told)))) <= SOURCE_P:
+            result.add(account)
+    return result & set(accounts.tolist())
+
+
+def _state(evidence: Sequence[Evidence], checks: Sequence[Explanation], shares: Mapping[str, Shares]) -> State:
+    if any(check.holds for check in checks):
+        return "explained"
+    is_synchronised = any(test.test == "timing" or shares[test.signal].signal.role == "amplified" for test in evidence)
+    return "synchronised" if is_synchronised else "duplicated"
+
+
+def _shown(one: SharedArtefact, accounts: Ints, posts: Collected, shares: Mapping[str, Shares]) -> Artefact:
+    everybody = shares[one.signal]
+    post, account, time_s = everybody.post[one.row], everybody.account[one.row], everybody.time_s[one.row]
+    member = np.isin(account, accounts)
+    keep = np.sort(np.argsort(~member, kind="stable")[:_MAX_ACTIONS])
+    ids, names = posts.values("id", post[keep]), posts.names.take(account[keep]).to_pylist()
+    actions = tuple(
+        Action(post=i, account=name, at=_iso(at), is_member=bool(inside))
+        for i, name, at, inside in zip(ids, names, time_s[keep], member[keep], strict=True)
+    )
+    first = one.post[np.argmin(one.time_s)]
+    return Artefact(
+        signal=one.signal, key=f"{one.key:016x}", text=posts.values("text", np.array([first]))[0][:_TEXT_CHARACTERS],
+        num_members=len(np.unique(account[member])), num_outsiders=len(np.unique(account[~member])),
+        gap_s=int(one.time_s.max() - one.time_s.min()), actions=actions,
+    )  # fmt: skip
+
+
+def _sentences(
+    members: Sequence[Member],
+    artefacts: Sequence[SharedArtefact],
+    evidence: Sequence[Evidence],
+    times: npt.NDArray[np.int64],
+    posts: Collected,
+) -> tuple[str, str]:
+    what = {
+        "repost": "posts they passed on",
+        "reply": "posts they answered",
+        "link": "links",
+        "hashtags": "rows of hashtags",
+        "image": "pictures",
+    }
+    kinds: dict[str, int] = {}
+    for one in artefacts:
+        name = what.get(one.signal, "texts")
+        kinds[name] = kinds.get(name, 0) + 1
+    parts = [f"{count:,} {name}" for name, count in sorted(kinds.items(), key=lambda pair: -pair[1])]
+    listed = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+    first = (
+        f"{len(members):,} accounts shared {listed} close together in time, between {_iso(times.min())[:10]} and {_iso(times.max())[:10]}."
+    )
+    if not evidence:
+        return first, ""
+    best = evidence[0]
+    window = format_seconds(best.window_s)
+    if best.test == "timing":
+        second = (
+            f"On {best.num_occasions:,} occasions that had no part in finding them, {best.observed:,.0f} pairs of them acted within {window}, "
+            f"where {best.expected:,.1f} would be expected of as many accounts that shared the same things."
+        )
+    else:
+        second = (
+            f"On {best.observed:,.0f} of {best.num_occasions:,} occasions that had no part in finding them, most of them acted within {window} "
+            f"on something hardly anybody else shared; of ordinary groups at most {best.expected:,.1f} would be expected."
+        )
+    return first, second
+
+
+def _shared_interest(rejected: Sequence[Found], taken: set[int], posts: Collected, num_posts: npt.NDArray[Any]) -> list[Campaign]:
+    """The largest groups that tests did not confirm: shown so that anybody can see what was looked at, never labelled."""
+    result, used = [], set(taken)
+    for found in sorted(rejected, key=lambda one: (-len(one.group), one.window_s, one.direction, one.group.tolist())):
+        if len(result) == _MAX_SHARED_INTEREST:
+            break
+        if len(used & set(found.group.tolist())) > SAME_GROUP * len(found.group):
+            continue
+        used |= set(found.group.tolist())
+        names = posts.names.take(found.group).to_pylist()
+        members = tuple(
+            Member(account=name, q_value=1.0, num_actions=0, num_posts=int(num_posts[a]), is_automatic=False, is_source=False)
+            for name, a in zip(names, found.group.tolist(), strict=True)
+        )
+        times = posts.time_s[np.isin(posts.account, found.group)]
+        best = sorted(found.evidence, key=lambda test: (test.p_value, test.signal))[:4]
+        first = f"{len(members):,} accounts often share the same things."
+        second = "Tests found them no closer in time, and their texts no more alike, than interest explains."
+        result.append(
+            Campaign(
+                id=campaign_id(names), state="shared_interest", members=members, evidence=tuple(best), explanations=(), artefacts=(),
+                first_at=_iso(times.min()), last_at=_iso(times.max()), sentences=(first, second),
+            )
+        )  # fmt: skip
+    return result
+
+
+def _iso(time_s: Any) -> str:
+    return datetime.fromtimestamp(int(time_s), timezone.utc).isoformat()

@@ -1,0 +1,229 @@
+"""Find groups in one half of the posts and test them on the other, in both directions. Goes in: Shares of every signal. Comes out:
+confirmed groups with their members' actions, and every test that was made.
+
+All tests, over groups, windows, signals and both directions, go through Benjamini-Hochberg together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import poisson
+
+from agora.integrity.bursts import EPISODE_GAP_S, burst_counts, gap_s, is_burst, occasions
+from agora.integrity.candidates import OCCASION_S, candidate_groups
+from agora.integrity.config import IntegrityConfig
+from agora.integrity.control import q_values
+from agora.integrity.episodes import Episodes, close_pairs, episodes
+from agora.integrity.records import Evidence
+from agora.integrity.shared import Ints, Longs, Shares
+from agora.integrity.timing import MIN_LIFT, Floats, GroupEpisodes, episode_pairs, group_episodes, timing_counts
+from agora.log import Progress, silent
+
+Exposure = Mapping[str, npt.NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """Posts of accounts that are evidence, one row each."""
+
+    account: Ints
+    post: Longs
+    hour: Longs
+    signal: npt.NDArray[Any]
+
+    def of(self, accounts: Ints) -> Actions:
+        """The actions of some accounts."""
+        mine = np.isin(self.account, accounts)
+        return Actions(self.account[mine], self.post[mine], self.hour[mine], self.signal[mine])
+
+    def occasions(self) -> tuple[Ints, Longs]:
+        """Accounts that acted, and on how many occasions (hours) each."""
+        pair = np.unique(np.stack((self.account.astype(np.int64), self.hour)), axis=1)[0]
+        account, count = np.unique(pair, return_counts=True)
+        return account.astype(np.int32), count
+
+    @staticmethod
+    def joined(parts: list[Actions]) -> Actions:
+        """All rows of several."""
+        if not parts:
+            return Actions(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.str_))
+        return Actions(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("account", "post", "hour", "signal")))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One group in one direction and window. `direction` is the half it was found in; tests looked at the other half.
+
+    actions  by kind of test, members' posts that are evidence if that test passes
+    chance   by kind of test, actions expected of an account that takes part no more than an outsider
+    """
+
+    direction: int
+    window_s: int
+    group: Ints
+    evidence: tuple[Evidence, ...]
+    actions: Mapping[str, Actions]
+    chance: Mapping[str, float]
+
+    def tests(self, config: IntegrityConfig) -> tuple[Evidence, ...]:
+        """The tests that speak for the group, strongest first."""
+        strong = [test for test in self.evidence if test.q_value <= config.q_groups and test.observed >= config.min_occasions]
+        strong = [test for test in strong if test.num_occasions >= config.min_occasions]
+        strong = [test for test in strong if test.test == "burst" or test.observed >= MIN_LIFT * test.expected]
+        return tuple(sorted(strong, key=lambda test: (test.p_value, test.signal)))
+
+    def proven(self, config: IntegrityConfig) -> tuple[Actions, float]:
+        """Actions, and those expected by chance, of the kinds of test that speak for the group."""
+        kinds = sorted({test.test for test in self.tests(config)})
+        return Actions.joined([self.actions[kind] for kind in kinds]), sum(self.chance[kind] for kind in kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """Confirmed groups, the strongest groups that were not, and how many groups and tests there were."""
+
+    confirmed: tuple[Found, ...]
+    rejected: tuple[Found, ...]
+    num_groups: int
+    num_tests: int
+
+
+def detect(
+    shares: Mapping[str, Shares],
+    num_accounts: int,
+    config: IntegrityConfig,
+    *,
+    exposure: Exposure | None = None,
+    progress: Progress = silent,
+) -> Detection:
+    """Both directions and all windows. `exposure` tells per signal which shares are by followers of the artefact's author."""
+    found: list[Found] = []
+    num_groups = 0
+    with progress.step("integrity: test groups", total=2 * len(config.windows_s), unit="passes") as step:
+        for direction in (0, 1):
+            for window_s in config.windows_s:
+                groups, some = _one_pass(shares, num_accounts, config, direction, window_s, exposure or {})
+                num_groups += groups
+                found += some
+                step.advance()
+    tests = [evidence for one in found for evidence in one.evidence]
+    q = iter(q_values(np.array([test.p_value for test in tests])))
+    found = [replace(one, evidence=tuple(replace(test, q_value=float(next(q))) for test in one.evidence)) for one in found]
+    confirmed = tuple(one for one in found if one.tests(config))
+    rejected = tuple(one for one in found if not one.tests(config))
+    return Detection(confirmed, rejected, num_groups, len(tests))
+
+
+def _one_pass(
+    shares: Mapping[str, Shares], num_accounts: int, config: IntegrityConfig, direction: int, window_s: int, exposure: Exposure
+) -> tuple[int, list[Found]]:
+    half = [episodes(one, one.half == direction, EPISODE_GAP_S, exposure.get(name)) for name, one in shares.items()]
+    groups = candidate_groups(half, window_s, num_accounts, seed=config.seed)
+    if not groups:
+        return 0, []
+    group_of = np.full(num_accounts, -1, np.int32)
+    for number, group in enumerate(groups):
+        group_of[group] = number
+    evidence: list[list[Evidence]] = [[] for _ in groups]
+    actions: dict[str, list[Actions]] = {"burst": [], "timing": []}
+    chance = {"burst": np.ones(len(groups)), "timing": np.zeros(len(groups))}
+    active = np.zeros(num_accounts, np.bool_)
+    for name, one in shares.items():
+        active[one.account[one.half != direction]] = True
+    for name, one in shares.items():
+        where = one.half != direction
+        for kind, events in _tested(one, where, window_s, exposure.get(name)):
+            if not len(events):
+                continue
+            found = group_episodes(events, episode_pairs(events, window_s), group_of, window_s)
+            if kind == "burst":
+                _burst_evidence(evidence, found, one, window_s)
+                rows = np.flatnonzero(is_burst(found))
+                np.add.at(chance["burst"], found.group[rows], found.size[rows] - found.members[rows])
+            else:
+                rows = _timing_evidence(evidence, events, found, window_s, config.seed)
+                np.add.at(chance["timing"], found.group[rows], found.mean[rows] / found.members[rows])
+            actions[kind].append(_actions(events, found, rows, group_of, window_s, name))
+    chance["burst"] /= max(int(active.sum()), 1)
+    every = {kind: Actions.joined(parts) for kind, parts in actions.items()}
+    return len(groups), [
+        Found(
+            direction, window_s, group, tuple(evidence[number]), {kind: part.of(group) for kind, part in every.items()},
+            {kind: float(part[number]) for kind, part in chance.items()},
+        )
+        for number, group in enumerate(groups)
+        if evidence[number]
+    ]  # fmt: skip
+
+
+def _tested(one: Shares, where: npt.NDArray[np.bool_], window_s: int, exposed: npt.NDArray[np.bool_] | None) -> list[tuple[str, Episodes]]:
+    """Episodes that each kind of test looks at: the same ones, unless bursts look at the whole life of an artefact."""
+    result = [("timing", episodes(one, where, EPISODE_GAP_S, exposed))]
+    if window_s in one.signal.organic_bursts:
+        result.append(("burst", episodes(one, where, gap_s(window_s))))
+    return result
+
+
+def _burst_evidence(evidence: list[list[Evidence]], found: GroupEpisodes, shares: Shares, window_s: int) -> None:
+    rate = shares.signal.organic_bursts[window_s]
+    counts = burst_counts(found, len(evidence), rate)
+    for number in np.flatnonzero(counts.occasions > 0):
+        evidence[number].append(
+            Evidence(
+                test="burst", signal=shares.signal.id, window_s=window_s, num_occasions=int(counts.occasions[number]),
+                observed=float(counts.bursts[number]), expected=float(rate * counts.occasions[number]),
+                p_value=float(counts.p_value[number]), q_value=1.0,
+            )
+        )  # fmt: skip
+
+
+def _timing_evidence(evidence: list[list[Evidence]], events: Episodes, found: GroupEpisodes, window_s: int, seed: int) -> Longs:
+    """Adds the tests; returns the group episodes that inform."""
+    rows = occasions(found, 2)
+    counts = timing_counts(events, found, rows, len(evidence), window_s, seed=seed)
+    for number in np.flatnonzero(counts.occasions > 0):
+        evidence[number].append(
+            Evidence(
+                test="timing", signal=events.signal.id, window_s=window_s, num_occasions=int(counts.occasions[number]),
+                observed=float(counts.observed[number]), expected=float(counts.expected[number]),
+                p_value=float(counts.p_value[number]), q_value=1.0,
+            )
+        )  # fmt: skip
+    informs = (found.variance > 0) & (found.close >= 3) & (found.close >= MIN_LIFT * found.mean)
+    return np.flatnonzero(informs)
+
+
+def _actions(events: Episodes, found: GroupEpisodes, rows: Longs, group_of: Ints, window_s: float, signal: str) -> Actions:
+    """Posts of members in the group episodes `rows` that have at least half of the other members within the window."""
+    group = group_of[events.account]
+    code = group.astype(np.int64) * len(events.size) + events.episode
+    wanted = np.sort(found.group[rows].astype(np.int64) * len(events.size) + found.episode[rows])
+    mine = np.flatnonzero((group >= 0) & _contains(wanted, code))
+    mine = mine[np.lexsort((events.time_s[mine], code[mine]))]
+    earlier, later = close_pairs(code[mine], events.time_s[mine], window_s)
+    _, place, members = np.unique(code[mine], return_inverse=True, return_counts=True)
+    near = earlier + later >= np.maximum(1, (members[place] - 1) / 2)
+    mine = mine[near]
+    return Actions(events.account[mine], events.post[mine], events.time_s[mine] // OCCASION_S, np.full(len(mine), signal))
+
+
+def _contains(ordered: Longs, values: Longs) -> npt.NDArray[np.bool_]:
+    if not len(ordered):
+        return np.zeros(len(values), np.bool_)
+    place = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    return np.asarray(ordered[place] == values)
+
+
+def member_p_values(found: Found, num_posts: npt.NDArray[Any], config: IntegrityConfig) -> Floats:
+    """For each account of the group: chance that an outsider who posts as much acts on as many occasions (Poisson tail)."""
+    actions, chance = found.proven(config)
+    accounts, count = actions.occasions()
+    acted = np.zeros(len(found.group), np.int64)
+    acted[np.searchsorted(found.group, accounts)] = count
+    active = np.maximum(1.0, num_posts[found.group] / max(float(num_posts.mean()), 1.0))
+    return np.asarray(poisson.sf(acted - 1, chance * active))

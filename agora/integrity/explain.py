@@ -1,0 +1,128 @@
+"""What else would explain a group. Goes in: its members and actions. Comes out: one Explanation per check, with the numbers it rests on.
+
+An explanation that holds keeps the group from being labelled; it stays visible to analysts. Each can be wrong: a campaign may boost a
+single account, or pose as outlets, and is then left to a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from agora.integrity.collect import Collected
+from agora.integrity.detect import Actions
+from agora.integrity.records import Explanation
+from agora.integrity.shared import Ints
+from agora.integrity.signals import signals
+
+if TYPE_CHECKING:
+    from agora.integrity.campaigns import SharedArtefact
+
+MOST: Final = 0.8
+FEED: Final = 0.9
+FASTER_THAN_PEOPLE_S: Final = 10
+_AMPLIFIED: Final = frozenset(signal.id for signal in signals() if signal.role == "amplified")
+
+
+@dataclass(frozen=True, slots=True)
+class Square:
+    """What is known besides the posts.
+
+    follows   (follower, followed) as sorted codes follower * accounts + followed, or None where the graph is not known
+    declared  organisation of each account that declared one, by code
+    has_link  posts that carry a link; `is_reply` posts that answer one
+    """
+
+    follows: npt.NDArray[np.int64] | None
+    declared: Mapping[int, str]
+    has_link: npt.NDArray[np.bool_]
+    is_reply: npt.NDArray[np.bool_]
+
+
+def explanations(
+    accounts: Ints, actions: Actions, artefacts: Sequence[SharedArtefact], posts: Collected, square: Square
+) -> list[Explanation]:
+    """All checks, in a fixed order."""
+    return [
+        _one_account(accounts, actions, posts, square),
+        _one_organisation(accounts, posts, square),
+        _syndication(accounts, actions, artefacts, posts, square),
+        _one_author(accounts, actions, posts),
+    ]
+
+
+def _one_account(accounts: Ints, actions: Actions, posts: Collected, square: Square) -> Explanation:
+    """Fans of one account that alerts them."""
+    name = "all follow one account"
+    amplified = np.isin(actions.signal, list(_AMPLIFIED))
+    target = posts.ref_author[actions.post[amplified]]
+    target = target[target >= 0]
+    if not len(target):
+        return Explanation(name=name, holds=False, text="None of the evidence is about one account's posts.")
+    values, counts = np.unique(target, return_counts=True)
+    top, share = int(values[counts.argmax()]), counts.max() / len(actions.post)
+    who = posts.names[top].as_py()
+    text = f"{counts.max():,} of {len(actions.post):,} actions pass on or answer posts of {who}."
+    holds = bool(share >= MOST)
+    if holds and square.follows is not None:
+        codes = accounts.astype(np.int64) * posts.num_accounts + top
+        following = int(np.isin(codes, square.follows).sum())
+        text += f" {following:,} of {len(accounts):,} members follow it."
+        holds = following >= 0.5 * len(accounts)
+    if holds and _is_faster_than_people(actions, posts):
+        text += f" But most of them acted within {FASTER_THAN_PEOPLE_S} seconds of each other, faster than an alert can be read."
+        holds = False
+    return Explanation(name=name, holds=holds, text=text)
+
+
+def _is_faster_than_people(actions: Actions, posts: Collected) -> bool:
+    """Whether at least MOST of the neighbouring actions of an occasion are apart by less than a few seconds, spread over the whole
+    occasion; sources with times to the minute never are."""
+    times = posts.time_s[actions.post]
+    if not np.any(times % 60):
+        return False
+    spans = []
+    for hour in np.unique(actions.hour):
+        mine = np.sort(times[actions.hour == hour])
+        if len(mine) >= 3:
+            spans.append(np.percentile(mine, 90) - np.percentile(mine, 10))
+    return bool(spans) and float(np.mean(np.array(spans) <= FASTER_THAN_PEOPLE_S)) >= MOST
+
+
+def _one_organisation(accounts: Ints, posts: Collected, square: Square) -> Explanation:
+    name = "one declared organisation"
+    owners = [square.declared[a] for a in accounts.tolist() if a in square.declared]
+    if not owners:
+        return Explanation(name=name, holds=False, text="None of the members has declared an organisation.")
+    top = max(sorted(set(owners)), key=owners.count)
+    text = f"{owners.count(top):,} of {len(accounts):,} members declare that they belong to {top}."
+    return Explanation(name=name, holds=owners.count(top) >= MOST * len(accounts), text=text)
+
+
+def _syndication(accounts: Ints, actions: Actions, artefacts: Sequence[SharedArtefact], posts: Collected, square: Square) -> Explanation:
+    """Outlets behind one client: what they share always carries a link, to another page each time, and they post little else."""
+    own = np.flatnonzero(np.isin(posts.account, accounts))
+    evidence = np.unique(actions.post[~np.isin(actions.signal, list(_AMPLIFIED))])
+    linked = float(square.has_link[evidence].mean()) if len(evidence) else 0.0
+    feeds = 0
+    for account in accounts.tolist():
+        mine = own[posts.account[own] == account]
+        plain = posts.is_own[mine] & ~square.is_reply[mine]
+        feeds += bool((plain & square.has_link[mine]).mean() >= FEED)
+    texts = len({one.key for one in artefacts if one.signal in ("near_text", "text")})
+    links = len({one.key for one in artefacts if one.signal == "link"})
+    text = f"{linked:.0%} of the evidence carries a link ({links:,} pages, {texts:,} texts); {feeds:,} of {len(accounts):,} members post almost only links."
+    holds = linked >= MOST and feeds >= MOST * len(accounts) and links >= 0.3 * max(texts, 1)
+    return Explanation(name="a syndication client", holds=bool(holds), text=text)
+
+
+def _one_author(accounts: Ints, actions: Actions, posts: Collected) -> Explanation:
+    """One person with a few accounts who posts everything on each: every member takes part every time."""
+    together = [len(np.unique(actions.account[actions.hour == hour])) for hour in np.unique(actions.hour)]
+    all_of_them = sum(count == len(accounts) for count in together)
+    text = f"On {all_of_them:,} of {len(together):,} occasions all {len(accounts):,} members took part."
+    return Explanation(name="one author", holds=len(accounts) <= 3 and all_of_them >= MOST * len(together), text=text)

@@ -1,0 +1,120 @@
+"""The whole search: posts in, campaigns out. Same posts, settings and follow graph, same result.
+
+agora integrity scan
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from agora.errors import DataError
+from agora.integrity.campaigns import campaigns
+from agora.integrity.collect import Collected, collect, key_table
+from agora.integrity.config import IntegrityConfig
+from agora.integrity.detect import detect
+from agora.integrity.explain import Square
+from agora.integrity.records import Campaign
+from agora.integrity.shared import Shares, shared
+from agora.integrity.signals import signals
+from agora.log import Progress, silent
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScanResult:
+    """What a scan read and found. `first_at` and `last_at` are empty where there was no post."""
+
+    config: IntegrityConfig
+    num_posts: int
+    num_accounts: int
+    num_groups: int
+    num_tests: int
+    first_at: str
+    last_at: str
+    campaigns: tuple[Campaign, ...]
+
+
+def scan(
+    batches: Iterable[pa.RecordBatch],
+    work: Path,
+    *,
+    config: IntegrityConfig | None = None,
+    follows: pa.Table | None = None,
+    declared: Mapping[str, str] | None = None,
+    num_posts: int | None = None,
+    make: Callable[[pa.RecordBatch], pa.RecordBatch] = key_table,
+    progress: Progress = silent,
+) -> ScanResult:
+    """Find campaigns among posts (columns `batch.POST_COLUMNS`). `work` keeps what was read, so a killed scan goes on where it was.
+
+    follows    table with columns follower and followed, where the graph is known
+    declared   organisation that an account has declared, by account
+
+    Raises DataError when `follows` lacks a column.
+    """
+    config = config or IntegrityConfig()
+    posts = collect(batches, work, num_posts=num_posts, make=make, progress=progress)
+    if not posts.num_posts:
+        return _result(config, posts, 0, 0, ())
+    with progress.step("integrity: who shared what"):
+        found = shared(posts, seed=config.seed)
+        square = _square(posts, follows, declared or {})
+        exposure = _exposure(found, posts, square)
+    detection = detect(found, posts.num_accounts, config, exposure=exposure, progress=progress)
+    with progress.step("integrity: evidence"):
+        result = campaigns(detection, posts, found, square, config)
+    return _result(config, posts, detection.num_groups, detection.num_tests, tuple(result))
+
+
+def _result(config: IntegrityConfig, posts: Collected, num_groups: int, num_tests: int, found: tuple[Campaign, ...]) -> ScanResult:
+    first, last = ("", "") if not posts.num_posts else (_iso(posts.time_s.min()), _iso(posts.time_s.max()))
+    return ScanResult(
+        config=config, num_posts=posts.num_posts, num_accounts=posts.num_accounts, num_groups=num_groups, num_tests=num_tests,
+        first_at=first, last_at=last, campaigns=found,
+    )  # fmt: skip
+
+
+def _iso(time_s: Any) -> str:
+    return datetime.fromtimestamp(int(time_s), timezone.utc).isoformat()
+
+
+def _square(posts: Collected, follows: pa.Table | None, declared: Mapping[str, str]) -> Square:
+    by_id = {signal.id: signal for signal in signals()}
+    has_link, is_reply = np.zeros(posts.num_posts, np.bool_), np.zeros(posts.num_posts, np.bool_)
+    has_link[posts.keys(by_id["link"])[0]] = True
+    is_reply[posts.keys(by_id["reply"])[0]] = True
+    codes = pc.index_in(pa.array(list(declared), pa.string()), posts.names).to_pylist()
+    organisations = {code: owner for code, owner in zip(codes, declared.values(), strict=True) if code is not None}
+    return Square(_follow_codes(posts, follows), organisations, has_link, is_reply)
+
+
+def _follow_codes(posts: Collected, follows: pa.Table | None) -> npt.NDArray[np.int64] | None:
+    if follows is None:
+        return None
+    missing = [name for name in ("follower", "followed") if name not in follows.column_names]
+    if missing:
+        raise DataError(f"follow graph has no column {missing[0]!r}, only {follows.column_names}; name its columns follower and followed")
+    ends = [pc.fill_null(pc.index_in(follows[name], posts.names), -1).to_numpy().astype(np.int64) for name in ("follower", "followed")]
+    known = (ends[0] >= 0) & (ends[1] >= 0)
+    return np.unique(ends[0][known] * posts.num_accounts + ends[1][known])
+
+
+def _exposure(found: Mapping[str, Shares], posts: Collected, square: Square) -> dict[str, npt.NDArray[np.bool_]]:
+    """Which shares of others' posts are by followers of their authors."""
+    if square.follows is None:
+        return {}
+    result = {}
+    for name, one in found.items():
+        if one.signal.role == "amplified":
+            author = posts.ref_author[one.post]
+            code = one.account.astype(np.int64) * posts.num_accounts + author
+            result[name] = (author >= 0) & np.isin(code, square.follows)
+    return result
