@@ -27,14 +27,14 @@ from agora.errors import ConfigError
 from agora.integrity.batch import POST_COLUMNS, Hashes
 from agora.integrity.buffers import Events, KeyBuffers
 from agora.integrity.candidates import communities
-from agora.integrity.collect import key_table
-from agora.integrity.evidence import Closeness, Row, rows_of
+from agora.integrity.collect import column_of, key_table
+from agora.integrity.evidence import Row, rows_of
 from agora.integrity.near_buffer import NearTexts
 from agora.integrity.pair_sketch import PairSketch
 from agora.integrity.shared import Longs
 from agora.integrity.signals import signals
 from agora.integrity.slots import NameTable, nonzero
-from agora.integrity.tracking import Finding, Tracker
+from agora.integrity.tracking import Finding, Limits, Tracker
 from agora.text.minhash import hash_strings, mix
 
 CLOCK_POSTS: Final = 101
@@ -75,8 +75,8 @@ class StreamConfig:
     num_posts: int = 1 << 17
     max_groups: int = 200
     max_edges: int = 20_000
-    tick_s: int = 120
-    search_s: int = 600
+    tick_s: int = 240
+    search_s: int = 1800
     max_late_s: int = 21_600
     max_ahead_s: int = 3_600
     slice_posts: int = 8_192
@@ -139,7 +139,6 @@ class Stream:
         self.accounts, self.posts = NameTable(config.num_accounts), NameTable(config.num_posts)
         self.pairs = [PairSketch(num_pairs=config.num_pairs, window_s=window) for window in config.windows_s]
         self.trackers = [Tracker(window_s=window, max_groups=config.max_groups) for window in config.windows_s]
-        self.closeness = Closeness(len(self.buffers.rings.key), config.windows_s)
         self.recent: deque[int] = deque(maxlen=CLOCK_POSTS)
         self.counts = dict.fromkeys(("posts", "repeated", "late", "ahead", "co_actions", "alerts", "searches"), 0)
         self.next_tick_s = 0
@@ -167,14 +166,12 @@ class Stream:
 
     def tick(self) -> list[Alert]:
         """Test now what has changed since the last test. `feed` does so by itself."""
-        slots = self.buffers.take_touched()
-        self.closeness.update(self.buffers, slots)
-        now_s, found = self.clock_s, []
+        config, now_s = self.config, self.clock_s
+        limits = Limits(p_alert=config.p_alert, min_occasions=config.min_occasions, min_actions=config.min_actions)
+        rows = rows_of(self.buffers, self.buffers.take_touched(), [tracker.roll for tracker in self.trackers], config.windows_s)
+        found: list[Alert] = []
         for number, (pairs, tracker) in enumerate(zip(self.pairs, self.trackers, strict=True)):
-            rows = rows_of(self.buffers, slots, tracker.roll, self.closeness, number)
-            config = self.config
-            tested = tracker.test(rows, p_alert=config.p_alert, min_occasions=config.min_occasions, min_actions=config.min_actions)
-            found += [self._alert(finding, now_s) for finding in tested]
+            found += [self._alert(finding, now_s) for finding in tracker.test(rows[number], limits)]
             waited_s = now_s - self.searched_s[number]
             if pairs.risen >= 6 and not 0 <= waited_s < config.search_s:
                 left, right, weight = pairs.edges(MIN_OCCASIONS, config.max_edges)
@@ -252,7 +249,7 @@ class Stream:
         post = nonzero(hash_strings(table.column("id")))
         rows, keys, kinds = [], [], []
         for number, signal in enumerate(signals()):
-            lists = table.column(signal.id)
+            lists = table.column(column_of(signal))
             counts = np.diff(np.asarray(lists.offsets))
             row, key = np.repeat(np.arange(len(lists)), counts), np.asarray(lists.flatten())
             if signal.bands:

@@ -2,8 +2,7 @@
 
 The split of the batch scan into halves becomes one in time: occasions before a group was tracked served to find it, later ones test it.
 Timing: over occasions, the close pairs of members against the expectation under random membership (timing.py), with a gamma tail of the
-same mean and variance. Bursts: occasions on which hardly anybody but members shared an artefact, faster than 95% of other artefacts are
-shared, against a binomial. A group is looked at again and again, so the limit is a small p-value, no q-value.
+same mean and variance. Bursts: as in bursts.py, against the rate that organic groups reach. One test per signal. A group is looked at again and again, so the limit is a small p-value, no q-value.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binom, gamma
 
+from agora.integrity.bursts import MIN_MEMBERS
 from agora.integrity.candidates import MIN_SIZE
 from agora.integrity.evidence import Roll, Row
 from agora.integrity.signals import signals
+from agora.integrity.timing import MIN_LIFT
 
 MAX_ROWS: Final = 64
 MAX_GROUP: Final = 512
-FAST: Final = 0.05
-MIN_BURST: Final = 3
 NOBODY: Final = -1
 
 
@@ -50,6 +49,24 @@ class Finding:
     expected: float
     accounts: tuple[int, ...]
     rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """When a group is reported: see StreamConfig."""
+
+    p_alert: float
+    min_occasions: int
+    min_actions: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    test: str
+    p_value: float
+    observed: float
+    expected: float
+    rows: list[Row]
 
 
 class Tracker:
@@ -85,7 +102,7 @@ class Tracker:
         self.groups = {number: self.groups[number] for number in sorted(kept[: self.max_groups])}
         self.roll = _roll(self.groups)
 
-    def test(self, found: Iterable[tuple[int, Row]], *, p_alert: float, min_occasions: int, min_actions: int) -> list[Finding]:
+    def test(self, found: Iterable[tuple[int, Row]], limits: Limits) -> list[Finding]:
         """Take in rows and test the groups that they belong to."""
         changed: dict[int, Group] = {}
         for number, row in found:
@@ -94,7 +111,7 @@ class Tracker:
                 _take(changed[number].rows, row)
         findings = []
         for number, group in sorted(changed.items()):
-            finding = _test(number, self.window_s, list(group.rows.values()), p_alert, min_occasions, min_actions)
+            finding = _test(number, self.window_s, list(group.rows.values()), limits)
             if finding and len(finding.accounts) >= max(MIN_SIZE, 1.5 * group.alerted):
                 group.alerted = len(finding.accounts)
                 findings.append(finding)
@@ -140,31 +157,46 @@ def thinned(rows: list[Row]) -> list[Row]:
     return [best[occasion] for occasion in sorted(best)]
 
 
-def _test(number: int, window_s: int, rows: list[Row], p_alert: float, min_occasions: int, min_actions: int) -> Finding | None:
-    written = {place for place, signal in enumerate(signals()) if signal.role == "written"}
-    usable = [row for row in thinned([row for row in rows if row.variance > 0])]
-    several = thinned([row for row in rows if row.members >= MIN_BURST and (row.signal in written or not row.exposed)])
-    fast = [row for row in several if row.p_fast <= FAST]
-    observed, mean = sum(row.close for row in usable), sum(row.mean for row in usable)
-    variance = sum(row.variance for row in usable)
-    timing_p = float(gamma.sf(observed, mean**2 / variance, scale=variance / mean)) if usable and mean > 0 else 1.0
-    burst_p = float(binom.sf(len(fast) - 1, len(several), FAST)) if fast else 1.0
-    use = [row for row in usable if row.close > 0]
-    if timing_p <= burst_p:
-        test, p_value, evidence, seen, expected = "timing", timing_p, use, float(observed), mean
-    else:
-        test, p_value, evidence, seen, expected = "burst", burst_p, fast, float(len(fast)), FAST * len(several)
-    if p_value > p_alert or len(evidence) < min_occasions:
+def _test(number: int, window_s: int, rows: list[Row], config: Limits) -> Finding | None:
+    """The strongest of a group's tests that passes, one per signal and kind of test."""
+    found = []
+    for place in sorted({row.signal for row in rows}):
+        mine = [row for row in rows if row.signal == place]
+        found += [_timing(mine), _burst(mine, signals()[place].organic_bursts.get(window_s))]
+    passed = [one for one in found if one.p_value <= config.p_alert and len(one.rows) >= config.min_occasions]
+    if not passed:
         return None
-    actions: dict[int, int] = {}
-    for row in evidence:
-        for account in row.accounts:
-            actions[account] = actions.get(account, 0) + 1
-    accounts = tuple(sorted(account for account, count in actions.items() if count >= min_actions))
+    best = min(passed, key=lambda one: one.p_value)
+    actions = Counter(
+        (account, row.occasion) for account, row in {(account, row) for one in passed for row in one.rows for account in row.accounts}
+    )
+    counts = Counter(account for account, _ in actions)
     return Finding(
-        group=number, window_s=window_s, test=test, p_value=p_value, observed=seen, expected=expected, accounts=accounts,
-        rows=tuple(sorted(evidence, key=lambda row: row.start_s)),
+        group=number, window_s=window_s, test=best.test, p_value=best.p_value, observed=best.observed, expected=best.expected,
+        accounts=tuple(sorted(account for account, count in counts.items() if count >= config.min_actions)),
+        rows=tuple(sorted({row for one in passed for row in one.rows}, key=lambda row: (row.start_s, row.key))),
     )  # fmt: skip
+
+
+def _timing(rows: list[Row]) -> _Outcome:
+    """The sum over occasions has the exact mean and variance of random membership; its tail is that of a gamma law."""
+    informing = thinned([row for row in rows if row.variance > 0])
+    observed, mean = sum(row.close for row in informing), sum(row.mean for row in informing)
+    variance = sum(row.variance for row in informing)
+    p_value = 1.0
+    if mean > 0 and observed >= MIN_LIFT * mean:
+        p_value = float(gamma.sf(observed, mean**2 / variance, scale=variance / mean))
+    use = [row for row in informing if row.close >= MIN_MEMBERS and row.close >= MIN_LIFT * row.mean]
+    return _Outcome("timing", p_value, float(observed), mean, use)
+
+
+def _burst(rows: list[Row], organic_rate: float | None) -> _Outcome:
+    several = thinned([row for row in rows if row.members >= MIN_MEMBERS])
+    fast = [row for row in several if row.is_burst]
+    if not fast or organic_rate is None:
+        return _Outcome("burst", 1.0, 0.0, 0.0, [])
+    p_value = float(binom.sf(len(fast) - 1, len(several), organic_rate))
+    return _Outcome("burst", p_value, float(len(fast)), organic_rate * len(several), fast)
 
 
 def _roll(groups: dict[int, Group]) -> Roll:
