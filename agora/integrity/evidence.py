@@ -8,20 +8,25 @@ after it had joined its group: what made us track a group is never counted as ev
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from agora.integrity.batch import Hashes
 from agora.integrity.buffers import KeyBuffers
-from agora.integrity.bursts import EPISODE_GAP_S, EPISODE_WINDOW_S, EXCLUSIVE, is_burst
+from agora.integrity.bursts import EXCLUSIVE, is_burst
 from agora.integrity.candidates import OCCASION_S
 from agora.integrity.episodes import Episodes, close_pairs, episodes
 from agora.integrity.shared import Longs, Shares
 from agora.integrity.signals import signals
 from agora.integrity.timing import GroupEpisodes, episode_pairs, group_episodes
 
+
+
+GAP_S: Final = float(OCCASION_S)
+"""An episode is over after an hour of silence, earlier than in the batch scan: what lasts would else be one open episode for days. For that
+a burst must be exclusive in all that the ring holds, too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +92,7 @@ def rows_of(buffers: KeyBuffers, slots: Longs, rolls: list[Roll], windows_s: tup
         artefact=block[index].astype(np.int32), account=code.astype(np.int32), time_s=event["time_s"][index],
         post=index, half=np.zeros(len(index), np.uint8), key=buffers.rings.key[slots],
     )  # fmt: skip
-    bursts = episodes(shares, np.ones(len(index), np.bool_), EPISODE_GAP_S)
+    bursts = episodes(shares, np.ones(len(index), np.bool_), GAP_S)
     if not len(bursts):
         return nothing
     who = accounts[bursts.account]
@@ -119,11 +124,13 @@ class _Look:
         bursts, episode, group = self.bursts, int(stats.episode[number]), int(stats.group[number])
         start, stop = int(self.starts[episode]), int(self.starts[episode + 1])
         inside = start + np.flatnonzero(self.group[start:stop] == group)
-        earlier, later = close_pairs(np.zeros(len(inside), np.int64), bursts.time_s[inside], self.window_s)
-        near = inside[earlier + later >= np.maximum(1, (len(inside) - 1) / 2)]
+        near = inside[:0]
+        if stats.close[number]:
+            earlier, later = close_pairs(np.zeros(len(inside), np.int64), bursts.time_s[inside], self.window_s)
+            near = inside[earlier + later >= np.maximum(1, (len(inside) - 1) / 2)]
         slot = int(self.slots[bursts.artefact[episode]])
         about = self.buffers.about[slot]
-        if burst and self.window_s > EPISODE_WINDOW_S:  # a phrase that everybody uses now and then is no burst
+        if burst:  # a phrase that everybody uses now and then is no burst
             everybody = np.unique(self.buffers.events["account"][slot, : self.buffers.filled[slot]])
             burst = bool((self.roll.find(everybody)[0] == group).mean() >= EXCLUSIVE)
         return Row(

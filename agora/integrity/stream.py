@@ -33,7 +33,7 @@ from agora.integrity.near_buffer import NearTexts
 from agora.integrity.pair_sketch import PairSketch
 from agora.integrity.shared import Longs
 from agora.integrity.signals import signals
-from agora.integrity.slots import NameTable, nonzero
+from agora.integrity.slots import Arrays, NameTable, nonzero
 from agora.integrity.tracking import Finding, Limits, Tracker
 from agora.text.minhash import hash_strings, mix
 
@@ -80,7 +80,7 @@ class StreamConfig:
     max_late_s: int = 21_600
     max_ahead_s: int = 3_600
     slice_posts: int = 8_192
-    p_alert: float = 1e-6
+    p_alert: float = 2e-4
     min_occasions: int = 3
     min_actions: int = 2
     max_alerts: int = 10_000
@@ -95,7 +95,7 @@ class StreamConfig:
             if field.name not in ("windows_s", "p_alert", "seed") and value < 1:
                 raise ConfigError(f"{field.name}={value} must be at least 1")
         if not 0 < self.p_alert < 1:
-            raise ConfigError(f"p_alert={self.p_alert} must lie between 0 and 1; example: p_alert=1e-6")
+            raise ConfigError(f"p_alert={self.p_alert} must lie between 0 and 1; example: p_alert=2e-4")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,6 +143,7 @@ class Stream:
         self.counts = dict.fromkeys(("posts", "repeated", "late", "ahead", "co_actions", "alerts", "searches"), 0)
         self.next_tick_s = 0
         self.searched_s = [0 for _ in config.windows_s]
+        self.edges = [0 for _ in config.windows_s]
         self._alerts: deque[Alert] = deque(maxlen=config.max_alerts)
         self._follows = _follow_keys(follows)
         self._declared = dict(declared or {})
@@ -173,15 +174,25 @@ class Stream:
         for number, (pairs, tracker) in enumerate(zip(self.pairs, self.trackers, strict=True)):
             found += [self._alert(finding, now_s) for finding in tracker.test(rows[number], limits)]
             waited_s = now_s - self.searched_s[number]
-            if pairs.risen >= 6 and not 0 <= waited_s < config.search_s:
+            if pairs.risen >= max(4, self.edges[number] // 50) and not 0 <= waited_s < config.search_s:
                 left, right, weight = pairs.edges(MIN_OCCASIONS, config.max_edges)
                 tracker.track(communities(left, right, weight, seed=config.seed), now_s)
-                pairs.risen, self.searched_s[number] = 0, now_s
+                pairs.risen, self.searched_s[number], self.edges[number] = 0, now_s, len(left)
                 self.counts["searches"] += 1
         self._alerts.extend(found)
         self.counts["alerts"] += len(found)
         self.next_tick_s = now_s + self.config.tick_s
         return found
+
+    def memory_bytes(self) -> int:
+        """Memory of all tables. It is taken at the start and does not change; strings of ids and names come on top, as many as slots."""
+        return sum(array.nbytes for name, array in self.arrays().items() if not name.endswith(("/text", "/length")))
+
+    def arrays(self) -> Arrays:
+        """Every table, by name."""
+        parts = {"buffers": self.buffers, "near": self.near, "accounts": self.accounts, "posts": self.posts}
+        parts |= {f"pairs{number}": sketch for number, sketch in enumerate(self.pairs)}
+        return {f"{name}/{key}": array for name, part in parts.items() for key, array in part.arrays().items()}
 
     def _feed_keys(self, table: pa.RecordBatch) -> list[Alert]:
         time_s = np.asarray(table.column("time_s"))

@@ -29,12 +29,20 @@ NOBODY: Final = -1
 
 @dataclass(slots=True)
 class Group:
-    """A tracked group: its accounts with the moment each joined, its evidence, when it was last found, and how many its last alert named."""
+    """A tracked group: its accounts with the moment each joined, its evidence, when it was last found, how many its last alert
+    named, and since when it is about as large as now."""
 
     since_s: dict[int, int]
     rows: dict[tuple[int, int], Row] = field(default_factory=dict)
     found_s: int = 0
     alerted: int = 0
+    grown_s: int = 0
+    size_then: int = 0
+
+    def grow(self, now_s: int) -> None:
+        """Note when it became half as large again as it was."""
+        if len(self.since_s) >= 1.5 * self.size_then:
+            self.grown_s, self.size_then = now_s, len(self.since_s)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,20 +87,22 @@ class Tracker:
         self.roll = _roll({})
 
     def track(self, communities: Iterable[npt.NDArray[Any]], now_s: int) -> None:
-        """Follow these communities: a tracked group that shares half of the larger of the two takes over the community's accounts."""
+        """Follow these communities: the tracked group that shares half of the smaller of the two goes on
+        with the community's accounts and keeps its evidence, which was taken with the accounts it had then."""
         group_of = {account: number for number, group in self.groups.items() for account in group.since_s}
         taken: set[int] = set()
         for community in communities:
             accounts = community[:MAX_GROUP].tolist()
             votes = Counter(group_of[account] for account in accounts if account in group_of)
             best, count = votes.most_common(1)[0] if votes else (NOBODY, 0)
-            if count and best not in taken and 2 * count >= max(len(accounts), len(self.groups[best].since_s)):
+            if count and best not in taken and 2 * count >= min(len(accounts), len(self.groups[best].since_s)):
                 group = self.groups[best]
                 group.since_s = {account: group.since_s.get(account, now_s) for account in accounts}
             else:
                 best, self.next_number = self.next_number, self.next_number + 1
                 self.groups[best] = group = Group({account: now_s for account in accounts})
             group.found_s = now_s
+            group.grow(now_s)
             taken.add(best)
         moved = {account for number in taken for account in self.groups[number].since_s}
         for number in self.groups.keys() - taken:
@@ -111,7 +121,7 @@ class Tracker:
                 _take(changed[number].rows, row)
         findings = []
         for number, group in sorted(changed.items()):
-            finding = _test(number, self.window_s, list(group.rows.values()), limits)
+            finding = _test(number, self.window_s, group, limits)
             if finding and len(finding.accounts) >= max(MIN_SIZE, 1.5 * group.alerted):
                 group.alerted = len(finding.accounts)
                 findings.append(finding)
@@ -123,7 +133,7 @@ class Tracker:
             "next_number": self.next_number,
             "groups": {
                 str(number): {"since_s": list(group.since_s.items()), "found_s": group.found_s, "alerted": group.alerted,
-                              "rows": [asdict(row) for row in group.rows.values()]}
+                              "grown_s": group.grown_s, "size_then": group.size_then, "rows": [asdict(row) for row in group.rows.values()]}
                 for number, group in self.groups.items()
             },
         }  # fmt: skip
@@ -135,7 +145,8 @@ class Tracker:
         for number, kept in state["groups"].items():
             rows = [Row(**{**row, "accounts": tuple(row["accounts"]), "posts": tuple(row["posts"])}) for row in kept["rows"]]
             self.groups[int(number)] = Group(
-                dict(map(tuple, kept["since_s"])), {(row.key, row.start_s): row for row in rows}, kept["found_s"], kept["alerted"]
+                dict(map(tuple, kept["since_s"])), {(row.key, row.start_s): row for row in rows}, kept["found_s"], kept["alerted"],
+                kept["grown_s"], kept["size_then"],
             )
         self.roll = _roll(self.groups)
 
@@ -157,12 +168,14 @@ def thinned(rows: list[Row]) -> list[Row]:
     return [best[occasion] for occasion in sorted(best)]
 
 
-def _test(number: int, window_s: int, rows: list[Row], config: Limits) -> Finding | None:
-    """The strongest of a group's tests that passes, one per signal and kind of test."""
+def _test(number: int, window_s: int, group: Group, config: Limits) -> Finding | None:
+    """The strongest of a group's tests that passes: one per signal and kind of test, on all rows and on those since it last grew a lot,
+    because members not yet known count as outsiders."""
     found = []
-    for place in sorted({row.signal for row in rows}):
-        mine = [row for row in rows if row.signal == place]
-        found += [_timing(mine), _burst(mine, signals()[place].organic_bursts.get(window_s))]
+    for start_s in {min(0, group.grown_s), group.grown_s}:
+        for place in sorted({row.signal for row in group.rows.values()}):
+            mine = [row for row in group.rows.values() if row.signal == place and row.start_s >= start_s]
+            found += [_timing(mine), _burst(mine, signals()[place].organic_bursts.get(window_s))]
     passed = [one for one in found if one.p_value <= config.p_alert and len(one.rows) >= config.min_occasions]
     if not passed:
         return None
