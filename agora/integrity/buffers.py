@@ -129,9 +129,7 @@ class KeyBuffers:
             return CoActions(*(np.empty(0, np.uint64),) * 2, *(np.empty(0, np.int64),) * 3)
         return CoActions(*(np.concatenate(parts) for parts in (lefts, rights, gaps, times, crowds)))
 
-    def _store(
-        self, keys: Hashes, ring: Longs, one: Longs, block: Longs, event: npt.NDArray[Any], source: Longs, new: Events
-    ) -> None:
+    def _store(self, keys: Hashes, ring: Longs, one: Longs, block: Longs, event: npt.NDArray[Any], source: Longs, new: Events) -> None:
         starts = np.searchsorted(block, np.arange(len(keys) + 1))
         lowest = np.minimum.reduceat(event["account"], starts[:-1]) if len(keys) else np.empty(0, np.uint64)
         highest = np.maximum.reduceat(event["account"], starts[:-1]) if len(keys) else np.empty(0, np.uint64)

@@ -15,14 +15,12 @@ import numpy.typing as npt
 
 from agora.integrity.batch import Hashes
 from agora.integrity.buffers import KeyBuffers
-from agora.integrity.bursts import EXCLUSIVE, is_burst
+from agora.integrity.bursts import EXCLUSIVE, MIN_MEMBERS, is_burst
 from agora.integrity.candidates import OCCASION_S
 from agora.integrity.episodes import Episodes, close_pairs, episodes
 from agora.integrity.shared import Longs, Shares
 from agora.integrity.signals import signals
 from agora.integrity.timing import GroupEpisodes, episode_pairs, group_episodes
-
-
 
 GAP_S: Final = float(OCCASION_S)
 """An episode is over after an hour of silence, earlier than in the batch scan: what lasts would else be one open episode for days. For that
@@ -115,10 +113,11 @@ class _Look:
         self.group = np.where(since >= bursts.time_s[self.starts[:-1]][bursts.episode], np.int32(-1), group)
 
     def rows(self) -> list[tuple[int, Row]]:
-        """Every group episode of at least two members."""
+        """Every group episode that one of the tests can use."""
         stats = group_episodes(self.bursts, episode_pairs(self.bursts, self.window_s), self.group, self.window_s)
         burst = is_burst(stats)
-        return [(int(stats.group[number]), self._row(stats, number, bool(burst[number]))) for number in range(len(stats.group))]
+        informing = np.flatnonzero((stats.variance > 0) | (stats.members >= MIN_MEMBERS))
+        return [(int(stats.group[number]), self._row(stats, number, bool(burst[number]))) for number in informing.tolist()]
 
     def _row(self, stats: GroupEpisodes, number: int, burst: bool) -> Row:
         bursts, episode, group = self.bursts, int(stats.episode[number]), int(stats.group[number])

@@ -12,10 +12,13 @@ so many posts that they have been forgotten. The batch scan sees the first two.
 
 from __future__ import annotations
 
+import json
+import zipfile
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -23,7 +26,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agora.errors import ConfigError
+from agora.errors import ConfigError, DataError
+from agora.files import replacing
 from agora.integrity.batch import POST_COLUMNS, Hashes
 from agora.integrity.buffers import Events, KeyBuffers
 from agora.integrity.candidates import communities
@@ -33,11 +37,11 @@ from agora.integrity.near_buffer import NearTexts
 from agora.integrity.pair_sketch import PairSketch
 from agora.integrity.shared import Longs
 from agora.integrity.signals import signals
-from agora.integrity.slots import Arrays, NameTable, nonzero
+from agora.integrity.slots import Arrays, NameTable, SlotTable, nonzero
 from agora.integrity.tracking import Finding, Limits, Tracker
 from agora.text.minhash import hash_strings, mix
 
-CLOCK_POSTS: Final = 101
+CLOCK_POSTS: Final = 9
 MIN_OCCASIONS: Final = 1.5
 """Occasions that a pair is a candidate from: two, of which the first may have faded by a half-life."""
 _SALT: Final = np.uint64(0xD6E8FEB86659FD93)
@@ -102,7 +106,7 @@ class StreamConfig:
 class Alert:
     """A group that an analyst should look at. Not a label, and no word about who they are.
 
-    at            stream time of the test
+    at            stream time of the test: that of the last post before it
     accounts      accounts with several actions of evidence
     test          `timing`: closer than a random draw of the same artefacts' sharers; `burst`: artefacts hardly shared by anybody else, fast
     observed      close pairs (timing) or bursts; `expected` the same if the null holds; `p_value` of the null
@@ -141,7 +145,7 @@ class Stream:
         self.trackers = [Tracker(window_s=window, max_groups=config.max_groups) for window in config.windows_s]
         self.recent: deque[int] = deque(maxlen=CLOCK_POSTS)
         self.counts = dict.fromkeys(("posts", "repeated", "late", "ahead", "co_actions", "alerts", "searches"), 0)
-        self.next_tick_s = 0
+        self.last_s = self.next_tick_s = 0
         self.searched_s = [0 for _ in config.windows_s]
         self.edges = [0 for _ in config.windows_s]
         self._alerts: deque[Alert] = deque(maxlen=config.max_alerts)
@@ -167,7 +171,7 @@ class Stream:
 
     def tick(self) -> list[Alert]:
         """Test now what has changed since the last test. `feed` does so by itself."""
-        config, now_s = self.config, self.clock_s
+        config, now_s = self.config, self.last_s
         limits = Limits(p_alert=config.p_alert, min_occasions=config.min_occasions, min_actions=config.min_actions)
         rows = rows_of(self.buffers, self.buffers.take_touched(), [tracker.roll for tracker in self.trackers], config.windows_s)
         found: list[Alert] = []
@@ -194,6 +198,59 @@ class Stream:
         parts |= {f"pairs{number}": sketch for number, sketch in enumerate(self.pairs)}
         return {f"{name}/{key}": array for name, part in parts.items() for key, array in part.arrays().items()}
 
+    def save(self, path: Path) -> None:
+        """Write all state as one file, which is whole or the old one."""
+        names = {f"array/{name}": array for name, array in self.arrays().items()}
+        note = np.frombuffer(json.dumps(self.state_dict()).encode(), np.uint8)
+        with replacing(path) as part, part.open("wb") as file:
+            np.savez(file, state=note, **names)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: Path, *, follows: pa.Table | None = None, declared: Mapping[str, str] | None = None) -> Stream:
+        """Go on where `save` left off. Raises DataError when the file is not one that `save` wrote."""
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                state = json.loads(kept["state"].tobytes())
+                config = {**state["config"], "windows_s": tuple(state["config"]["windows_s"])}
+                stream = cls(StreamConfig(**config), follows=follows, declared=declared)
+                stream.load_state_dict(state, {name: kept[f"array/{name}"] for name in stream.arrays()})
+        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path} is not the state of a watcher of this version ({error}); remove it to start anew") from error
+        return stream
+
+    def state_dict(self) -> dict[str, Any]:
+        """All state but the tables (`arrays`), as JSON."""
+        return {
+            "config": asdict(self.config), "recent": list(self.recent), "counts": self.counts, "next_tick_s": self.next_tick_s, "last_s": self.last_s,
+            "searched_s": self.searched_s, "edges": self.edges, "alerts": [asdict(alert) for alert in self._alerts],
+            "clock": self.buffers.clock, "risen": [sketch.risen for sketch in self.pairs],
+            "lost": [[table.evicted, table.left_out] for table in self._tables()], "trackers": [one.state() for one in self.trackers],
+        }  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, Any], arrays: Arrays) -> None:
+        """The opposite of `state_dict` and `arrays`, for a stream of the same config."""
+        for name, array in self.arrays().items():
+            if not name.endswith(("/text", "/length")):
+                array[...] = arrays[name]
+        for name, table in (("accounts", self.accounts), ("posts", self.posts)):
+            table.restore_names(arrays[f"{name}/text"], arrays[f"{name}/length"])
+        self.recent = deque(state["recent"], maxlen=CLOCK_POSTS)
+        self.counts, self.next_tick_s, self.last_s = dict(state["counts"]), state["next_tick_s"], state["last_s"]
+        self.searched_s, self.edges = list(state["searched_s"]), list(state["edges"])
+        lists = ("signals", "accounts", "posts")
+        kept = [Alert(**{**alert, **{name: tuple(alert[name]) for name in lists}}) for alert in state["alerts"]]
+        self._alerts = deque(kept, maxlen=self.config.max_alerts)
+        self.buffers.clock = state["clock"]
+        for sketch, risen in zip(self.pairs, state["risen"], strict=True):
+            sketch.risen = risen
+        for table, (evicted, left_out) in zip(self._tables(), state["lost"], strict=True):
+            table.evicted, table.left_out = evicted, left_out
+        for tracker, one in zip(self.trackers, state["trackers"], strict=True):
+            tracker.restore(one)
+
+    def _tables(self) -> list[SlotTable]:
+        return [self.buffers.first, self.buffers.rings, self.near.bands, self.accounts, self.posts] + [one.table for one in self.pairs]
+
     def _feed_keys(self, table: pa.RecordBatch) -> list[Alert]:
         time_s = np.asarray(table.column("time_s"))
         found: list[Alert] = []
@@ -213,7 +270,8 @@ class Stream:
                 for sketch in self.pairs:
                     sketch.add(pairs, MIN_OCCASIONS)
             self.recent.extend(time_s[max(start, stop - CLOCK_POSTS) : stop].tolist())
-            if not self.next_tick_s - self.config.tick_s <= time_s[stop - 1] < self.next_tick_s:
+            self.last_s = int(time_s[stop - 1])
+            if not self.next_tick_s - self.config.tick_s <= self.last_s < self.next_tick_s:
                 found += self.tick()
             start = stop
         return found
@@ -242,7 +300,7 @@ class Stream:
         line = np.concatenate((np.asarray(self.recent, np.int64), time_s))
         if len(line) < CLOCK_POSTS:
             return np.full(len(time_s), np.median(line))
-        blocks = np.lib.stride_tricks.sliding_window_view(line, CLOCK_POSTS)[::CLOCK_POSTS // 2]
+        blocks = np.lib.stride_tricks.sliding_window_view(line, CLOCK_POSTS)[:: CLOCK_POSTS // 2]
         medians = np.median(blocks, axis=1)
         at = np.clip((np.arange(len(line) - len(time_s), len(line)) - CLOCK_POSTS + 1) // (CLOCK_POSTS // 2), 0, len(medians) - 1)
         return np.asarray(medians[at])
@@ -283,7 +341,7 @@ class Stream:
         counted = {name: sum(names[row.signal] == name for row in finding.rows) for name in names}
         shared = tuple(sorted((name for name in names if counted[name]), key=lambda name: (-counted[name], name)))
         posts = np.asarray([post for row in reversed(finding.rows) for post in row.posts][: self.config.posts_per_alert], np.uint64)
-        times = "timing" == finding.test
+        times = finding.test == "timing"
         what = f"{finding.observed:.0f} pairs of actions within {finding.window_s} s of each other, {finding.expected:.1f} expected among those who shared the same" if times else f"{finding.observed:.0f} bursts within {finding.window_s} s of what hardly anybody else shared, {finding.expected:.1f} expected"  # fmt: skip
         return Alert(
             id=f"{finding.window_s}-{finding.group}-{len(accounts)}",
@@ -317,8 +375,3 @@ def _edge(follower: Hashes, followed: Hashes) -> Hashes:
 
 def _iso(time_s: int) -> str:
     return datetime.fromtimestamp(time_s, timezone.utc).isoformat().replace("+00:00", "Z")
-
-
-def alert_record(alert: Alert) -> dict[str, Any]:
-    """An alert as JSON."""
-    return asdict(replace(alert))

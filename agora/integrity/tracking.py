@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom, gamma
+from scipy.special import bdtrc, gammaincc
 
 from agora.integrity.bursts import MIN_MEMBERS
 from agora.integrity.candidates import MIN_SIZE
@@ -25,24 +25,26 @@ from agora.integrity.timing import MIN_LIFT
 MAX_ROWS: Final = 64
 MAX_GROUP: Final = 512
 NOBODY: Final = -1
+GROWTH: Final = 1.25
+MARKS: Final = 3
 
 
 @dataclass(slots=True)
 class Group:
     """A tracked group: its accounts with the moment each joined, its evidence, when it was last found, how many its last alert
-    named, and since when it is about as large as now."""
+    named, and when it grew."""
 
     since_s: dict[int, int]
     rows: dict[tuple[int, int], Row] = field(default_factory=dict)
     found_s: int = 0
     alerted: int = 0
-    grown_s: int = 0
+    grown_s: list[int] = field(default_factory=list)
     size_then: int = 0
 
     def grow(self, now_s: int) -> None:
-        """Note when it became half as large again as it was."""
-        if len(self.since_s) >= 1.5 * self.size_then:
-            self.grown_s, self.size_then = now_s, len(self.since_s)
+        """Note when it became a quarter larger than it was; the last MARKS such moments are kept."""
+        if len(self.since_s) >= GROWTH * self.size_then:
+            self.grown_s, self.size_then = [*self.grown_s, now_s][-MARKS:], len(self.since_s)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +102,7 @@ class Tracker:
                 group.since_s = {account: group.since_s.get(account, now_s) for account in accounts}
             else:
                 best, self.next_number = self.next_number, self.next_number + 1
-                self.groups[best] = group = Group({account: now_s for account in accounts})
+                self.groups[best] = group = Group(dict.fromkeys(accounts, now_s))
             group.found_s = now_s
             group.grow(now_s)
             taken.add(best)
@@ -117,8 +119,9 @@ class Tracker:
         changed: dict[int, Group] = {}
         for number, row in found:
             if number in self.groups:
-                changed[number] = self.groups[number]
-                _take(changed[number].rows, row)
+                _take(self.groups[number].rows, row)
+                if row.is_burst or row.close > row.mean:
+                    changed[number] = self.groups[number]
         findings = []
         for number, group in sorted(changed.items()):
             finding = _test(number, self.window_s, group, limits)
@@ -145,8 +148,12 @@ class Tracker:
         for number, kept in state["groups"].items():
             rows = [Row(**{**row, "accounts": tuple(row["accounts"]), "posts": tuple(row["posts"])}) for row in kept["rows"]]
             self.groups[int(number)] = Group(
-                dict(map(tuple, kept["since_s"])), {(row.key, row.start_s): row for row in rows}, kept["found_s"], kept["alerted"],
-                kept["grown_s"], kept["size_then"],
+                dict(map(tuple, kept["since_s"])),
+                {(row.key, row.start_s): row for row in rows},
+                kept["found_s"],
+                kept["alerted"],
+                kept["grown_s"],
+                kept["size_then"],
             )
         self.roll = _roll(self.groups)
 
@@ -169,10 +176,11 @@ def thinned(rows: list[Row]) -> list[Row]:
 
 
 def _test(number: int, window_s: int, group: Group, config: Limits) -> Finding | None:
-    """The strongest of a group's tests that passes: one per signal and kind of test, on all rows and on those since it last grew a lot,
+    """The strongest of a group's tests that passes: one per signal and kind of test, on all rows and on those since each time that it grew,
     because members not yet known count as outsiders."""
     found = []
-    for start_s in {min(0, group.grown_s), group.grown_s}:
+    earliest_s = min(row.start_s for row in group.rows.values())
+    for start_s in sorted({earliest_s, *group.grown_s}):
         for place in sorted({row.signal for row in group.rows.values()}):
             mine = [row for row in group.rows.values() if row.signal == place and row.start_s >= start_s]
             found += [_timing(mine), _burst(mine, signals()[place].organic_bursts.get(window_s))]
@@ -198,7 +206,7 @@ def _timing(rows: list[Row]) -> _Outcome:
     variance = sum(row.variance for row in informing)
     p_value = 1.0
     if mean > 0 and observed >= MIN_LIFT * mean:
-        p_value = float(gamma.sf(observed, mean**2 / variance, scale=variance / mean))
+        p_value = float(gammaincc(mean**2 / variance, observed * mean / variance))
     use = [row for row in informing if row.close >= MIN_MEMBERS and row.close >= MIN_LIFT * row.mean]
     return _Outcome("timing", p_value, float(observed), mean, use)
 
@@ -208,7 +216,7 @@ def _burst(rows: list[Row], organic_rate: float | None) -> _Outcome:
     fast = [row for row in several if row.is_burst]
     if not fast or organic_rate is None:
         return _Outcome("burst", 1.0, 0.0, 0.0, [])
-    p_value = float(binom.sf(len(fast) - 1, len(several), organic_rate))
+    p_value = float(bdtrc(len(fast) - 1, len(several), organic_rate))
     return _Outcome("burst", p_value, float(len(fast)), organic_rate * len(several), fast)
 
 
