@@ -70,7 +70,7 @@ class StreamConfig:
     seed            of the search for communities
     """
 
-    windows_s: tuple[int, ...] = (60, 600, 3600)
+    windows_s: tuple[int, ...] = (60, 600)
     num_first: int = 1 << 18
     num_rings: int = 1 << 14
     num_bands: int = 1 << 19
