@@ -1,8 +1,8 @@
 """What the buffers say about tracked groups. Goes in: rings that changed, and who belongs to which group since when. Comes out: Rows, one
 per group, window and episode of an artefact.
 
-Everything is compared by the batch scan's own functions: `episodes`, `group_episodes` and `is_burst`. A member counts only in episodes that began
-after it had joined its group: what made us track a group is never counted as evidence against it.
+Everything is compared by the batch scan's own functions: `episodes`, `group_episodes` and `is_burst`. A member counts only in episodes
+that began after it had joined its group: what made us track a group is never counted as evidence against it.
 """
 
 from __future__ import annotations

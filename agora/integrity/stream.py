@@ -194,7 +194,7 @@ class Stream:
 
     def arrays(self) -> Arrays:
         """Every table, by name."""
-        parts = {"buffers": self.buffers, "near": self.near, "accounts": self.accounts, "posts": self.posts}
+        parts: dict[str, Any] = {"buffers": self.buffers, "near": self.near, "accounts": self.accounts, "posts": self.posts}
         parts |= {f"pairs{number}": sketch for number, sketch in enumerate(self.pairs)}
         return {f"{name}/{key}": array for name, part in parts.items() for key, array in part.arrays().items()}
 
@@ -243,8 +243,8 @@ class Stream:
         self.buffers.clock = state["clock"]
         for sketch, risen in zip(self.pairs, state["risen"], strict=True):
             sketch.risen = risen
-        for table, (evicted, left_out) in zip(self._tables(), state["lost"], strict=True):
-            table.evicted, table.left_out = evicted, left_out
+        for slots, (evicted, left_out) in zip(self._tables(), state["lost"], strict=True):
+            slots.evicted, slots.left_out = evicted, left_out
         for tracker, one in zip(self.trackers, state["trackers"], strict=True):
             tracker.restore(one)
 
@@ -341,8 +341,11 @@ class Stream:
         counted = {name: sum(names[row.signal] == name for row in finding.rows) for name in names}
         shared = tuple(sorted((name for name in names if counted[name]), key=lambda name: (-counted[name], name)))
         posts = np.asarray([post for row in reversed(finding.rows) for post in row.posts][: self.config.posts_per_alert], np.uint64)
-        times = finding.test == "timing"
-        what = f"{finding.observed:.0f} pairs of actions within {finding.window_s} s of each other, {finding.expected:.1f} expected among those who shared the same" if times else f"{finding.observed:.0f} bursts within {finding.window_s} s of what hardly anybody else shared, {finding.expected:.1f} expected"  # fmt: skip
+        within = f"within {finding.window_s} s of each other"
+        if finding.test == "timing":
+            what = f"{finding.observed:.0f} pairs of actions {within}, {finding.expected:.1f} expected of those who shared the same"
+        else:
+            what = f"{finding.observed:.0f} bursts {within} of what hardly anybody else shared, {finding.expected:.1f} expected"
         return Alert(
             id=f"{finding.window_s}-{finding.group}-{len(accounts)}",
             at=_iso(now_s), window_s=finding.window_s, test=finding.test, p_value=finding.p_value, observed=finding.observed,

@@ -2,7 +2,8 @@
 
 The split of the batch scan into halves becomes one in time: occasions before a group was tracked served to find it, later ones test it.
 Timing: over occasions, the close pairs of members against the expectation under random membership (timing.py), with a gamma tail of the
-same mean and variance. Bursts: as in bursts.py, against the rate that organic groups reach. One test per signal. A group is looked at again and again, so the limit is a small p-value, no q-value.
+same mean and variance. Bursts: as in bursts.py, against the rate that organic groups reach. One test per signal. A group is looked at
+again and again, so the limit is a small p-value, no q-value.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def campaign_rows(num_waves: int = 12, *, hours: float = 3.0) -> list[dict[str, 
 
 
 def obvious_co_actions(events: list[tuple[int, int, int]], window_s: int) -> Counter[tuple[int, int, int]]:
-    """Every pair of accounts that shared a key within the window, once per pair of actions; an account's repeats within an hour do not count."""
+    """Every pair of accounts that shared a key within the window, per pair of actions; repeats within an hour aside."""
     found: Counter[tuple[int, int, int]] = Counter()
     for key in {event[0] for event in events}:
         mine: list[tuple[int, int]] = []
