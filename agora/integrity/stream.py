@@ -221,7 +221,8 @@ class Stream:
     def state_dict(self) -> dict[str, Any]:
         """All state but the tables (`arrays`), as JSON."""
         return {
-            "config": asdict(self.config), "recent": list(self.recent), "counts": self.counts, "next_tick_s": self.next_tick_s, "last_s": self.last_s,
+            "config": asdict(self.config), "recent": list(self.recent), "counts": self.counts, "next_tick_s": self.next_tick_s,
+            "last_s": self.last_s,
             "searched_s": self.searched_s, "edges": self.edges, "alerts": [asdict(alert) for alert in self._alerts],
             "clock": self.buffers.clock, "risen": [sketch.risen for sketch in self.pairs],
             "lost": [[table.evicted, table.left_out] for table in self._tables()], "trackers": [one.state() for one in self.trackers],
