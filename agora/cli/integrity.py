@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agora.cli import integrity_watch
 from agora.cli.output import JsonOption, Overrides, WorkspaceOption, emit, next_command, terminal_progress
 from agora.errors import UsageError
 from agora.settings import Workspace
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from agora.integrity.rulings import Rulings
 
 app = typer.Typer(help="Coordinated accounts: find, show, rule on, label, export.\n\nExample: agora integrity scan", no_args_is_help=True)
+
+app.command("watch")(integrity_watch.watch)
 
 CampaignArgument = Annotated[str, typer.Argument(help="Id of a campaign (see: agora integrity campaigns).")]
 NameOfPerson = Annotated[str, typer.Option("--name", help="Who decides; kept in the ledger.")]

@@ -39,10 +39,11 @@ def key_schema(*, meaning: bool = False) -> pa.Schema:
         ("is_own", pa.bool_()),
         ("text", pa.string()),
     ]
-    return pa.schema(fields + [(_column_of(signal), pa.list_(pa.uint64())) for signal in signals(meaning=meaning)])
+    return pa.schema(fields + [(column_of(signal), pa.list_(pa.uint64())) for signal in signals(meaning=meaning)])
 
 
-def _column_of(signal: Signal) -> str:
+def column_of(signal: Signal) -> str:
+    """Column of a key table that holds the keys of a signal."""
     return f"keys_{signal.id}"
 
 
@@ -95,7 +96,7 @@ class Collected:
         """Every post that has keys of one signal, once per key, and the keys."""
         rows, keys = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
         for path, start in zip(self.files, self.starts[:-1], strict=True):
-            lists = _column(path, _column_of(signal))
+            lists = _column(path, column_of(signal))
             rows.append(start + np.repeat(np.arange(len(lists)), np.diff(np.asarray(lists.offsets))))
             keys.append(np.asarray(lists.flatten()))
         return np.concatenate(rows), np.concatenate(keys)

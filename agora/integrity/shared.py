@@ -26,7 +26,7 @@ Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
 
 HALF_BLOCK_S: Final = 43_200
-_MIN_EQUAL_BANDS: Final = 2
+MIN_EQUAL_BANDS: Final = 2
 _ROOT_SIGNALS: Final = ("repost", "reply", "meaning", "near_text", "link", "image", "hashtags")
 """What decides a post's half, first that applies."""
 
@@ -66,7 +66,7 @@ def shared(posts: Collected, *, seed: int = 0, meaning: bool = False) -> dict[st
     for signal in sorted(signals(meaning=meaning), key=lambda one: place.get(one.id, len(place))):
         rows, keys = posts.keys(signal)
         if signal.bands:
-            rows, keys = _joined_by_bands(rows, keys, posts.num_posts)
+            rows, keys = joined_by_bands(rows, keys, posts.num_posts)
         if signal.surges:
             rows, keys = joined_by_surge(rows, keys, posts.account, posts.time_s)
             turn[rows] = keys + np.uint64(seed) & np.uint64(1)
@@ -96,11 +96,11 @@ def _by_several(rows: Longs, keys: Hashes, account: Ints) -> tuple[Longs, Hashes
     return rows[keep], keys[keep]
 
 
-def _joined_by_bands(rows: Longs, keys: Hashes, num_posts: int) -> tuple[Longs, Hashes]:
+def joined_by_bands(rows: Longs, keys: Hashes, num_posts: int) -> tuple[Longs, Hashes]:
     """One key per post for all posts joined to each other: the smallest first band of them. Posts come with equally many bands each.
 
     Within a band each text is compared with the first of its bucket and with its predecessor, and joined where it shares at least
-    `_MIN_EQUAL_BANDS` bands with it: one band alone would chain half of all posts together.
+    `MIN_EQUAL_BANDS` bands with it: one band alone would chain half of all posts together.
     """
     if not len(rows):
         return rows, keys
@@ -131,7 +131,7 @@ def _similar(texts: Hashes) -> tuple[Longs, Longs]:
         lefts += [order[first[here]], order[here - 1]]
         rights += [order[here], order[here]]
     left, right = np.concatenate(lefts), np.concatenate(rights)
-    near = (texts[left] == texts[right]).sum(axis=1) >= _MIN_EQUAL_BANDS
+    near = (texts[left] == texts[right]).sum(axis=1) >= MIN_EQUAL_BANDS
     return left[near], right[near]
 
 
