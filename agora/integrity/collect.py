@@ -7,6 +7,7 @@ by name, so it does not depend on the order of batches either, apart from the nu
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,14 +23,16 @@ from agora.files import replacing
 from agora.integrity.batch import Hashes, Keys, PostBatch
 from agora.integrity.signals import Signal, signals
 from agora.log import Progress, silent
+from agora.text.embeddings import Embeddings
 
 NUM_THREADS = 2
 _SUFFIX = ".arrow"
+_HOST = r"(?i)^\s*(?:https?://)?(?:www\.|m\.|mobile\.|amp\.)?(?P<host>[^/:?#\s]+)"
 
 
-def key_schema() -> pa.Schema:
-    """What is kept of a post: id, author, time_s (since 1970), ref_author, is_own (no repost), text, and a list of keys per signal.
-    Its metadata names the versions of the signals."""
+def key_schema(*, meaning: bool = False) -> pa.Schema:
+    """What is kept of a post: id, author, time_s (since 1970), ref_author, is_own (no repost), text, host (of its
+    first link), and a list of keys per signal. Its metadata names the versions of the signals."""
     fields = [
         ("id", pa.string()),
         ("author", pa.string()),
@@ -37,24 +40,44 @@ def key_schema() -> pa.Schema:
         ("ref_author", pa.string()),
         ("is_own", pa.bool_()),
         ("text", pa.string()),
+        ("host", pa.string()),
     ]
-    versions = ",".join(f"{signal.id}:{signal.version}" for signal in signals())
-    return pa.schema(fields + [(_column_of(signal), pa.list_(pa.uint64())) for signal in signals()], metadata={"signals": versions})
+    used = signals(meaning=meaning)
+    versions = ",".join(f"{signal.id}:{signal.version}" for signal in used)
+    return pa.schema(fields + [(column_of(signal), pa.list_(pa.uint64())) for signal in used], metadata={"signals": versions})
 
 
-def _column_of(signal: Signal) -> str:
+def column_of(signal: Signal) -> str:
+    """Column of a key table that holds the keys of a signal."""
     return f"keys_{signal.id}"
 
 
-def key_table(posts: pa.RecordBatch) -> pa.RecordBatch:
+def key_table(posts: pa.RecordBatch, *, meaning: bool = False, embeddings: Embeddings | None = None) -> pa.RecordBatch:
     """The keys of a batch of posts, one row per post, with `key_schema`."""
-    batch = PostBatch(posts)
+    batch = PostBatch(posts, embeddings)
     is_own = np.zeros(batch.num_rows, np.bool_)
     is_own[batch.own] = True
     time_s = pc.floor_temporal(batch.column("created_at"), unit="second").cast(pa.timestamp("s", tz="UTC")).cast(pa.int64())
-    columns = [batch.column("id"), batch.column("author"), time_s, batch.column("ref_author"), pa.array(is_own), batch.column("text")]
-    columns += [_as_lists(signal.keys(batch), batch.num_rows) for signal in signals()]
-    return pa.RecordBatch.from_arrays(columns, schema=key_schema())
+    columns = [
+        batch.column("id"),
+        batch.column("author"),
+        time_s,
+        batch.column("ref_author"),
+        pa.array(is_own),
+        batch.column("text"),
+        _hosts(batch),
+    ]
+    columns += [_as_lists(signal.keys(batch), batch.num_rows) for signal in signals(meaning=meaning)]
+    return pa.RecordBatch.from_arrays(columns, schema=key_schema(meaning=meaning))
+
+
+def _hosts(batch: PostBatch) -> pa.Array:
+    """Host of the first link of each post, null where there is none."""
+    links = batch.column("urls")
+    has = np.diff(np.asarray(links.offsets)) > 0
+    first = np.where(has, np.asarray(links.offsets)[:-1], 0)
+    urls = links.values.take(pa.array(first, mask=~has))
+    return pc.struct_field(pc.extract_regex(urls, _HOST), "host").cast(pa.string())
 
 
 def _as_lists(found: Keys, num_rows: int) -> pa.Array:
@@ -95,20 +118,20 @@ class Collected:
         """Every post that has keys of one signal, once per key, and the keys."""
         rows, keys = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
         for path, start in zip(self.files, self.starts[:-1], strict=True):
-            lists = _column(path, _column_of(signal))
+            lists = _column(path, column_of(signal))
             rows.append(start + np.repeat(np.arange(len(lists)), np.diff(np.asarray(lists.offsets))))
             keys.append(np.asarray(lists.flatten()))
         return np.concatenate(rows), np.concatenate(keys)
 
     def values(self, name: str, posts: npt.NDArray[np.int64]) -> list[str]:
-        """Column `id` or `text` of posts by number."""
+        """Column `id`, `text` or `host` of posts by number; null is empty."""
         found = [""] * len(posts)
         file_of = np.searchsorted(self.starts, posts, side="right") - 1
         for number in np.unique(file_of):
             mine = np.flatnonzero(file_of == number)
             part = _column(self.files[number], name).take(pa.array(posts[mine] - self.starts[number])).to_pylist()
             for place, value in zip(mine.tolist(), part, strict=True):
-                found[place] = value
+                found[place] = value or ""
         return found
 
 
@@ -116,19 +139,25 @@ def collect(
     batches: Iterable[pa.RecordBatch],
     work: Path,
     *,
+    meaning: bool = False,
+    embeddings: Embeddings | None = None,
     num_posts: int | None = None,
-    make: Callable[[pa.RecordBatch], pa.RecordBatch] = key_table,
+    make: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None,
     progress: Progress = silent,
 ) -> Collected:
     """Work out the keys of all posts. `work` belongs to this scan: what an earlier, killed one left there is used again, where it is of the
     same posts and of the same versions of signals.
 
-    `make` turns a batch of posts into its `key_table`; tables made elsewhere (on a cluster) pass with `make=lambda table: table`.
+    `meaning` adds the keys of optional signals, `embeddings` serve them. `make` turns a batch of posts into its `key_table`; tables made
+    elsewhere (on a cluster) pass with `make=lambda table: table`.
     """
     work.mkdir(parents=True, exist_ok=True)
+    make = make or functools.partial(key_table, meaning=meaning, embeddings=embeddings)
+    name = f"keys-meaning-{embeddings.name}" if embeddings else "keys-meaning" if meaning else "keys"
+    schema = key_schema(meaning=meaning)
     files: list[Path] = []
     with progress.step("integrity: read posts", total=num_posts, unit="posts") as step, ThreadPoolExecutor(NUM_THREADS) as pool:
-        jobs = (pool.submit(_write, batch, work / f"keys-{number:06d}{_SUFFIX}", make) for number, batch in enumerate(batches))
+        jobs = (pool.submit(_write, batch, work / f"{name}-{number:06d}{_SUFFIX}", make, schema) for number, batch in enumerate(batches))
         for path, rows in _in_order(jobs):
             files.append(path)
             step.advance(rows)
@@ -146,19 +175,19 @@ def _in_order(jobs: Iterator[Future[tuple[Path, int]]]) -> Iterator[tuple[Path, 
         yield job.result()
 
 
-def _write(posts: pa.RecordBatch, path: Path, make: Callable[[pa.RecordBatch], pa.RecordBatch]) -> tuple[Path, int]:
-    if not _is_of(path, posts):
-        table = make(posts)
+def _write(posts: pa.RecordBatch, path: Path, make: Callable[[pa.RecordBatch], pa.RecordBatch], schema: pa.Schema) -> tuple[Path, int]:
+    if not _is_of(path, posts, schema):
+        table = make(posts).replace_schema_metadata(schema.metadata)
         with replacing(path) as part, pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_batch(table)
     return path, posts.num_rows
 
 
-def _is_of(path: Path, posts: pa.RecordBatch) -> bool:
+def _is_of(path: Path, posts: pa.RecordBatch, schema: pa.Schema) -> bool:
     """Whether the file holds keys of these very posts, made by the signals as they are now."""
     try:
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:
-            is_current = file.num_record_batches == 1 and file.schema.equals(key_schema(), check_metadata=True)
+            is_current = file.num_record_batches == 1 and file.schema.equals(schema, check_metadata=True)
             return bool(is_current and file.get_batch(0).column("id").equals(posts.column("id")))
     except (FileNotFoundError, pa.ArrowInvalid):
         return False

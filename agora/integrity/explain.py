@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 MOST: Final = 0.8
 FEED: Final = 0.75
 FASTER_THAN_PEOPLE_S: Final = 10
+PACE_OF_PEOPLE_S: Final = 120
+EVENT_HOURS: Final = 24
+USUAL_HOURS: Final = 3
+MIN_DAYS: Final = 4
+"""Of occasions at random times, four fall into the same three hours of the day with a probability below .01."""
 _AMPLIFIED: Final = frozenset(signal.id for signal in signals() if signal.role == "amplified")
 
 
@@ -52,6 +57,9 @@ def explanations(
         _one_organisation(accounts, posts, square),
         _syndication(accounts, actions, artefacts, posts, square),
         _one_author(accounts, actions, posts),
+        _one_event(actions),
+        _app(actions, posts),
+        _routine(actions, posts),
     ]
 
 
@@ -80,17 +88,18 @@ def _one_account(accounts: Ints, actions: Actions, posts: Collected, square: Squ
 
 
 def _is_faster_than_people(actions: Actions, posts: Collected) -> bool:
-    """Whether at least MOST of the neighbouring actions of an occasion are apart by less than a few seconds, spread over the whole
-    occasion; sources with times to the minute never are."""
+    """Whether on at least MOST occasions the members act within a few seconds; sources with times to the minute never do."""
     times = posts.time_s[actions.post]
     if not np.any(times % 60):
         return False
-    spans = []
-    for hour in np.unique(actions.hour):
-        mine = np.sort(times[actions.hour == hour])
-        if len(mine) >= 3:
-            spans.append(np.percentile(mine, 90) - np.percentile(mine, 10))
-    return bool(spans) and float(np.mean(np.array(spans) <= FASTER_THAN_PEOPLE_S)) >= MOST
+    spans = _spans(actions, times)
+    return bool(len(spans)) and float(np.mean(spans <= FASTER_THAN_PEOPLE_S)) >= MOST
+
+
+def _spans(actions: Actions, times: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Of each occasion with three actions or more: seconds between the earliest and the latest tenth of them."""
+    parts = [times[actions.hour == hour] for hour in np.unique(actions.hour)]
+    return np.array([np.percentile(part, 90) - np.percentile(part, 10) for part in parts if len(part) >= 3])
 
 
 def _one_organisation(accounts: Ints, posts: Collected, square: Square) -> Explanation:
@@ -127,3 +136,43 @@ def _one_author(accounts: Ints, actions: Actions, posts: Collected) -> Explanati
     all_of_them = sum(count == len(accounts) for count in together)
     text = f"On {all_of_them:,} of {len(together):,} occasions all {len(accounts):,} members took part."
     return Explanation(name="one author", holds=len(accounts) <= 3 and all_of_them >= MOST * len(together), text=text)
+
+
+def _one_event(actions: Actions) -> Explanation:
+    """One evening in front of the same match or show: many occasions, but one coincidence."""
+    hours = int(actions.hour.max() - actions.hour.min()) + 1
+    text = f"All evidence lies within {hours:,} hours." if hours <= EVENT_HOURS else f"The evidence spreads over {hours / 24:,.1f} days."
+    return Explanation(name="one event", holds=hours <= EVENT_HOURS, text=text)
+
+
+def _app(actions: Actions, posts: Collected) -> Explanation:
+    """A game, a horoscope, a share button: the app writes the text, links to itself, and its users use it at their usual time."""
+    written = np.unique(actions.post[~np.isin(actions.signal, list(_AMPLIFIED))])
+    hosts = [host for host in posts.values("host", written) if host]
+    if not hosts:
+        return Explanation(name="an app writes for its users", holds=False, text="None of the evidence that members wrote carries a link.")
+    top = max(sorted(set(hosts)), key=hosts.count)
+    same, days, share = hosts.count(top), *_usual_time(actions)
+    text = (
+        f"{same:,} of {len(written):,} posts link to {top}; {share:.0%} of the occasions fall into the same {USUAL_HOURS} hours of the day."
+    )
+    holds = same >= MOST * len(written) and days >= MIN_DAYS and share >= MOST
+    return Explanation(name="an app writes for its users", holds=holds, text=text)
+
+
+def _routine(actions: Actions, posts: Collected) -> Explanation:
+    """Colleagues in their break, pupils after school: every day at the same time, at the pace of people."""
+    days, share = _usual_time(actions)
+    spans = _spans(actions, posts.time_s[actions.post])
+    pace = float(np.median(spans)) if len(spans) else 0.0
+    text = f"{share:.0%} of the occasions, on {days:,} days, fall into the same {USUAL_HOURS} hours of the day; "
+    text += f"usually {pace:,.0f} seconds lie between the early and the late."
+    return Explanation(name="a daily routine", holds=days >= MIN_DAYS and share >= MOST and pace >= PACE_OF_PEOPLE_S, text=text)
+
+
+def _usual_time(actions: Actions) -> tuple[int, float]:
+    """Days with an occasion, and the largest share of occasions that fall into the same USUAL_HOURS of the day."""
+    hours = np.unique(actions.hour)
+    clock = np.bincount(hours % 24, minlength=24)
+    band = np.convolve(np.concatenate((clock, clock)), np.ones(USUAL_HOURS, np.int64), mode="valid")
+    return len(np.unique(hours // 24)), float(band.max() / len(hours))

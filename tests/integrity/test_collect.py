@@ -79,7 +79,7 @@ def test_keys_of_another_version_of_a_signal_are_made_anew(some: Board, tmp_path
     collect(some.batches(50), tmp_path, make=counting(calls))
     assert calls == []
     raised = key_schema().with_metadata({"signals": "text:99"})
-    monkeypatch.setattr(module, "key_schema", lambda: raised)
+    monkeypatch.setattr(module, "key_schema", lambda **options: raised)
     collect(some.batches(50), tmp_path, make=counting(calls))
     assert sum(calls) == len(some.rows)
 
