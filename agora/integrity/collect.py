@@ -30,7 +30,8 @@ _SUFFIX = ".arrow"
 
 
 def key_schema(*, meaning: bool = False) -> pa.Schema:
-    """What is kept of a post: id, author, time_s (since 1970), ref_author, is_own (no repost), text, and a list of keys per signal."""
+    """What is kept of a post: id, author, time_s (since 1970), ref_author, is_own (no repost), text, and a list of keys per signal.
+    Its metadata names the versions of the signals."""
     fields = [
         ("id", pa.string()),
         ("author", pa.string()),
@@ -39,7 +40,9 @@ def key_schema(*, meaning: bool = False) -> pa.Schema:
         ("is_own", pa.bool_()),
         ("text", pa.string()),
     ]
-    return pa.schema(fields + [(column_of(signal), pa.list_(pa.uint64())) for signal in signals(meaning=meaning)])
+    chosen = signals(meaning=meaning)
+    versions = ",".join(f"{signal.id}:{signal.version}" for signal in chosen)
+    return pa.schema(fields + [(column_of(signal), pa.list_(pa.uint64())) for signal in chosen], metadata={"signals": versions})
 
 
 def column_of(signal: Signal) -> str:
@@ -123,7 +126,8 @@ def collect(
     make: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None,
     progress: Progress = silent,
 ) -> Collected:
-    """Work out the keys of all posts. `work` belongs to this scan: what an earlier, killed one left there is used again.
+    """Work out the keys of all posts. `work` belongs to this scan: what an earlier, killed one left there is used again, where it is of the
+    same posts and of the same versions of signals.
 
     `meaning` adds the keys of optional signals, `embeddings` serve them. `make` turns a batch of posts into its `key_table`; tables made
     elsewhere (on a cluster) pass with `make=lambda table: table`.
@@ -131,9 +135,10 @@ def collect(
     work.mkdir(parents=True, exist_ok=True)
     make = make or functools.partial(key_table, meaning=meaning, embeddings=embeddings)
     name = f"keys-meaning-{embeddings.name}" if embeddings else "keys-meaning" if meaning else "keys"
+    schema = key_schema(meaning=meaning)
     files: list[Path] = []
     with progress.step("integrity: read posts", total=num_posts, unit="posts") as step, ThreadPoolExecutor(NUM_THREADS) as pool:
-        jobs = (pool.submit(_write, batch, work / f"{name}-{number:06d}{_SUFFIX}", make) for number, batch in enumerate(batches))
+        jobs = (pool.submit(_write, batch, work / f"{name}-{number:06d}{_SUFFIX}", schema, make) for number, batch in enumerate(batches))
         for path, rows in _in_order(jobs):
             files.append(path)
             step.advance(rows)
@@ -151,12 +156,22 @@ def _in_order(jobs: Iterator[Future[tuple[Path, int]]]) -> Iterator[tuple[Path, 
         yield job.result()
 
 
-def _write(posts: pa.RecordBatch, path: Path, make: Callable[[pa.RecordBatch], pa.RecordBatch]) -> tuple[Path, int]:
-    if not path.exists():
+def _write(posts: pa.RecordBatch, path: Path, schema: pa.Schema, make: Callable[[pa.RecordBatch], pa.RecordBatch]) -> tuple[Path, int]:
+    if not _is_of(path, posts, schema):
         table = make(posts)
         with replacing(path) as part, pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_batch(table)
     return path, posts.num_rows
+
+
+def _is_of(path: Path, posts: pa.RecordBatch, schema: pa.Schema) -> bool:
+    """Whether the file holds keys of these very posts, made by the signals as they are now."""
+    try:
+        with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:
+            is_current = file.num_record_batches == 1 and file.schema.equals(schema, check_metadata=True)
+            return bool(is_current and file.get_batch(0).column("id").equals(posts.column("id")))
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return False
 
 
 def _column(path: Path, name: str) -> pa.Array:

@@ -80,7 +80,7 @@ def close_pairs(block: npt.NDArray[Any], time_s: Longs, window_s: float) -> tupl
     if not len(time_s):
         return np.empty(0, np.int64), np.empty(0, np.int64)
     span = int(time_s.max() - time_s.min()) + int(window_s) + 2
-    line = block.astype(np.int64) * span + (time_s - time_s.min())
+    line = np.cumsum(np.diff(block, prepend=block[:1]) != 0) * span + (time_s - time_s.min())
     here = np.arange(len(line))
     later = np.searchsorted(line, line + int(window_s), side="left") - here - 1
     earlier = here - np.searchsorted(line, line - int(window_s), side="right")

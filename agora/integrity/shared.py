@@ -27,7 +27,7 @@ Longs = npt.NDArray[np.int64]
 
 HALF_BLOCK_S: Final = 43_200
 MIN_EQUAL_BANDS: Final = 2
-_ROOT_SIGNALS: Final = ("repost", "reply", "meaning", "near_text", "link", "image", "hashtags")
+_ROOT_SIGNALS: Final = ("meaning", "near_text", "text", "repost", "reply", "link", "image", "hashtags")
 """What decides a post's half, first that applies."""
 
 
@@ -97,7 +97,7 @@ def _by_several(rows: Longs, keys: Hashes, account: Ints) -> tuple[Longs, Hashes
 
 
 def joined_by_bands(rows: Longs, keys: Hashes, num_posts: int) -> tuple[Longs, Hashes]:
-    """One key per post for all posts joined to each other: the smallest first band of them. Posts come with equally many bands each.
+    """One key per post for all posts joined to each other: that of the smallest of their texts. Posts come with equally many bands each.
 
     Within a band each text is compared with the first of its bucket and with its predecessor, and joined where it shares at least
     `MIN_EQUAL_BANDS` bands with it: one band alone would chain half of all posts together.
@@ -114,9 +114,11 @@ def joined_by_bands(rows: Longs, keys: Hashes, num_posts: int) -> tuple[Longs, H
     left, right = _similar(texts)
     graph = coo_array((np.ones(len(left), np.bool_), (left, right)), shape=(len(texts), len(texts)))
     _, component = connected_components(graph, directed=False)
-    smallest = np.full(component.max() + 1, np.iinfo(np.uint64).max, np.uint64)
-    np.minimum.at(smallest, component, texts[:, 0])
-    return posts, smallest[component[text_of]]
+    _, smallest = np.unique(component, return_index=True)
+    key = np.zeros(len(smallest), np.uint64)
+    for band in texts[smallest].T:  # all bands: two groups of texts may share one of them without being joined
+        key = mix(key ^ band)
+    return posts, key[component[text_of]]
 
 
 def _similar(texts: Hashes) -> tuple[Longs, Longs]:

@@ -170,5 +170,6 @@ def _tail(drawn: Floats, observed: float, expected: float, variance: float) -> f
     if reached >= 10:
         return (1 + reached) / (1 + len(drawn))
     deviation = (drawn - drawn.mean()) / max(float(drawn.std()), 1e-12)
-    skewness = float(np.clip((deviation**3).mean(), 0.1, 10.0))
+    rare = 1.0 / np.sqrt(expected)  # a count of rare events is at least as skew as Poisson's law; draws may have missed all of them
+    skewness = max(float((deviation**3).mean()), float(rare))
     return float(min(pearson3.sf((observed - expected) / np.sqrt(variance), skewness), (1 + reached + 2) / (1 + len(drawn))))
