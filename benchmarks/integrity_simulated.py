@@ -9,12 +9,10 @@ reposted by others, it reposts nothing. One of the two repost campaigns has one 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, get_args
 
 from benchmarks.registry import Benchmark, Result, whole_number
-
-if TYPE_CHECKING:
-    from benchmarks.integrity_squares import Judged
 
 JITTERS_S: Final = {60.0: 0.95, 600.0: 0.8, 7200.0: 0.5}
 """Least recall at each jitter."""
@@ -22,36 +20,51 @@ MIN_PRECISION, MAX_ORDINARY = 0.95, 0.001
 PEER_WEIGHTS = (2, 5)
 
 
-def _square(seed: int, jitter_s: float, num_posts: int) -> Judged:
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """Who was labelled in one square, and whom other tools' rule labels, by weight."""
+
+    seed: int
+    campaigns: tuple[str, ...]
+    groups: dict[str, frozenset[str]]
+    scored: frozenset[str]
+    labelled: frozenset[str]
+    peers: dict[int, frozenset[str]]
+
+    def right(self, chosen: frozenset[str]) -> int:
+        """How many of `chosen` are in a campaign."""
+        return sum(len(chosen & self.groups[name]) for name in self.campaigns)
+
+
+def _judge(seed: int, jitter_s: float, num_posts: int) -> _Judged:
     from agora.posts.simulate import Campaign, SquareConfig
-    from benchmarks.integrity_squares import judge
+    from agora.posts.square.config import Channel, TextMode
+    from benchmarks.integrity_squares import read_square, same_item_twice
 
     campaigns = []
-    for channel in ("repost", "link", "hashtag", "text"):
-        for text in ("verbatim", "templated"):
+    for channel in get_args(Channel):
+        for text in (mode for mode in get_args(TextMode) if mode != "paraphrased"):
             leads = 5 if channel == "repost" and text == "templated" else 1
-            campaigns.append(Campaign(name=f"{channel}_{text}", channel=channel, text=text, jitter_s=jitter_s, num_leads=leads))  # type: ignore[arg-type]
+            campaigns.append(Campaign(name=f"{channel}_{text}", channel=channel, text=text, jitter_s=jitter_s, num_leads=leads))
     config = SquareConfig(num_posts=num_posts, num_accounts=num_posts // 20, seed=seed, campaigns=tuple(campaigns))
-    return judge(config, weights=PEER_WEIGHTS)
-
-
-def _precision(chosen: frozenset[str], judged: Judged) -> tuple[int, int]:
-    """Right ones, all."""
-    names = {campaign.name for campaign in judged.config.campaigns}
-    return sum(judged.group[account] in names for account in chosen), len(chosen)
+    with read_square(config) as square:
+        peers = {weight: same_item_twice(square.posts, square.found, weight) for weight in PEER_WEIGHTS}
+        names = tuple(campaign.name for campaign in campaigns)
+        return _Judged(seed, names, square.groups(), square.scored, square.scan().labelled, peers)
 
 
 def _run(quick: bool, options: dict[str, str]) -> Result:
     from benchmarks.integrity_squares import FIRST_SEED
 
     squares = whole_number(options, "squares", 1 if quick else 3, at_least=1)
+    num_posts = 60_000 if quick else 200_000
     judged = {
-        jitter_s: [_square(FIRST_SEED + 10 * number + place, jitter_s, 60_000 if quick else 200_000) for number in range(squares)]
+        jitter_s: [_judge(FIRST_SEED + 10 * number + place, jitter_s, num_posts) for number in range(squares)]
         for place, jitter_s in enumerate(JITTERS_S)
     }
     every = [one for some in judged.values() for one in some]
-    right, labelled = (sum(counts) for counts in zip(*(_precision(one.labelled, one) for one in every), strict=True))
-    ordinary = [(len(one.labelled & one.members("ordinary")), len(one.members("ordinary"))) for one in every]
+    right, labelled = (sum(counts) for counts in zip(*((one.right(one.labelled), len(one.labelled)) for one in every), strict=True))
+    ordinary = [(len(one.labelled & one.groups["ordinary"]), len(one.groups["ordinary"])) for one in every]
     share = sum(hit for hit, _ in ordinary) / sum(size for _, size in ordinary)
     recall = {jitter_s: _recall(some) for jitter_s, some in judged.items()}
     precision = right / labelled if labelled else 0.0
@@ -60,43 +73,41 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
         "recall": {f"{jitter_s:.0f} s": found for jitter_s, found in recall.items()},
         "recall_by_campaign": {f"{jitter_s:.0f} s": _by_campaign(some) for jitter_s, some in judged.items()},
         "labelled_by_mistake": _mistakes(every), "peers_same_item_within_60_s": _peers(every),
-        "squares": len(every), "posts_each": every[0].config.num_posts, "seeds": [one.config.seed for one in every],
+        "squares": len(every), "posts_each": num_posts, "seeds": [one.seed for one in every],
     }  # fmt: skip
     holds = precision >= MIN_PRECISION and share <= MAX_ORDINARY and all(recall[jitter] >= bar for jitter, bar in JITTERS_S.items())
     return Result(value=precision, holds=holds, details=details)
 
 
-def _recall(some: list[Judged]) -> float:
+def _recall(some: list[_Judged]) -> float:
     return sum(len(one.labelled & one.scored) for one in some) / sum(len(one.scored) for one in some)
 
 
-def _by_campaign(some: list[Judged]) -> dict[str, float]:
+def _by_campaign(some: list[_Judged]) -> dict[str, float]:
     found = {}
-    for campaign in some[0].config.campaigns:
-        mine = [one.scored & one.members(campaign.name) for one in some]
-        found[campaign.name] = sum(len(accounts & one.labelled) for accounts, one in zip(mine, some, strict=True)) / sum(map(len, mine))
+    for name in some[0].campaigns:
+        mine = [one.scored & one.groups[name] for one in some]
+        found[name] = sum(len(accounts & one.labelled) for accounts, one in zip(mine, some, strict=True)) / sum(map(len, mine))
     return found
 
 
-def _mistakes(every: list[Judged]) -> dict[str, int]:
+def _mistakes(every: list[_Judged]) -> dict[str, int]:
     wrong: dict[str, int] = {}
     for one in every:
-        names = {campaign.name for campaign in one.config.campaigns}
-        for account in one.labelled:
-            if one.group[account] not in names:
-                wrong[one.group[account]] = wrong.get(one.group[account], 0) + 1
+        for name, accounts in one.groups.items():
+            if name not in one.campaigns and (hit := len(accounts & one.labelled - frozenset().union(*map(one.groups.get, one.campaigns)))):
+                wrong[name] = wrong.get(name, 0) + hit
     return wrong
 
 
-def _peers(every: list[Judged]) -> dict[str, dict[str, float]]:
+def _peers(every: list[_Judged]) -> dict[str, dict[str, float]]:
     table = {}
     for weight in PEER_WEIGHTS:
-        right, chosen = (sum(counts) for counts in zip(*(_precision(one.peers[weight], one) for one in every), strict=True))
-        ordinary = sum(len(one.peers[weight] & one.members("ordinary")) for one in every)
-        all_ordinary = sum(len(one.members("ordinary")) for one in every)
+        right, chosen = (sum(counts) for counts in zip(*((one.right(one.peers[weight]), len(one.peers[weight])) for one in every), strict=True))
+        ordinary = sum(len(one.peers[weight] & one.groups["ordinary"]) for one in every)
         table[f"weight >= {weight}"] = {
             "precision": right / max(chosen, 1), "recall": right / sum(len(one.scored) for one in every),
-            "ordinary_labelled": ordinary / all_ordinary,
+            "ordinary_labelled": ordinary / sum(len(one.groups["ordinary"]) for one in every),
         }  # fmt: skip
     return table
 
