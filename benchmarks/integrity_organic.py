@@ -65,9 +65,7 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
     return Result(value=worst_group, holds=holds, details=details)
 
 
-def _one_square(
-    num_posts: int, seed: int, labelled: Counter[str], people: Counter[str], rates: dict[tuple[str, int], list[_Rate]]
-) -> None:
+def _one_square(num_posts: int, seed: int, labelled: Counter[str], people: Counter[str], rates: dict[tuple[str, int], list[_Rate]]) -> None:
     from agora.posts.simulate import SquareConfig
     from benchmarks.integrity_squares import read_square
 

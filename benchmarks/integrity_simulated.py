@@ -103,7 +103,9 @@ def _mistakes(every: list[_Judged]) -> dict[str, int]:
 def _peers(every: list[_Judged]) -> dict[str, dict[str, float]]:
     table = {}
     for weight in PEER_WEIGHTS:
-        right, chosen = (sum(counts) for counts in zip(*((one.right(one.peers[weight]), len(one.peers[weight])) for one in every), strict=True))
+        right, chosen = (
+            sum(counts) for counts in zip(*((one.right(one.peers[weight]), len(one.peers[weight])) for one in every), strict=True)
+        )
         ordinary = sum(len(one.peers[weight] & one.groups["ordinary"]) for one in every)
         table[f"weight >= {weight}"] = {
             "precision": right / max(chosen, 1), "recall": right / sum(len(one.scored) for one in every),

@@ -251,7 +251,9 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], message: str)
         list(simulate(replace(SquareConfig(), **settings)))
 
 
-@pytest.mark.parametrize(("field", "value"), [("jitter_s", 0.0), ("participation", 1.5), ("camouflage", 1.0), ("num_accounts", 1), ("num_leads", 30)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("jitter_s", 0.0), ("participation", 1.5), ("camouflage", 1.0), ("num_accounts", 1), ("num_leads", 30)]
+)
 def test_impossible_campaigns_are_refused(field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=field):
         Campaign(name="a", **{field: value})
