@@ -3,10 +3,10 @@
 python -m benchmarks integrity_calibration [--quick] [--runs 200]
 
 Who shared what, how often, and when each artefact was shared stay as they are; in every artefact of every signal the sharers change
-places at random, so each assignment of its times to its sharers is equally likely. That is the null of the timing test; how its p-values fall stands in the details. The burst test
-looks at exclusive artefacts, whose sharers stay the same group however they change places: on squares with campaigns it must still
-speak, so there the timing test runs alone; on squares without campaigns all tests run. Each data set is a shuffle of its own; several
-shuffles share a square.
+places at random, so each assignment of its times to its sharers is equally likely. That is the null of the timing test, whose p-values
+stand in the details. The burst test looks at exclusive artefacts, whose sharers stay the same group however they change places: on
+squares with campaigns it must still speak, so there the timing test runs alone; on squares without campaigns all tests run. Each data
+set is a shuffle of its own; several shuffles share a square.
 """
 
 from __future__ import annotations

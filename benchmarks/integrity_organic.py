@@ -104,7 +104,7 @@ def _rates(posts: Collected, found: Mapping[str, Shares], group: Mapping[str, st
                     continue
                 rate = one.signal.organic_bursts.get(window_s, 1.0)
                 counts = burst_counts(group_episodes(events, episode_pairs(events, window_s), group_of, window_s), len(groups), rate)
-                for number in np.flatnonzero(counts.occasions >= MIN_OCCASIONS):
+                for number in np.flatnonzero(counts.occasions >= MIN_OCCASIONS).tolist():
                     explained = sum(kinds[number][club] for club in EXPLAINED) >= _MIN_EXPLAINED
                     top = kinds[number].most_common(1)[0][0]
                     bursts, occasions = int(counts.bursts[number]), int(counts.occasions[number])

@@ -94,8 +94,9 @@ def _by_campaign(some: list[_Judged]) -> dict[str, float]:
 def _mistakes(every: list[_Judged]) -> dict[str, int]:
     wrong: dict[str, int] = {}
     for one in every:
+        rest = one.labelled.difference(*(one.groups[name] for name in one.campaigns))
         for name, accounts in one.groups.items():
-            if name not in one.campaigns and (hit := len(accounts & one.labelled - frozenset().union(*map(one.groups.get, one.campaigns)))):
+            if hit := len(accounts & rest):
                 wrong[name] = wrong.get(name, 0) + hit
     return wrong
 

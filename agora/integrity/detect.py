@@ -237,7 +237,7 @@ def member_p_values(found: Found, num_posts: npt.NDArray[Any], config: Integrity
     test that speak for the group the better one counts, times their number: pooled, a weak one would drown a strong one."""
     kinds = found.kinds(config)
     each = [_chance_of(found.group, found.actions[kind], found.chance[kind], num_posts) for kind in kinds]
-    return np.minimum(1.0, len(kinds) * np.min(each, axis=0))
+    return np.asarray(np.minimum(1.0, len(kinds) * np.min(each, axis=0)))
 
 
 def in_company(found: Found, core: Ints, num_posts: npt.NDArray[Any]) -> tuple[Floats, Actions]:

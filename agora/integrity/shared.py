@@ -62,7 +62,7 @@ def shared(posts: Collected, *, seed: int = 0) -> dict[str, Shares]:
     for signal in sorted(signals(), key=lambda one: _ROOT_SIGNALS.index(one.id) if one.id in _ROOT_SIGNALS else len(_ROOT_SIGNALS)):
         rows, keys = posts.keys(signal)
         if signal.bands:
-            rows, keys = _joined_by_bands(rows, keys, posts.num_posts)
+            rows, keys = joined_by_bands(rows, keys, posts.num_posts)
         rows, keys = _by_several(rows, keys, posts.account)
         if signal.id in _ROOT_SIGNALS:
             free = root[rows] == 0
@@ -88,7 +88,7 @@ def _by_several(rows: Longs, keys: Hashes, account: Ints) -> tuple[Longs, Hashes
     return rows[keep], keys[keep]
 
 
-def _joined_by_bands(rows: Longs, keys: Hashes, num_posts: int) -> tuple[Longs, Hashes]:
+def joined_by_bands(rows: Longs, keys: Hashes, num_posts: int) -> tuple[Longs, Hashes]:
     """One key per post for all posts joined to each other: the smallest first band of them. Posts come with equally many bands each.
 
     Within a band each text is compared with the first of its bucket and with its predecessor, and joined where it shares at least

@@ -122,7 +122,8 @@ class TimingCounts:
 
 def timing_counts(events: Episodes, found: GroupEpisodes, rows: Longs, num_groups: int, window_s: float, *, seed: int) -> TimingCounts:
     """Test every group on the group episodes `rows` (one per occasion). p is the tail of a Pearson III law with the exact mean and
-    variance; where it is below 0.1 its skewness comes from draws of random subsets, and where at least ten draws reach X, p is their share."""
+    variance; where it is below 0.1 its skewness comes from draws of random subsets, and where at least ten draws reach X, p is their
+    share."""
     rows = rows[found.variance[rows] > 0]
     group = found.group[rows]
     occasions = np.bincount(group, minlength=num_groups)
