@@ -86,10 +86,13 @@ class Found:
         strong = [test for test in strong if test.test == "burst" or test.observed >= MIN_LIFT * test.expected]
         return tuple(sorted(strong, key=lambda test: (test.p_value, test.signal)))
 
-    def proven(self, config: IntegrityConfig) -> tuple[Actions, float]:
-        """Actions, and those expected by chance, of the kinds of test that speak for the group."""
-        kinds = sorted({test.test for test in self.tests(config)})
-        return Actions.joined([self.actions[kind] for kind in kinds]), sum(self.chance[kind] for kind in kinds)
+    def kinds(self, config: IntegrityConfig) -> list[str]:
+        """Kinds of test that speak for the group."""
+        return sorted({test.test for test in self.tests(config)})
+
+    def proven(self, config: IntegrityConfig) -> Actions:
+        """Actions of the kinds of test that speak for the group."""
+        return Actions.joined([self.actions[kind] for kind in self.kinds(config)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +233,11 @@ def _contains(ordered: Longs, values: Longs) -> npt.NDArray[np.bool_]:
 
 
 def member_p_values(found: Found, num_posts: npt.NDArray[Any], config: IntegrityConfig) -> Floats:
-    """For each account of the group: chance that an outsider who posts as much acts on as many occasions (Poisson tail)."""
-    actions, chance = found.proven(config)
-    return _chance_of(found.group, actions, chance, num_posts)
+    """For each account of the group: chance that an outsider who posts as much acts on as many occasions (Poisson tail). Of the kinds of
+    test that speak for the group the better one counts, times their number: pooled, a weak one would drown a strong one."""
+    kinds = found.kinds(config)
+    each = [_chance_of(found.group, found.actions[kind], found.chance[kind], num_posts) for kind in kinds]
+    return np.asarray(np.minimum(1.0, len(kinds) * np.min(each, axis=0)))
 
 
 def in_company(found: Found, core: Ints, num_posts: npt.NDArray[Any]) -> tuple[Floats, Actions]:
