@@ -1,10 +1,11 @@
 """The same posts scanned on this machine and with Daft on a Ray cluster: are all campaigns identical, down to the last piece of evidence?
 
-    python -m benchmarks integrity_cluster [--quick] [--posts FOLDER] [--address ray://head:10001] [--nodes 2]
+    python -m benchmarks integrity_cluster [--quick] [--ways parquet store] [--nodes 2] [--address ray://head:10001] [--posts FOLDER]
 
 Without --address, two Ray nodes are started on this machine and stopped afterwards. Each node must have done part of the work. --posts is a
 folder of Parquet files of posts that all nodes see; without it posts are simulated, put out of order, and a tenth of them sent twice within
-one second. They are read from a folder of Parquet files and from a post store, or with --address sent to the nodes.
+one second. They are read from a folder of Parquet files and from a post store (with --quick only this), or with --address sent to the
+nodes, which then need the `benchmarks` folder on their Python path, too.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from agora.errors import MissingExtraError
+from agora.errors import MissingExtraError, UsageError
 from agora.integrity.batch import POST_COLUMNS
 from agora.integrity.cluster import cluster_scan, read_posts, use_ray
 from agora.integrity.collect import key_table
@@ -54,7 +55,7 @@ def run(quick: bool, options: dict[str, str]) -> Result:
             use_ray(address)
             runs = [
                 _compare(way, frame, folder / f"work-{way}", local, posts.num_rows, num_nodes)
-                for way, frame in _frames(posts, folder, options)
+                for way, frame in _frames(posts, folder, options, "store" if quick else "parquet\nstore")
             ]
     value = float(all(run["is_identical"] for run in runs))
     worked = all(len(run["posts_by_node"]) >= num_nodes for run in runs)
@@ -79,7 +80,7 @@ def _simulated(num_posts: int) -> pa.Table:
     return table.take(rng.permutation(table.num_rows)).combine_chunks()
 
 
-def _frames(posts: pa.Table, folder: Path, options: dict[str, str]) -> Iterator[tuple[str, Any]]:
+def _frames(posts: pa.Table, folder: Path, options: dict[str, str], ways: str) -> Iterator[tuple[str, Any]]:
     if "posts" in options:
         yield "parquet", read_posts(Path(options["posts"]))
         return
@@ -88,13 +89,18 @@ def _frames(posts: pa.Table, folder: Path, options: dict[str, str]) -> Iterator[
     if "address" in options:
         yield "memory", daft.from_arrow(parts)
         return
-    (folder / "parquet").mkdir()
-    for number, part in enumerate(parts):
-        pq.write_table(part, folder / "parquet" / f"{NUM_FILES - number}.parquet")
-    yield "parquet", read_posts(folder / "parquet")
-    with PostStore.open(folder / "store", create=True) as store:
-        store.append(posts)
-        yield "store", store.to_daft()
+    wanted = options.get("ways", ways).split("\n")
+    if unknown := sorted(set(wanted) - {"parquet", "store"}):
+        raise UsageError(f"--ways {unknown[0]!r} is not one of parquet, store")
+    if "parquet" in wanted:
+        (folder / "parquet").mkdir()
+        for number, part in enumerate(parts):
+            pq.write_table(part, folder / "parquet" / f"{NUM_FILES - number}.parquet")
+        yield "parquet", read_posts(folder / "parquet")
+    if "store" in wanted:
+        with PostStore.open(folder / "store", create=True) as store:
+            store.append(posts)
+            yield "store", store.to_daft()
 
 
 def _compare(way: str, frame: Any, work: Path, local: ScanResult, num_posts: int, num_nodes: int) -> dict[str, Any]:
@@ -176,5 +182,5 @@ BENCHMARK = Benchmark(
     unit="identical",
     bound="== 1.0",
     run=run,
-    options=("posts", "address", "nodes"),
+    options=("ways", "nodes", "address", "posts"),
 )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,7 @@ from agora.text.quiet_daft import daft
 
 BATCH_ROWS: Final = 65_536
 """Posts whose keys are worked out at a time."""
+CONNECT_TIMEOUT_S: Final = 10.0
 RAY: Final = "ray"
 _QUIET: Final = {"DAFT_ANALYTICS_ENABLED": "0", "DAFT_PROGRESS_BAR": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 _WORK: Final = "from-cluster"
@@ -51,12 +53,20 @@ def use_ray(address: str | None = None) -> None:
         raise MissingExtraError("ray", "ray", "a scan on a cluster") from error
     try:
         if not ray.is_initialized():
+            _knock(address)
             ray.init(address=address, runtime_env={"env_vars": _QUIET}, log_to_driver=False)
         daft.set_runner_ray(noop_if_initialized=True)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"Ray cannot be used at {address or 'this machine'}: {error}; see `ray status` there") from error
     if daft.get_or_create_runner().name != RAY:
         raise UsageError("Daft has already worked without Ray in this process; call use_ray before the first query")
+
+
+def _knock(address: str | None) -> None:
+    """Whether anything listens at `address`: Ray itself tries for minutes. Raises OSError or ValueError."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host:
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
 
 
 def read_posts(path: Path) -> daft.DataFrame:

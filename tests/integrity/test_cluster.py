@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from agora.posts.store import PostStore
 from agora.text.quiet_daft import daft
 
 SQUARE = SquareConfig(num_posts=20_000, num_accounts=1_500, days=7.0, seed=5)
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'agora[ray]'")
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
 
@@ -104,17 +106,28 @@ def test_missing_posts_and_missing_columns_are_errors(posts: pa.Table, tmp_path:
         read_posts(tmp_path / "nowhere")
 
 
+@needs_ray
+def test_a_cluster_that_does_not_answer_is_an_error_at_once() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+    for name in (address, f"ray://{address}"):
+        code = f"from agora.integrity.cluster import use_ray; use_ray({name!r})"
+        done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert f"UsageError: Ray cannot be used at {name}: " in done.stderr
+
+
 PROOF = """
 import json
 from benchmarks.integrity_cluster import run
 
-result = run(True, {})
+result = run(True, {"ways": "parquet\\nstore"})
 print(json.dumps({"value": result.value, "runs": result.details["runs"]}))
 """
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray: pip install 'agora[ray]'")
+@needs_ray
 def test_campaigns_from_two_ray_nodes_are_those_of_a_local_scan() -> None:
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(
