@@ -6,6 +6,7 @@ workspace/
   corpus/NAME/          documents + data card   tokenizer/NAME/   tokenizer.json + chat template
   shards/NAME/          packed tokens           runs/NAME/        a training run
   models/NAME/          exported Hugging Face folders
+  integrity/            the last scan, labels.parquet, ledger.db (verdicts and appeals)
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from typing import Any
 from agora.config import unknown_key
 from agora.errors import ConfigError, UsageError
 
-AREAS = ("posts", "quarantine", "corpus", "tokenizer", "shards", "runs", "models")
-SECTIONS = ("version", "name", "posts", "corpus", "tokenizer", "train")
+AREAS = ("posts", "quarantine", "corpus", "tokenizer", "shards", "runs", "models", "integrity")
+SECTIONS = ("version", "name", "posts", "corpus", "tokenizer", "train", "integrity", "labels")
 """What agora.toml may hold at the top."""
 POSTS_KEYS = ("simulate",)
 DEFAULT_NAME = "main"

@@ -29,7 +29,8 @@ from agora.errors import MissingExtraError, UsageError
 from agora.integrity.batch import POST_COLUMNS
 from agora.integrity.cluster import cluster_scan, read_posts, use_ray
 from agora.integrity.collect import key_table
-from agora.integrity.scan import ScanResult, scan
+from agora.integrity.records import ScanResult
+from agora.integrity.scan import scan
 from agora.posts.simulate import SquareConfig, simulate
 from agora.posts.store import PostStore
 from agora.text.quiet_daft import daft

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from agora import __version__
-from agora.cli import chat, corpus, evaluate, model, posts, serve, tokenizer, train
+from agora.cli import chat, corpus, evaluate, integrity, model, posts, serve, tokenizer, train
 from agora.errors import AgoraError
 from agora.log import LEVELS, configure_logging
 
@@ -24,6 +24,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(posts.app, name="posts")
+app.add_typer(integrity.app, name="integrity")
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(train.app, name="train")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,6 +33,8 @@ def build(
 ) -> None:
     """Make documents and a data card from the posts of the workspace; returns at once when nothing has changed.
 
+    Accounts that the workspace's labels name as one campaign count as one (setting coordinated).
+
     Settings (agora.toml section corpus, or key=value): see docs/corpus.md.
 
     Example: agora corpus build min_characters=30 languages='["en"]'
@@ -39,18 +42,27 @@ def build(
     from agora.config import apply_overrides, parse_assignments
     from agora.corpus.build import build_corpus, build_corpus_from_store
     from agora.corpus.config import CorpusConfig
+    from agora.integrity.voice import read_voices
     from agora.posts.store import PostStore
 
     place = Workspace.find(workspace)
     config = apply_overrides(CorpusConfig(), place.defaults("corpus"), f"{place.settings_file} [corpus]")
     config = apply_overrides(config, parse_assignments(overrides or []), "agora corpus build")
     out, folder = place.folder("corpus", name), place.folder("posts")
+    # Whoever was deleted from the workspace's store stays deleted, whatever a file still holds.
+    store = PostStore.open(folder) if not posts or (folder.is_dir() and any(folder.iterdir())) else None
+    deletions = store.deletions() if store is not None else None
+    voices = read_voices(place.root, deletions=deletions)
+    if voices is not None:
+        numbers = {"accounts": len(voices.accounts), "campaigns": len(set(voices.accounts.values())), "posts": len(voices.posts)}
+        labelled = ", ".join(f"{name} {number:,}" for name, number in numbers.items())
+        print(f"labels in effect: {labelled}; coordinated={config.coordinated} (docs/corpus.md)", file=sys.stderr)
+    inputs: dict[str, Any] = {"extra_texts": text or (), "voices": voices, "progress": terminal_progress}
     if posts:
-        # Whoever was deleted from the workspace's store stays deleted, whatever a file still holds.
-        deletions = PostStore.open(folder).deletions() if folder.is_dir() and any(folder.iterdir()) else None
-        card = build_corpus(posts, out, config, extra_texts=text or (), deletions=deletions, progress=terminal_progress)
+        card = build_corpus(posts, out, config, deletions=deletions, **inputs)
     else:
-        card = build_corpus_from_store(PostStore.open(folder), out, config, extra_texts=text or (), progress=terminal_progress)
+        assert store is not None
+        card = build_corpus_from_store(store, out, config, **inputs)
     place.create()
     emit({**card.summary(), "folder": str(out)}, as_json=as_json)
     next_command("agora tokenizer train" + ("" if name == DEFAULT_NAME else f" --corpus {name}"))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from agora.cli.integrity import integrity_folder
 from agora.cli.output import JsonOption, Overrides, WorkspaceOption, emit, next_command, terminal_progress
 from agora.errors import UsageError
 from agora.settings import Workspace
@@ -124,8 +125,11 @@ def delete(
 
     if not post and not author:
         raise UsageError("nothing to delete: give --post ID or --author NAME")
-    with PostStore.open(Workspace.find(workspace).folder("posts")) as store:
+    place = Workspace.find(workspace)
+    with PostStore.open(place.folder("posts")) as store:
         removed = store.delete_posts(post or []) + store.delete_authors(author or [])
+        if place.folder("integrity").is_dir():
+            integrity_folder(place).forget_deleted(store)
         emit({"removed": removed, "posts": store.num_posts}, as_json=as_json)
     next_command("agora posts compact (takes the deleted words off the disk)")
 

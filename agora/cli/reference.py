@@ -23,6 +23,8 @@ command line.
 def page() -> str:
     """The whole page."""
     from agora.cli import app
+    from agora.integrity.config import IntegrityConfig
+    from agora.integrity.labels import LabelConfig
     from agora.model.config import ModelConfig
     from agora.posts.reference import options_table
     from agora.training.config import TrainingConfig
@@ -35,6 +37,7 @@ def page() -> str:
     settings = (
         ("training.*, chat.*", TrainingConfig), ("training.schedule.*, chat.schedule.*", ScheduleConfig),
         ("training.optimizer.*, chat.optimizer.*", OptimizerConfig), ("model.*", ModelConfig),
+        ("integrity.*", IntegrityConfig), ("labels.*", LabelConfig),
     )  # fmt: skip
     parts += [f"## {title}\n\n{options_table(config)}\n" for title, config in settings]
     return "\n".join(parts)

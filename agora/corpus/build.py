@@ -6,7 +6,7 @@ out/documents/part-*.parquet (see DOCUMENT_SCHEMA), out/data_card.json and .md. 
 whatever the number of workers, the order of the input or its division into files.
 
 1. read      each post alone: normalise, mask, language, filters, hashes (Daft); rows spill to disk, keys stay in memory
-2. compare   all posts at once: equal ids, equal texts, near duplicates, threads, held-out authors (numpy on keys)
+2. compare   all posts at once: equal ids, coordinated accounts, equal texts, near duplicates, threads, held-out authors (numpy on keys)
 3. assemble  documents in order, part by part
 A build that is killed leaves the corpus that was there; the next run starts anew. The data card is written last and
 names the files, so a reader sees the old corpus or the new one.
@@ -34,7 +34,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from agora.config import to_dict
-from agora.corpus import assemble, duplicates, threads
+from agora.corpus import assemble, duplicates, one_voice, threads
 from agora.corpus.assemble import DocumentFile
 from agora.corpus.card import DataCard
 from agora.corpus.config import CorpusConfig
@@ -46,6 +46,7 @@ from agora.corpus.spill import Spill
 from agora.corpus.steps import KEPT, STEP_NUMBER, STEPS
 from agora.errors import StoreError
 from agora.files import file_sha256, write_atomically
+from agora.integrity.voice import Voices
 from agora.log import Progress, silent
 from agora.posts.sealing import read_head
 from agora.posts.store import PostStore
@@ -61,12 +62,13 @@ _SHINGLE_ROWS: Final = 100_000
 
 def build_corpus(
     posts: Any, out: Path, config: CorpusConfig | None = None, *, extra_texts: Sequence[Path] = (), deletions: pa.Table | None = None,
-    fingerprint: str | None = None, num_posts: int | None = None, verify: Callable[[], object] | None = None, num_threads: int = 2,
-    progress: Progress = silent,
+    voices: Voices | None = None, fingerprint: str | None = None, num_posts: int | None = None,
+    verify: Callable[[], object] | None = None, num_threads: int = 2, progress: Progress = silent,
 ) -> DataCard:  # fmt: skip
     """Build the corpus of `posts` (a list of Parquet files, or a Daft dataframe) in `out`; returns at once when it is there.
 
     `deletions`: a table with kind ('post' or 'author') and key, honoured even where the posts still hold them.
+    `voices`: who speaks as one, by the labels (agora/integrity/voice.py); `config.coordinated` says what that means here.
     `fingerprint` names the state of a dataframe (a store's version); without it a dataframe is always read again.
     `verify` is called before a dataframe is read and raises where it is damaged; `num_posts` is how many posts it must give,
     since an error inside a query may just end it (Daft 0.7 does so for sources in Python).
@@ -78,13 +80,14 @@ def build_corpus(
     dataframe = posts if files is None else read_posts(files)
     for path in extra_texts:
         num_parquet_rows(path, "extra texts")
-    state = _fingerprint(config, files, extra_texts, deletions, fingerprint)
+    voices = one_voice.labels_that_count(voices, config)
+    state = _fingerprint(config, files, extra_texts, deletions, voices, fingerprint)
     out.mkdir(parents=True, exist_ok=True)
     with _only_one(out):
         if state is not None and (card := _valid(out, state)) is not None:
             return card
         with tempfile.TemporaryDirectory(prefix=".building-", dir=out) as folder:
-            build = _Build(config, Path(folder), num_threads, progress)
+            build = _Build(config, voices, Path(folder), num_threads, progress)
             if verify is not None:
                 verify()
             if files is not None:
@@ -101,9 +104,10 @@ def build_corpus(
 
 
 def build_corpus_from_store(
-    store: PostStore, out: Path, config: CorpusConfig | None = None, *, extra_texts: Sequence[Path] = (), progress: Progress = silent
-) -> DataCard:
-    """`build_corpus` of a store's live posts; returns at once when neither the store nor `config` has changed.
+    store: PostStore, out: Path, config: CorpusConfig | None = None, *, extra_texts: Sequence[Path] = (),
+    voices: Voices | None = None, progress: Progress = silent,
+) -> DataCard:  # fmt: skip
+    """`build_corpus` of a store's live posts; returns at once when neither the store nor `config` nor `voices` has changed.
 
     Raises StoreError naming the damaged file, or when the store changes while it is read.
     """
@@ -116,6 +120,7 @@ def build_corpus_from_store(
         config,
         extra_texts=extra_texts,
         deletions=deletions,
+        voices=voices,
         fingerprint=state,
         num_posts=head.num_posts,
         verify=store.verify,
@@ -126,9 +131,11 @@ def build_corpus_from_store(
 class _Build:
     """One build and what its stages hand on."""
 
-    def __init__(self, config: CorpusConfig, folder: Path, num_threads: int, progress: Progress) -> None:
+    def __init__(self, config: CorpusConfig, voices: Voices | None, folder: Path, num_threads: int, progress: Progress) -> None:
         self.config, self.folder, self.num_threads, self.progress = config, folder, num_threads, progress
+        self.voices = voices
         self.gathered = Gathered(Spill(folder / "posts.arrow"))
+        self.concerned = one_voice.Concerned(np.empty(0, dtype=np.int64), 0, 0)
 
     def read(self, dataframe: Any, extra_texts: Sequence[Path], deletions: pa.Table | None, total: int | None) -> None:
         deleted = [_deleted(deletions, kind) for kind in ("post", "author")]
@@ -143,13 +150,16 @@ class _Build:
             raise StoreError(f"{gathered.posts_in:,} posts could be read instead of {total:,}; build again once nobody writes to them")
 
     def compare(self) -> None:
-        """Find duplicates, held-out authors and threads; sets `keys` and `plan`."""
+        """Find duplicates, held-out authors, coordinated accounts and threads; sets `keys` and `plan`."""
         if not self.gathered.columns:
             return
         self.keys = keys = self.gathered.keys()
         order = duplicates.earliest_first(keys)
         with self.progress.step("compare", total=self.config.num_bands + 2, unit="passes") as step:
-            duplicates.drop_equal(keys, order, self.config)
+            duplicates.drop_equal_ids(keys, order)
+            if self.voices:
+                self.concerned = one_voice.drop_coordinated(keys, order, self.voices, self.config, self._shingles)
+            duplicates.drop_equal_texts(keys, order, self.config)
             step.advance()
             if self.config.near_duplicates:
                 candidates = duplicates.near_candidates(keys, order, self.config)
@@ -217,6 +227,17 @@ class _Build:
         config = self.config
         return int(threads.draw_heldout(authors, config.heldout_share, config.seed).sum()) if config.heldout_by == "author" else 0
 
+    def _coordination(self) -> dict[str, Any]:
+        """What the labels did, for the card; empty without labels."""
+        if not self.voices:
+            return {}
+        posts = self.concerned.posts
+        return {
+            "labels_sha256": self.voices.sha256, "labelled_accounts": len(self.voices.accounts), "labelled_posts": len(self.voices.posts),
+            "accounts": self.concerned.num_accounts, "voices": self.concerned.num_voices, "posts": len(posts),
+            "kept": int((self.keys.reason[posts] == KEPT).sum()) if len(posts) else 0,
+        }  # fmt: skip
+
     def card(self, files: list[DocumentFile], state: str | None) -> DataCard:
         """Add everything up."""
         gathered = self.gathered
@@ -241,7 +262,7 @@ class _Build:
             first_post=_iso(times.min()) if len(times) else None, last_post=_iso(times.max()) if len(times) else None,
             languages=names("lang"), sources=names("source"),
             masked={kind: masked(kind) for kind in MASK_KINDS},
-            licence=self.config.licence, config=_plain(self.config), fingerprint=state,
+            coordination=self._coordination(), licence=self.config.licence, config=_plain(self.config), fingerprint=state,
             content_hash=hashlib.sha256("".join(file.content_sha256 for file in files).encode()).hexdigest(), files=tuple(files),
         )  # fmt: skip
 
@@ -255,14 +276,17 @@ def _plain(config: CorpusConfig) -> dict[str, Any]:
 
 
 def _fingerprint(
-    config: CorpusConfig, files: list[Path] | None, extra_texts: Sequence[Path], deletions: pa.Table | None, given: str | None
-) -> str | None:
+    config: CorpusConfig, files: list[Path] | None, extra_texts: Sequence[Path], deletions: pa.Table | None, voices: Voices | None,
+    given: str | None,
+) -> str | None:  # fmt: skip
     """What decides the corpus, or None when that cannot be known."""
     if files is None and given is None:
         return None
     gone = sorted(zip(*(deletions[name].to_pylist() for name in ("kind", "key")), strict=True)) if deletions is not None else []
     inputs = sorted(file_sha256(file) for file in files or ())
     content = [FORMAT, to_dict(config), inputs, sorted(file_sha256(Path(path)) for path in extra_texts), gone, given]
+    if voices is not None:
+        content.append(voices.sha256)
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

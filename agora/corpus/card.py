@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agora.corpus.assemble import DocumentFile
@@ -17,6 +17,8 @@ from agora.units import format_si
 class DataCard:
     """Every post and extra text is either kept or dropped for one reason: posts_in + texts_in = kept + sum(dropped).
 
+    `coordination` says what labels did, empty where there were none: labelled accounts and posts; accounts and voices (campaigns)
+    whose posts passed the filters, these posts, and how many of them were kept in the end.
     `masked` counts replacements in kept posts, `languages` and `sources` kept posts. Times are ISO, UTC. `content_hash`
     covers texts, post ids and splits of all documents in order; two corpora with equal hashes are the same.
     """
@@ -42,6 +44,7 @@ class DataCard:
     fingerprint: str | None
     content_hash: str
     files: tuple[DocumentFile, ...]
+    coordination: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         accounted = self.kept + sum(self.dropped.values())
@@ -65,7 +68,8 @@ class DataCard:
             "posts_in": self.posts_in, "texts_in": self.texts_in, "kept": self.kept,
             "dropped": {name: count for name, count in self.dropped.items() if count},
             "documents": self.documents, "heldout_documents": self.heldout_documents, "authors": self.authors,
-            "heldout_authors": self.heldout_authors, "characters": self.characters, "content_hash": self.content_hash,
+            "heldout_authors": self.heldout_authors, **({"coordination": self.coordination} if self.coordination else {}),
+            "characters": self.characters, "content_hash": self.content_hash,
         }  # fmt: skip
 
     def to_markdown(self) -> str:
@@ -87,6 +91,7 @@ class DataCard:
             ),
             "\n## Dropped\n",
             _table(("reason", "number", "share", "why"), [(n, f"{c:,}", f"{c / total:.2%}", why[n]) for n, c in self.dropped.items()]),
+            *(["\n## Coordinated accounts\n", _table(("", "number"), _coordination(self.coordination))] if self.coordination else []),
             "\n## Languages\n", _table(("language", "kept"), _largest(self.languages)),
             "\n## Sources\n", _table(("source", "kept"), _largest(self.sources)),
             "\n## Masked in kept posts\n", _table(("kind", "number"), [(kind, f"{count:,}") for kind, count in self.masked.items()]),
@@ -95,6 +100,10 @@ class DataCard:
             f"\nContent hash: `{self.content_hash}`\n",
         ]  # fmt: skip
         return "\n".join(parts)
+
+
+def _coordination(counts: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [(name.replace("_", " "), f"{count:,}" if isinstance(count, int) else f"`{count}`") for name, count in counts.items()]
 
 
 def _largest(counts: dict[str, int], limit: int = 30) -> list[tuple[str, ...]]:

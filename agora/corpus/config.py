@@ -40,6 +40,9 @@ class CorpusConfig:
     near_duplicate_min_words: int = 6
     num_bands: int = 8
     rows_per_band: int = 4
+    coordinated: Literal["one_voice", "leave_out", "keep"] = "one_voice"
+    """Accounts that the workspace's labels name as one campaign: count what they write as the writing of one account, leave out all
+    of it and every labelled post, or keep everything."""
     threads: bool = True
     """Replies join the post they answer."""
     timeline_posts: int = 1

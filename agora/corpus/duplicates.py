@@ -41,9 +41,13 @@ def earliest_first(keys: PostKeys) -> Index:
     return np.lexsort((keys.text_hash, keys.id_hash, keys.created_at))
 
 
-def drop_equal(keys: PostKeys, order: Index, config: CorpusConfig) -> None:
-    """Mark posts whose id, then whose comparison key, came earlier. Changes `keys.reason`."""
+def drop_equal_ids(keys: PostKeys, order: Index) -> None:
+    """Mark posts whose id came earlier. Changes `keys.reason`."""
     _drop_repeated(keys.id_hash, keys.reason, order, "duplicate_id")
+
+
+def drop_equal_texts(keys: PostKeys, order: Index, config: CorpusConfig) -> None:
+    """Mark posts whose comparison key came earlier. Changes `keys.reason`."""
     if config.exact_duplicates:
         _drop_repeated(keys.key_hash, keys.reason, order, "exact_duplicate")
 

@@ -40,7 +40,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`drops` says for each row whether to drop it; None marks a step that needs all posts at once (agora/corpus/duplicates.py)."""
+    """`drops` says for each row whether to drop it; None marks a step that needs all posts at once (duplicates.py, one_voice.py)."""
 
     name: str
     why: str
@@ -114,6 +114,9 @@ STEPS: Final = (
     Step("gibberish", "A word of more than `max_word_characters` letters and digits: keys, encoded data, keyboard mashing.", _gibberish),
     Step("language", "Not in one of `languages` (all are kept when empty).", _language),
     Step("duplicate_id", "The same id came in twice; the earliest is kept.", None),
+    Step("coordinated", "Labelled as coordinated, and `coordinated=leave_out` leaves out what labelled accounts write.", None),
+    Step("coordinated_copy", "Another account of the same labelled campaign, or the same one, said this earlier.", None),
+    Step("one_voice", "More than the room of one account: the accounts of a labelled campaign count as one together.", None),
     Step("exact_duplicate", "Says the same as an earlier post, apart from case, punctuation, links and handles.", None),
     Step("near_duplicate", "Shares at least `near_duplicate_jaccard` of its word pairs with an earlier post.", None),
     Step("quotes_heldout", "Repeats all words of the held-out post it quotes, reposts or answers.", None),

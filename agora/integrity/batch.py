@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agora.posts.schema import POST, QUOTE, REPLY, REPOST
+from agora.text.embeddings import Embeddings
 from agora.text.minhash import hash_strings
 from agora.text.normalise import comparison_key
 
@@ -34,8 +35,8 @@ class Keys:
 class PostBatch:
     """A batch of posts, as signals read it."""
 
-    def __init__(self, posts: pa.RecordBatch) -> None:
-        self._posts = posts
+    def __init__(self, posts: pa.RecordBatch, embeddings: Embeddings | None = None) -> None:
+        self._posts, self.embeddings = posts, embeddings
         self.num_rows = posts.num_rows
 
     def column(self, name: str) -> pa.Array:

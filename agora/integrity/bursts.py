@@ -6,6 +6,9 @@ most shared artefact was shared by at least MIN_MEMBERS members, who are at leas
 pairs lie within the window. In windows above EPISODE_WINDOW_S the artefact's whole life is looked at, not one episode: a phrase
 that everybody uses now and then is no burst.
 
+Where surges of words are the artefacts (agora/integrity/surges.py), a burst must also be hard to get by drawing sharers at random from all
+who take part in surges (binomial tail below MAX_CHANCE): a large group of busy accounts is most of any crowd.
+
 Null: the group has at most the rate of bursts that organic groups have (`Signal.organic_bursts`: the highest seen in fandoms, language
 communities and news crowds, see benchmarks/integrity_organic.py); occasions are independent. p is the upper binomial tail.
 Not covered: groups that share everything with the public at large, and campaigns of two.
@@ -28,6 +31,7 @@ from agora.integrity.timing import Floats, GroupEpisodes
 MIN_MEMBERS: Final = 3
 EXCLUSIVE: Final = 0.75
 TIGHT: Final = 0.5
+MAX_CHANCE: Final = 0.01
 EPISODE_WINDOW_S: Final = 600
 EPISODE_GAP_S: Final = 21_600.0
 
@@ -40,7 +44,9 @@ def gap_s(window_s: int) -> float:
 def is_burst(found: GroupEpisodes) -> Mask:
     """Which group episodes are bursts."""
     pairs = found.members * (found.members - 1) / 2
-    return (found.members >= MIN_MEMBERS) & (found.members >= EXCLUSIVE * found.size) & (found.close >= TIGHT * pairs)
+    by_chance = binom.sf(found.members - 1, found.size, found.share)
+    many = (found.members >= MIN_MEMBERS) & (found.members >= EXCLUSIVE * found.size)
+    return np.asarray(many & (found.close >= TIGHT * pairs) & (by_chance <= MAX_CHANCE))
 
 
 def occasions(found: GroupEpisodes, min_members: int) -> Longs:

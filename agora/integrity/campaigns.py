@@ -8,8 +8,9 @@ An account that is nearly always first may be the one that others copy: it is ma
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Final
 
@@ -29,6 +30,16 @@ from agora.units import format_seconds
 
 SAME_GROUP: Final = 0.5
 SOURCE_P: Final = 0.01
+_NOUNS: Final = {
+    "repost": ("post of others", "posts of others"),
+    "reply": ("post they answered", "posts they answered"),
+    "link": ("link", "links"),
+    "hashtags": ("row of hashtags", "rows of hashtags"),
+    "image": ("picture", "pictures"),
+    "text": ("text", "texts"),
+    "near_text": ("text", "texts"),
+    "meaning": ("subject", "subjects"),
+}
 _TEXT_CHARACTERS: Final = 280
 _MAX_ACTIONS: Final = 200
 _MAX_SHARED_INTEREST: Final = 25
@@ -63,7 +74,7 @@ def campaigns(
     made = [_campaign(*pair, posts, shares, square, num_posts, config) for pair in zip(drafts, together, strict=True)]
     found = sorted((one for one in made if one is not None), key=lambda one: (-len(one.members), one.id))
     taken = set().union(*(draft.accounts for draft in drafts))
-    return found + _shared_interest(detection.rejected, taken, posts, num_posts)
+    return _told_apart(found + _shared_interest(detection.rejected, taken, posts, num_posts))
 
 
 def _with_members(confirmed: Sequence[Found], num_posts: npt.NDArray[Any], config: IntegrityConfig) -> list[_Group]:
@@ -146,6 +157,16 @@ def _campaign(
 def campaign_id(accounts: Sequence[str]) -> str:
     """The smallest hash of a member's name: a group that gains or loses a few members mostly keeps it."""
     return "c-" + min(hashlib.sha256(name.encode()).hexdigest()[:12] for name in accounts)
+
+
+def _told_apart(found: Sequence[Campaign]) -> list[Campaign]:
+    """No two campaigns with one id: where the account that gives it is in both, the later one takes its next smallest hash."""
+    result: dict[str, Campaign] = {}
+    for one in found:
+        names = sorted((member.account for member in one.members), key=lambda name: campaign_id([name]))
+        name = next((campaign_id([name]) for name in names if campaign_id([name]) not in result), f"{one.id}-{len(result)}")
+        result[name] = replace(one, id=name)
+    return list(result.values())
 
 
 def _unique(actions: Actions) -> Actions:
@@ -248,18 +269,10 @@ def _sentences(
     times: npt.NDArray[np.int64],
     posts: Collected,
 ) -> tuple[str, str]:
-    what = {
-        "repost": "posts they passed on",
-        "reply": "posts they answered",
-        "link": "links",
-        "hashtags": "rows of hashtags",
-        "image": "pictures",
-    }
-    kinds: dict[str, int] = {}
-    for one in artefacts:
-        name = what.get(one.signal, "texts")
-        kinds[name] = kinds.get(name, 0) + 1
-    parts = [f"{count:,} {name}" for name, count in sorted(kinds.items(), key=lambda pair: -pair[1])]
+    counts = Counter(one.signal for one in artefacts)
+    if counts["near_text"]:
+        counts["text"] = 0  # they are among the near duplicates
+    parts = [f"{count:,} {_NOUNS[name][count != 1]}" for name, count in counts.most_common() if count]
     listed = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
     first = (
         f"{len(members):,} accounts shared {listed} close together in time, between {_iso(times.min())[:10]} and {_iso(times.max())[:10]}."

@@ -8,11 +8,13 @@ van Eck, 2019) with modularity.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import igraph
 import numpy as np
+import numpy.typing as npt
 
+from agora.integrity.batch import Hashes
 from agora.integrity.episodes import Episodes, close_pairs
 from agora.integrity.shared import Ints, Longs
 
@@ -28,13 +30,18 @@ def candidate_groups(halves: Sequence[Episodes], window_s: float, num_accounts: 
     left, right, weight, _ = _edges(halves, window_s, num_accounts)
     if not len(left):
         return []
+    return [group.astype(np.int32) for group in communities(left, right, weight, seed=seed)]
+
+
+def communities(left: Hashes | Longs, right: Hashes | Longs, weight: np.ndarray, *, seed: int) -> list[npt.NDArray[Any]]:
+    """Communities of at least MIN_SIZE nodes of a weighted graph, largest first. Nodes are any integers."""
     nodes, ends = np.unique(np.concatenate((left, right)), return_inverse=True)
     graph = igraph.Graph(n=len(nodes), edges=np.stack((ends[: len(left)], ends[len(left) :]), axis=1))
     _seed_igraph(seed)
     found = graph.community_leiden(objective_function="modularity", weights=weight.tolist(), n_iterations=4)
     member = np.asarray(found.membership)
     order = np.argsort(member, kind="stable")
-    groups = np.split(nodes[order].astype(np.int32), np.flatnonzero(np.diff(member[order])) + 1)
+    groups = np.split(nodes[order], np.flatnonzero(np.diff(member[order])) + 1)
     return sorted((group for group in groups if len(group) >= MIN_SIZE), key=lambda group: (-len(group), group.tolist()))
 
 

@@ -5,12 +5,13 @@ only the keys come back. Goes in: posts as a Daft dataframe. Comes out: the Scan
     result = cluster_scan(store.to_daft(), work, num_partitions=64)
 
 Every node needs Agora installed and sees the posts under the same path. runs/integrity_ray.sh shows the whole way.
-Not covered: tests and evidence, which run where this is called; a killed scan of this kind begins anew, as partitions come back in
-another order each time.
+Not covered: sentence models (`meaning_model`), whose rounding may differ between processors and batches; tests and evidence, which run
+where this is called; a killed scan of this kind begins anew, as partitions come back in another order each time.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import socket
@@ -24,9 +25,11 @@ from agora.errors import DataError, MissingExtraError, UsageError
 from agora.integrity.batch import POST_COLUMNS
 from agora.integrity.collect import key_table
 from agora.integrity.config import IntegrityConfig
-from agora.integrity.scan import ScanResult, scan
+from agora.integrity.records import ScanResult
+from agora.integrity.scan import scan
 from agora.log import Progress, silent
 from agora.posts.schema import POST_SCHEMA
+from agora.text.embeddings import Embeddings, load_embeddings
 from agora.text.quiet_daft import daft
 
 BATCH_ROWS: Final = 65_536
@@ -132,13 +135,15 @@ def cluster_scan(
     declared: Mapping[str, str] | None = None,
     num_posts: int | None = None,
     num_partitions: int | None = None,
-    make: MakeKeys = key_table,
+    make: MakeKeys | None = None,
     progress: Progress = silent,
 ) -> ScanResult:
     """`scan`, with the reading (`key_batches`) done by Daft where it runs. A folder in `work` keeps the keys meanwhile.
 
     Raises DataError as `scan` does, and when fewer or more than `num_posts` came back.
     """
+    config = config or IntegrityConfig()
+    make = make or functools.partial(_keys, meaning=config.meaning, model=config.meaning_model)
     place = work / _WORK
     shutil.rmtree(place, ignore_errors=True)
     batches = key_batches(posts, num_partitions=num_partitions, make=make)
@@ -149,6 +154,16 @@ def cluster_scan(
     if num_posts is not None and result.num_posts != num_posts:
         raise DataError(f"{result.num_posts:,} posts came back from the cluster instead of {num_posts:,}; scan again")
     return result
+
+
+def _keys(posts: pa.RecordBatch, *, meaning: bool, model: str) -> pa.RecordBatch:
+    """`key_table` on a node, with a model of meanings that the node loads itself."""
+    return key_table(posts, meaning=meaning, embeddings=_embeddings(model) if model else None)
+
+
+@functools.cache
+def _embeddings(model: str) -> Embeddings:
+    return load_embeddings(Path(model))
 
 
 def _as_they_are(keys: pa.RecordBatch) -> pa.RecordBatch:

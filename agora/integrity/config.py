@@ -18,6 +18,7 @@ class IntegrityConfig:
     min_occasions    occasions that a group must act on in each half
     min_actions      actions of evidence that a member needs, in all
     meaning          also compare meanings (needs more time)
+    meaning_model    with `meaning`: a local folder with a sentence model; without one, words decide (agora/text/embeddings.py)
     evidence_limit   artefacts kept as evidence per campaign
     """
 
@@ -28,6 +29,7 @@ class IntegrityConfig:
     min_occasions: int = 3
     min_actions: int = 3
     meaning: bool = False
+    meaning_model: str = ""
     evidence_limit: int = 40
 
     def __post_init__(self) -> None:
@@ -39,5 +41,7 @@ class IntegrityConfig:
         for name in ("min_occasions", "min_actions", "evidence_limit"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
+        if self.meaning_model and not self.meaning:
+            raise ConfigError(f"meaning_model={self.meaning_model!r} has no effect without meaning=true; add it")
         if self.seed < 0:
             raise ConfigError(f"seed={self.seed} must not be negative")

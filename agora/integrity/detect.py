@@ -25,7 +25,7 @@ from agora.integrity.signals import signals
 from agora.integrity.timing import MIN_LIFT, Floats, GroupEpisodes, episode_pairs, group_episodes, timing_counts
 from agora.log import Progress, silent
 
-_SIGNAL_NUMBER = {signal.id: number for number, signal in enumerate(signals())}
+_SIGNAL_NUMBER = {signal.id: number for number, signal in enumerate(signals(meaning=True))}
 Exposure = Mapping[str, npt.NDArray[np.bool_]]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from agora.integrity.config import IntegrityConfig
+
 State = Literal["synchronised", "duplicated", "explained", "shared_interest"]
 STATES: Final[dict[State, str]] = {
     "synchronised": "closer in time than virality explains, again and again",
@@ -118,3 +120,21 @@ class Campaign:
         if self.state not in ("synchronised", "duplicated"):
             return ()
         return tuple(member for member in self.members if member.is_automatic and not member.is_source)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScanResult:
+    """What one scan found, and how much it looked at.
+
+    num_groups  groups that were tested; `num_tests` tests over all of them, which the q-values count
+    first_at    time of the first post; `last_at` of the last; both empty where there was no post
+    """
+
+    config: IntegrityConfig
+    num_posts: int
+    num_accounts: int
+    num_groups: int
+    num_tests: int
+    first_at: str
+    last_at: str
+    campaigns: tuple[Campaign, ...]

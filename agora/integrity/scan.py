@@ -6,7 +6,6 @@ agora integrity scan
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,28 +17,15 @@ import pyarrow.compute as pc
 
 from agora.errors import DataError
 from agora.integrity.campaigns import campaigns
-from agora.integrity.collect import Collected, collect, key_table
+from agora.integrity.collect import Collected, collect
 from agora.integrity.config import IntegrityConfig
 from agora.integrity.detect import detect
 from agora.integrity.explain import Square
-from agora.integrity.records import Campaign
+from agora.integrity.records import Campaign, ScanResult
 from agora.integrity.shared import Shares, shared
 from agora.integrity.signals import signals
 from agora.log import Progress, silent
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScanResult:
-    """What a scan read and found. `first_at` and `last_at` are empty where there was no post."""
-
-    config: IntegrityConfig
-    num_posts: int
-    num_accounts: int
-    num_groups: int
-    num_tests: int
-    first_at: str
-    last_at: str
-    campaigns: tuple[Campaign, ...]
+from agora.text.embeddings import load_embeddings
 
 
 def scan(
@@ -50,7 +36,7 @@ def scan(
     follows: pa.Table | None = None,
     declared: Mapping[str, str] | None = None,
     num_posts: int | None = None,
-    make: Callable[[pa.RecordBatch], pa.RecordBatch] = key_table,
+    make: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None,
     progress: Progress = silent,
 ) -> ScanResult:
     """Find campaigns among posts (columns `batch.POST_COLUMNS`). `work` keeps what was read, so a killed scan goes on where it was.
@@ -61,11 +47,14 @@ def scan(
     Raises DataError when `follows` lacks a column.
     """
     config = config or IntegrityConfig()
-    posts = collect(batches, work, num_posts=num_posts, make=make, progress=progress)
+    embeddings = load_embeddings(Path(config.meaning_model)) if config.meaning_model else None
+    posts = collect(
+        batches, work, meaning=config.meaning, embeddings=embeddings, num_posts=num_posts, make=make, progress=progress
+    )  # fmt: skip
     if not posts.num_posts:
         return _result(config, posts, 0, 0, ())
     with progress.step("integrity: who shared what"):
-        found = shared(posts, seed=config.seed)
+        found = shared(posts, seed=config.seed, meaning=config.meaning)
         square = _square(posts, follows, declared or {})
         exposure = _exposure(found, posts, square)
     detection = detect(found, posts.num_accounts, config, exposure=exposure, progress=progress)

@@ -1,7 +1,8 @@
 """Who shared what, when. Goes in: Collected. Comes out: per signal the Shares of artefacts that at least two accounts have in common.
 
 Half of the posts, A, serves to find groups and the other, B, to test them. A post's half depends on what it passes on (so that
-copies of one text never stand in both) and on the half-day it falls into (so that an artefact that lasts is seen in both).
+copies of one text never stand in both) and on the half-day it falls into (so that an artefact that lasts is seen in both). Surges of
+one word (agora/integrity/surges.py) take turns.
 Near duplicates: posts that share a band are joined, directly or in a chain.
 """
 
@@ -18,14 +19,15 @@ from scipy.sparse.csgraph import connected_components
 from agora.integrity.batch import Hashes
 from agora.integrity.collect import Collected
 from agora.integrity.signals import Signal, signals
+from agora.integrity.surges import joined_by_surge
 from agora.text.minhash import mix
 
 Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
 
 HALF_BLOCK_S: Final = 43_200
-_MIN_EQUAL_BANDS: Final = 2
-_ROOT_SIGNALS: Final = ("repost", "reply", "near_text", "link", "image", "hashtags")
+MIN_EQUAL_BANDS: Final = 2
+_ROOT_SIGNALS: Final = ("repost", "reply", "meaning", "near_text", "link", "image", "hashtags")
 """What decides a post's half, first that applies."""
 
 
@@ -55,14 +57,19 @@ class Shares:
         return len(self.key)
 
 
-def shared(posts: Collected, *, seed: int = 0) -> dict[str, Shares]:
+def shared(posts: Collected, *, seed: int = 0, meaning: bool = False) -> dict[str, Shares]:
     """Shares of every signal, by signal id. The same posts and seed give the same halves."""
     root = np.zeros(posts.num_posts, np.uint64)
+    turn = np.full(posts.num_posts, -1, np.int8)
     found = {}
-    for signal in sorted(signals(), key=lambda one: _ROOT_SIGNALS.index(one.id) if one.id in _ROOT_SIGNALS else len(_ROOT_SIGNALS)):
+    place = {name: number for number, name in enumerate(_ROOT_SIGNALS)}
+    for signal in sorted(signals(meaning=meaning), key=lambda one: place.get(one.id, len(place))):
         rows, keys = posts.keys(signal)
         if signal.bands:
-            rows, keys = _joined_by_bands(rows, keys, posts.num_posts)
+            rows, keys = joined_by_bands(rows, keys, posts.num_posts)
+        if signal.surges:
+            rows, keys = joined_by_surge(rows, keys, posts.account, posts.time_s)
+            turn[rows] = keys + np.uint64(seed) & np.uint64(1)
         rows, keys = _by_several(rows, keys, posts.account)
         if signal.id in _ROOT_SIGNALS:
             free = root[rows] == 0
@@ -72,6 +79,7 @@ def shared(posts: Collected, *, seed: int = 0) -> dict[str, Shares]:
     root[alone] = mix(posts.account[alone].astype(np.uint64) << np.uint64(32) ^ posts.time_s[alone].astype(np.uint64) | np.uint64(1))
     block = (posts.time_s // HALF_BLOCK_S).astype(np.uint64)
     half = (mix(mix(root + np.uint64(2 * seed + 1)) ^ mix(block + np.uint64(1))) >> np.uint64(33) & np.uint64(1)).astype(np.uint8)
+    half = np.where(turn >= 0, turn, half).astype(np.uint8)
     return {name: _ordered(*parts, posts, half) for name, parts in sorted(found.items())}
 
 
@@ -88,11 +96,11 @@ def _by_several(rows: Longs, keys: Hashes, account: Ints) -> tuple[Longs, Hashes
     return rows[keep], keys[keep]
 
 
-def _joined_by_bands(rows: Longs, keys: Hashes, num_posts: int) -> tuple[Longs, Hashes]:
+def joined_by_bands(rows: Longs, keys: Hashes, num_posts: int) -> tuple[Longs, Hashes]:
     """One key per post for all posts joined to each other: the smallest first band of them. Posts come with equally many bands each.
 
     Within a band each text is compared with the first of its bucket and with its predecessor, and joined where it shares at least
-    `_MIN_EQUAL_BANDS` bands with it: one band alone would chain half of all posts together.
+    `MIN_EQUAL_BANDS` bands with it: one band alone would chain half of all posts together.
     """
     if not len(rows):
         return rows, keys
@@ -123,7 +131,7 @@ def _similar(texts: Hashes) -> tuple[Longs, Longs]:
         lefts += [order[first[here]], order[here - 1]]
         rights += [order[here], order[here]]
     left, right = np.concatenate(lefts), np.concatenate(rights)
-    near = (texts[left] == texts[right]).sum(axis=1) >= _MIN_EQUAL_BANDS
+    near = (texts[left] == texts[right]).sum(axis=1) >= MIN_EQUAL_BANDS
     return left[near], right[near]
 
 

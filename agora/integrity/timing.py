@@ -54,6 +54,7 @@ class GroupEpisodes:
     close      X, close pairs of members
     mean       E[X]
     variance   Var[X]
+    share      the group's share of all events of the signal, where its artefacts are surges; 0 elsewhere
     """
 
     group: Ints
@@ -65,6 +66,7 @@ class GroupEpisodes:
     mean: Floats
     variance: Floats
     all_close: Longs
+    share: Floats
 
 
 def group_episodes(events: Episodes, all_pairs: EpisodePairs, group_of: Ints, window_s: float) -> GroupEpisodes:
@@ -74,6 +76,7 @@ def group_episodes(events: Episodes, all_pairs: EpisodePairs, group_of: Ints, wi
     order = mine[np.lexsort((events.time_s[mine], events.episode[mine], group[mine]))]
     block = group[order].astype(np.int64) * len(events.size) + events.episode[order]
     _, later = close_pairs(block, events.time_s[order], window_s)
+    share = np.bincount(group[mine], minlength=1) / max(len(group), 1) * events.signal.surges
     starts = np.flatnonzero(np.diff(block, prepend=-1))
     members = np.diff(np.append(starts, len(block)))
     close = np.add.reduceat(later, starts) if len(starts) else np.empty(0, np.int64)
@@ -84,6 +87,7 @@ def group_episodes(events: Episodes, all_pairs: EpisodePairs, group_of: Ints, wi
     return GroupEpisodes(
         group=group[order[starts]], episode=episode, members=members, size=events.size[episode], start_s=events.time_s[order[starts]],
         close=close, mean=mean, variance=variance, all_close=all_pairs.pairs[episode],
+        share=share[group[order[starts]]],
     )  # fmt: skip
 
 
@@ -122,7 +126,7 @@ class TimingCounts:
 
 def timing_counts(events: Episodes, found: GroupEpisodes, rows: Longs, num_groups: int, window_s: float, *, seed: int) -> TimingCounts:
     """Test every group on the group episodes `rows` (one per occasion). p is the tail of a Pearson III law with the exact mean and
-    variance; where it is below 0.1 its skewness comes from draws of random subsets, and where at least ten draws reach X, p is their share."""
+    variance; below 0.1 its skewness comes from draws of random subsets; where at least ten draws reach X, p is their share."""
     rows = rows[found.variance[rows] > 0]
     group = found.group[rows]
     occasions = np.bincount(group, minlength=num_groups)

@@ -87,6 +87,11 @@ def _function_words() -> _Words:
     )  # fmt: skip
 
 
+def function_words() -> frozenset[str]:
+    """The commonest articles, pronouns, prepositions of every language with a list: words that say nothing about a topic."""
+    return frozenset(_function_words().words.to_pylist())
+
+
 def detect_languages(keys: pa.LargeStringArray) -> pa.LargeStringArray:
     """The language of each comparison key."""
     if not len(keys):

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from agora import cli
 from agora.cli import app
 from agora.errors import ConfigError, DataError, StoreError, UsageError
+from agora.integrity.labels import LABEL_SCHEMA, write_labels
 from agora.posts.schema import posts_table
 from agora.posts.store import PostStore
 from agora.settings import Workspace
@@ -86,6 +87,28 @@ def test_deletions_of_the_store_hold_for_posts_from_a_file(tmp_path: Path) -> No
     PostStore.open(tmp_path / "posts", create=True).delete_authors(["a3"])
     built = agora(tmp_path, "corpus", "build", "near_duplicates=false", "--posts", str(tmp_path / "posts.parquet"))
     assert built["dropped"]["deleted_author"] == sum(author == "a3" for author in posts()["author"].to_pylist()) > 0
+
+
+def test_labels_of_the_workspace_are_heeded_and_named(tmp_path: Path) -> None:
+    PostStore.open(tmp_path / "posts", create=True).append(posts())
+    words = ["corpus", "build", "heldout_share=0", "near_duplicates=false", "--workspace", str(tmp_path), "--json"]
+    plain = CliRunner().invoke(app, words)
+    assert "labels" not in plain.stderr
+    label = {"kind": "account", "campaign": "c1", "state": "synchronised", "is_automatic": True, "reason": "", "evidence": ""}
+    label |= {"confidence": 0.99, "appeal": "none"}
+    ends = ["2999-01-01T00:00:00Z"] * 3 + ["2001-01-01T00:00:00Z"]
+    rows = [{**label, "id": f"a{n}", "account": f"a{n}", "expires_at": end} for n, end in enumerate(ends)]
+    write_labels(pa.Table.from_pylist(rows, schema=LABEL_SCHEMA), tmp_path / "integrity")
+    labelled = CliRunner().invoke(app, words)
+    assert "labels in effect: accounts 3, campaigns 1, posts 0; coordinated=one_voice" in labelled.stderr
+    built = json.loads(labelled.stdout.strip().splitlines()[-1])
+    assert built["dropped"] == {"one_voice": 18}  # 27 posts of three accounts leave nine
+    assert built["coordination"]["accounts"] == 3
+    left_out = json.loads(CliRunner().invoke(app, [*words, "coordinated=leave_out"]).stdout.strip().splitlines()[-1])
+    assert left_out["dropped"] == {"coordinated": 27}
+    (tmp_path / "integrity" / "labels.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="cannot be read as labels"):
+        agora(tmp_path, "corpus", "build")
 
 
 def test_plain_mistakes_are_one_line_and_leave_nothing_behind(tmp_path: Path) -> None:

@@ -111,6 +111,12 @@ def test_the_same_posts_give_the_same_files_however_they_come(save: Save, tmp_pa
     assert replace(card, fingerprint=None) == replace(other, fingerprint=None)
 
 
+def test_without_labels_the_documents_are_what_they_were_before_there_were_labels(save: Save, tmp_path: Path) -> None:
+    card = build_corpus([save(square())], tmp_path / "out", CONFIG)
+    assert (card.content_hash, card.kept) == ("25bec78c0d5a74ab5dd45f7b36d74797079cdd60e4742ae6b0986d2e66b32cfc", 464)
+    assert {card.dropped[name] for name in ("coordinated", "coordinated_copy", "one_voice")} == {0}
+
+
 def test_a_dataframe_of_any_partitioning_gives_what_files_give(save: Save, tmp_path: Path) -> None:
     table = square(300)
     card = build_corpus([save(table)], tmp_path / "files", CONFIG)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from agora.corpus.config import CorpusConfig
-from agora.corpus.duplicates import PostKeys, drop_equal, drop_near, earliest_first, near_candidates
+from agora.corpus.duplicates import PostKeys, drop_equal_ids, drop_equal_texts, drop_near, earliest_first, near_candidates
 from agora.corpus.steps import STEP_NUMBER
 from agora.text.minhash import band_keys, hash_strings, jaccard, shingles, signatures
 
@@ -30,7 +30,8 @@ def run(texts: list[str], config: CorpusConfig = CONFIG) -> tuple[PostKeys, list
         reason=np.zeros(size, dtype=np.uint8),
     )  # fmt: skip
     order = earliest_first(keys)
-    drop_equal(keys, order, config)
+    drop_equal_ids(keys, order)
+    drop_equal_texts(keys, order, config)
     candidates = near_candidates(keys, order, config)
     dropped, kept = drop_near(keys, candidates, shingles(column.take(pa.array(candidates))), config)
     return keys, list(zip(dropped.tolist(), kept.tolist(), strict=True))

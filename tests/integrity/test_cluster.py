@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,7 +21,9 @@ from agora.errors import DataError
 from agora.integrity.batch import POST_COLUMNS
 from agora.integrity.cluster import cluster_scan, key_batches, read_posts
 from agora.integrity.collect import key_schema, key_table
-from agora.integrity.scan import ScanResult, scan
+from agora.integrity.config import IntegrityConfig
+from agora.integrity.records import ScanResult
+from agora.integrity.scan import scan
 from agora.posts.simulate import SquareConfig, simulate
 from agora.posts.store import PostStore
 from agora.text.quiet_daft import daft
@@ -65,6 +68,13 @@ def test_campaigns_are_those_of_a_local_scan(posts: pa.Table, local: ScanResult,
     mixed, size = shuffled(posts, num_partitions), posts.num_rows // num_partitions + 1
     frame = daft.from_arrow([mixed.slice(start, size) for start in range(0, posts.num_rows, size)])
     assert cluster_scan(frame, tmp_path, num_posts=posts.num_rows, num_partitions=num_partitions) == local
+
+
+def test_campaigns_of_the_meaning_layer_are_those_of_a_local_scan(posts: pa.Table, tmp_path: Path) -> None:
+    coarse = posts.set_column(posts.column_names.index("created_at"), "created_at", pc.floor_temporal(posts["created_at"], unit="minute"))
+    config = IntegrityConfig(meaning=True)
+    expected = scan(batches_of(coarse), tmp_path / "local", config=config)
+    assert cluster_scan(daft.from_arrow(shuffled(coarse, 4)), tmp_path, config=config) == expected
 
 
 def test_campaigns_from_a_folder_of_parquet_files_are_those_of_a_local_scan(posts: pa.Table, local: ScanResult, tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ class Signal:
     role          `amplified`: others' material passed on, which interest alone explains; `written`: their own words or links
     keys          the artefacts of a batch of posts
     bands         a post with several keys of this signal joins all posts that share one of them (near duplicates)
+    surges        keys are words; a post joins those that use one of its words while far more accounts do than usual
+    optional      runs only when asked for, since it costs more
     """
 
     id: str
@@ -38,3 +40,5 @@ class Signal:
     keys: Callable[[PostBatch], Keys]
     organic_bursts: Mapping[int, float]
     bands: bool = False
+    surges: bool = False
+    optional: bool = False

@@ -155,7 +155,7 @@ def read(file: SourceFile, mapping: Mapping[str, str] | None = None) -> Iterator
     elif head.text[:1] in "{[" or _json_keys(head):
         with file.open() as stream:
             values = open_values(stream, head.text, is_record=lambda value: isinstance(value, dict))
-            rows = _JsonRows(mapping)
+            rows = JsonRows(mapping)
             yield from convert_values(values, rows)
             for column in rows.unseen:
                 log.warning("--map %s=%s: no record of %s has %r", column, mapping[column], file.name, column)
@@ -180,7 +180,7 @@ class _BareReturns(io.RawIOBase):
         return len(data)
 
 
-class _JsonRows:
+class JsonRows:
     """Rows of JSON records. Columns are matched again whenever a record has other keys."""
 
     def __init__(self, mapping: Mapping[str, str]) -> None:

@@ -1,0 +1,1 @@
+"""The ledger's schema, as Alembic migrations. A change is a new file in versions/; those there are never edited."""

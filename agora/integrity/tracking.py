@@ -1,0 +1,229 @@
+"""Groups under watch and the tests of them. Goes in: communities of the pair sketch, then Rows of evidence. Comes out: Findings.
+
+The split of the batch scan into halves becomes one in time: occasions before a group was tracked served to find it, later ones test it.
+Timing: over occasions, the close pairs of members against the expectation under random membership (timing.py), with a gamma tail of the
+same mean and variance. Bursts: as in bursts.py, against the rate that organic groups reach. One test per signal. A group is looked at
+again and again, so the limit is a small p-value, no q-value.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import bdtrc, gammaincc
+
+from agora.integrity.bursts import MIN_MEMBERS
+from agora.integrity.candidates import MIN_SIZE
+from agora.integrity.evidence import Roll, Row
+from agora.integrity.signals import signals
+from agora.integrity.timing import MIN_LIFT
+
+MAX_ROWS: Final = 64
+MAX_GROUP: Final = 512
+NOBODY: Final = -1
+GROWTH: Final = 1.25
+MARKS: Final = 3
+
+
+@dataclass(slots=True)
+class Group:
+    """A tracked group: its accounts with the moment each joined, its evidence, when it was last found, how many its last alert
+    named, and when it grew."""
+
+    since_s: dict[int, int]
+    rows: dict[tuple[int, int], Row] = field(default_factory=dict)
+    found_s: int = 0
+    alerted: int = 0
+    grown_s: list[int] = field(default_factory=list)
+    size_then: int = 0
+
+    def grow(self, now_s: int) -> None:
+        """Note when it became a quarter larger than it was; the last MARKS such moments are kept."""
+        if len(self.since_s) >= GROWTH * self.size_then:
+            self.grown_s, self.size_then = [*self.grown_s, now_s][-MARKS:], len(self.since_s)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """A group whose evidence passed a test."""
+
+    group: int
+    window_s: int
+    test: str
+    p_value: float
+    observed: float
+    expected: float
+    accounts: tuple[int, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """When a group is reported: see StreamConfig."""
+
+    p_alert: float
+    min_occasions: int
+    min_actions: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    test: str
+    p_value: float
+    observed: float
+    expected: float
+    rows: list[Row]
+
+
+class Tracker:
+    """Groups of one window, at most `max_groups`; the ones found longest ago give way."""
+
+    def __init__(self, *, window_s: int, max_groups: int) -> None:
+        self.window_s, self.max_groups = window_s, max_groups
+        self.groups: dict[int, Group] = {}
+        self.next_number = 0
+        self.roll = _roll({})
+
+    def track(self, communities: Iterable[npt.NDArray[Any]], now_s: int) -> None:
+        """Follow these communities: the tracked group that shares half of the smaller of the two goes on
+        with the community's accounts and keeps its evidence, which was taken with the accounts it had then."""
+        group_of = {account: number for number, group in self.groups.items() for account in group.since_s}
+        taken: set[int] = set()
+        for community in communities:
+            accounts = community[:MAX_GROUP].tolist()
+            votes = Counter(group_of[account] for account in accounts if account in group_of)
+            best, count = votes.most_common(1)[0] if votes else (NOBODY, 0)
+            if count and best not in taken and 2 * count >= min(len(accounts), len(self.groups[best].since_s)):
+                group = self.groups[best]
+                group.since_s = {account: group.since_s.get(account, now_s) for account in accounts}
+            else:
+                best, self.next_number = self.next_number, self.next_number + 1
+                self.groups[best] = group = Group(dict.fromkeys(accounts, now_s))
+            group.found_s = now_s
+            group.grow(now_s)
+            taken.add(best)
+        moved = {account for number in taken for account in self.groups[number].since_s}
+        for number in self.groups.keys() - taken:
+            group = self.groups[number]
+            group.since_s = {account: since for account, since in group.since_s.items() if account not in moved}
+        kept = sorted((n for n in self.groups if len(self.groups[n].since_s) >= MIN_SIZE), key=lambda n: (-self.groups[n].found_s, n))
+        self.groups = {number: self.groups[number] for number in sorted(kept[: self.max_groups])}
+        self.roll = _roll(self.groups)
+
+    def test(self, found: Iterable[tuple[int, Row]], limits: Limits) -> list[Finding]:
+        """Take in rows and test the groups that they belong to."""
+        changed: dict[int, Group] = {}
+        for number, row in found:
+            if number in self.groups:
+                _take(self.groups[number].rows, row)
+                if row.is_burst or row.close > row.mean:
+                    changed[number] = self.groups[number]
+        findings = []
+        for number, group in sorted(changed.items()):
+            finding = _test(number, self.window_s, group, limits)
+            if finding and len(finding.accounts) >= max(MIN_SIZE, 1.5 * group.alerted):
+                group.alerted = len(finding.accounts)
+                findings.append(finding)
+        return findings
+
+    def state(self) -> dict[str, Any]:
+        """All that must be kept to go on, as JSON."""
+        return {
+            "next_number": self.next_number,
+            "groups": {
+                str(number): {"since_s": list(group.since_s.items()), "found_s": group.found_s, "alerted": group.alerted,
+                              "grown_s": group.grown_s, "size_then": group.size_then, "rows": [asdict(row) for row in group.rows.values()]}
+                for number, group in self.groups.items()
+            },
+        }  # fmt: skip
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """The opposite of `state`."""
+        self.next_number = state["next_number"]
+        self.groups = {}
+        for number, kept in state["groups"].items():
+            rows = [Row(**{**row, "accounts": tuple(row["accounts"]), "posts": tuple(row["posts"])}) for row in kept["rows"]]
+            self.groups[int(number)] = Group(
+                dict(map(tuple, kept["since_s"])),
+                {(row.key, row.start_s): row for row in rows},
+                kept["found_s"],
+                kept["alerted"],
+                kept["grown_s"],
+                kept["size_then"],
+            )
+        self.roll = _roll(self.groups)
+
+
+def _take(rows: dict[tuple[int, int], Row], row: Row) -> None:
+    """Put in a row instead of earlier looks at the same episode; the oldest rows give way."""
+    for place in [place for place, old in rows.items() if old.key == row.key and old.start_s <= row.end_s and old.end_s >= row.start_s]:
+        del rows[place]
+    rows[row.key, row.start_s] = row
+    while len(rows) > MAX_ROWS:
+        del rows[min(rows, key=lambda place: place[1])]
+
+
+def thinned(rows: list[Row]) -> list[Row]:
+    """One row per occasion, the one of most members and fewest outsiders: artefacts of one moment are one piece of evidence."""
+    best: dict[int, Row] = {}
+    for row in sorted(rows, key=lambda row: (-row.members, row.size, row.start_s, row.key)):
+        best.setdefault(row.occasion, row)
+    return [best[occasion] for occasion in sorted(best)]
+
+
+def _test(number: int, window_s: int, group: Group, config: Limits) -> Finding | None:
+    """The strongest of a group's tests that passes: one per signal and kind of test, on all rows and on those since each time that it grew,
+    because members not yet known count as outsiders."""
+    found = []
+    earliest_s = min(row.start_s for row in group.rows.values())
+    for start_s in sorted({earliest_s, *group.grown_s}):
+        for place in sorted({row.signal for row in group.rows.values()}):
+            mine = [row for row in group.rows.values() if row.signal == place and row.start_s >= start_s]
+            found += [_timing(mine), _burst(mine, signals()[place].organic_bursts.get(window_s))]
+    passed = [one for one in found if one.p_value <= config.p_alert and len(one.rows) >= config.min_occasions]
+    if not passed:
+        return None
+    best = min(passed, key=lambda one: one.p_value)
+    actions = Counter(
+        (account, row.occasion) for account, row in {(account, row) for one in passed for row in one.rows for account in row.accounts}
+    )
+    counts = Counter(account for account, _ in actions)
+    return Finding(
+        group=number, window_s=window_s, test=best.test, p_value=best.p_value, observed=best.observed, expected=best.expected,
+        accounts=tuple(sorted(account for account, count in counts.items() if count >= config.min_actions)),
+        rows=tuple(sorted({row for one in passed for row in one.rows}, key=lambda row: (row.start_s, row.key))),
+    )  # fmt: skip
+
+
+def _timing(rows: list[Row]) -> _Outcome:
+    """The sum over occasions has the exact mean and variance of random membership; its tail is that of a gamma law."""
+    informing = thinned([row for row in rows if row.variance > 0])
+    observed, mean = sum(row.close for row in informing), sum(row.mean for row in informing)
+    variance = sum(row.variance for row in informing)
+    p_value = 1.0
+    if mean > 0 and observed >= MIN_LIFT * mean:
+        p_value = float(gammaincc(mean**2 / variance, observed * mean / variance))
+    use = [row for row in informing if row.close >= MIN_MEMBERS and row.close >= MIN_LIFT * row.mean]
+    return _Outcome("timing", p_value, float(observed), mean, use)
+
+
+def _burst(rows: list[Row], organic_rate: float | None) -> _Outcome:
+    several = thinned([row for row in rows if row.members >= MIN_MEMBERS])
+    fast = [row for row in several if row.is_burst]
+    if not fast or organic_rate is None:
+        return _Outcome("burst", 1.0, 0.0, 0.0, [])
+    p_value = float(bdtrc(len(fast) - 1, len(several), organic_rate))
+    return _Outcome("burst", p_value, float(len(fast)), organic_rate * len(several), fast)
+
+
+def _roll(groups: dict[int, Group]) -> Roll:
+    listed = sorted((account, number, since) for number, group in groups.items() for account, since in group.since_s.items())
+    return Roll(
+        np.asarray([row[0] for row in listed], np.uint64), np.asarray([row[1] for row in listed], np.int32),
+        np.asarray([row[2] for row in listed], np.int64),
+    )  # fmt: skip
