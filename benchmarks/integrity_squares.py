@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from agora.integrity.collect import Collected, collect
 from agora.integrity.config import IntegrityConfig
 from agora.integrity.episodes import close_pairs
-from agora.integrity.scan import ScanResult, examine
+from agora.integrity.records import ScanResult
+from agora.integrity.scan import examine
 from agora.integrity.shared import Shares, shared
 from agora.posts.simulate import SquareConfig, follow_graph, ground_truth, simulate
 from agora.posts.square.grammar import Grammar
