@@ -93,7 +93,7 @@ def _with_members(confirmed: Sequence[Found], num_posts: npt.NDArray[Any], confi
         best = np.minimum(own, np.minimum(1.0, with_core * len(q)))  # Bonferroni over all members looked at
         kept = best <= config.q_members
         members = dict(zip(found.group[kept].tolist(), best[kept].tolist(), strict=True))
-        actions = Actions.joined([found.proven(config)[0], more]).of(found.group[kept])
+        actions = Actions.joined([found.proven(config), more]).of(found.group[kept])
         result.append(_Group(found, members, actions))
     return result
 

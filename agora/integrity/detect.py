@@ -22,7 +22,7 @@ from agora.integrity.episodes import Episodes, close_pairs, episodes
 from agora.integrity.records import Evidence
 from agora.integrity.shared import Ints, Longs, Shares
 from agora.integrity.signals import signals
-from agora.integrity.timing import MIN_LIFT, Floats, GroupEpisodes, episode_pairs, group_episodes, timing_counts
+from agora.integrity.timing import MIN_LIFT, Floats, GroupEpisodes, block_s, episode_pairs, group_episodes, timing_counts
 from agora.log import Progress, silent
 
 _SIGNAL_NUMBER = {signal.id: number for number, signal in enumerate(signals(meaning=True))}
@@ -86,10 +86,13 @@ class Found:
         strong = [test for test in strong if test.test == "burst" or test.observed >= MIN_LIFT * test.expected]
         return tuple(sorted(strong, key=lambda test: (test.p_value, test.signal)))
 
-    def proven(self, config: IntegrityConfig) -> tuple[Actions, float]:
-        """Actions, and those expected by chance, of the kinds of test that speak for the group."""
-        kinds = sorted({test.test for test in self.tests(config)})
-        return Actions.joined([self.actions[kind] for kind in kinds]), sum(self.chance[kind] for kind in kinds)
+    def kinds(self, config: IntegrityConfig) -> list[str]:
+        """Kinds of test that speak for the group."""
+        return sorted({test.test for test in self.tests(config)})
+
+    def proven(self, config: IntegrityConfig) -> Actions:
+        """Actions of the kinds of test that speak for the group."""
+        return Actions.joined([self.actions[kind] for kind in self.kinds(config)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +178,10 @@ def _one_pass(
 def _tested(one: Shares, where: npt.NDArray[np.bool_], window_s: int, exposed: npt.NDArray[np.bool_] | None) -> list[tuple[str, Episodes]]:
     """Episodes that each kind of test looks at: the same ones, unless bursts look at the whole life of an artefact."""
     kind = "burst" if window_s in one.signal.organic_bursts else "company"
-    return [("timing", episodes(one, where, EPISODE_GAP_S, exposed)), (kind, episodes(one, where, gap_s(window_s)))]
+    return [
+        ("timing", episodes(one, where, EPISODE_GAP_S, exposed, block_s=block_s(window_s))),
+        (kind, episodes(one, where, gap_s(window_s))),
+    ]
 
 
 def _burst_evidence(evidence: list[list[Evidence]], found: GroupEpisodes, shares: Shares, window_s: int) -> None:
@@ -230,9 +236,11 @@ def _contains(ordered: Longs, values: Longs) -> npt.NDArray[np.bool_]:
 
 
 def member_p_values(found: Found, num_posts: npt.NDArray[Any], config: IntegrityConfig) -> Floats:
-    """For each account of the group: chance that an outsider who posts as much acts on as many occasions (Poisson tail)."""
-    actions, chance = found.proven(config)
-    return _chance_of(found.group, actions, chance, num_posts)
+    """For each account of the group: chance that an outsider who posts as much acts on as many occasions (Poisson tail). Of the kinds of
+    test that speak for the group the better one counts, times their number: pooled, a weak one would drown a strong one."""
+    kinds = found.kinds(config)
+    each = [_chance_of(found.group, found.actions[kind], found.chance[kind], num_posts) for kind in kinds]
+    return np.asarray(np.minimum(1.0, len(kinds) * np.min(each, axis=0)))
 
 
 def in_company(found: Found, core: Ints, num_posts: npt.NDArray[Any]) -> tuple[Floats, Actions]:

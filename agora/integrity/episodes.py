@@ -39,8 +39,9 @@ class Episodes:
         return len(self.episode)
 
 
-def episodes(shares: Shares, where: Mask, gap_s: float, exposed: npt.NDArray[Any] | None = None) -> Episodes:
-    """Episodes of the posts in `where`. `exposed` tells for each share whether its author follows the artefact's author."""
+def episodes(shares: Shares, where: Mask, gap_s: float, exposed: npt.NDArray[Any] | None = None, *, block_s: int | None = None) -> Episodes:
+    """Episodes of the posts in `where`. `exposed` tells for each share whether its author follows the artefact's author.
+    `block_s` also ends an episode at each multiple of so many seconds."""
     index = np.flatnonzero(where)
     artefact, account, time_s = shares.artefact[index], shares.account[index], shares.time_s[index]
     if exposed is not None:
@@ -50,6 +51,8 @@ def episodes(shares: Shares, where: Mask, gap_s: float, exposed: npt.NDArray[Any
     else:
         stratum = artefact.astype(np.int64)
     new = np.append(True, (np.diff(stratum) != 0) | (np.diff(time_s) > gap_s))[: len(index)]
+    if block_s is not None:
+        new |= np.append(True, np.diff(time_s // block_s) != 0)[: len(index)]
     number = np.cumsum(new) - 1
     first = _first_of_each(number, account)
     index, number = index[first], number[first]

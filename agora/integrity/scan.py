@@ -48,15 +48,26 @@ def scan(
     """
     config = config or IntegrityConfig()
     embeddings = load_embeddings(Path(config.meaning_model)) if config.meaning_model else None
-    posts = collect(
-        batches, work, meaning=config.meaning, embeddings=embeddings, num_posts=num_posts, make=make, progress=progress
-    )  # fmt: skip
-    if not posts.num_posts:
-        return _result(config, posts, 0, 0, ())
+    posts = collect(batches, work, meaning=config.meaning, embeddings=embeddings, num_posts=num_posts, make=make, progress=progress)
     with progress.step("integrity: who shared what"):
         found = shared(posts, seed=config.seed, meaning=config.meaning)
-        square = _square(posts, follows, declared or {})
-        exposure = _exposure(found, posts, square)
+    return examine(posts, found, config=config, follows=follows, declared=declared, progress=progress)
+
+
+def examine(
+    posts: Collected,
+    found: Mapping[str, Shares],
+    *,
+    config: IntegrityConfig,
+    follows: pa.Table | None = None,
+    declared: Mapping[str, str] | None = None,
+    progress: Progress = silent,
+) -> ScanResult:
+    """The part of `scan` after reading: test who shared what. Raises DataError like `scan`."""
+    if not posts.num_posts:
+        return _result(config, posts, 0, 0, ())
+    square = _square(posts, follows, declared or {})
+    exposure = _exposure(found, posts, square)
     detection = detect(found, posts.num_accounts, config, exposure=exposure, progress=progress)
     with progress.step("integrity: evidence"):
         result = campaigns(detection, posts, found, square, config)

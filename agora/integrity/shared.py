@@ -9,7 +9,7 @@ Near duplicates: posts that share a band are joined, directly or in a chain.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,7 @@ _ROOT_SIGNALS: Final = ("meaning", "near_text", "text", "repost", "reply", "link
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Posts that share artefacts of one signal, ordered by artefact, time, account and post.
+    """Posts that share artefacts of one signal, ordered by artefact, time, account and the post's id.
 
     artefact  number of the artefact, from 0 without gaps
     account   code of the author
@@ -139,7 +139,8 @@ def _similar(texts: Hashes) -> tuple[Longs, Longs]:
 
 def _ordered(signal: Signal, rows: Longs, keys: Hashes, posts: Collected, half: npt.NDArray[np.uint8]) -> Shares:
     account, time_s = posts.account[rows], posts.time_s[rows]
-    order = np.lexsort((rows, account, time_s, keys))
+    order = np.lexsort((account, time_s, keys))
+    order = _ties_by_id(order, (account, time_s, keys), rows, posts)
     rows, keys, account, time_s = rows[order], keys[order], account[order], time_s[order]
     new = np.append(True, keys[1:] != keys[:-1]) if len(keys) else np.empty(0, np.bool_)
     return Shares(
@@ -151,3 +152,16 @@ def _ordered(signal: Signal, rows: Longs, keys: Hashes, posts: Collected, half: 
         half=half[rows],
         key=keys[new],
     )
+
+
+def _ties_by_id(order: Longs, columns: tuple[npt.NDArray[Any], ...], rows: Longs, posts: Collected) -> Longs:
+    """`order` with places that are equal in all `columns` put in order of the posts' ids, so that it does not matter how posts came."""
+    same = np.logical_and.reduce([column[order[1:]] == column[order[:-1]] for column in columns])
+    if not same.any():
+        return order
+    tied = np.flatnonzero(np.append(False, same) | np.append(same, False))
+    block = np.cumsum(np.append(True, ~same))[tied]
+    _, rank = np.unique(np.array(posts.values("id", rows[order[tied]]), object), return_inverse=True)
+    result = order.copy()
+    result[tied] = order[tied[np.lexsort((rank, block))]]
+    return result

@@ -39,14 +39,13 @@ def joined_by_surge(rows: Longs, keys: Hashes, account: npt.NDArray[np.int32], t
     """
     if not len(rows):
         return rows, keys
-    rank = _rank(rows, time_s)
-    clock = np.sort(time_s[np.unique(rows)])
+    clock = np.sort(time_s[np.unique(rows)])  # of posts that have words: in it a busy evening is as long as a quiet week
     num_posts = len(clock)
     hours = np.unique(time_s[rows] // _HOUR_S)
     rows, keys = _used_often(rows, keys)
-    order = np.lexsort((rank[rows], keys))
+    order = np.lexsort((time_s[rows], keys))
     rows, keys = rows[order], keys[order]
-    time, place = time_s[rows], rank[rows]
+    time = time_s[rows]
     new_word = _changes(keys)
     word = np.cumsum(new_word) - 1
     hour_of = np.searchsorted(hours, time // _HOUR_S)
@@ -55,7 +54,7 @@ def joined_by_surge(rows: Longs, keys: Hashes, account: npt.NDArray[np.int32], t
     cluster = np.cumsum(new_word | (np.diff(time, prepend=time[:1]) > gap[word])) - 1
     starts = np.flatnonzero(_changes(cluster))
     ends = np.append(starts[1:], len(cluster)) - 1
-    posts = place[ends] - place[starts] + 1
+    posts = np.searchsorted(clock, time[ends], side="right") - np.searchsorted(clock, time[starts])
     around = _share_around(word, time, clock, starts, ends)
     usual = np.maximum(occupied[word[starts]] / num_posts, around) * posts
     deviance = _deviance(_accounts(cluster, account[rows]), usual)
@@ -82,14 +81,6 @@ def _turns(cluster: Longs, word: Longs, keys: Hashes, start_s: Longs) -> Hashes:
         last_word, last_s = this_word, this_s
         turn[number] = now
     return turn[place]
-
-
-def _rank(rows: Longs, time_s: Longs) -> Longs:
-    """Place in time of every post that has words: the clock in which a busy evening is as long as a quiet week."""
-    posts = np.unique(rows)
-    rank = np.zeros(len(time_s), np.int64)
-    rank[posts[np.argsort(time_s[posts], kind="stable")]] = np.arange(len(posts))
-    return rank
 
 
 def _share_around(word: Longs, time: Longs, clock: Longs, starts: Longs, ends: Longs) -> Floats:

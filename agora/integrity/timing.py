@@ -110,6 +110,15 @@ def _ratio(m: Floats, n: Floats, count: int) -> Floats:
 
 MIN_LIFT: Final = 2.0
 """Close pairs must be at least twice as many as expected: people of one time zone are a little closer than a random subset, too."""
+_MIN_BLOCK_S, _MAX_BLOCK_S, _BLOCK_WINDOWS = 3_600, 10_800, 6
+
+
+def block_s(window_s: int) -> int:
+    """Sharers are compared within blocks of the clock this long. Over a whole day, people of one time zone are closer than others, as
+    they are awake together; within a few windows, awake for half of them, closeness does not reach MIN_LIFT among an even crowd."""
+    return max(_MIN_BLOCK_S, min(_MAX_BLOCK_S, _BLOCK_WINDOWS * window_s))
+
+
 _DRAWS: Final = 2000
 _MAX_CELLS: Final = 20_000_000
 

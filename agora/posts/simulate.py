@@ -40,7 +40,7 @@ TRUTH_SCHEMA = pa.schema(
         pa.field("group", pa.string(), nullable=False, metadata={"doc": "name of its group; 'ordinary' for none"}),
         pa.field("group_kind", pa.string(), nullable=False, metadata={"doc": ", ".join(GROUP_KINDS)}),
         pa.field("is_coordinated", pa.bool_(), nullable=False, metadata={"doc": "member of a campaign"}),
-        pa.field("is_lead", pa.bool_(), nullable=False, metadata={"doc": "whom the group amplifies or follows"}),
+        pa.field("is_lead", pa.bool_(), nullable=False, metadata={"doc": "one of those whom the group amplifies or follows"}),
     ]
 )
 
@@ -92,8 +92,7 @@ def ground_truth(config: SquareConfig) -> pa.Table:
     lead = np.zeros(count, np.bool_)
     for one in people.groups:
         group[one.members], kind[one.members] = one.name, one.kind
-        if one.lead >= 0:
-            lead[one.lead] = True
+        lead[one.leads] = True
     columns = [people.handles, pa.array(group, pa.string()), pa.array(kind, pa.string()), pa.array(kind == CAMPAIGN), pa.array(lead)]
     return pa.Table.from_arrays(columns, schema=TRUTH_SCHEMA)
 

@@ -91,7 +91,7 @@ def ordinary(
     for name in names:
         for at in rng.uniform(0, days * 86400, per_account):
             board.post(name, at, sentence(rng))
-    for _story in range(stories):
+    for _ in range(stories):
         start = rng.uniform(0, (days - 1) * 86400)
         ref = board.post(str(rng.choice(names)), start, sentence(rng))
         for name in rng.choice(names, min(int(rng.integers(5, 40)), accounts), replace=False):

@@ -191,3 +191,26 @@ def test_an_innocent_community_is_not_labelled(make: Maker, seed: int, tmp_path:
     ordinary(board, rng)
     make(board, rng)
     assert labelled(run_scan(board, tmp_path)) == set(), make.__doc__
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_people_of_another_time_zone_are_no_closer_than_chance_says(seed: int, tmp_path: Path) -> None:
+    """Twenty-five people who are awake when few others are. Compared with sharers of the whole day they would be twice as close."""
+    board = Board()
+    rng = np.random.default_rng(seed)
+    ordinary(board, rng)
+    far, near = names("far", 25), names("near", 400)
+    for _ in range(100):
+        start = rng.uniform(0, 12 * DAY)
+        ref = board.post(str(rng.choice(near)), start, sentence(rng))
+        for who, wake, hours, count in ((far, 1, 8, rng.integers(6, 15)), (near, 8, 16, rng.integers(40, 120))):
+            for name in rng.choice(who, count, replace=False):
+                times = start + rng.exponential(30_000, 60)
+                awake = times[(times / 3600 - wake) % 24 < hours]
+                if len(awake):
+                    board.repost(str(name), float(awake[0]), ref)
+    result = run_scan(board, tmp_path)
+    assert labelled(result) == set()
+    groups = [one for one in result.campaigns if sum(m.account in far for m in one.members) > 0.8 * len(one.members)]
+    assert groups, "the search should find them, and the tests should not confirm them"
+    assert all(test.q_value > 0.001 for one in groups for test in one.evidence if test.test == "timing")

@@ -185,6 +185,23 @@ def test_repost_campaign_keeps_its_jitter_and_participation(jitter_s: float) -> 
     assert sum(prompt) > 0.9 * sum(map(len, waves.values()))
 
 
+def test_leads_take_turns() -> None:
+    config, posts = campaign_square(channel="repost", num_leads=4, participation=0.6, camouflage=0.0)
+    leads = {row["author"] for row in ground_truth(config).to_pylist() if row["group"] == "x" and row["is_lead"]}
+    slogans = {row["id"]: row["author"] for row in posts if row["kind"] == "post"}
+    waves = Counter(row["ref_id"] for row in posts if row["kind"] == "repost" and row["ref_id"] in slogans)
+    assert len(leads) == 4
+    assert Counter(slogans[post] for post, reposts in waves.items() if reposts > 12) == dict.fromkeys(leads, 5)
+    assert all(row["author"] != slogans.get(row["ref_id"]) for row in posts if row["kind"] == "repost")
+
+
+def test_number_of_leads_is_another_square_and_one_is_the_default() -> None:
+    one, _ = campaign_square(channel="repost")
+    same, _ = campaign_square(channel="repost", num_leads=1)
+    assert (one, one.fingerprint()) == (same, same.fingerprint())
+    assert one.fingerprint() != campaign_square(channel="repost", num_leads=2)[0].fingerprint()
+
+
 def test_text_modes_differ_in_how_alike_the_posts_are() -> None:
     distinct = {}
     for text in ("verbatim", "templated", "paraphrased"):
@@ -234,7 +251,9 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], message: str)
         list(simulate(replace(SquareConfig(), **settings)))
 
 
-@pytest.mark.parametrize(("field", "value"), [("jitter_s", 0.0), ("participation", 1.5), ("camouflage", 1.0), ("num_accounts", 1)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("jitter_s", 0.0), ("participation", 1.5), ("camouflage", 1.0), ("num_accounts", 1), ("num_leads", 30)]
+)
 def test_impossible_campaigns_are_refused(field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=field):
         Campaign(name="a", **{field: value})

@@ -29,6 +29,7 @@ class Campaign:
     jitter_s       seconds between the first and the last possible post of a wave
     participation  chance that an account takes part in a wave
     camouflage     share of ordinary posts among all that its accounts post (expected)
+    num_leads      with channel repost, how many members take turns at writing what the others repost
     channel        what the accounts have in common: they repost one post, or post one link, one hashtag, or the text alone
     text           verbatim: one text per wave; templated: one sentence, its slots filled anew; paraphrased: only the claim is shared
     """
@@ -39,6 +40,7 @@ class Campaign:
     jitter_s: float = 60.0
     participation: float = 0.7
     camouflage: float = 0.5
+    num_leads: int = 1
     channel: Channel = "repost"
     text: TextMode = "templated"
 
@@ -49,10 +51,16 @@ class Campaign:
         _require(0 < self.jitter_s <= 7 * 86400, f"{where}: jitter_s={self.jitter_s} must be above 0 and at most a week (604800)")
         _require(0 < self.participation <= 1, f"{where}: participation={self.participation} must be above 0 and at most 1")
         _require(0 <= self.camouflage < 1, f"{where}: camouflage={self.camouflage} must be at least 0 and below 1")
+        _require(
+            1 <= self.num_leads < self.num_accounts,
+            f"{where}: num_leads={self.num_leads} must be at least 1 and below num_accounts={self.num_accounts}",
+        )
 
 
 DEFAULT_CAMPAIGNS = (
-    Campaign(name="amplifiers", num_accounts=40, num_waves=14, jitter_s=5, participation=0.8, camouflage=0.1, channel="repost"),
+    Campaign(
+        name="amplifiers", num_accounts=40, num_waves=14, jitter_s=5, participation=0.8, camouflage=0.1, num_leads=5, channel="repost",
+    ),
     Campaign(
         name="copy_paste", num_accounts=25, num_waves=12, jitter_s=60, participation=0.7, camouflage=0.3, channel="text", text="verbatim",
     ),

@@ -37,13 +37,20 @@ ORDINARY, FANDOM, FAN_CLUB, NEWS, SYNDICATION, PROTEST, CAMPAIGN = GROUP_KINDS =
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """Accounts with something in common. `lead` is whom a fan club follows or a campaign amplifies, -1 for nobody."""
+    """Accounts with something in common. `lead` is whom a fan club follows or a campaign amplifies first, -1 for nobody."""
 
     name: str
     kind: str
     members: Ints
     lead: int = -1
     campaign: Campaign | None = None
+
+    @property
+    def leads(self) -> Ints:
+        """Everybody whom the group follows or amplifies: `lead`, or the members of a campaign who take turns at it."""
+        if self.lead < 0:
+            return self.members[:0]
+        return self.members[: self.campaign.num_leads if self.campaign else 1]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -242,13 +242,14 @@ def _draw_campaign_waves(people: Population, grammar: Grammar, rng: Rng, duratio
         topic = grammar.topic(_CAMPAIGN_TOPICS[order % len(_CAMPAIGN_TOPICS)])
         subject, url, tags = _new_subject(grammar, topic, rng), _url(rng), _tags(grammar, topic, rng, 2)
         others = len(group.members) - (group.lead >= 0)
-        for _ in range(campaign.num_waves):
+        leads = group.leads.tolist() or [-1]
+        for turn in range(campaign.num_waves):
             latest = max(duration - campaign.jitter_s, 0.0)
             waves.append(
                 Wave(
                     number=-1, time_s=float(rng.uniform(0, latest)), group=group, channel=campaign.channel, text=campaign.text,
                     topic=topic, subject=subject, tags=tags if campaign.channel == "hashtag" else (),
-                    url=url if campaign.channel == "link" else -1, author=group.lead,
+                    url=url if campaign.channel == "link" else -1, author=leads[turn % len(leads)],
                     turnout=int(rng.binomial(others, campaign.participation)),
                 )
             )  # fmt: skip
