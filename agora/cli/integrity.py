@@ -36,6 +36,7 @@ def scan(
     declared: Annotated[
         Path | None, typer.Option("--declared", exists=True, dir_okay=False, help="CSV with columns account, organisation.")
     ] = None,
+    ray: Annotated[str | None, typer.Option("--ray", help="Ray cluster that reads the posts: HOST:PORT or ray://HOST:10001.")] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,7 +58,7 @@ def scan(
     known_declared = read_declared(declared) if declared else {}
     folder = integrity_folder(place)
     store = PostStore.open(place.folder("posts"))
-    result = folder.scan_store(store, config, follows=known_follows, declared=known_declared, progress=terminal_progress)
+    result = folder.scan_store(store, config, follows=known_follows, declared=known_declared, ray=ray, progress=terminal_progress)
     with folder.ledger() as ledger:
         labels = folder.publish(ledger)
         breaker = ledger.breaker(config=folder.config)

@@ -47,6 +47,9 @@ LEDGER_VARIABLE: Final = "AGORA_LEDGER_URL"
 _SCAN: Final = "scan"
 _WORK: Final = "work-"
 
+RAY_PARTITIONS = 64
+"""Pieces of work on a Ray cluster: a few per node."""
+
 
 class IntegrityFolder:
     """One such folder. Nothing is created before it is needed."""
@@ -80,10 +83,12 @@ class IntegrityFolder:
         *,
         follows: pa.Table | None = None,
         declared: Mapping[str, str] | None = None,
+        ray: str | None = None,
         progress: Progress = silent,
     ) -> ScanResult:
         """Scan the posts of a store and save the result. A killed scan goes on as long as posts and signals are the same.
 
+        `ray` is the address of a Ray cluster that reads the posts (see cluster.py); a killed scan of that kind begins anew.
         Raises StoreError while another scan runs here.
         """
         try:
@@ -95,7 +100,16 @@ class IntegrityFolder:
             work = self.root / f"{_WORK}{key}"
             self._remove_work(but=work)
             version = store.version
-            result = scan(batches, work, config=config, follows=follows, declared=declared or {}, num_posts=num_posts, progress=progress)
+            if ray is None:
+                result = scan(batches, work, config=config, follows=follows, declared=declared, num_posts=num_posts, progress=progress)
+            else:
+                from agora.integrity.cluster import cluster_scan, use_ray
+
+                use_ray(ray)
+                result = cluster_scan(
+                    store.to_daft(), work, config=config, follows=follows, declared=declared, num_posts=num_posts,
+                    num_partitions=RAY_PARTITIONS, progress=progress,
+                )  # fmt: skip
             origin = Origin(scanned_at=utc(), store_version=version, num_deletions=num_deletions, signals=_signal_versions())
             save_scan(result, self.scan_folder, origin=origin)
             self._remove_work()

@@ -19,6 +19,7 @@ from agora.integrity.signals import signals
 from agora.integrity.surges import joined_by_surge
 from agora.posts.simulate import Campaign, SquareConfig, ground_truth, simulate
 from agora.text.embeddings import LexicalEmbeddings
+from agora.text.minhash import mix
 
 START = datetime(2026, 3, 2, tzinfo=timezone.utc)
 COLUMNS = ("id", "author", "created_at", "text", "kind", "ref_id", "ref_author", "urls", "hashtags", "media")
@@ -142,3 +143,23 @@ def test_a_campaign_reworded_post_by_post_is_labelled_and_no_ordinary_account(tm
     labelled = [group[member.account] for one in result.campaigns for member in one.labelled]
     assert labelled.count("campaign") >= 0.7 * 25
     assert labelled.count("ordinary") == 0
+
+
+def test_surges_do_not_depend_on_the_order_in_which_posts_of_one_moment_were_read() -> None:
+    rng = np.random.default_rng(5)
+    num_posts, num_words = 9_000, 80
+    tick, account = rng.integers(0, 60, num_posts), rng.integers(0, 500, num_posts).astype(np.int32)
+    time_s = tick * 600  # 150 posts at each moment
+    word = rng.integers(1 << 20, 1 << 40, num_posts).astype(np.uint64)
+    for number in range(num_words):  # weak surges: four say it, within five moments
+        word[[rng.choice(np.flatnonzero(tick == number % 50 + step)) for step in (0, 1, 2, 3 + number % 2)]] = number
+    word = mix(word + np.uint64(1))
+
+    def surges(order: np.ndarray) -> list[tuple[int, int]]:
+        rows, keys = joined_by_surge(np.arange(num_posts), word[order], account[order], time_s[order])
+        return sorted(zip(order[rows].tolist(), keys.tolist(), strict=True))
+
+    expected = surges(np.arange(num_posts))
+    assert expected
+    for _ in range(5):
+        assert surges(rng.permutation(num_posts)) == expected
