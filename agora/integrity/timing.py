@@ -107,7 +107,7 @@ def _ratio(m: Floats, n: Floats, count: int) -> Floats:
 MIN_LIFT: Final = 2.0
 """Close pairs must be at least twice as many as expected: people of one time zone are a little closer than a random subset, too."""
 _NOT_SURE: Final = 0.1
-_DRAWS: Final = (100, 400, 1500)
+_DRAWS: Final = (100, 900)
 _REACHED: Final = 10
 _MAX_CELLS: Final = 20_000_000
 
@@ -162,7 +162,7 @@ def _draw(
         episode = found.episode[row]
         time_s = events.time_s[starts[episode] : starts[episode + 1]]
         size, members = len(time_s), int(found.members[row])
-        chosen = np.sort(np.argpartition(rng.random((draws, size)), members - 1, axis=1)[:, :members], axis=1)
+        chosen = subsets(size, members, draws, rng)
         times = time_s[chosen]
         for step in range(1, members):
             close = times[:, step:] - times[:, :-step] < window_s
@@ -170,6 +170,17 @@ def _draw(
                 break
             total += close.sum(axis=1)
     return total
+
+
+def subsets(size: int, members: int, draws: int, rng: np.random.Generator) -> Longs:
+    """Random subsets of range(size), one sorted row per draw, each subset equally likely."""
+    if members * members > size:
+        keys = rng.random((draws, size), dtype=np.float32)
+        return np.asarray(np.sort(np.argpartition(keys, members - 1, axis=1)[:, :members], axis=1))
+    chosen = np.sort(rng.integers(size, size=(draws, members)), axis=1)
+    while len(again := np.flatnonzero((np.diff(chosen, axis=1) == 0).any(axis=1))):  # a row that names one twice is drawn anew
+        chosen[again] = np.sort(rng.integers(size, size=(len(again), members)), axis=1)
+    return chosen
 
 
 def _tail(drawn: Floats, observed: float, expected: float, variance: float) -> float:
