@@ -9,6 +9,7 @@ one square each (one core; the simulation is not timed).
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
 from pathlib import Path
@@ -55,7 +56,7 @@ def _scan(store: Any, work: Path, follows: Any) -> tuple[dict[str, float], dict[
     times.append(time.perf_counter())
     result = examine(posts, found, config=IntegrityConfig(), follows=follows)
     times.append(time.perf_counter())
-    read, who, tests = (after - before for before, after in zip(times[:-1], times[1:], strict=True))
+    read, who, tests = (after - before for before, after in itertools.pairwise(times))
     counts = {"groups": result.num_groups, "tests": result.num_tests, "campaigns": sum(bool(one.labelled) for one in result.campaigns)}
     return {"read": read, "who_shared_what": who, "tests_and_evidence": tests}, counts
 

@@ -30,6 +30,10 @@ from agora.units import format_seconds
 SAME_GROUP: Final = 0.5
 SOURCE_P: Final = 0.01
 MOSTLY_FIRST: Final = 0.8
+MIN_PRECEDED: Final = 2
+MIN_PRECEDED_SHARE: Final = 1 / 3
+TAKES_PART: Final = 0.05
+"""Of the median member's occasions; below that an account is no automatic member: attackers who flood meet everybody now and then."""
 PRECEDED_S: Final = 7200
 """As long as the longest window."""
 _TEXT_CHARACTERS: Final = 280
@@ -122,16 +126,17 @@ def _campaign(
     best = {account: min(one.members[account] for one in draft.groups if account in one.members) for account in accounts.tolist()}
     is_twice_found = len({one.found.direction for one in draft.groups}) == 2
     artefacts = _artefacts(actions, accounts, posts, shares)
-    first = _sources(artefacts, accounts, config.min_actions)
+    first = _sources(artefacts, accounts)
     evidence = tuple(
         sorted({test for one in draft.groups for test in one.found.tests(config)}, key=lambda t: (t.p_value, t.signal, t.window_s))
     )
     checks = explanations(accounts, actions, artefacts, posts, square)
     names = posts.names
+    typical = float(np.median([occasions[a] for a in accounts.tolist()]))
     members = tuple(
         Member(
             account=names[a].as_py(), q_value=best[a], num_actions=occasions[a], num_posts=int(num_posts[a]),
-            is_automatic=is_twice_found, is_source=a in first,
+            is_automatic=is_twice_found and occasions[a] >= TAKES_PART * typical, is_source=a in first,
         )
         for a in accounts.tolist()
     )  # fmt: skip
@@ -197,10 +202,10 @@ def _artefacts(actions: Actions, accounts: Ints, posts: Collected, shares: Mappi
     return sorted(result, key=lambda a: (-len(np.unique(a.account)), a.signal, a.key))
 
 
-def _sources(artefacts: Sequence[SharedArtefact], accounts: Ints, min_actions: int) -> set[int]:
+def _sources(artefacts: Sequence[SharedArtefact], accounts: Ints) -> set[int]:
     """Accounts that may be those whom others copy. In an hour an account was first when nobody had shared one of its artefacts shortly
     before; being among the first of the same second (or minute, where times are that coarse) is not being first. A source was first so
-    often that chance does not explain it, or was preceded in less than `min_actions` hours: whom attackers copy is hardly ever preceded.
+    often that chance does not explain it, or was hardly ever preceded, as are those whom attackers copy.
 
     Not covered: attackers who know what an account will post, and copies within the same tick of a source with coarse times.
     """
@@ -227,7 +232,7 @@ def _sources(artefacts: Sequence[SharedArtefact], accounts: Ints, min_actions: i
         mine = pair[0] == one
         hours, won = int(mine.sum()), int(wins[mine].sum())
         often = won >= MOSTLY_FIRST * hours and binom.sf(won - 1, hours, float(chance[mine].mean())) <= SOURCE_P
-        if hours - won >= min_actions and not often:
+        if hours - won >= max(MIN_PRECEDED, MIN_PRECEDED_SHARE * hours) and not often:
             result.discard(one)
     return result
 
