@@ -82,11 +82,11 @@ def _near_duplicates(num_posts: int) -> dict[str, float]:
             started = time.perf_counter()
             found = near.keys(PostBatch(batch))
             seconds += time.perf_counter() - started
-            rows.append(start + found.rows)
-            keys.append(found.keys)
+            rows.append(start + np.unique(found.rows))
+            keys.append(found.keys.reshape(len(rows[-1]), -1))
             start += batch.num_rows
         started = time.perf_counter()
-        _, same = joined_by_bands(np.concatenate(rows), np.concatenate(keys), start)
+        _, same = joined_by_bands(np.concatenate(rows), np.concatenate(keys))
         joined += len(same) - len(np.unique(same))
         seconds += time.perf_counter() - started
         done += start

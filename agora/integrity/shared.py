@@ -61,9 +61,7 @@ def shared(posts: Collected, *, seed: int = 0) -> dict[str, Shares]:
     root = np.zeros(posts.num_posts, np.uint64)
     found = {}
     for signal in sorted(signals(), key=lambda one: _ROOT_SIGNALS.index(one.id) if one.id in _ROOT_SIGNALS else len(_ROOT_SIGNALS)):
-        rows, keys = posts.keys(signal)
-        if signal.bands:
-            rows, keys = joined_by_bands(rows, keys, posts.num_posts)
+        rows, keys = joined_by_bands(*posts.bands(signal)) if signal.bands else posts.keys(signal)
         rows, keys = _by_several(rows, keys, posts.account)
         if signal.id in _ROOT_SIGNALS:
             free = root[rows] == 0
@@ -89,16 +87,14 @@ def _by_several(rows: Longs, keys: Hashes, account: Ints) -> tuple[Longs, Hashes
     return rows[keep], keys[keep]
 
 
-def joined_by_bands(rows: Longs, keys: Hashes, num_posts: int) -> tuple[Longs, Hashes]:
-    """One key per post for all posts joined to each other: the smallest first band of them. Posts come with equally many bands each.
+def joined_by_bands(posts: Longs, bands: Hashes) -> tuple[Longs, Hashes]:
+    """One key per post for all posts joined to each other: the smallest first band of them. `bands` has a row per post.
 
     Within a band each text is compared with the first of its bucket and with its predecessor, and joined where it shares at least
     `_MIN_EQUAL_BANDS` bands with it: one band alone would chain half of all posts together.
     """
-    if not len(rows):
-        return rows, keys
-    num_bands = int(np.searchsorted(rows, rows[0], side="right"))
-    posts, bands = rows[::num_bands], keys.reshape(-1, num_bands)
+    if not len(posts):
+        return posts, np.empty(0, np.uint64)
     order = np.lexsort(bands.T[::-1]).astype(np.int32)
     is_new = np.empty(len(posts), np.bool_)
     for start in range(0, len(posts), _BLOCK):  # each row against the one before; gathered whole, the bands would stand in memory thrice
@@ -108,7 +104,7 @@ def joined_by_bands(rows: Longs, keys: Hashes, num_posts: int) -> tuple[Longs, H
     text_of = np.empty(len(posts), np.int32)
     text_of[order] = np.cumsum(is_new) - 1
     texts = bands[order[is_new]]
-    del keys, bands, order, is_new
+    del bands, order, is_new
     left, right = _similar(texts)
     graph = coo_array((np.ones(len(left), np.bool_), (left, right)), shape=(len(texts), len(texts)))
     _, component = connected_components(graph, directed=False)
