@@ -31,10 +31,19 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
     config = SquareConfig(num_posts=num_posts, num_accounts=num_posts // 20, seed=FIRST_SEED + 800)
     with tempfile.TemporaryDirectory() as folder, PostStore.open(Path(folder) / "posts", create=True) as store:
         simulate_into(store, config)
+        cpu = time.process_time()
         seconds, found = _scan(store, Path(folder) / "keys", follow_graph(config))
+        cpu = time.process_time() - cpu
     total = sum(seconds.values())
     bar = MAX_SCAN_S * num_posts / FULL_POSTS
-    details: dict[str, Any] = {"posts": num_posts, "stages_s": seconds, "bar_s": bar, "posts_per_s": num_posts / total, **found}
+    details: dict[str, Any] = {
+        "posts": num_posts,
+        "stages_s": seconds,
+        "cpu_s": cpu,
+        "bar_s": bar,
+        "posts_per_s": num_posts / total,
+        **found,
+    }
     holds = total <= bar
     if not quick:
         details["near_duplicates"] = near = _near_duplicates(NEAR_TEXTS)
