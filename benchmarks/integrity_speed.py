@@ -36,14 +36,7 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
         cpu = time.process_time() - cpu
     total = sum(seconds.values())
     bar = MAX_SCAN_S * num_posts / FULL_POSTS
-    details: dict[str, Any] = {
-        "posts": num_posts,
-        "stages_s": seconds,
-        "cpu_s": cpu,
-        "bar_s": bar,
-        "posts_per_s": num_posts / total,
-        **found,
-    }
+    details: dict[str, Any] = {"posts": num_posts, "stages_s": seconds, "cpu_s": cpu, "bar_s": bar, **found}
     holds = total <= bar
     if not quick:
         details["near_duplicates"] = near = _near_duplicates(NEAR_TEXTS)

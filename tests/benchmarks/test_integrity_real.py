@@ -20,7 +20,7 @@ def own_posts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     campaign = Campaign(name="x", channel="text", text="verbatim", num_waves=24, num_accounts=20)
     config = SquareConfig(num_posts=12_000, num_accounts=900, seed=5, campaigns=(campaign,))
     truth = ground_truth(config)
-    posts = pa.concat_tables(simulate(config)).select(["id", "author", "created_at", "text", "kind", "ref_id"])
+    posts = pa.concat_tables(simulate(config)).select(["id", "author", "created_at", "text", "kind", "ref_id", "urls"])
     guilty = pc.is_in(posts["author"], truth.filter(truth["is_coordinated"])["author"].combine_chunks())
     path = tmp_path_factory.mktemp("own") / "square.parquet"
     pq.write_table(posts.append_column("guilty", guilty), path)
