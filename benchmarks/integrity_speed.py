@@ -31,10 +31,12 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
     config = SquareConfig(num_posts=num_posts, num_accounts=num_posts // 20, seed=FIRST_SEED + 800)
     with tempfile.TemporaryDirectory() as folder, PostStore.open(Path(folder) / "posts", create=True) as store:
         simulate_into(store, config)
+        cpu = time.process_time()
         seconds, found = _scan(store, Path(folder) / "keys", follow_graph(config))
+        cpu = time.process_time() - cpu
     total = sum(seconds.values())
     bar = MAX_SCAN_S * num_posts / FULL_POSTS
-    details: dict[str, Any] = {"posts": num_posts, "stages_s": seconds, "bar_s": bar, "posts_per_s": num_posts / total, **found}
+    details: dict[str, Any] = {"posts": num_posts, "stages_s": seconds, "cpu_s": cpu, "bar_s": bar, **found}
     holds = total <= bar
     if not quick:
         details["near_duplicates"] = near = _near_duplicates(NEAR_TEXTS)
@@ -82,11 +84,11 @@ def _near_duplicates(num_posts: int) -> dict[str, float]:
             started = time.perf_counter()
             found = near.keys(PostBatch(batch))
             seconds += time.perf_counter() - started
-            rows.append(start + found.rows)
-            keys.append(found.keys)
+            rows.append(start + np.unique(found.rows))
+            keys.append(found.keys.reshape(len(rows[-1]), -1))
             start += batch.num_rows
         started = time.perf_counter()
-        _, same = joined_by_bands(np.concatenate(rows), np.concatenate(keys), start)
+        _, same = joined_by_bands(np.concatenate(rows), np.concatenate(keys))
         joined += len(same) - len(np.unique(same))
         seconds += time.perf_counter() - started
         done += start

@@ -2,7 +2,7 @@
 a Detection. Comes out: Campaigns.
 
 A member needs a q-value of its own (takes part no more than an outsider would), so bystanders whom the search swept in fall out.
-An account that is nearly always first may be the one that others copy: it is marked a source and never labelled automatically.
+An account that others hardly ever precede may be the one that they copy: it is marked a source and never labelled automatically.
 """
 
 from __future__ import annotations
@@ -40,6 +40,13 @@ _NOUNS: Final = {
     "near_text": ("text", "texts"),
     "meaning": ("subject", "subjects"),
 }
+MOSTLY_FIRST: Final = 0.8
+MIN_PRECEDED: Final = 2
+MIN_PRECEDED_SHARE: Final = 1 / 3
+TAKES_PART: Final = 0.05
+"""Of the median member's occasions; below that an account is no automatic member: attackers who flood meet everybody now and then."""
+PRECEDED_S: Final = 7200
+"""As long as the longest window."""
 _TEXT_CHARACTERS: Final = 280
 _MAX_ACTIONS: Final = 200
 _MAX_SHARED_INTEREST: Final = 25
@@ -136,10 +143,11 @@ def _campaign(
     )
     checks = explanations(accounts, actions, artefacts, posts, square)
     names = posts.names
+    typical = float(np.median([occasions[a] for a in accounts.tolist()]))
     members = tuple(
         Member(
             account=names[a].as_py(), q_value=best[a], num_actions=occasions[a], num_posts=int(num_posts[a]),
-            is_automatic=is_twice_found, is_source=a in first,
+            is_automatic=is_twice_found and occasions[a] >= TAKES_PART * typical, is_source=a in first,
         )
         for a in accounts.tolist()
     )  # fmt: skip
@@ -216,25 +224,38 @@ def _artefacts(actions: Actions, accounts: Ints, posts: Collected, shares: Mappi
 
 
 def _sources(artefacts: Sequence[SharedArtefact], accounts: Ints) -> set[int]:
-    """Accounts that are first so often that chance does not explain it: others copy them, or they give the start."""
-    first: dict[int, list[float]] = {}
-    hours = set()
-    for one in artefacts:
-        size = len(np.unique(one.account))
-        hour = int(one.time_s[0]) // 3600
-        alone = size < 2 or one.time_s[np.flatnonzero(one.account != one.account[0])[:1]].min(initial=one.time_s[0] + 1) == one.time_s[0]
-        for account in np.unique(one.account).tolist():
-            if (account, hour) in hours:
-                continue
-            hours.add((account, hour))
-            first.setdefault(account, []).append(0.0 if alone else (1.0 / size if account == one.account[0] else -1.0 / size))
-    result = set()
-    for account, turns in first.items():
-        told = [turn for turn in turns if turn != 0.0]
-        wins = sum(turn > 0 for turn in told)
-        if len(told) >= 3 and wins >= 0.8 * len(told) and binom.sf(wins - 1, len(told), float(np.mean(np.abs(told)))) <= SOURCE_P:
-            result.add(account)
-    return result & set(accounts.tolist())
+    """Accounts that may be those whom others copy. In an hour an account was first when nobody had shared one of its artefacts shortly
+    before; being among the first of the same second (or minute, where times are that coarse) is not being first. A source was first so
+    often that chance does not explain it, or was hardly ever preceded, as are those whom attackers copy.
+
+    Not covered: attackers who know what an account will post, and copies within the same tick of a source with coarse times.
+    """
+    several = [one for one in artefacts if len(np.unique(one.account)) >= 2]
+    if not several:
+        return set(accounts.tolist())
+    number = np.repeat(np.arange(len(several)), [len(one.account) for one in several])
+    account, time_s = (np.concatenate([getattr(one, name) for one in several]) for name in ("account", "time_s"))
+    size = np.array([len(np.unique(one.account)) for one in several])[number]
+    order = np.lexsort((account, time_s, number))
+    number, account, time_s, size = number[order], account[order], time_s[order], size[order]
+    run = np.append(True, (np.diff(number) != 0) | (np.diff(account) != 0))
+    first = np.flatnonzero(run)[np.cumsum(run) - 1]
+    last = np.append(np.flatnonzero(run)[1:], len(run))[np.cumsum(run) - 1]
+    before, after = np.maximum(first - 1, 0), np.minimum(last, len(run) - 1)
+    preceded = (first > 0) & (number[before] == number) & (time_s - time_s[before] < PRECEDED_S)
+    tied = (last < len(run)) & (number[after] == number) & (time_s == time_s[after])
+    hour = np.stack((account.astype(np.int64), time_s // 3600))
+    pair, place = np.unique(hour, axis=1, return_inverse=True)
+    wins = np.bincount(place, ~(preceded | tied), minlength=pair.shape[1]) > 0
+    chance = 1 - np.exp(np.bincount(place, np.log1p(-1 / size), minlength=pair.shape[1]))
+    result = set(accounts.tolist())
+    for one in np.unique(pair[0]).tolist():
+        mine = pair[0] == one
+        hours, won = int(mine.sum()), int(wins[mine].sum())
+        often = won >= MOSTLY_FIRST * hours and binom.sf(won - 1, hours, float(chance[mine].mean())) <= SOURCE_P
+        if hours - won >= max(MIN_PRECEDED, MIN_PRECEDED_SHARE * hours) and not often:
+            result.discard(one)
+    return result
 
 
 def _state(evidence: Sequence[Evidence], checks: Sequence[Explanation], shares: Mapping[str, Shares]) -> State:

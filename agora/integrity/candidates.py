@@ -23,6 +23,7 @@ MIN_OCCASIONS: Final = 2
 NEIGHBOURS: Final = 24
 """Later events that each event is paired with at most: a crowd within a minute says nothing about its pairs."""
 OCCASION_S: Final = 3600
+_SLOT_BITS: Final = 22
 
 
 def candidate_groups(halves: Sequence[Episodes], window_s: float, num_accounts: int, *, seed: int) -> list[Ints]:
@@ -68,6 +69,10 @@ def _edges(halves: Sequence[Episodes], window_s: float, num_accounts: int) -> tu
     if not pairs:
         return (np.empty(0, np.int64),) * 2 + (np.empty(0), np.empty(0, np.int64))
     pair, weight, occasion = np.concatenate(pairs), np.concatenate(weights), np.concatenate(occasions)
+    again = _maybe_again(pair)
+    pair, weight, occasion = pair[again], weight[again], occasion[again]
+    if not len(pair):
+        return (np.empty(0, np.int64),) * 2 + (np.empty(0), np.empty(0, np.int64))
     order = np.lexsort((-weight, occasion, pair))
     pair, weight, occasion = pair[order], weight[order], occasion[order]
     once = np.append(True, (np.diff(pair) != 0) | (np.diff(occasion) != 0))  # an occasion counts once, with its best artefact
@@ -78,3 +83,9 @@ def _edges(halves: Sequence[Episodes], window_s: float, num_accounts: int) -> tu
     enough = count >= MIN_OCCASIONS
     pair = pair[starts][enough]
     return pair // num_accounts, pair % num_accounts, total[enough], count[enough]
+
+
+def _maybe_again(pair: Longs) -> np.ndarray:
+    """Where a pair may stand MIN_OCCASIONS times or more: most stand once, and need not be sorted. Some of those that collide stay."""
+    slot = (pair.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(64 - _SLOT_BITS)).astype(np.int64)
+    return np.flatnonzero(np.bincount(slot, minlength=1 << _SLOT_BITS)[slot] >= MIN_OCCASIONS)

@@ -123,6 +123,20 @@ class Collected:
             keys.append(np.asarray(lists.flatten()))
         return np.concatenate(rows), np.concatenate(keys)
 
+    def bands(self, signal: Signal) -> tuple[npt.NDArray[np.int64], Hashes]:
+        """Every post that has keys of a signal with bands, once, and its keys, one row per post: `keys` in half of the room."""
+        sizes = [np.diff(np.asarray(_column(path, column_of(signal)).offsets)) for path in self.files]
+        rows = np.concatenate(
+            [np.empty(0, np.int64), *(start + np.flatnonzero(size) for start, size in zip(self.starts[:-1], sizes, strict=True))]
+        )
+        width = max((int(size.max(initial=0)) for size in sizes), default=0)
+        bands, done = np.empty((len(rows), width), np.uint64), 0
+        for path in self.files if width else ():
+            part = np.asarray(_column(path, column_of(signal)).flatten()).reshape(-1, width)
+            bands[done : done + len(part)] = part
+            done += len(part)
+        return rows, bands
+
     def values(self, name: str, posts: npt.NDArray[np.int64]) -> list[str]:
         """Column `id`, `text` or `host` of posts by number; null is empty."""
         found = [""] * len(posts)

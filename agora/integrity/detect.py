@@ -7,7 +7,8 @@ All tests, over groups, windows, signals and both directions, go through Benjami
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from agora.integrity.bursts import EPISODE_GAP_S, burst_counts, gap_s, is_burst,
 from agora.integrity.candidates import OCCASION_S, candidate_groups
 from agora.integrity.config import IntegrityConfig
 from agora.integrity.control import q_values
-from agora.integrity.episodes import Episodes, close_pairs, episodes
+from agora.integrity.episodes import Episodes, close_pairs, contains, episodes
 from agora.integrity.records import Evidence
 from agora.integrity.shared import Ints, Longs, Shares
 from agora.integrity.signals import signals
@@ -116,10 +117,12 @@ def detect(
     """Both directions and all windows. `exposure` tells per signal which shares are by followers of the artefact's author."""
     found: list[Found] = []
     num_groups = 0
+    exposure = exposure or {}
     with progress.step("integrity: test groups", total=2 * len(config.windows_s), unit="passes") as step:
         for direction in (0, 1):
+            made = _Made(shares, exposure)
             for window_s in config.windows_s:
-                groups, some = _one_pass(shares, num_accounts, config, direction, window_s, exposure or {})
+                groups, some = _one_pass(made, num_accounts, config, direction, window_s)
                 num_groups += groups
                 found += some
                 step.advance()
@@ -131,10 +134,27 @@ def detect(
     return Detection(confirmed, rejected, num_groups, len(tests))
 
 
-def _one_pass(
-    shares: Mapping[str, Shares], num_accounts: int, config: IntegrityConfig, direction: int, window_s: int, exposure: Exposure
-) -> tuple[int, list[Found]]:
-    half = [episodes(one, one.half == direction, EPISODE_GAP_S, exposure.get(name)) for name, one in shares.items()]
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """Episodes, each kind made once for all windows."""
+
+    shares: Mapping[str, Shares]
+    exposure: Exposure
+    kept: dict[tuple[Any, ...], Episodes] = field(default_factory=dict)
+
+    def episodes(self, name: str, half: int, gap_s: float, *, exposed: bool = False, block_s: int | None = None) -> Episodes:
+        """Episodes of one half; `exposed` sets followers of an artefact's author apart where they are known."""
+        exposed = exposed and name in self.exposure
+        key = (name, half, gap_s, exposed, block_s)
+        if key not in self.kept:
+            one = self.shares[name]
+            self.kept[key] = episodes(one, one.half == half, gap_s, self.exposure[name] if exposed else None, block_s=block_s)
+        return self.kept[key]
+
+
+def _one_pass(made: _Made, num_accounts: int, config: IntegrityConfig, direction: int, window_s: int) -> tuple[int, list[Found]]:
+    shares = made.shares
+    half = [made.episodes(name, direction, EPISODE_GAP_S, exposed=True) for name in shares]
     groups = candidate_groups(half, window_s, num_accounts, seed=config.seed)
     if not groups:
         return 0, []
@@ -148,8 +168,7 @@ def _one_pass(
     for one in shares.values():
         active[one.account[one.half != direction]] = True
     for name, one in shares.items():
-        where = one.half != direction
-        for kind, events in _tested(one, where, window_s, exposure.get(name)):
+        for kind, events in _tested(made, name, 1 - direction, window_s):
             if not len(events):
                 continue
             found = group_episodes(events, episode_pairs(events, window_s), group_of, window_s)
@@ -164,10 +183,10 @@ def _one_pass(
             actions[kind].append(_actions(events, found, rows, group_of, window_s, name))
     for kind in ("burst", "company"):
         chance[kind] /= max(int(active.sum()), 1)
-    every = {kind: Actions.joined(parts) for kind, parts in actions.items()}
+    every = {kind: _by_group(Actions.joined(parts), group_of, len(groups)) for kind, parts in actions.items()}
     return len(groups), [
         Found(
-            direction, window_s, group, tuple(evidence[number]), {kind: part.of(group) for kind, part in every.items()},
+            direction, window_s, group, tuple(evidence[number]), {kind: parts[number] for kind, parts in every.items()},
             {kind: float(part[number]) for kind, part in chance.items()},
         )
         for number, group in enumerate(groups)
@@ -175,13 +194,19 @@ def _one_pass(
     ]  # fmt: skip
 
 
-def _tested(one: Shares, where: npt.NDArray[np.bool_], window_s: int, exposed: npt.NDArray[np.bool_] | None) -> list[tuple[str, Episodes]]:
+def _by_group(actions: Actions, group_of: Ints, num_groups: int) -> list[Actions]:
+    """Actions of the members of each group, in their order: `actions.of(group)` for all groups at once."""
+    group = group_of[actions.account]
+    order = np.argsort(group, kind="stable")
+    bounds = np.searchsorted(group[order], np.arange(num_groups + 1))
+    return [actions.where(order[low:high]) for low, high in pairwise(bounds.tolist())]
+
+
+def _tested(made: _Made, name: str, half: int, window_s: int) -> list[tuple[str, Episodes]]:
     """Episodes that each kind of test looks at: the same ones, unless bursts look at the whole life of an artefact."""
-    kind = "burst" if window_s in one.signal.organic_bursts else "company"
-    return [
-        ("timing", episodes(one, where, EPISODE_GAP_S, exposed, block_s=block_s(window_s))),
-        (kind, episodes(one, where, gap_s(window_s))),
-    ]
+    kind = "burst" if window_s in made.shares[name].signal.organic_bursts else "company"
+    timing = made.episodes(name, half, EPISODE_GAP_S, exposed=True, block_s=block_s(window_s))
+    return [("timing", timing), (kind, made.episodes(name, half, gap_s(window_s)))]
 
 
 def _burst_evidence(evidence: list[list[Evidence]], found: GroupEpisodes, shares: Shares, window_s: int) -> None:
@@ -218,7 +243,7 @@ def _actions(events: Episodes, found: GroupEpisodes, rows: Longs, group_of: Ints
     group = group_of[events.account]
     code = group.astype(np.int64) * len(events.size) + events.episode
     wanted = np.sort(found.group[rows].astype(np.int64) * len(events.size) + found.episode[rows])
-    mine = np.flatnonzero((group >= 0) & _contains(wanted, code))
+    mine = np.flatnonzero((group >= 0) & contains(wanted, code))
     mine = mine[np.lexsort((events.time_s[mine], code[mine]))]
     earlier, later = close_pairs(code[mine], events.time_s[mine], window_s)
     _, place, members = np.unique(code[mine], return_inverse=True, return_counts=True)
@@ -226,13 +251,6 @@ def _actions(events: Episodes, found: GroupEpisodes, rows: Longs, group_of: Ints
     mine = mine[near]
     burst = code[mine] * len(_SIGNAL_NUMBER) + _SIGNAL_NUMBER[signal]
     return Actions(events.account[mine], events.post[mine], events.time_s[mine] // OCCASION_S, np.full(len(mine), signal), burst)
-
-
-def _contains(ordered: Longs, values: Longs) -> npt.NDArray[np.bool_]:
-    if not len(ordered):
-        return np.zeros(len(values), np.bool_)
-    place = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
-    return np.asarray(ordered[place] == values)
 
 
 def member_p_values(found: Found, num_posts: npt.NDArray[Any], config: IntegrityConfig) -> Floats:
@@ -264,11 +282,12 @@ def acts_together(
     for number in reversed(range(len(groups))):
         group_of[groups[number]] = number
     actions: list[Actions] = []
+    made = _Made(shares, {})
     for window_s in sorted({window for windows in windows_s for window in windows}):
         wanted = np.array([window_s in windows for windows in windows_s], np.bool_)
-        for name, one in shares.items():
+        for name in shares:
             for half in (0, 1):
-                events = episodes(one, one.half == half, gap_s(window_s))
+                events = made.episodes(name, half, gap_s(window_s))
                 found = group_episodes(events, episode_pairs(events, window_s), group_of, window_s)
                 rows = np.flatnonzero(is_burst(found))
                 actions.append(_actions(events, found, rows[wanted[found.group[rows]]], group_of, window_s, name))

@@ -88,3 +88,11 @@ def close_pairs(block: npt.NDArray[Any], time_s: Longs, window_s: float) -> tupl
     later = np.searchsorted(line, line + int(window_s), side="left") - here - 1
     earlier = here - np.searchsorted(line, line - int(window_s), side="right")
     return earlier, later
+
+
+def contains(ordered: Longs, values: Longs) -> Mask:
+    """Which of `values` stand in the sorted `ordered`."""
+    if not len(ordered):
+        return np.zeros(len(values), np.bool_)
+    place = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    return np.asarray(ordered[place] == values)

@@ -25,8 +25,9 @@ class NearTexts:
         if not len(rows):
             return rows, keys
         keys = nonzero(keys)
-        posts, joined = joined_by_bands(rows, keys, num_posts)
+        posts = np.unique(rows)
         bands = keys.reshape(len(posts), -1)
+        _, joined = joined_by_bands(posts, bands)
         slots = self.bands.find(keys)
         earlier = np.where(slots >= 0, self.root[slots], np.uint64(0)).reshape(bands.shape)
         earlier.sort(axis=1)

@@ -46,7 +46,7 @@ class Member:
 
     q_value       of "takes part no more often than an outsider would", over all members of all groups
     num_actions   actions counted as evidence; `num_posts` all its posts
-    is_automatic  both directions of the scan found the campaign: the account may be labelled without a person
+    is_automatic  both directions of the scan found the campaign, and it takes part as others do: it may be labelled without a person
     is_source     it is nearly always first: others may copy it, so it is never labelled automatically
     """
 

@@ -27,6 +27,7 @@ Longs = npt.NDArray[np.int64]
 
 HALF_BLOCK_S: Final = 43_200
 MIN_EQUAL_BANDS: Final = 2
+_BLOCK: Final = 1 << 18
 _ROOT_SIGNALS: Final = ("meaning", "near_text", "text", "repost", "reply", "link", "image", "hashtags")
 """What decides a post's half, first that applies."""
 
@@ -64,9 +65,7 @@ def shared(posts: Collected, *, seed: int = 0, meaning: bool = False) -> dict[st
     found = {}
     place = {name: number for number, name in enumerate(_ROOT_SIGNALS)}
     for signal in sorted(signals(meaning=meaning), key=lambda one: place.get(one.id, len(place))):
-        rows, keys = posts.keys(signal)
-        if signal.bands:
-            rows, keys = joined_by_bands(rows, keys, posts.num_posts)
+        rows, keys = joined_by_bands(*posts.bands(signal)) if signal.bands else posts.keys(signal)
         if signal.surges:
             rows, keys = joined_by_surge(rows, keys, posts.account, posts.time_s)
             turn[rows] = keys + np.uint64(seed) & np.uint64(1)
@@ -96,21 +95,24 @@ def _by_several(rows: Longs, keys: Hashes, account: Ints) -> tuple[Longs, Hashes
     return rows[keep], keys[keep]
 
 
-def joined_by_bands(rows: Longs, keys: Hashes, num_posts: int) -> tuple[Longs, Hashes]:
-    """One key per post for all posts joined to each other: that of the smallest of their texts. Posts come with equally many bands each.
+def joined_by_bands(posts: Longs, bands: Hashes) -> tuple[Longs, Hashes]:
+    """One key per post for all posts joined to each other: that of the smallest of their texts. `bands` has a row per post.
 
     Within a band each text is compared with the first of its bucket and with its predecessor, and joined where it shares at least
     `MIN_EQUAL_BANDS` bands with it: one band alone would chain half of all posts together.
     """
-    if not len(rows):
-        return rows, keys
-    num_bands = int(np.searchsorted(rows, rows[0], side="right"))
-    posts, bands = rows[::num_bands], keys.reshape(-1, num_bands)
-    order = np.lexsort(bands.T[::-1])
-    is_new = np.append(True, (bands[order][1:] != bands[order][:-1]).any(axis=1))
-    text_of = np.empty(len(posts), np.int64)
+    if not len(posts):
+        return posts, np.empty(0, np.uint64)
+    order = np.lexsort(bands.T[::-1]).astype(np.int32)
+    is_new = np.empty(len(posts), np.bool_)
+    for start in range(0, len(posts), _BLOCK):  # each row against the one before; gathered whole, the bands would stand in memory thrice
+        part = bands[order[max(start - 1, 0) : start + _BLOCK]]
+        is_new[max(start, 1) : start + _BLOCK] = (part[1:] != part[:-1]).any(axis=1)
+    is_new[0] = True
+    text_of = np.empty(len(posts), np.int32)
     text_of[order] = np.cumsum(is_new) - 1
     texts = bands[order[is_new]]
+    del bands, order, is_new
     left, right = _similar(texts)
     graph = coo_array((np.ones(len(left), np.bool_), (left, right)), shape=(len(texts), len(texts)))
     _, component = connected_components(graph, directed=False)
@@ -121,20 +123,30 @@ def joined_by_bands(rows: Longs, keys: Hashes, num_posts: int) -> tuple[Longs, H
     return posts, key[component[text_of]]
 
 
-def _similar(texts: Hashes) -> tuple[Longs, Longs]:
+def _similar(texts: Hashes) -> tuple[Ints, Ints]:
     """Pairs of rows of `texts` that share enough bands, as far as buckets show them."""
-    lefts, rights = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    lefts, rights = [np.empty(0, np.int32)], [np.empty(0, np.int32)]
     for band in range(texts.shape[1]):
-        order = np.lexsort((texts[:, (band + 1) % texts.shape[1]], texts[:, band]))
+        order = np.lexsort((texts[:, (band + 1) % texts.shape[1]], texts[:, band])).astype(np.int32)
         values = texts[order, band]
         same = np.append(False, values[1:] == values[:-1])
         first = np.maximum.accumulate(np.where(same, 0, np.arange(len(order))))
         here = np.flatnonzero(same)
-        lefts += [order[first[here]], order[here - 1]]
-        rights += [order[here], order[here]]
-    left, right = np.concatenate(lefts), np.concatenate(rights)
-    near = (texts[left] == texts[right]).sum(axis=1) >= MIN_EQUAL_BANDS
-    return left[near], right[near]
+        del values, same
+        for other in (order[first[here]], order[here - 1]):
+            near = _are_near(texts, other, order[here])
+            lefts.append(other[near])
+            rights.append(order[here][near])
+    return np.concatenate(lefts), np.concatenate(rights)
+
+
+def _are_near(texts: Hashes, left: Ints, right: Ints) -> npt.NDArray[np.bool_]:
+    """Which pairs of rows share at least `MIN_EQUAL_BANDS` bands, a block at a time: gathered rows take a hundred bytes per pair."""
+    near = np.empty(len(left), np.bool_)
+    for start in range(0, len(left), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        near[part] = (texts[left[part]] == texts[right[part]]).sum(axis=1, dtype=np.int8) >= MIN_EQUAL_BANDS
+    return near
 
 
 def _ordered(signal: Signal, rows: Longs, keys: Hashes, posts: Collected, half: npt.NDArray[np.uint8]) -> Shares:

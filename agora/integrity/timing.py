@@ -119,7 +119,9 @@ def block_s(window_s: int) -> int:
     return max(_MIN_BLOCK_S, min(_MAX_BLOCK_S, _BLOCK_WINDOWS * window_s))
 
 
-_DRAWS: Final = 2000
+_NOT_SURE: Final = 0.1
+_DRAWS: Final = (100, 900)
+_REACHED: Final = 10
 _MAX_CELLS: Final = 20_000_000
 
 
@@ -135,7 +137,8 @@ class TimingCounts:
 
 def timing_counts(events: Episodes, found: GroupEpisodes, rows: Longs, num_groups: int, window_s: float, *, seed: int) -> TimingCounts:
     """Test every group on the group episodes `rows` (one per occasion). p is the tail of a Pearson III law with the exact mean and
-    variance; below 0.1 its skewness comes from draws of random subsets; where at least ten draws reach X, p is their share."""
+    variance; where it is below 0.1 its skewness comes from draws of random subsets, and where at least ten draws reach X, p is their share
+    (drawing stops then, as Besag and Clifford, 1991, do). Groups below MIN_LIFT cannot be confirmed, and p is not looked into."""
     rows = rows[found.variance[rows] > 0]
     group = found.group[rows]
     occasions = np.bincount(group, minlength=num_groups)
@@ -148,23 +151,31 @@ def timing_counts(events: Episodes, found: GroupEpisodes, rows: Longs, num_group
     z[some] = (observed[some] - expected[some]) / np.sqrt(variance[some])
     p_value[some] = pearson3.sf(z[some], 1.0)
     starts = np.append(0, np.cumsum(events.size))
-    for number in np.flatnonzero(some & (p_value < 0.1)):
+    lifted = observed >= MIN_LIFT * expected
+    p_value[~lifted] = np.maximum(p_value[~lifted], _NOT_SURE)
+    for number in np.flatnonzero(some & lifted & (p_value < _NOT_SURE)):
         rng = np.random.default_rng([seed, int(window_s), int(number)])
-        drawn = _draw(events, starts, found, rows[group == number], window_s, rng)
+        drawn = np.empty(0)
+        for draws in _DRAWS:
+            drawn = np.append(drawn, _draw(events, starts, found, rows[group == number], window_s, draws, rng))
+            if (drawn >= observed[number]).sum() >= _REACHED:
+                break
         p_value[number] = _tail(drawn, observed[number], expected[number], variance[number])
     return TimingCounts(occasions, observed.astype(np.float64), expected.astype(np.float64), p_value)
 
 
-def _draw(events: Episodes, starts: Longs, found: GroupEpisodes, rows: Longs, window_s: float, rng: np.random.Generator) -> Floats:
+def _draw(
+    events: Episodes, starts: Longs, found: GroupEpisodes, rows: Longs, window_s: float, draws: int, rng: np.random.Generator
+) -> Floats:
     """Close pairs of random subsets, summed over episodes; one number per draw."""
     cells = int((found.size[rows]).sum())
-    draws = int(max(50, min(_DRAWS, _MAX_CELLS // max(cells, 1))))
+    draws = int(max(25, min(draws, _MAX_CELLS // max(cells, 1))))
     total = np.zeros(draws)
     for row in rows:
         episode = found.episode[row]
         time_s = events.time_s[starts[episode] : starts[episode + 1]]
         size, members = len(time_s), int(found.members[row])
-        chosen = np.sort(np.argpartition(rng.random((draws, size)), members - 1, axis=1)[:, :members], axis=1)
+        chosen = subsets(size, members, draws, rng)
         times = time_s[chosen]
         for step in range(1, members):
             close = times[:, step:] - times[:, :-step] < window_s
@@ -174,9 +185,20 @@ def _draw(events: Episodes, starts: Longs, found: GroupEpisodes, rows: Longs, wi
     return total
 
 
+def subsets(size: int, members: int, draws: int, rng: np.random.Generator) -> Longs:
+    """Random subsets of range(size), one sorted row per draw, each subset equally likely."""
+    if members * members > size:
+        keys = rng.random((draws, size), dtype=np.float32)
+        return np.asarray(np.sort(np.argpartition(keys, members - 1, axis=1)[:, :members], axis=1))
+    chosen = np.sort(rng.integers(size, size=(draws, members)), axis=1)
+    while len(again := np.flatnonzero((np.diff(chosen, axis=1) == 0).any(axis=1))):  # a row that names one twice is drawn anew
+        chosen[again] = np.sort(rng.integers(size, size=(len(again), members)), axis=1)
+    return chosen
+
+
 def _tail(drawn: Floats, observed: float, expected: float, variance: float) -> float:
     reached = int((drawn >= observed).sum())
-    if reached >= 10:
+    if reached >= _REACHED:
         return (1 + reached) / (1 + len(drawn))
     deviation = (drawn - drawn.mean()) / max(float(drawn.std()), 1e-12)
     rare = 1.0 / np.sqrt(expected)  # a count of rare events is at least as skew as Poisson's law; draws may have missed all of them

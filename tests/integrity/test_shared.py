@@ -105,7 +105,7 @@ def slow_union(bands: np.ndarray) -> list[int]:
 @given(st.lists(st.lists(st.integers(0, 2), min_size=4, max_size=4), min_size=1, max_size=9))
 def test_texts_without_two_bands_in_common_are_never_joined_and_equal_ones_always(rows: list[list[int]]) -> None:
     bands = np.array(rows, np.uint64) * np.uint64(10) + np.arange(4, dtype=np.uint64)  # values of one band never stand in another
-    posts, keys = joined_by_bands(np.repeat(np.arange(len(bands)), 4), bands.ravel(), len(bands))
+    posts, keys = joined_by_bands(np.arange(len(bands)), bands)
     assert posts.tolist() == list(range(len(bands)))
     union = slow_union(bands)
     for i in range(len(bands)):
@@ -123,12 +123,12 @@ def test_copies_of_templates_are_joined_as_the_slow_union_does(template: list[in
     bands = np.array([[t * 100 + b for b in range(6)] for t in template], np.uint64)
     for row, number in enumerate(rng.integers(0, 6, len(template))):
         bands[row, number] = 10_000 + row
-    _, keys = joined_by_bands(np.repeat(np.arange(len(bands)), 6), bands.ravel(), len(bands))
+    _, keys = joined_by_bands(np.arange(len(bands)), bands)
     union = slow_union(bands)
     assert all((keys[i] == keys[j]) == (union[i] == union[j]) for i in range(len(bands)) for j in range(i))
 
 
 def test_two_groups_that_share_one_band_stay_apart() -> None:
     bands = np.array([[1, 2, 3], [1, 2, 3], [1, 5, 6], [1, 5, 6]], np.uint64)
-    _, keys = joined_by_bands(np.repeat(np.arange(4), 3), bands.ravel(), 4)
+    _, keys = joined_by_bands(np.arange(4), bands)
     assert keys[0] == keys[1] != keys[2] == keys[3]
