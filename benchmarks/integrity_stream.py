@@ -117,7 +117,13 @@ def _judged(alerts: list[Any], group_of: dict[str, str], moments: dict[str, list
         else:
             members = Counter(group_of[account] for account in alert.accounts)
             false.append({"at": alert.at, "window_s": alert.window_s, "test": alert.test, "signals": alert.signals, "of": dict(members)})
-    return {"co_actions": {name: len(times) for name, times in moments.items()}, "delay_s": delay_s, "missed": sorted(set(tenth) - set(delay_s)), "explained": dict(explained), "false": false}
+    return {
+        "co_actions": {name: len(times) for name, times in moments.items()},
+        "delay_s": delay_s,
+        "missed": sorted(set(tenth) - set(delay_s)),
+        "explained": dict(explained),
+        "false": false,
+    }
 
 
 def _run(quick: bool, options: dict[str, str]) -> Result:

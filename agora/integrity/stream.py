@@ -185,10 +185,7 @@ class Stream:
         found: list[Alert] = []
         for number, (pairs, tracker) in enumerate(zip(self.pairs, self.trackers, strict=True)):
             found += [self._alert(finding, now_s) for finding in tracker.test(rows[number], limits)]
-            waited_s = now_s - self.searched_s[number]
-            risen_now, self.risen_before[number] = pairs.risen - self.risen_before[number], pairs.risen
-            due_s = config.urgent_s if risen_now >= MIN_RISEN else config.search_s
-            if pairs.risen >= (MIN_RISEN if risen_now >= MIN_RISEN else max(MIN_RISEN, self.edges[number] // 50)) and not 0 <= waited_s < due_s:
+            if self._search_is_due(number):
                 left, right, weight = pairs.edges(MIN_OCCASIONS, config.max_edges)
                 tracker.track(communities(left, right, weight, seed=config.seed), now_s)
                 pairs.risen, self.searched_s[number], self.edges[number] = 0, now_s, len(left)
@@ -198,6 +195,16 @@ class Stream:
         self.counts["alerts"] += len(found)
         self.next_tick_s = now_s + self.config.tick_s
         return found
+
+    def _search_is_due(self, number: int) -> bool:
+        """Whether so many pairs became candidates since the last search, or since the last tick, that groups may have changed."""
+        risen, waited_s = self.pairs[number].risen, self.last_s - self.searched_s[number]
+        is_urgent = risen - self.risen_before[number] >= MIN_RISEN
+        self.risen_before[number] = risen
+        needed, due_s = max(MIN_RISEN, self.edges[number] // 50), self.config.search_s
+        if is_urgent:
+            needed, due_s = MIN_RISEN, self.config.urgent_s
+        return risen >= needed and not 0 <= waited_s < due_s
 
     def memory_bytes(self) -> int:
         """Memory of all tables. It is taken at the start and does not change; strings of ids and names come on top, as many as slots."""
@@ -234,7 +241,8 @@ class Stream:
         return {
             "config": asdict(self.config), "recent": list(self.recent), "counts": self.counts, "next_tick_s": self.next_tick_s,
             "last_s": self.last_s, "source_at": self.source_at,
-            "searched_s": self.searched_s, "edges": self.edges, "risen_before": self.risen_before, "alerts": [asdict(alert) for alert in self._alerts],
+            "searched_s": self.searched_s, "edges": self.edges, "risen_before": self.risen_before,
+            "alerts": [asdict(alert) for alert in self._alerts],
             "clock": self.buffers.clock, "risen": [sketch.risen for sketch in self.pairs],
             "lost": [[table.evicted, table.left_out] for table in self._tables()], "trackers": [one.state() for one in self.trackers],
         }  # fmt: skip

@@ -53,16 +53,17 @@ def watch(
     convert = JsonRows({})
     saver = _Saver(stream, state, save_s)
     stream.counts.setdefault("broken", 0)
-    number = 0
+    before = 0
     for lines in _batches(source, batch_posts, wait_s):
         rows: list[Any] = []
-        for number, line in enumerate(lines, start=number + 1):
+        for number, line in enumerate(lines, start=before + 1):
             item = attempt(lambda text: convert(_parsed(text)), line, f"line {number}")
             if isinstance(item, Broken):
                 stream.counts["broken"] += 1
                 on_broken(item)
             elif isinstance(item, dict):
                 rows.append(item)
+        before += len(lines)
         if rows:
             table = posts_table(rows).select(list(POST_COLUMNS)).combine_chunks()
             for batch in table.to_batches():

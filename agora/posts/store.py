@@ -131,8 +131,8 @@ class PostStore:
                 result = tables.posts.merge_insert("id").when_not_matched_insert_all().execute(batch)
                 appended += result.num_inserted_rows
             if appended:
-                rows = head.rows_since_maintenance + appended
-                self._seal(replace(head, version=head.version + 1, appended=_appended(head) + appended, rows_since_maintenance=rows), tables)
+                rows, total = head.rows_since_maintenance + appended, _appended(head) + appended
+                self._seal(replace(head, version=head.version + 1, appended=total, rows_since_maintenance=rows), tables)
         return AppendResult(appended, allowed.num_rows - appended, posts.num_rows - allowed.num_rows)
 
     def delete_posts(self, ids: Sequence[str]) -> int:
