@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agora.cli.output import JsonOption, WorkspaceOption, emit, next_command
+from agora.cli.output import JsonOption, WorkspaceOption, next_command
 from agora.settings import Workspace
+
+if TYPE_CHECKING:
+    from agora.integrity.stream import Alert, Stream
+    from agora.posts.sources.record import Broken
+
+_MAX_NAMED = 20
 
 
 def watch(
     follows: Annotated[Path | None, typer.Option("--follows", exists=True, help="Parquet with columns follower and followed.")] = None,
+    store: Annotated[bool, typer.Option("--store", help="Follow the workspace's posts instead of stdin, until interrupted.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="With --store: end when all posts are read.")] = False,
+    poll: Annotated[float, typer.Option("--poll", min=0.1, help="With --store: seconds between looks at the store.")] = 2.0,
+    save: Annotated[float, typer.Option("--save", min=0.0, help="Seconds after which the state is saved.")] = 60.0,
     anew: Annotated[bool, typer.Option("--anew", help="Forget what an earlier watcher knew.")] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read posts as JSON lines from stdin and print groups that act together, as they show. Alerts are for an analyst: nothing is labelled.
+    """Read posts as JSON lines from stdin (or with --store from the workspace) and print groups that act together, one alert per line.
+    Alerts are for an analyst: nothing is labelled.
 
     Example: agora integrity watch < posts.jsonl
     """
@@ -27,16 +39,49 @@ def watch(
 
     import pyarrow.parquet as pq
 
+    from agora.errors import UsageError
     from agora.integrity.stream import StreamConfig
-    from agora.integrity.watch import open_stream, watch
+    from agora.integrity.watch import open_stream
 
-    state = Workspace.find(workspace).create().folder("integrity") / "watch.npz"
+    if once and not store:
+        raise UsageError("--once is for --store; lines from stdin end by themselves")
+    area = Workspace.find(workspace).create()
+    state = area.folder("integrity") / ("watch_store.npz" if store else "watch.npz")
     if anew:
         state.unlink(missing_ok=True)
     state.parent.mkdir(parents=True, exist_ok=True)
     stream = open_stream(state, StreamConfig(), follows=pq.read_table(follows) if follows else None)
-    for alert in watch(sys.stdin, stream, state=state):
-        shown = json.dumps(asdict(alert)) if as_json else f"{alert.at} {alert.sentence} {alert.explanation}".rstrip()
-        print(shown, flush=True)
-    emit({"counts": stream.counts, "state": str(state)}, as_json=as_json, title="watched")
+    alerts = _from_store(area, stream, state, once, poll, save) if store else _from_lines(stream, state, save)
+    try:
+        for alert in alerts:
+            shown = json.dumps(asdict(alert)) if as_json else f"{alert.at} {alert.sentence} {alert.explanation}".rstrip()
+            print(shown, flush=True)
+    except KeyboardInterrupt:
+        stream.save(state)
+    counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in stream.counts.items())
+    print(f"watched: {counts}; state: {state}", file=sys.stderr)
     next_command("agora integrity scan")
+
+
+def _from_store(area: Workspace, stream: Stream, state: Path, once: bool, poll_s: float, save_s: float) -> Iterator[Alert]:
+    from agora.integrity.watch import watch_store
+    from agora.posts.store import PostStore
+
+    posts = PostStore.open(area.folder("posts"))
+    return watch_store(posts, stream, state=state, poll_s=poll_s, save_s=save_s, stop=lambda: once)
+
+
+def _from_lines(stream: Stream, state: Path, save_s: float) -> Iterator[Alert]:
+    from agora.integrity.watch import watch
+
+    named = 0
+
+    def name(item: Broken) -> None:
+        nonlocal named
+        named += 1
+        if named <= _MAX_NAMED:
+            print(f"skipped {item.place}: {item.reason}: {item.detail}".rstrip(": "), file=sys.stderr)
+        if named == _MAX_NAMED:
+            print("further broken lines are only counted", file=sys.stderr)
+
+    return watch(sys.stdin, stream, state=state, save_s=save_s, on_broken=name)

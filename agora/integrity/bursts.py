@@ -43,10 +43,14 @@ def gap_s(window_s: int) -> float:
 
 def is_burst(found: GroupEpisodes) -> Mask:
     """Which group episodes are bursts."""
-    pairs = found.members * (found.members - 1) / 2
     by_chance = binom.sf(found.members - 1, found.size, found.share)
-    many = (found.members >= MIN_MEMBERS) & (found.members >= EXCLUSIVE * found.size)
-    return np.asarray(many & (found.close >= TIGHT * pairs) & (by_chance <= MAX_CHANCE))
+    return np.asarray(is_tight(found) & (found.members >= EXCLUSIVE * found.size) & (by_chance <= MAX_CHANCE))
+
+
+def is_tight(found: GroupEpisodes) -> Mask:
+    """Enough members, and enough of their pairs within the window, whoever else took part."""
+    pairs = found.members * (found.members - 1) / 2
+    return np.asarray((found.members >= MIN_MEMBERS) & (found.close >= TIGHT * pairs))
 
 
 def occasions(found: GroupEpisodes, min_members: int) -> Longs:

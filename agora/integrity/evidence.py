@@ -1,12 +1,13 @@
 """What the buffers say about tracked groups. Goes in: rings that changed, and who belongs to which group since when. Comes out: Rows, one
 per group, window and episode of an artefact.
 
-Everything is compared by the batch scan's own functions: `episodes`, `group_episodes` and `is_burst`. A member counts only in episodes
+Everything is compared by the batch scan's own functions: `episodes`, `group_episodes` and `is_tight`. A member counts only in episodes
 that began after it had joined its group: what made us track a group is never counted as evidence against it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from agora.integrity.batch import Hashes
 from agora.integrity.buffers import KeyBuffers
-from agora.integrity.bursts import EXCLUSIVE, MIN_MEMBERS, is_burst
+from agora.integrity.bursts import EXCLUSIVE, MIN_MEMBERS, is_tight
 from agora.integrity.candidates import OCCASION_S
 from agora.integrity.episodes import Episodes, close_pairs, episodes
 from agora.integrity.shared import Longs, Shares
@@ -31,7 +32,8 @@ a burst must be exclusive in all that the ring holds, too."""
 class Row:
     """What one group did in one episode. `members` of the `size` sharers are in the group; `close`, `mean`, `variance` as in timing.py.
 
-    is_burst  hardly anybody else shared it, and most members within the window (bursts.py)
+    is_tight  enough members, most of them within the window (bursts.py); a burst if hardly anybody else shared it, see `bursts_for`
+    others    accounts that shared it in the episode, members aside; `around` all others that the ring holds
     accounts  members that were close to another member, and their `posts`
     """
 
@@ -46,7 +48,9 @@ class Row:
     close: int
     mean: float
     variance: float
-    is_burst: bool
+    is_tight: bool
+    others: tuple[int, ...]
+    around: tuple[int, ...]
     accounts: tuple[int, ...]
     posts: tuple[int, ...]
 
@@ -54,6 +58,15 @@ class Row:
     def occasion(self) -> int:
         """The hour in which it began."""
         return self.start_s // OCCASION_S
+
+    def bursts_for(self, group: Collection[int]) -> bool:
+        """Whether hardly anybody outside `group` shared it. Accounts that joined the group since then count neither for it nor against:
+        with them as outsiders a group that is still being discovered would never be exclusive."""
+        outside = sum(account not in group for account in self.others)
+        beyond = sum(account not in group for account in self.around)
+        everybody = self.members + len(self.others) + len(self.around)
+        exclusive = self.members >= EXCLUSIVE * (self.members + outside)
+        return self.is_tight and exclusive and everybody - outside - beyond >= EXCLUSIVE * everybody
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +128,11 @@ class _Look:
     def rows(self) -> list[tuple[int, Row]]:
         """Every group episode that one of the tests can use."""
         stats = group_episodes(self.bursts, episode_pairs(self.bursts, self.window_s), self.group, self.window_s)
-        burst = is_burst(stats)
+        tight = is_tight(stats)
         informing = np.flatnonzero((stats.variance > 0) | (stats.members >= MIN_MEMBERS))
-        return [(int(stats.group[number]), self._row(stats, number, bool(burst[number]))) for number in informing.tolist()]
+        return [(int(stats.group[number]), self._row(stats, number, bool(tight[number]))) for number in informing.tolist()]
 
-    def _row(self, stats: GroupEpisodes, number: int, burst: bool) -> Row:
+    def _row(self, stats: GroupEpisodes, number: int, tight: bool) -> Row:
         bursts, episode, group = self.bursts, int(stats.episode[number]), int(stats.group[number])
         start, stop = int(self.starts[episode]), int(self.starts[episode + 1])
         inside = start + np.flatnonzero(self.group[start:stop] == group)
@@ -129,14 +142,18 @@ class _Look:
             near = inside[earlier + later >= np.maximum(1, (len(inside) - 1) / 2)]
         slot = int(self.slots[bursts.artefact[episode]])
         about = self.buffers.about[slot]
-        if burst:  # a phrase that everybody uses now and then is no burst
-            everybody = np.unique(self.buffers.events["account"][slot, : self.buffers.filled[slot]])
-            burst = bool((self.roll.find(everybody)[0] == group).mean() >= EXCLUSIVE)
+        others: tuple[int, ...] = ()
+        around: tuple[int, ...] = ()
+        if tight:  # a phrase that everybody uses now and then is no burst, so the whole ring is looked at
+            inside_too = set(self.who[inside].tolist())
+            others = tuple(sorted(set(self.who[start:stop].tolist()) - inside_too))
+            ring = set(self.buffers.events["account"][slot, : self.buffers.filled[slot]].tolist())
+            around = tuple(sorted(ring - inside_too - set(others)))
         return Row(
             key=int(self.buffers.rings.key[slot]), signal=int(about["signal"]), exposed=bool(about["exposed"]), author=int(about["author"]),
             start_s=int(bursts.time_s[start]), end_s=int(bursts.time_s[stop - 1]), members=int(stats.members[number]),
             size=int(stats.size[number]), close=int(stats.close[number]), mean=float(stats.mean[number]),
-            variance=float(stats.variance[number]), is_burst=burst, accounts=tuple(self.who[near].tolist()),
+            variance=float(stats.variance[number]), is_tight=tight, others=others, around=around, accounts=tuple(self.who[near].tolist()),
             posts=tuple(self.event["post"][bursts.post[near]].tolist()),
         )  # fmt: skip
 

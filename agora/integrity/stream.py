@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 
 from agora.errors import ConfigError, DataError
 from agora.files import replacing
-from agora.integrity.batch import POST_COLUMNS, Hashes
+from agora.integrity.batch import POST_COLUMNS, Hashes, Mask
 from agora.integrity.buffers import Events, KeyBuffers
 from agora.integrity.candidates import communities
 from agora.integrity.collect import column_of, key_table
@@ -44,6 +44,8 @@ from agora.text.minhash import hash_strings, mix
 CLOCK_POSTS: Final = 9
 MIN_OCCASIONS: Final = 1.5
 """Occasions that a pair is a candidate from: two, of which the first may have faded by a half-life."""
+MIN_RISEN: Final = 5
+"""New candidate pairs between two ticks that make a search urgent: those of four accounts or so."""
 _SALT: Final = np.uint64(0xD6E8FEB86659FD93)
 
 
@@ -60,7 +62,7 @@ class StreamConfig:
     max_groups      groups under watch per window
     max_edges       pairs that one search for groups looks at
     tick_s          groups are tested so often, in the posts' time
-    search_s        groups are looked for at most so often
+    search_s        groups are looked for at most so often; urgent_s the same when many pairs became candidates between two ticks
     max_late_s      a post so much older than the clock is left out; max_ahead_s so much newer
     slice_posts     posts worked on at a time
     p_alert         p-value at which a group is reported (it is looked at again and again, so this is small)
@@ -81,6 +83,7 @@ class StreamConfig:
     max_edges: int = 20_000
     tick_s: int = 240
     search_s: int = 1800
+    urgent_s: int = 600
     max_late_s: int = 21_600
     max_ahead_s: int = 3_600
     slice_posts: int = 8_192
@@ -132,7 +135,10 @@ class Alert:
 
 
 class Stream:
-    """A watcher. `follows` (columns follower, followed) and `declared` (account -> organisation) serve to explain groups."""
+    """A watcher. `follows` (columns follower, followed) and `declared` (account -> organisation) serve to explain groups.
+
+    `source_at` is for whoever feeds it: how far its source has been read, saved in one step with all that came of it.
+    """
 
     def __init__(
         self, config: StreamConfig | None = None, *, follows: pa.Table | None = None, declared: Mapping[str, str] | None = None
@@ -146,8 +152,10 @@ class Stream:
         self.recent: deque[int] = deque(maxlen=CLOCK_POSTS)
         self.counts = dict.fromkeys(("posts", "repeated", "late", "ahead", "co_actions", "alerts", "searches"), 0)
         self.last_s = self.next_tick_s = 0
+        self.source_at = 0
         self.searched_s = [0 for _ in config.windows_s]
         self.edges = [0 for _ in config.windows_s]
+        self.risen_before = [0 for _ in config.windows_s]
         self._alerts: deque[Alert] = deque(maxlen=config.max_alerts)
         self._follows = _follow_keys(follows)
         self._declared = dict(declared or {})
@@ -177,16 +185,26 @@ class Stream:
         found: list[Alert] = []
         for number, (pairs, tracker) in enumerate(zip(self.pairs, self.trackers, strict=True)):
             found += [self._alert(finding, now_s) for finding in tracker.test(rows[number], limits)]
-            waited_s = now_s - self.searched_s[number]
-            if pairs.risen >= max(4, self.edges[number] // 50) and not 0 <= waited_s < config.search_s:
+            if self._search_is_due(number):
                 left, right, weight = pairs.edges(MIN_OCCASIONS, config.max_edges)
                 tracker.track(communities(left, right, weight, seed=config.seed), now_s)
                 pairs.risen, self.searched_s[number], self.edges[number] = 0, now_s, len(left)
+                self.risen_before[number] = 0
                 self.counts["searches"] += 1
         self._alerts.extend(found)
         self.counts["alerts"] += len(found)
         self.next_tick_s = now_s + self.config.tick_s
         return found
+
+    def _search_is_due(self, number: int) -> bool:
+        """Whether so many pairs became candidates since the last search, or since the last tick, that groups may have changed."""
+        risen, waited_s = self.pairs[number].risen, self.last_s - self.searched_s[number]
+        is_urgent = risen - self.risen_before[number] >= MIN_RISEN
+        self.risen_before[number] = risen
+        needed, due_s = max(MIN_RISEN, self.edges[number] // 50), self.config.search_s
+        if is_urgent:
+            needed, due_s = MIN_RISEN, self.config.urgent_s
+        return risen >= needed and not 0 <= waited_s < due_s
 
     def memory_bytes(self) -> int:
         """Memory of all tables. It is taken at the start and does not change; strings of ids and names come on top, as many as slots."""
@@ -222,8 +240,9 @@ class Stream:
         """All state but the tables (`arrays`), as JSON."""
         return {
             "config": asdict(self.config), "recent": list(self.recent), "counts": self.counts, "next_tick_s": self.next_tick_s,
-            "last_s": self.last_s,
-            "searched_s": self.searched_s, "edges": self.edges, "alerts": [asdict(alert) for alert in self._alerts],
+            "last_s": self.last_s, "source_at": self.source_at,
+            "searched_s": self.searched_s, "edges": self.edges, "risen_before": self.risen_before,
+            "alerts": [asdict(alert) for alert in self._alerts],
             "clock": self.buffers.clock, "risen": [sketch.risen for sketch in self.pairs],
             "lost": [[table.evicted, table.left_out] for table in self._tables()], "trackers": [one.state() for one in self.trackers],
         }  # fmt: skip
@@ -237,7 +256,8 @@ class Stream:
             table.restore_names(arrays[f"{name}/text"], arrays[f"{name}/length"])
         self.recent = deque(state["recent"], maxlen=CLOCK_POSTS)
         self.counts, self.next_tick_s, self.last_s = dict(state["counts"]), state["next_tick_s"], state["last_s"]
-        self.searched_s, self.edges = list(state["searched_s"]), list(state["edges"])
+        self.source_at = state["source_at"]
+        self.searched_s, self.edges, self.risen_before = (list(state[name]) for name in ("searched_s", "edges", "risen_before"))
         lists = ("signals", "accounts", "posts")
         kept = [Alert(**{**alert, **{name: tuple(alert[name]) for name in lists}}) for alert in state["alerts"]]
         self._alerts = deque(kept, maxlen=self.config.max_alerts)
@@ -315,7 +335,7 @@ class Stream:
         self.accounts.put(names, np.asarray(authors.dictionary.to_numpy(zero_copy_only=False), object), arrival)
         known = np.asarray(pc.is_valid(table.column("ref_author")))
         author = np.where(known, nonzero(hash_strings(pc.fill_null(table.column("ref_author"), ""))), np.uint64(0))
-        exposed = np.isin(_edge(account, author), self._follows) & known
+        exposed = _contains(self._follows, _edge(account, author)) & known
         post = nonzero(hash_strings(table.column("id")))
         rows, keys, kinds = [], [], []
         for number, signal in enumerate(signals()):
@@ -371,6 +391,13 @@ def _follow_keys(follows: pa.Table | None) -> Hashes:
         return np.empty(0, np.uint64)
     ends = [nonzero(hash_strings(follows[name].combine_chunks())) for name in ("follower", "followed")]
     return np.unique(_edge(*ends))
+
+
+def _contains(ordered: Hashes, keys: Hashes) -> Mask:
+    """Which keys are among the sorted ones; unlike np.isin it does not sort these anew."""
+    if not len(ordered):
+        return np.zeros(len(keys), np.bool_)
+    return np.asarray(ordered[np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)] == keys)
 
 
 def _edge(follower: Hashes, followed: Hashes) -> Hashes:

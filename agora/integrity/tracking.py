@@ -9,7 +9,7 @@ again and again, so the limit is a small p-value, no q-value.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ MAX_GROUP: Final = 512
 NOBODY: Final = -1
 GROWTH: Final = 1.25
 MARKS: Final = 3
+_LISTS: Final = ("accounts", "posts", "others", "around")
 
 
 @dataclass(slots=True)
@@ -121,7 +122,7 @@ class Tracker:
         for number, row in found:
             if number in self.groups:
                 _take(self.groups[number].rows, row)
-                if row.is_burst or row.close > row.mean:
+                if row.is_tight or row.close > row.mean:
                     changed[number] = self.groups[number]
         findings = []
         for number, group in sorted(changed.items()):
@@ -147,7 +148,7 @@ class Tracker:
         self.next_number = state["next_number"]
         self.groups = {}
         for number, kept in state["groups"].items():
-            rows = [Row(**{**row, "accounts": tuple(row["accounts"]), "posts": tuple(row["posts"])}) for row in kept["rows"]]
+            rows = [Row(**{**row, **{name: tuple(row[name]) for name in _LISTS}}) for row in kept["rows"]]
             self.groups[int(number)] = Group(
                 dict(map(tuple, kept["since_s"])),
                 {(row.key, row.start_s): row for row in rows},
@@ -184,7 +185,7 @@ def _test(number: int, window_s: int, group: Group, config: Limits) -> Finding |
     for start_s in sorted({earliest_s, *group.grown_s}):
         for place in sorted({row.signal for row in group.rows.values()}):
             mine = [row for row in group.rows.values() if row.signal == place and row.start_s >= start_s]
-            found += [_timing(mine), _burst(mine, signals()[place].organic_bursts.get(window_s))]
+            found += [_timing(mine), _burst(mine, group.since_s, signals()[place].organic_bursts.get(window_s))]
     passed = [one for one in found if one.p_value <= config.p_alert and len(one.rows) >= config.min_occasions]
     if not passed:
         return None
@@ -212,9 +213,9 @@ def _timing(rows: list[Row]) -> _Outcome:
     return _Outcome("timing", p_value, float(observed), mean, use)
 
 
-def _burst(rows: list[Row], organic_rate: float | None) -> _Outcome:
+def _burst(rows: list[Row], group: Collection[int], organic_rate: float | None) -> _Outcome:
     several = thinned([row for row in rows if row.members >= MIN_MEMBERS])
-    fast = [row for row in several if row.is_burst]
+    fast = [row for row in several if row.bursts_for(group)]
     if not fast or organic_rate is None:
         return _Outcome("burst", 1.0, 0.0, 0.0, [])
     p_value = float(bdtrc(len(fast) - 1, len(several), organic_rate))

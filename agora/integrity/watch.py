@@ -1,10 +1,12 @@
-"""Watch a live source of posts. Goes in: JSON lines, one post each, as `agora posts import` reads them from tables. Comes out: Alerts for
-the analyst's queue, never labels.
+"""Watch a live source of posts. Goes in: JSON lines, one post each, as `agora posts import` reads them from tables, or a post store.
+Comes out: Alerts for the analyst's queue, never labels.
 
     some-feed | agora integrity watch
+    agora integrity watch --store
 
-The state is saved every `save_s` seconds and at the end, in one file. Killed and started again on the same or later posts, the watcher
-goes on; posts that it has already seen are left out as repeated. Broken lines are counted and skipped.
+The state is saved every `save_s` seconds and at the end, in one file. Killed and started again, the watcher goes on: at the post
+where it had saved, when it follows a store; on whatever lines come, else. Posts that it has already seen are left out as repeated.
+Broken lines are skipped, counted and told to `on_broken`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +27,7 @@ from agora.integrity.stream import Alert, Stream, StreamConfig
 from agora.posts.schema import posts_table
 from agora.posts.sources.record import Broken, attempt
 from agora.posts.sources.tables import JsonRows
+from agora.posts.store import PostStore
 
 MAX_WAITING: Final = 16_384
 
@@ -37,26 +40,88 @@ def open_stream(state: Path, config: StreamConfig, *, follows: pa.Table | None =
 
 
 def watch(
-    source: Iterable[str], stream: Stream, *, state: Path | None = None, batch_posts: int = 4_096, wait_s: float = 2.0, save_s: float = 60.0
+    source: Iterable[str],
+    stream: Stream,
+    *,
+    state: Path | None = None,
+    batch_posts: int = 4_096,
+    wait_s: float = 2.0,
+    save_s: float = 60.0,
+    on_broken: Callable[[Broken], None] = lambda _: None,
 ) -> Iterator[Alert]:
     """Alerts as they come up. A batch is worked on when it is full, or `wait_s` seconds after its first post."""
     convert = JsonRows({})
-    saved = time.monotonic()
+    saver = _Saver(stream, state, save_s)
     stream.counts.setdefault("broken", 0)
+    before = 0
     for lines in _batches(source, batch_posts, wait_s):
-        items = [attempt(lambda line: convert(_parsed(line)), line) for line in lines]
-        rows: list[Any] = [item for item in items if isinstance(item, dict)]
-        stream.counts["broken"] += sum(isinstance(item, Broken) for item in items)
+        rows: list[Any] = []
+        for number, line in enumerate(lines, start=before + 1):
+            item = attempt(lambda text: convert(_parsed(text)), line, f"line {number}")
+            if isinstance(item, Broken):
+                stream.counts["broken"] += 1
+                on_broken(item)
+            elif isinstance(item, dict):
+                rows.append(item)
+        before += len(lines)
         if rows:
             table = posts_table(rows).select(list(POST_COLUMNS)).combine_chunks()
             for batch in table.to_batches():
                 yield from stream.feed(batch)
-        if state is not None and time.monotonic() - saved >= save_s:
-            stream.save(state)
-            saved = time.monotonic()
+        saver.save_if_due()
     yield from stream.tick()
-    if state is not None:
-        stream.save(state)
+    saver.save()
+
+
+def watch_store(
+    store: PostStore,
+    stream: Stream,
+    *,
+    state: Path | None = None,
+    poll_s: float = 2.0,
+    save_s: float = 60.0,
+    batch_posts: int = 8_192,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Alert]:
+    """Alerts on the posts of a store, first those that it holds, then those that come in; `stop` is asked when all has been read.
+
+    The store's version is looked at every `poll_s` seconds; only what came in since is read. A store that has had fewer posts than the
+    watcher read is another one: it is read from its beginning.
+    """
+    saver = _Saver(stream, state, save_s)
+    version = -1
+    while True:
+        if (found := store.version) != version:
+            version, appended = found, store.appended
+            if appended < stream.source_at:
+                stream.source_at = 0
+            for batch in store.scan(columns=POST_COLUMNS, batch_rows=batch_posts, after=stream.source_at):
+                yield from stream.feed(batch)
+                stream.source_at = min(appended, stream.source_at + batch.num_rows)
+                saver.save_if_due()
+            stream.source_at = appended
+            yield from stream.tick()
+            saver.save()
+        if stop():
+            return
+        time.sleep(poll_s)
+
+
+class _Saver:
+    """Keeps the state of a stream on disk, every `save_s` seconds."""
+
+    def __init__(self, stream: Stream, path: Path | None, save_s: float) -> None:
+        self._stream, self._path, self._save_s = stream, path, save_s
+        self._saved = time.monotonic()
+
+    def save_if_due(self) -> None:
+        if time.monotonic() - self._saved >= self._save_s:
+            self.save()
+
+    def save(self) -> None:
+        if self._path is not None:
+            self._stream.save(self._path)
+        self._saved = time.monotonic()
 
 
 def _parsed(line: str) -> Any:

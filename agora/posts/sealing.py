@@ -41,13 +41,14 @@ MIGRATIONS: tuple[Migration, ...] = ()
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Head:
     """What a store holds. `version` grows with every append and deletion; `*_version` are the table library's own.
-    `files` maps each file of the tables to its size and CRC-32. `is_removing` is set while files that no version needs any more
-    are removed: killed then, a file listed here may rightly be gone."""
+    `appended` counts posts that ever came in, deleted ones too. `files` maps each file of the tables to its size and CRC-32.
+    `is_removing` is set while files that no version needs any more are removed: killed then, a file listed here may rightly be gone."""
 
     schema_version: int = SCHEMA_VERSION
     version: int = 0
     generation: int = 1
     num_posts: int = 0
+    appended: int = 0
     posts_version: int
     deletions_version: int
     rows_since_maintenance: int = 0

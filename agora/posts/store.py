@@ -111,6 +111,11 @@ class PostStore:
         """Grows with every append or deletion that changed something; `compact` leaves it."""
         return sealing.read_head(self.folder).version
 
+    @property
+    def appended(self) -> int:
+        """Posts that ever came in, those deleted since included: what `scan(after=...)` counts from."""
+        return _appended(sealing.read_head(self.folder))
+
     def append(self, posts: pa.Table) -> AppendResult:
         """Add the posts whose id is new: all of them or, when this fails, none. Deleted ids and authors stay deleted.
 
@@ -126,8 +131,8 @@ class PostStore:
                 result = tables.posts.merge_insert("id").when_not_matched_insert_all().execute(batch)
                 appended += result.num_inserted_rows
             if appended:
-                head = replace(head, version=head.version + 1, rows_since_maintenance=head.rows_since_maintenance + appended)
-                self._seal(head, tables)
+                rows, total = head.rows_since_maintenance + appended, _appended(head) + appended
+                self._seal(replace(head, version=head.version + 1, appended=total, rows_since_maintenance=rows), tables)
         return AppendResult(appended, allowed.num_rows - appended, posts.num_rows - allowed.num_rows)
 
     def delete_posts(self, ids: Sequence[str]) -> int:
@@ -143,13 +148,23 @@ class PostStore:
         with self._snapshot() as (_, tables):
             return self._deletions(tables)
 
-    def scan(self, *, columns: Sequence[str] | None = None, batch_rows: int = 65536) -> Iterator[pa.RecordBatch]:
-        """The live posts as they are now, in order of arrival, whatever is written meanwhile."""
+    def scan(self, *, columns: Sequence[str] | None = None, batch_rows: int = 65536, after: int = 0) -> Iterator[pa.RecordBatch]:
+        """The live posts as they are now, in order of arrival, whatever is written meanwhile.
+
+        With `after`, only the last `appended` - `after` of them: all that came in after the first `after` posts and, for each of these
+        that was deleted, one earlier post more. What lies before is skipped, not read.
+        """
         names = list(columns) if columns is not None else POST_SCHEMA.names
         schema = pa.schema([POST_SCHEMA.field(name) for name in names])
         with self._snapshot() as (head, tables):
             self._verify_data(head)
-            reader = self._guard(lambda: tables.posts.search().select(names).to_batches(batch_size=batch_rows))
+            wanted = min(head.num_posts, _appended(head) - after)
+            if wanted <= 0:
+                return
+            query = tables.posts.search().select(names)
+            if wanted < head.num_posts:
+                query = query.offset(head.num_posts - wanted).limit(wanted)
+            reader = self._guard(lambda: query.to_batches(batch_size=batch_rows))
             while (batch := self._guard(lambda: next(reader, None))) is not None:
                 if batch.num_rows:
                     yield pa.RecordBatch.from_arrays([batch.column(name) for name in names], schema=schema)
@@ -198,7 +213,7 @@ class PostStore:
             for start in range(0, len(fresh), _DELETE_KEYS):
                 words = ",".join(_quoted(key) for key in fresh[start : start + _DELETE_KEYS])
                 tables.posts.delete(f"{own} IN ({words}) OR (kind = '{REPOST}' AND {referred} IN ({words}))")
-            self._seal(replace(head, version=head.version + 1), tables)
+            self._seal(replace(head, version=head.version + 1, appended=_appended(head)), tables)
             return head.num_posts - int(tables.posts.count_rows())
 
     def _acquire(self) -> None:
@@ -306,6 +321,11 @@ class PostStore:
 class _Tables:
     posts: Any
     deletions: Any
+
+
+def _appended(head: sealing.Head) -> int:
+    """Stores of before this was counted begin with the posts that they hold."""
+    return max(head.appended, head.num_posts)
 
 
 def _connect(folder: Path) -> Any:
