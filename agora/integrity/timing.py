@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import pearson3
+from scipy.stats import pearson3, poisson
 
 from agora.integrity.episodes import Episodes, close_pairs
 from agora.integrity.shared import Ints, Longs
@@ -201,6 +201,10 @@ def _tail(drawn: Floats, observed: float, expected: float, variance: float) -> f
     if reached >= _REACHED:
         return (1 + reached) / (1 + len(drawn))
     deviation = (drawn - drawn.mean()) / max(float(drawn.std()), 1e-12)
-    rare = 1.0 / np.sqrt(expected)  # a count of rare events is at least as skew as Poisson's law; draws may have missed all of them
-    skewness = max(float((deviation**3).mean()), float(rare))
-    return float(min(pearson3.sf((observed - expected) / np.sqrt(variance), skewness), (1 + reached + 2) / (1 + len(drawn))))
+    skewness = max(float((deviation**3).mean()), 1.0 / np.sqrt(expected))  # of rare events at least Poisson's; draws may have missed all
+    clump = max(variance / expected, 1.0)
+    rare = poisson.sf(
+        np.ceil(observed / clump) - 1, expected / clump
+    )  # as if close pairs came in clumps
+    tail = max(float(pearson3.sf((observed - expected) / np.sqrt(variance), skewness)), float(rare))
+    return min(tail, (1 + reached + 2) / (1 + len(drawn)))
