@@ -99,7 +99,7 @@ def _rates(posts: Collected, found: Mapping[str, Shares], group: Mapping[str, st
                 group_of[accounts] = number
             kinds = [Counter(group[names[account]] for account in accounts.tolist()) for accounts in groups]
             for name, one in found.items():
-                events = episodes(one, one.half != direction, gap_s(window_s))
+                events = episodes(one, one.half != direction, gap_s(window_s, one.signal))
                 if not len(events):
                     continue
                 rate = one.signal.organic_bursts.get(window_s, 1.0)

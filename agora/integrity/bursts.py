@@ -4,7 +4,7 @@ posts that did not serve to find the groups. Comes out: how many occasions were 
 An artefact that only members share leaves the timing test nothing to compare with. Here one occasion (an hour) counts as a burst when its
 most shared artefact was shared by at least MIN_MEMBERS members, who are at least EXCLUSIVE of all its sharers, and at least TIGHT of their
 pairs lie within the window. In windows above EPISODE_WINDOW_S the artefact's whole life is looked at, not one episode: a phrase
-that everybody uses now and then is no burst.
+that everybody uses now and then is no burst. A link is another matter: campaigns push one for weeks (`Signal.recurs`).
 
 Where surges of words are the artefacts (agora/integrity/surges.py), a burst must also be hard to get by drawing sharers at random from all
 who take part in surges (binomial tail below MAX_CHANCE): a large group of busy accounts is most of any crowd.
@@ -26,6 +26,7 @@ from scipy.stats import binom
 from agora.integrity.candidates import OCCASION_S
 from agora.integrity.episodes import Mask
 from agora.integrity.shared import Longs
+from agora.integrity.signals import Signal
 from agora.integrity.timing import Floats, GroupEpisodes
 
 MIN_MEMBERS: Final = 3
@@ -36,9 +37,9 @@ EPISODE_WINDOW_S: Final = 600
 EPISODE_GAP_S: Final = 21_600.0
 
 
-def gap_s(window_s: int) -> float:
+def gap_s(window_s: int, signal: Signal) -> float:
     """Silence after which a new episode of an artefact begins."""
-    return EPISODE_GAP_S if window_s <= EPISODE_WINDOW_S else float("inf")
+    return EPISODE_GAP_S if signal.recurs or window_s <= EPISODE_WINDOW_S else float("inf")
 
 
 def is_burst(found: GroupEpisodes) -> Mask:

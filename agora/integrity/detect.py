@@ -206,7 +206,7 @@ def _tested(made: _Made, name: str, half: int, window_s: int) -> list[tuple[str,
     """Episodes that each kind of test looks at: the same ones, unless bursts look at the whole life of an artefact."""
     kind = "burst" if window_s in made.shares[name].signal.organic_bursts else "company"
     timing = made.episodes(name, half, EPISODE_GAP_S, exposed=True, block_s=block_s(window_s))
-    return [("timing", timing), (kind, made.episodes(name, half, gap_s(window_s)))]
+    return [("timing", timing), (kind, made.episodes(name, half, gap_s(window_s, made.shares[name].signal)))]
 
 
 def _burst_evidence(evidence: list[list[Evidence]], found: GroupEpisodes, shares: Shares, window_s: int) -> None:
@@ -287,7 +287,7 @@ def acts_together(
         wanted = np.array([window_s in windows for windows in windows_s], np.bool_)
         for name in shares:
             for half in (0, 1):
-                events = made.episodes(name, half, gap_s(window_s))
+                events = made.episodes(name, half, gap_s(window_s, made.shares[name].signal))
                 found = group_episodes(events, episode_pairs(events, window_s), group_of, window_s)
                 rows = np.flatnonzero(is_burst(found))
                 actions.append(_actions(events, found, rows[wanted[found.group[rows]]], group_of, window_s, name))

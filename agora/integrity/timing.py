@@ -203,8 +203,6 @@ def _tail(drawn: Floats, observed: float, expected: float, variance: float) -> f
     deviation = (drawn - drawn.mean()) / max(float(drawn.std()), 1e-12)
     skewness = max(float((deviation**3).mean()), 1.0 / np.sqrt(expected))  # of rare events at least Poisson's; draws may have missed all
     clump = max(variance / expected, 1.0)
-    rare = poisson.sf(
-        np.ceil(observed / clump) - 1, expected / clump
-    )  # as if close pairs came in clumps
+    rare = poisson.sf(np.ceil(observed / clump) - 1, expected / clump)  # as if close pairs came in clumps
     tail = max(float(pearson3.sf((observed - expected) / np.sqrt(variance), skewness)), float(rare))
     return min(tail, (1 + reached + 2) / (1 + len(drawn)))

@@ -25,6 +25,7 @@ class Signal:
                   (benchmarks/integrity_organic.py); in a window that is not named the signal is no evidence of a burst
     role          `amplified`: others' material passed on, which interest alone explains; `written`: their own words or links
     keys          the artefacts of a batch of posts
+    recurs        an artefact is pushed again and again: each episode is looked at, in every window, instead of its whole life
     bands         a post with several keys of this signal joins all posts that share one of them (near duplicates)
     surges        keys are words; a post joins those that use one of its words while far more accounts do than usual
     optional      runs only when asked for, since it costs more
@@ -39,6 +40,7 @@ class Signal:
     role: Role
     keys: Callable[[PostBatch], Keys]
     organic_bursts: Mapping[int, float]
+    recurs: bool = False
     bands: bool = False
     surges: bool = False
     optional: bool = False
