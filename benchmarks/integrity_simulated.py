@@ -4,7 +4,8 @@ python -m benchmarks integrity_simulated [--quick] [--squares 3]
 
 For each jitter, squares hold campaigns of every channel with every text mode that detection claims to see (verbatim, templated), default
 waves and participation. Recall counts every member but the leads of repost campaigns with one lead: what such a lead writes is
-reposted by others, it reposts nothing. One of the two repost campaigns has one lead, the other five, who repost each other.
+reposted by others, it reposts nothing. At two hours the meaning layer runs too; the figure without it is given beside. One of the two
+repost campaigns has one lead, the other five, who repost each other.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from benchmarks.registry import Benchmark, Result, whole_number
 
 JITTERS_S: Final = {60.0: 0.95, 600.0: 0.8, 7200.0: 0.5}
 """Least recall at each jitter."""
+MEANING_FROM_S: Final = 7200.0
+"""Campaigns this slow are looked for with the meaning layer as well: at two hours timing alone sees hardly anything."""
 MIN_PRECISION, MAX_ORDINARY = 0.95, 0.001
 PEER_WEIGHTS = (2, 5)
 
@@ -36,7 +39,8 @@ class _Judged:
         return sum(len(chosen & self.groups[name]) for name in self.campaigns)
 
 
-def _judge(seed: int, jitter_s: float, num_posts: int) -> _Judged:
+def _judge(seed: int, jitter_s: float, num_posts: int, *, meaning: bool) -> _Judged:
+    from agora.integrity.config import IntegrityConfig
     from agora.posts.simulate import Campaign, SquareConfig
     from agora.posts.square.config import Channel, TextMode
     from benchmarks.integrity_squares import read_square, same_item_twice
@@ -47,10 +51,10 @@ def _judge(seed: int, jitter_s: float, num_posts: int) -> _Judged:
             leads = 5 if channel == "repost" and text == "templated" else 1
             campaigns.append(Campaign(name=f"{channel}_{text}", channel=channel, text=text, jitter_s=jitter_s, num_leads=leads))
     config = SquareConfig(num_posts=num_posts, num_accounts=num_posts // 20, seed=seed, campaigns=tuple(campaigns))
-    with read_square(config) as square:
+    with read_square(config, meaning=meaning) as square:
         peers = {weight: same_item_twice(square.posts, square.found, weight) for weight in PEER_WEIGHTS}
         names = tuple(campaign.name for campaign in campaigns)
-        return _Judged(seed, names, square.groups(), square.scored, square.scan().labelled, peers)
+        return _Judged(seed, names, square.groups(), square.scored, square.scan(IntegrityConfig(meaning=meaning)).labelled, peers)
 
 
 def _run(quick: bool, options: dict[str, str]) -> Result:
@@ -59,10 +63,13 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
     squares = whole_number(options, "squares", 1 if quick else 3, at_least=1)
     num_posts = 60_000 if quick else 200_000
     judged = {
-        jitter_s: [_judge(FIRST_SEED + 10 * number + place, jitter_s, num_posts) for number in range(squares)]
+        jitter_s: [
+            _judge(FIRST_SEED + 10 * number + place, jitter_s, num_posts, meaning=jitter_s >= MEANING_FROM_S) for number in range(squares)
+        ]
         for place, jitter_s in enumerate(JITTERS_S)
     }
-    every = [one for some in judged.values() for one in some]
+    slow = [_judge(one.seed, MEANING_FROM_S, num_posts, meaning=False) for one in judged[MEANING_FROM_S]]
+    every = [one for some in (*judged.values(), slow) for one in some]
     right, labelled = (sum(counts) for counts in zip(*((one.right(one.labelled), len(one.labelled)) for one in every), strict=True))
     ordinary = [(len(one.labelled & one.groups["ordinary"]), len(one.groups["ordinary"])) for one in every]
     share = sum(hit for hit, _ in ordinary) / sum(size for _, size in ordinary)
@@ -71,6 +78,7 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
     details: dict[str, Any] = {
         "precision": precision, "labelled": labelled, "ordinary_labelled": share, "ordinary_accounts": sum(size for _, size in ordinary),
         "recall": {f"{jitter_s:.0f} s": found for jitter_s, found in recall.items()},
+        f"recall at {MEANING_FROM_S:.0f} s without the meaning layer": _recall(slow),
         "recall_by_campaign": {f"{jitter_s:.0f} s": _by_campaign(some) for jitter_s, some in judged.items()},
         "labelled_by_mistake": _mistakes(every), "peers_same_item_within_60_s": _peers(every),
         "squares": len(every), "posts_each": num_posts, "seeds": [one.seed for one in every],

@@ -73,16 +73,16 @@ class ReadSquare:
 
 
 @contextmanager
-def read_square(config: SquareConfig, *, seed: int = 0) -> Iterator[ReadSquare]:
-    """Simulate and read a square; its keys lie in a folder that is gone afterwards. `seed` decides the halves."""
+def read_square(config: SquareConfig, *, seed: int = 0, meaning: bool = False) -> Iterator[ReadSquare]:
+    """Simulate and read a square; its keys lie in a folder that is gone afterwards. `seed` decides the halves, `meaning` adds its layer."""
     truth = ground_truth(config).to_pylist()
     single = {campaign.name for campaign in config.campaigns if campaign.channel == "repost" and campaign.num_leads == 1}
     coordinated = [row for row in truth if row["is_coordinated"]]
     crowds: dict[str, set[str]] = {name: set() for name in CROWDS.values()}
     with tempfile.TemporaryDirectory() as folder:
-        posts = collect(_watched(config, crowds), Path(folder))
+        posts = collect(_watched(config, crowds), Path(folder), meaning=meaning)
         yield ReadSquare(
-            config=config, posts=posts, found=shared(posts, seed=seed), group={row["author"]: row["group"] for row in truth},
+            config=config, posts=posts, found=shared(posts, seed=seed, meaning=meaning), group={row["author"]: row["group"] for row in truth},
             crowds={name: frozenset(accounts) for name, accounts in crowds.items()},
             scored=frozenset(row["author"] for row in coordinated if not (row["is_lead"] and row["group"] in single)),
         )  # fmt: skip
