@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agora.cli.output import JsonOption, WorkspaceOption, emit
+from agora.cli.output import JsonOption, WorkspaceOption, emit, next_command
 from agora.errors import AgoraError, UsageError
 from agora.settings import Workspace
 
@@ -62,11 +62,12 @@ def _ask_once(speaker: LanguageModel, prompt: str, system: str | None, sampling:
         if not as_json:
             _show(last.text)
     assert last is not None and last.usage is not None
-    if not as_json:
+    if as_json:
+        answer = {"model": speaker.name, "prompt": prompt, "answer": "".join(said), "finish_reason": last.finish_reason}
+        emit({**answer, "prompt_tokens": last.usage.prompt_tokens, "completion_tokens": last.usage.completion_tokens}, as_json=True)
+    else:
         print()
-        return
-    answer = {"model": speaker.name, "prompt": prompt, "answer": "".join(said), "finish_reason": last.finish_reason}
-    emit({**answer, "prompt_tokens": last.usage.prompt_tokens, "completion_tokens": last.usage.completion_tokens}, as_json=True)
+    next_command(f"agora serve --model {speaker.name}")
 
 
 def _talk(conversation: Conversation) -> None:
