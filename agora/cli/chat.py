@@ -50,6 +50,7 @@ def chat(
         _talk(Conversation(speaker, sampling, system=system))
     else:
         _ask_once(speaker, sys.stdin.read() if prompt == "-" else prompt, system, sampling, complete, as_json)
+        next_command(f"agora serve --model {model or speaker.name}")
 
 
 def _ask_once(speaker: LanguageModel, prompt: str, system: str | None, sampling: SamplingConfig, complete: bool, as_json: bool) -> None:
@@ -67,7 +68,6 @@ def _ask_once(speaker: LanguageModel, prompt: str, system: str | None, sampling:
         emit({**answer, "prompt_tokens": last.usage.prompt_tokens, "completion_tokens": last.usage.completion_tokens}, as_json=True)
     else:
         print()
-    next_command(f"agora serve --model {speaker.name}")
 
 
 def _talk(conversation: Conversation) -> None:

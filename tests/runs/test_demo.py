@@ -41,7 +41,7 @@ def test_an_interrupt_in_training_stops_the_demo(
 ) -> None:
     stopping = EachStep(lambda done: os.kill(os.getpid(), signal.SIGINT) if done == 2 else None)
     monkeypatch.setattr("agora.cli.train.terminal_progress", stopping)
-    monkeypatch.setattr(demo, "run", lambda posts, serve: demo.train(place, "pretrain", "laptop", *SETTINGS))
+    monkeypatch.setattr(demo, "run", lambda posts, serve: demo.agora(place, "train", "pretrain", "laptop", *SETTINGS))
     monkeypatch.setattr(sys, "argv", ["demo"])
     assert demo.main() == 130
     assert "interrupted; run it again" in capsys.readouterr().err
