@@ -137,7 +137,7 @@ def run(quick: bool, options: dict[str, str]) -> Result:
         prepared = prepare(needed(road, chosen), root)
         work = [item for item in prepared if item.stage.name in chosen]
         jobs = [(work[number % len(work)], number) for number in range(num_kills)]
-        kills = [draw_kill(item, rng, is_aimed=(number + number // len(work)) % 2 == 0) for item, number in jobs]
+        kills = [draw_kill(item, rng, is_aimed=(number % len(work) + number // len(work)) % 2 == 0) for item, number in jobs]
         with ThreadPoolExecutor(2) as pool:
             trials = list(pool.map(lambda job, kill: kill_once(job[0], kill, job[1], root), jobs, kills))
     share = sum(trial.equal and trial.was_running for trial in trials) / num_kills
