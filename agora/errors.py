@@ -3,6 +3,7 @@
 AgoraError                 anything Agora raises on purpose               exit 1
 +- UsageError              wrong option, argument or key                  exit 2
 |  +- ConfigError          a configuration key or value is wrong
+|  |  +- OtherRunError     a run folder holds a run with another configuration
 |  +- MissingExtraError    an optional dependency is not installed
 +- DataError               input that cannot be read as what it claims
 |  +- RecordError          one record of a source is broken (quarantined, not fatal)
@@ -33,6 +34,10 @@ class UsageError(AgoraError):
 
 class ConfigError(UsageError):
     """A configuration key is unknown, or its value has the wrong type or cannot work."""
+
+
+class OtherRunError(ConfigError):
+    """The run folder holds a run with another configuration or other data: it cannot go on as what was asked for."""
 
 
 class MissingExtraError(UsageError):

@@ -6,6 +6,9 @@ landed inside a write when it left a draft behind.
 
     python -m benchmarks kill_resume [--quick] [--seed 1] [--stages training export] [--kills 8]
 
+The import reads a file of several commits of the store, so that a kill may leave some of them; the stages after it start from a small
+import. Export is what training writes at its end, then `agora model export` of the same run.
+
 Each trial starts from a copy of the workspace as the stage before left it. A kill that comes after the command's end counts for nothing
 and is tried again earlier; one that was aimed and missed is tried again at once. README.md of an exported model is left out of the
 comparison: it holds times and energy.
@@ -36,6 +39,7 @@ from benchmarks.write_windows import Aim, Watch, drafts, kill_inside, watch_unti
 NUM_KILLS, NUM_KILLS_QUICK = 20, 4
 STAGE_NAMES = ("import", "corpus", "training", "export")
 NUM_POSTS = 3000
+NUM_POSTS_IMPORT = 200_000  # four commits: an import hands over 65,536 rows of Parquet at a time (agora/posts/importing.py)
 TIMEOUT_S = 300
 MODEL = [
     "model.dim=32",
@@ -58,13 +62,14 @@ MODEL = [
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Commands of one stage (words after `agora`), and a fingerprint of what they leave. `earliest` is the share of the undisturbed
-    time before which nothing but Python's start happens."""
+    """Commands of one stage (words after `agora`; {workspace} stands for the folder), and a fingerprint of what they leave. `earliest`
+    is the share of the undisturbed time before which nothing but Python's start happens. One that is `apart` has a workspace of its own."""
 
     name: str
     commands: tuple[tuple[str, ...], ...]
     fingerprint: Callable[[Path], str]
     earliest: float = 0.4
+    apart: bool = False
 
 
 @dataclass(slots=True)
@@ -80,6 +85,7 @@ class Trial:
     equal: bool = False
     error: str = ""
     steps_at_kill: int | None = None
+    posts_at_kill: int | None = None
 
 
 @dataclass(slots=True)
@@ -102,14 +108,15 @@ class Kill:
     within: float
 
 
-def stages(posts: Path, steps: int) -> tuple[Stage, ...]:
-    """The road in four stages; each command goes on where a killed one stopped."""
+def stages(posts: Path, many_posts: Path, steps: int) -> tuple[Stage, ...]:
+    """The road in four stages; each command goes on where a killed one stopped. `posts` are for the stages after the import."""
     train = ("train", "pretrain", "laptop", *MODEL, f"training.steps={steps}", f"training.checkpoint_every_steps={max(2, steps // 6)}")
     return (
-        Stage("import", (("posts", "import", str(posts)),), store_content),
+        Stage("import", (("posts", "import", str(many_posts)),), store_content, earliest=0.15, apart=True),
+        Stage("posts", (("posts", "import", str(posts)),), store_content),
         Stage("corpus", (("corpus", "build"), ("tokenizer", "train", "vocab_size=600"), ("tokenizer", "pack")), corpus_content),
         Stage("training", (train,), run_content, earliest=0.6),
-        Stage("export", (train,), export_content),
+        Stage("export", (train, ("model", "export", "{workspace}/runs/main", "{workspace}/models/exported")), export_content),
     )
 
 
@@ -124,10 +131,13 @@ def run(quick: bool, options: dict[str, str]) -> Result:
     with tempfile.TemporaryDirectory(prefix="kill-resume-") as name:
         root = Path(name)
         write_posts(root / "posts.jsonl", NUM_POSTS // (3 if quick else 1))
-        prepared = prepare(stages(root / "posts.jsonl", 40 if quick else 120), root)
+        road = stages(root / "posts.jsonl", root / "many.parquet", 30 if quick else 120)
+        if "import" in chosen:
+            write_many_posts(root / "many.parquet", NUM_POSTS_IMPORT)
+        prepared = prepare(needed(road, chosen), root)
         work = [item for item in prepared if item.stage.name in chosen]
         jobs = [(work[number % len(work)], number) for number in range(num_kills)]
-        kills = [draw_kill(item, rng, is_aimed=(number + number // len(work)) % 2 == 0) for item, number in jobs]
+        kills = [draw_kill(item, rng, is_aimed=(number % len(work) + number // len(work)) % 2 == 0) for item, number in jobs]
         with ThreadPoolExecutor(2) as pool:
             trials = list(pool.map(lambda job, kill: kill_once(job[0], kill, job[1], root), jobs, kills))
     share = sum(trial.equal and trial.was_running for trial in trials) / num_kills
@@ -137,6 +147,12 @@ def run(quick: bool, options: dict[str, str]) -> Result:
         "trials": [{key: getattr(trial, key) for key in Trial.__dataclass_fields__} for trial in trials],
     }  # fmt: skip
     return Result(value=share, holds=share == 1.0, details=details)
+
+
+def needed(road: tuple[Stage, ...], chosen: list[str]) -> tuple[Stage, ...]:
+    """The chosen stages, and those that one of them builds on."""
+    last = max(number for number, stage in enumerate(road) if stage.name in chosen)
+    return tuple(stage for stage in road[: last + 1] if stage.name in chosen or not stage.apart)
 
 
 def draw_kill(item: Prepared, rng: random.Random, *, is_aimed: bool) -> Kill:
@@ -156,16 +172,19 @@ def table(trials: list[Trial], work: list[Prepared]) -> dict[str, dict[str, int]
             "inside_write": sum(bool(trial.inside_write) for trial in mine),
             "equal": sum(trial.equal and trial.was_running for trial in mine),
         }  # fmt: skip
+        if item.stage.name == "import":
+            row["with_some_commits"] = sum(0 < (trial.posts_at_kill or 0) < NUM_POSTS_IMPORT for trial in mine)
         result[item.stage.name] = row
-        print(f"{item.stage.name:<10}{row['writes']:>8}{row['kills']:>8}{row['aimed']:>8}{row['inside_write']:>16}{row['equal']:>8}")
+        some = f"  ({row['with_some_commits']} with some of the commits)" if "with_some_commits" in row else ""
+        print(f"{item.stage.name:<10}{row['writes']:>8}{row['kills']:>8}{row['aimed']:>8}{row['inside_write']:>16}{row['equal']:>8}{some}")
     return result
 
 
 def prepare(road: tuple[Stage, ...], root: Path) -> list[Prepared]:
     """Run the road once, keeping a copy of the workspace before each stage."""
-    workspace = root / "whole"
     result = []
     for stage in road:
+        workspace = root / (f"whole-{stage.name}" if stage.apart else "whole")
         if stage.name == "export":
             remove_export(workspace)
         before = root / f"before-{stage.name}"
@@ -208,6 +227,7 @@ def kill_once(item: Prepared, kill: Kill, number: int, root: Path) -> Trial:
             kill = replace(kill, within=0.0)
         else:
             kill = replace(kill, share=kill.share * 0.7, write=None if kill.write is None else int(kill.write * 0.7))
+    trial.posts_at_kill = num_posts(workspace) if stage.name == "import" else None
     trial.steps_at_kill = num_lines(workspace / "runs" / "main" / "metrics.jsonl") if stage.name == "training" else None
     for command in stage.commands:
         code = agora(command, workspace).wait(timeout=TIMEOUT_S)
@@ -240,10 +260,10 @@ def agora(words: tuple[str, ...], workspace: Path) -> subprocess.Popen[bytes]:
     """One command in its own process group, one thread, so that two trials do not get in each other's way."""
     workspace.mkdir(exist_ok=True)
     environment = {**os.environ, "AGORA_WORKSPACE": str(workspace), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-m", "agora", *(word.replace("{workspace}", str(workspace)) for word in words)]
     with (workspace / "stderr.log").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "agora", *words], cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, stderr=log,
-            start_new_session=True,
+            command, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True
         )  # fmt: skip
 
 
@@ -255,6 +275,28 @@ def error_of(workspace: Path) -> str:
 def num_lines(path: Path) -> int:
     """Lines of a file; 0 when there is none."""
     return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def num_posts(workspace: Path) -> int:
+    """Posts that the store's seal promises; 0 when there is none."""
+    from agora.posts.sealing import HEAD_FILE, read_head
+
+    return read_head(workspace / "posts").num_posts if (workspace / "posts" / HEAD_FILE).exists() else 0
+
+
+def write_many_posts(path: Path, count: int) -> None:
+    """A Parquet table of cheap posts, the same each time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    numbers = range(count)
+    columns = {
+        "id": [str(number) for number in numbers], "author": [f"author-{number * 7919 % (count // 10)}" for number in numbers],
+        "text": [f"{number % 1000} people saw it at stall {number * 31 % 4001}" for number in numbers],
+        "created_at": [f"2024-01-{1 + number % 28:02d}T{number % 24:02d}:{number % 60:02d}:00Z" for number in numbers],
+        "kind": ["post"] * count,
+    }  # fmt: skip
+    pq.write_table(pa.table(columns), path)
 
 
 def write_posts(path: Path, count: int) -> None:
@@ -275,14 +317,17 @@ def write_posts(path: Path, count: int) -> None:
 
 def store_content(workspace: Path) -> str:
     """Every post of the store, whatever order it is kept in."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from agora.posts.schema import POST_SCHEMA
     from agora.posts.store import PostStore
 
-    digest = hashlib.sha256()
     with PostStore.open(workspace / "posts") as store:
-        rows = sorted((row for batch in store.scan() for row in batch.to_pylist()), key=lambda row: str(row["id"]))
-    for row in rows:
-        digest.update(json.dumps(row, sort_keys=True, default=str).encode())
-    return f"{len(rows)} posts {digest.hexdigest()}"
+        posts = pa.Table.from_batches(store.scan(), POST_SCHEMA).sort_by("id").combine_chunks()
+    content = pa.BufferOutputStream()
+    pq.write_table(posts, content, compression="none")  # unlike memory, the same bytes for the same posts
+    return f"{posts.num_rows} posts {hashlib.sha256(content.getvalue()).hexdigest()}"
 
 
 def corpus_content(workspace: Path) -> str:

@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from agora.errors import AgoraError, UsageError
+from agora.errors import AgoraError, OtherRunError, UsageError
 from agora.settings import Workspace
 
 FOLDER: Final = Path("demo")
@@ -42,6 +42,7 @@ PROMPTS: Final = (
 )  # the model asked: chat answers, main goes on with the text as a post
 PORTS: Final = range(8000, 8020)
 SERVER_START_S: Final = 60
+INTERRUPTED: Final = 130  # what a command gives back that Ctrl-C has stopped
 
 
 def main() -> int:
@@ -61,7 +62,7 @@ def main() -> int:
         return error.exit_code
     except KeyboardInterrupt:
         print("\ninterrupted; run it again and it goes on where it stopped", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
 
 
@@ -76,7 +77,7 @@ def run(posts: Path | None, *, serve: bool) -> None:
         "corpus": agora(place, "corpus", "build", *heldout(place)),
         "tokenizer": agora(place, "tokenizer", "train", "vocab_size=4096"),
         "shards": agora(place, "tokenizer", "pack"),
-        "pretraining": agora(place, "train", "pretrain", RECIPE),
+        "pretraining": train(place, "pretrain", RECIPE),
         "chat": tune(place),
         "evaluation": evaluate(place),
     }
@@ -89,7 +90,10 @@ def run(posts: Path | None, *, serve: bool) -> None:
 
 
 def agora(place: Workspace, *words: str) -> dict[str, Any]:
-    """Run one `agora` command in this process, after showing it as it would be typed. Returns its result."""
+    """Run one `agora` command in this process, after showing it as it would be typed. Returns its result.
+
+    Raises KeyboardInterrupt when it was interrupted, AgoraError when it ended with another code than 0.
+    """
     from agora.cli import app
     from agora.cli.output import emit
 
@@ -97,11 +101,24 @@ def agora(place: Workspace, *words: str) -> dict[str, Any]:
     print(f"\n$ {shlex.join(['agora', *command])}", flush=True)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        app([*command, "--json"], standalone_mode=False)
+        code = app([*command, "--json"], standalone_mode=False)
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    if code:
+        raise AgoraError(f"agora {' '.join(words[:2])} ended with code {code}; run it again and it goes on where it stopped")
     result: dict[str, Any] = json.loads(printed.getvalue())
     emit(result, as_json=False)
     sys.stdout.flush()
     return result
+
+
+def train(place: Workspace, *words: str) -> dict[str, Any]:
+    """`agora train ...`, from the start where the run there learned something else: posts that have changed or were deleted since."""
+    try:
+        return agora(place, "train", *words)
+    except OtherRunError as error:
+        print(f"what was learned is out of date and is learned again: {error}", flush=True)
+        return agora(place, "train", *words, "--fresh")
 
 
 def read_posts(place: Workspace, posts: Path | None) -> dict[str, Any]:
@@ -141,7 +158,7 @@ def tune(place: Workspace) -> dict[str, Any]:
         part = conversations.with_suffix(".part")
         part.write_text("\n".join(lines) + "\n", encoding="utf-8")
         part.replace(conversations)
-    return agora(place, "train", "chat", str(conversations), "--recipe", RECIPE, "--licence", "written by Agora's grammar, Apache-2.0")
+    return train(place, "chat", str(conversations), "--recipe", RECIPE, "--licence", "written by Agora's grammar, Apache-2.0")
 
 
 def evaluate(place: Workspace) -> dict[str, Any]:
@@ -168,7 +185,7 @@ def evaluate(place: Workspace) -> dict[str, Any]:
 def start_server(place: Workspace) -> str:
     """Serve the chat model in the background (or find it served already); returns the address. Raises AgoraError."""
     record = FOLDER / "server.json"
-    if (known := _running(record)) and known["workspace"] == str(place.root.resolve()):
+    if (known := _running(record)) and known["workspace"] == str(place.root.resolve()) and known.get("models") == _models(place):
         return str(known["address"])
     stop_server()
     port = next((port for port in PORTS if _is_free(port)), 0)
@@ -185,7 +202,7 @@ def start_server(place: Workspace) -> str:
             process.kill()
             raise UsageError(f"the server did not start; see {log}")
         time.sleep(0.2)
-    entry = {"pid": process.pid, "address": address, "workspace": str(place.root.resolve())}
+    entry = {"pid": process.pid, "address": address, "workspace": str(place.root.resolve()), "models": _models(place)}
     record.write_text(json.dumps(entry) + "\n", encoding="utf-8")
     return address
 
@@ -208,6 +225,12 @@ def _running(record: Path) -> dict[str, Any] | None:
     known: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
     shown = subprocess.run(["ps", "-p", str(known["pid"]), "-o", "args="], capture_output=True, text=True, check=False).stdout
     return known if "agora serve" in shown else None
+
+
+def _models(place: Workspace) -> list[list[Any]]:
+    """The model files there are: a server keeps the weights that it has read, and nobody is served by an out-of-date one."""
+    files = sorted(place.folder("models").glob("*/*.safetensors"))
+    return [[str(file.relative_to(place.root)), file.stat().st_mtime_ns] for file in files]
 
 
 def _is_free(port: int) -> bool:

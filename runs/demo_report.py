@@ -70,7 +70,7 @@ def _sections(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, str]]:
             **{name.replace("_", " "): _shown(value) for name, value in posts.items() if value and name not in REPEATED},
             "read for the corpus": f"{corpus['posts_in']:,}",
             "kept": f"{corpus['kept']:,} as {corpus['documents']:,} documents",
-            "dropped": ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in dropped.items()) or "none",
+            "dropped": ", ".join(f"{name} {count:,}" for name, count in dropped.items()) or "none",
         },
         "Tokens": {
             "vocabulary": f"{found['tokenizer']['vocabulary']:,}",
@@ -95,7 +95,7 @@ def _sections(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, str]]:
 def _shown(value: Any) -> str:
     """A value of a command's answer for people."""
     if isinstance(value, dict):
-        return ", ".join(f"{str(name).replace('_', ' ')} {count:,}" for name, count in value.items() if count)
+        return ", ".join(f"{name} {count:,}" for name, count in value.items() if count)
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")

@@ -12,6 +12,7 @@ import typer
 
 from agora import __version__
 from agora.cli import chat, corpus, evaluate, integrity, model, posts, serve, tokenizer, train
+from agora.cli.output import PlainCommand
 from agora.errors import AgoraError
 from agora.log import LEVELS, configure_logging
 
@@ -32,6 +33,9 @@ app.add_typer(model.app, name="model")
 app.command("evaluate")(evaluate.evaluate)
 app.command("chat")(chat.chat)
 app.command("serve")(serve.serve)
+for _area in (app, *(group.typer_instance for group in app.registered_groups)):
+    for _registered in _area.registered_commands if _area else ():
+        _registered.cls = PlainCommand
 
 
 def _version(value: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agora.cli.output import JsonOption, WorkspaceOption, emit
+from agora.cli.output import JsonOption, WorkspaceOption, emit, next_command
 from agora.errors import AgoraError, UsageError
 from agora.settings import Workspace
 
@@ -50,6 +50,7 @@ def chat(
         _talk(Conversation(speaker, sampling, system=system))
     else:
         _ask_once(speaker, sys.stdin.read() if prompt == "-" else prompt, system, sampling, complete, as_json)
+        next_command(f"agora serve --model {model or speaker.name}")
 
 
 def _ask_once(speaker: LanguageModel, prompt: str, system: str | None, sampling: SamplingConfig, complete: bool, as_json: bool) -> None:
@@ -62,11 +63,11 @@ def _ask_once(speaker: LanguageModel, prompt: str, system: str | None, sampling:
         if not as_json:
             _show(last.text)
     assert last is not None and last.usage is not None
-    if not as_json:
+    if as_json:
+        answer = {"model": speaker.name, "prompt": prompt, "answer": "".join(said), "finish_reason": last.finish_reason}
+        emit({**answer, "prompt_tokens": last.usage.prompt_tokens, "completion_tokens": last.usage.completion_tokens}, as_json=True)
+    else:
         print()
-        return
-    answer = {"model": speaker.name, "prompt": prompt, "answer": "".join(said), "finish_reason": last.finish_reason}
-    emit({**answer, "prompt_tokens": last.usage.prompt_tokens, "completion_tokens": last.usage.completion_tokens}, as_json=True)
 
 
 def _talk(conversation: Conversation) -> None:

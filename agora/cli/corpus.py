@@ -64,6 +64,7 @@ def build(
         assert store is not None
         card = build_corpus_from_store(store, out, config, **inputs)
     place.create()
+    card.require_documents(str(out))
     emit({**card.summary(), "folder": str(out)}, as_json=as_json)
     next_command("agora tokenizer train" + ("" if name == DEFAULT_NAME else f" --corpus {name}"))
 
@@ -77,12 +78,15 @@ def card(name: NameOption = DEFAULT_NAME, workspace: WorkspaceOption = None, as_
     import json
 
     from agora.corpus.build import load_card
+    from agora.corpus.deletions import warn_of_stale_corpus
     from agora.errors import DataError
 
-    folder = Workspace.find(workspace).folder("corpus", name)
+    place = Workspace.find(workspace)
+    folder = place.folder("corpus", name)
     found = load_card(folder)
     if found is None:
         raise DataError(f"no corpus at {folder}; build it with: agora corpus build")
+    warn_of_stale_corpus(folder, place.folder("posts"))
     if as_json:
         emit(json.loads(found.to_json()), as_json=True)
     else:

@@ -15,7 +15,9 @@ app = typer.Typer(
 
 
 @app.command()
-def inspect(folder: Annotated[Path, typer.Argument(help="Hugging Face model folder.")], as_json: JsonOption = False) -> None:
+def inspect(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Hugging Face model folder.")], as_json: JsonOption = False
+) -> None:
     """Show what a model folder holds: shape, parameters, files; checks that every weight is there and fits.
 
     Example: agora model inspect workspace/models/main
@@ -47,8 +49,8 @@ def counts(
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a training run, finished or not.")],
-    folder: Annotated[Path, typer.Argument(help="Hugging Face folder to write.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run, finished or not.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Hugging Face folder to write.")],
     dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Number format of the weights.")] = "float32",
     as_json: JsonOption = False,
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from agora.log import Progress, Step
 
@@ -19,23 +20,39 @@ WorkspaceOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 NameOption = Annotated[str, typer.Option("--name", help="Name inside the workspace.")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="Settings as key=value.", show_default=False)]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings as key=value.", show_default=False)]
 
 
-def emit(result: Mapping[str, Any], *, as_json: bool, title: str = "") -> None:
-    """Print `result` to stdout: JSON on one line, or an aligned list of keys and values."""
+class PlainCommand(TyperCommand):
+    """A command whose usage line names arguments as help pages do (`PATH`, `[KEY=VALUE]...`); Typer puts braces around them."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The words of the usage line after the command."""
+        pieces = [self.options_metavar] if self.options_metavar else []
+        for parameter in self.params:
+            if parameter.param_type_name == "argument":
+                name = getattr(parameter, "metavar", None) or str(parameter.name).upper()
+                pieces.append(name if parameter.required or name.startswith("[") else f"[{name}]")
+        return pieces
+
+
+def emit(result: Mapping[str, Any], *, as_json: bool, title: str = "", keys_are_data: bool = False) -> None:
+    """Print `result` to stdout: JSON on one line, or an aligned list of keys and values.
+
+    Its keys are shown with blanks for `_`, unless they are data; keys further inside may be (reasons, sources) and stay as they are.
+    """
     if as_json:
         print(json.dumps(result, ensure_ascii=False, default=str))
         return
     if title:
         print(title)
-    _emit_lines(result, indent=2 if title else 0)
+    shown = result if keys_are_data else {str(key).replace("_", " "): value for key, value in result.items()}
+    _emit_lines(shown, indent=2 if title else 0)
 
 
 def _emit_lines(result: Mapping[str, Any], indent: int) -> None:
-    width = max((len(str(key)) for key in result), default=0)
-    for key, value in result.items():
-        name = str(key).replace("_", " ")
+    width = max((len(str(name)) for name in result), default=0)
+    for name, value in result.items():
         if isinstance(value, Mapping):
             print(f"{' ' * indent}{name}:" + ("" if value else " none"))
             _emit_lines(value, indent + 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ app = typer.Typer(
 
 @app.command("import")
 def import_(
-    path: Annotated[Path, typer.Argument(exists=True, help="A file, folder or zip archive.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", exists=True, help="A file, folder or zip archive.")],
     source: Annotated[str | None, typer.Option("--source", help="Reader to use (see: agora posts sources).")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first broken record.")] = False,
     map_: Annotated[list[str] | None, typer.Option("--map", help="COLUMN=FIELD of a table; may be repeated.")] = None,
@@ -61,7 +62,7 @@ def sources(as_json: JsonOption = False) -> None:
     """
     from agora.posts.sources import SOURCES
 
-    emit({source.name: source.title for source in SOURCES}, as_json=as_json)
+    emit({source.name: source.title for source in SOURCES}, as_json=as_json, keys_are_data=True)
     next_command("agora posts import PATH")
 
 
@@ -121,17 +122,24 @@ def delete(
 
     Example: agora posts delete --author some_account --post 1234
     """
-    from agora.posts.store import PostStore
+    from agora.posts.store import PostStore, refuse_blank_keys
 
     if not post and not author:
         raise UsageError("nothing to delete: give --post ID or --author NAME")
+    refuse_blank_keys("post", post or [])
+    refuse_blank_keys("author", author or [])
     place = Workspace.find(workspace)
     with PostStore.open(place.folder("posts")) as store:
         removed = store.delete_posts(post or []) + store.delete_authors(author or [])
         if place.folder("integrity").is_dir():
             integrity_folder(place).forget_deleted(store)
         emit({"removed": removed, "posts": store.num_posts}, as_json=as_json)
-    next_command("agora posts compact (takes the deleted words off the disk)")
+    print(
+        "documents, shards and models that were made before still hold the deleted words: build, pack and train them again "
+        "(docs/posts.md); agora posts compact takes the words off the store's disk",
+        file=sys.stderr,
+    )
+    next_command("agora corpus build")
 
 
 @app.command()
@@ -163,7 +171,7 @@ def verify(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
 
 @app.command()
 def export(
-    file: Annotated[Path, typer.Argument(help="Where to write: .parquet or .jsonl.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write: .parquet or .jsonl.")],
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -28,12 +28,14 @@ def train(
     Example: agora tokenizer train vocab_size=8192
     """
     from agora.config import apply_overrides, parse_assignments
+    from agora.corpus.deletions import warn_of_stale_corpus
     from agora.tokenizer.training import TokenizerConfig, train_tokenizer
 
     place = Workspace.find(workspace)
     config = apply_overrides(TokenizerConfig(), place.defaults("tokenizer"), f"{place.settings_file} [tokenizer]")
     config = apply_overrides(config, parse_assignments(overrides or []), "agora tokenizer train")
     out = place.folder("tokenizer", name)
+    warn_of_stale_corpus(place.folder("corpus", corpus), place.folder("posts"))
     tokenizer = train_tokenizer(place.folder("corpus", corpus), out, config, progress=terminal_progress)
     emit({"vocabulary": tokenizer.vocab_size, "hash": tokenizer.hash, "folder": str(out)}, as_json=as_json)
     next_command("agora tokenizer pack")
@@ -51,10 +53,12 @@ def pack(
 
     Example: agora tokenizer pack
     """
+    from agora.corpus.deletions import refuse_stale_corpus
     from agora.tokenizer import Tokenizer
     from agora.tokenizer.shards import pack_shards
 
     place = Workspace.find(workspace)
+    refuse_stale_corpus(place.folder("corpus", corpus), place.folder("posts"))
     used = Tokenizer.load(place.folder("tokenizer", tokenizer))
     documents = place.folder("corpus", corpus)
     result: dict[str, object] = {}
@@ -71,7 +75,7 @@ def pack(
 
 @app.command()
 def encode(
-    text: Annotated[str, typer.Argument(help="Text to cut into tokens.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Text to cut into tokens.")],
     name: NameOption = DEFAULT_NAME,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -84,7 +88,17 @@ def encode(
 
     tokenizer = Tokenizer.load(Workspace.find(workspace).folder("tokenizer", name))
     ids = tokenizer.encode(text)
-    tokens = [tokenizer.token_bytes(token).decode("utf-8", "backslashreplace") for token in ids]
+    raw = [tokenizer.token_bytes(token) for token in ids]
+    tokens = [token.decode("utf-8", "backslashreplace") for token in raw]
     bytes_per_token = round(len(text.encode("utf-8", "surrogatepass")) / max(len(ids), 1), 2)
-    shown: object = tokens if as_json else " ".join(repr(token) for token in tokens)
+    shown: object = tokens if as_json else " ".join(map(_quoted, raw))
     emit({"tokens": shown, "ids": ids if as_json else " ".join(map(str, ids)), "bytes_per_token": bytes_per_token}, as_json=as_json)
+    next_command("agora tokenizer pack")
+
+
+def _quoted(token: bytes) -> str:
+    """A token for people: its text, or its bytes where it is a part of a character."""
+    try:
+        return repr(token.decode("utf-8"))
+    except UnicodeDecodeError:
+        return repr(token)[1:]

@@ -95,7 +95,7 @@ def build_corpus(
             build.read(dataframe, extra_texts, deletions, num_posts)
             build.compare()
             written = build.write()
-            card = build.card(written, state)
+            card = build.card(written, state, 0 if deletions is None else deletions.num_rows)
             _publish(out, Path(folder), card)
     if not card.kept and any(card.dropped.values()):
         reason, number = max(card.dropped.items(), key=lambda item: item[1])
@@ -238,7 +238,7 @@ class _Build:
             "kept": int((self.keys.reason[posts] == KEPT).sum()) if len(posts) else 0,
         }  # fmt: skip
 
-    def card(self, files: list[DocumentFile], state: str | None) -> DataCard:
+    def card(self, files: list[DocumentFile], state: str | None, num_deletions: int) -> DataCard:
         """Add everything up."""
         gathered = self.gathered
         kept = self.keys.reason == KEPT if gathered.columns else np.zeros(0, dtype=np.bool_)
@@ -264,6 +264,7 @@ class _Build:
             masked={kind: masked(kind) for kind in MASK_KINDS},
             coordination=self._coordination(), licence=self.config.licence, config=_plain(self.config), fingerprint=state,
             content_hash=hashlib.sha256("".join(file.content_sha256 for file in files).encode()).hexdigest(), files=tuple(files),
+            deletions=num_deletions,
         )  # fmt: skip
 
 
@@ -295,6 +296,8 @@ def _valid(out: Path, state: str) -> DataCard | None:
     table = read_card(out)
     if table is None or table.get("fingerprint") != state or not all((out / DOCUMENTS / f["name"]).exists() for f in table["files"]):
         return None
+    if table.get("deletions") is None:
+        return None  # of an older version, which did not say what it heeded
     return DataCard.from_table(table, str(out / CARD_FILE))
 
 
@@ -349,7 +352,8 @@ def _write_dropped(gathered: Gathered, keys: duplicates.PostKeys, path: Path) ->
 def _deleted(deletions: pa.Table | None, kind: str) -> pa.Array:
     if deletions is None:
         return pa.array([], type=pa.large_string())
-    return deletions.filter(pc.equal(deletions["kind"], kind))["key"].combine_chunks().cast(pa.large_string())
+    names = pc.and_(pc.equal(deletions["kind"], kind), pc.not_equal(deletions["key"], ""))  # an empty key names nothing
+    return deletions.filter(names)["key"].combine_chunks().cast(pa.large_string())
 
 
 def _iso(microseconds: int) -> str:

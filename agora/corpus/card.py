@@ -20,7 +20,8 @@ class DataCard:
     `coordination` says what labels did, empty where there were none: labelled accounts and posts; accounts and voices (campaigns)
     whose posts passed the filters, these posts, and how many of them were kept in the end.
     `masked` counts replacements in kept posts, `languages` and `sources` kept posts. Times are ISO, UTC. `content_hash`
-    covers texts, post ids and splits of all documents in order; two corpora with equal hashes are the same.
+    covers texts, post ids and splits of all documents in order; two corpora with equal hashes are the same. `deletions`:
+    how many of the store's tombstones were heeded (None: made by an older version, which did not say).
     """
 
     format: int
@@ -45,6 +46,7 @@ class DataCard:
     content_hash: str
     files: tuple[DocumentFile, ...]
     coordination: dict[str, Any] = field(default_factory=dict)
+    deletions: int | None = None
 
     def __post_init__(self) -> None:
         accounted = self.kept + sum(self.dropped.values())
@@ -61,6 +63,17 @@ class DataCard:
             return cls(**{**table, "files": tuple(DocumentFile(**entry) for entry in table["files"])})
         except (TypeError, KeyError, AssertionError) as error:
             raise DataError(f"{where} is not a data card of this version: {error}; build again with: agora corpus build") from error
+
+    def require_documents(self, where: str) -> None:
+        """Raises DataError, with the commonest reasons, when something came in and nothing was kept."""
+        if self.kept or not self.posts_in + self.texts_in:
+            return
+        largest = sorted(((number, reason) for reason, number in self.dropped.items() if number), reverse=True)[:3]
+        why = ", ".join(f"{number:,} as {reason}" for number, reason in largest)
+        raise DataError(
+            f"corpus {where} keeps none of {self.posts_in + self.texts_in:,} posts and texts: dropped {why}; "
+            "docs/corpus.md says what each reason means and which setting decides"
+        )
 
     def summary(self) -> dict[str, Any]:
         """The numbers for a terminal."""

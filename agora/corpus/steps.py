@@ -23,7 +23,7 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A batch as the filters see it. `reposted_ids`: what a repost repeats, else empty. `raw` is normalised text, `text` what is
+    """A batch as the filters see it. `reposted_ids`: what a repost repeats, else null. `raw` is normalised text, `text` what is
     left for a model (own words, masked), `key` the comparison key of `text`."""
 
     ids: pa.Array

@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from agora.errors import StoreError
+from agora.errors import StoreError, UsageError
 from agora.log import Progress, Step, silent
 from agora.posts import sealing
 from agora.posts.schema import POST_SCHEMA, REPOST
@@ -136,11 +136,15 @@ class PostStore:
         return AppendResult(appended, allowed.num_rows - appended, posts.num_rows - allowed.num_rows)
 
     def delete_posts(self, ids: Sequence[str]) -> int:
-        """Delete posts and their reposts (which carry the same words), for good. Returns the number of posts removed."""
+        """Delete posts and their reposts (which carry the same words), for good. Returns the number of posts removed.
+
+        Raises UsageError for a blank id."""
         return self._delete("post", ids)
 
     def delete_authors(self, authors: Sequence[str]) -> int:
-        """Delete everything of these authors, and reposts of it, for good. Returns the number of posts removed."""
+        """Delete everything of these authors, and reposts of it, for good. Returns the number of posts removed.
+
+        Raises UsageError for a blank name."""
         return self._delete("author", authors)
 
     def deletions(self) -> pa.Table:
@@ -200,6 +204,7 @@ class PostStore:
             self._remove_other_generations(following)
 
     def _delete(self, kind: Literal["post", "author"], keys: Sequence[str]) -> int:
+        refuse_blank_keys(kind, keys)
         with self._mutex, self._changing() as (head, tables):
             known = self._deletions(tables)
             before = set(known.filter(pc.equal(known["kind"], kind))["key"].to_pylist())
@@ -294,7 +299,8 @@ class PostStore:
 
     def _deletions(self, tables: _Tables) -> pa.Table:
         found = self._guard(tables.deletions.to_arrow)
-        return pa.table([found[name] for name in DELETIONS_SCHEMA.names], schema=DELETIONS_SCHEMA)
+        table = pa.table([found[name] for name in DELETIONS_SCHEMA.names], schema=DELETIONS_SCHEMA)
+        return table.filter(pc.not_equal(table["key"], ""))  # older versions accepted an empty key, which names nothing
 
     def _verify_data(self, head: sealing.Head) -> None:
         """Check data files against their checksums, each once per open store: they never change."""
@@ -407,6 +413,12 @@ def _as_posts(posts: pa.Table) -> pa.Table:
         if not field.nullable and posts[field.name].null_count:
             raise StoreError(f"posts to append have {posts[field.name].null_count} nulls in {field.name!r}, which must be filled")
     return posts
+
+
+def refuse_blank_keys(kind: str, keys: Sequence[str]) -> None:
+    """Raises UsageError for a key that names nothing: an empty one would match every post that refers to no other."""
+    if blank := [key for key in keys if not key.strip()]:
+        raise UsageError(f"{kind} {blank[0]!r} to delete is blank; give the {'id of a post' if kind == 'post' else 'name of an author'}")
 
 
 def _without_deleted(posts: pa.Table, deletions: pa.Table) -> pa.Table:

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from agora.corpus.deletions import corpus_deletions
 from agora.corpus.document_files import SPLITS, TRAIN, document_files
 from agora.errors import DataError, UsageError
 from agora.files import file_sha256, replacing, write_atomically
@@ -60,7 +61,8 @@ class ShardRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """What a folder of shards holds. `dropped` counts tokens cut off by `max_document_tokens`."""
+    """What a folder of shards holds. `dropped` counts tokens cut off by `max_document_tokens`; `deletions` are the tombstones that its
+    corpus was built under (None: not known)."""
 
     format: int
     split: str
@@ -74,6 +76,7 @@ class Manifest:
     num_documents: int
     text_bytes: int
     shards: tuple[ShardRecord, ...]
+    deletions: int | None = None
 
 
 def pack_shards(
@@ -100,7 +103,7 @@ def pack_shards(
         format=FORMAT, split=split, tokenizer_hash=tokenizer.hash, vocab_size=tokenizer.vocab_size, dtype=packer.dtype.name,
         max_document_tokens=max_document_tokens, tokens_in=sum(r.tokens_in for r in records), tokens_out=sum(r.tokens_out for r in records),
         dropped=sum(r.dropped for r in records), num_documents=sum(r.num_documents for r in records),
-        text_bytes=sum(r.text_bytes for r in records), shards=tuple(records),
+        text_bytes=sum(r.text_bytes for r in records), shards=tuple(records), deletions=corpus_deletions(documents_dir),
     )  # fmt: skip
     write_atomically(out / MANIFEST_FILE, (json.dumps(asdict(manifest), indent=2) + "\n").encode())
     _remove_others(out, {record.name for record in records})

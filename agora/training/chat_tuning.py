@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agora.corpus.deletions import refuse_stale_corpus
 from agora.errors import ConfigError, DataError
 from agora.log import Progress, silent
 from agora.model.find import find_model
@@ -68,6 +69,7 @@ def tune_chat(
     origins = (*(path.name for path in conversations), *([f"threads of corpus {corpus}"] if corpus else []))
     found = read_conversations(conversations, progress=progress) if conversations else ConversationSet(conversations=[])
     if corpus_dir is not None:
+        refuse_stale_corpus(corpus_dir, workspace.folder("posts"))
         found += thread_conversations(corpus_dir, progress=progress)
     task, report = _task(base_dir, found, training_config, ", ".join(origins), command, progress)
     source = chat_source(
@@ -85,13 +87,16 @@ def _task(
     base_dir: Path, found: ConversationSet, config: TrainingConfig, origin: str, command: str, progress: Progress
 ) -> tuple[Task, dict[str, Any]]:
     """What is to be learned from `found`, and the account of it."""
+    if not found.conversations:
+        raise DataError(f"no usable conversation: {_reasons(found.skipped)} (in {origin})")
     tokenizer, model_config = Tokenizer.load(base_dir), read_hf_config(base_dir)
     if config.seq_len > model_config.max_seq_len:
-        raise ConfigError(f"training.seq_len={config.seq_len} is above the {model_config.max_seq_len} positions of {base_dir}")
+        raise ConfigError(f"chat.seq_len={config.seq_len} is above the {model_config.max_seq_len} positions of {base_dir}")
     learned, kept_back = found.split(HELDOUT_SHARE)
     encoded = encode(tokenizer, learned.conversations, max_tokens=config.seq_len, progress=progress)
     if not encoded.conversations:
-        raise DataError(f"no conversation in {origin} can be trained on: left out {found.skipped or encoded.report}")
+        why = {"held_out": len(kept_back.conversations), f"longer than chat.seq_len={config.seq_len} tokens": encoded.report["too_long"]}
+        raise DataError(f"no usable conversation: {_reasons({**found.skipped, **why})} (in {origin}); give more, or a larger chat.seq_len")
     heldout = _within(encode(tokenizer, kept_back.conversations, max_tokens=config.seq_len).conversations, config.evaluate_tokens)
     if not heldout:
         logger.warning("none of the %d conversations is held out: the run will not tell a held-out loss", len(found.conversations))
@@ -108,6 +113,11 @@ def _task(
         },
     )  # fmt: skip
     return task, {**encoded.report, "heldout": len(kept_back.conversations), "skipped": found.skipped}
+
+
+def _reasons(left_out: Mapping[str, int]) -> str:
+    counts = [f"{count:,} {reason}" for reason, count in sorted(left_out.items(), key=lambda item: -item[1]) if count]
+    return f"left out {', '.join(counts)}" if counts else "there is none"
 
 
 def _within(conversations: Sequence[ChatTokens], max_tokens: int) -> list[ChatTokens]:

@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 import torch
 
 from agora.corpus.document_files import HELD_OUT, document_files
-from agora.errors import DataError
+from agora.errors import DataError, UsageError
 from agora.log import Progress, silent
 from agora.model.buffers import release_buffers
 from agora.model.transformer import Transformer
@@ -128,7 +128,10 @@ def target_bytes(batches: Sequence[Batch], tokenizer: Tokenizer) -> int:
 
 
 def heldout_texts(corpus: Path) -> list[str]:
-    """The documents of held-out authors of a corpus folder, in stored order. Raises DataError when there are none."""
+    """The documents of held-out authors of a corpus folder, in stored order. Raises UsageError when there is no such folder,
+    DataError when it holds none."""
+    if not corpus.is_dir():
+        raise UsageError(f"there is no corpus {corpus}; build it with: agora corpus build, or give --text FILE")
     texts: list[str] = []
     for file, _ in document_files(corpus):
         texts += pq.read_table(file, columns=["text"], filters=[("split", "=", HELD_OUT)])["text"].to_pylist()
@@ -138,9 +141,12 @@ def heldout_texts(corpus: Path) -> list[str]:
 
 
 def file_texts(paths: Sequence[Path], *, lines: bool = False) -> list[str]:
-    """The files as documents, or each of their lines. Raises DataError for a file that is not UTF-8 text."""
+    """The files as documents, or each of their lines. Raises UsageError for a file that is not there, DataError for one
+    that is not UTF-8 text."""
     texts: list[str] = []
     for path in paths:
+        if not path.is_file():
+            raise UsageError(f"text file {path} " + ("is a folder; give the files in it" if path.is_dir() else "does not exist"))
         try:
             # newline="": the bytes counted are the file's own.
             with path.open(encoding="utf-8", newline="") as file:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from agora.config import from_dict
-from agora.errors import CheckpointError, ModelError
+from agora.errors import CheckpointError, UsageError
 from agora.model.card import CardFacts, model_card
 from agora.model.config import ModelConfig
 from agora.model.hf import save_hf
@@ -28,12 +28,12 @@ from agora.training.summary import Standing, summarise
 def export_checkpoint(run: Path, folder: Path, *, dtype: str = "float32") -> dict[str, Any]:
     """Write `folder` from the float32 master weights of `run`; returns what was written, as plain values.
 
-    Raises ModelError when `run` is no training run, CheckpointError when it has no whole checkpoint.
+    Raises UsageError when `run` is no training run, CheckpointError when it has no whole checkpoint.
     """
     run_folder = RunFolder(run)
     record = run_folder.read("run.json")
     if "model" not in record:
-        raise ModelError(f"{run} is not a training run: it has no run.json; runs stand in WORKSPACE/runs")
+        raise UsageError(f"{run} is not a training run: it has no run.json; runs stand in WORKSPACE/runs")
     config = from_dict(ModelConfig, record["model"], f"{run}/run.json: model")
     checkpoint = load_latest_checkpoint(run_folder.checkpoints)
     if checkpoint is None:

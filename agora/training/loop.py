@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 
 from agora.config import to_dict
-from agora.errors import CheckpointError, ConfigError, MissingExtraError, TrainingError
+from agora.errors import CheckpointError, ConfigError, MissingExtraError, OtherRunError, TrainingError
 from agora.log import Progress, Step, silent
 from agora.model.config import ModelConfig
 from agora.model.counts import flops_per_token
@@ -29,7 +29,7 @@ from agora.training.checkpoint import CheckpointWriter, clean, load_latest_check
 from agora.training.config import OPERATIONAL_KEYS, TrainingConfig
 from agora.training.data import IGNORED_TARGET, Batches, ShardBatches, TokenShards, heldout_batches
 from agora.training.energy import EnergyMeter
-from agora.training.machine import check_machine, decide_machine
+from agora.training.machine import check_machine, decide_machine, raise_limit
 from agora.training.metrics import MetricsLog, StepMetrics, draw_loss, read_metrics, rewind_metrics
 from agora.training.run_folder import Machine, RunFolder
 from agora.training.schedule import lr_scale
@@ -84,7 +84,7 @@ def train(
 ) -> TrainingSummary:
     """Train a fresh model on packed shards, or go on with the run in `run_dir`; `resume=False` starts it again from nothing.
 
-    Raises ConfigError when `run_dir` holds a run with another configuration, TrainingError for a loss that is not a number or a
+    Raises OtherRunError when `run_dir` holds a run with another configuration, TrainingError for a loss that is not a number or a
     second trainer in the folder, CheckpointError for a full disk or when every checkpoint is damaged.
     """
     task = pretraining_task(
@@ -171,7 +171,7 @@ def _refuse_other_configuration(folder: RunFolder, saved: Mapping[str, Any], ask
             if before.get(key) != now.get(key) and key.rpartition(".")[2] not in OPERATIONAL_KEYS:
                 differences.append(f"{key} is {before.get(key)!r} there and {now.get(key)!r} here")
     if differences:
-        raise ConfigError(
+        raise OtherRunError(
             f"{folder.path} holds a run with another configuration: {'; '.join(differences[:6])}. "
             "Train under another --name, or start this one again with --fresh"
         )
@@ -201,6 +201,7 @@ class _Trainer:
         self._config = c
         self._num_heldout = sum(int((batch.targets_BT != IGNORED_TARGET).sum()) for batch in task.heldout)
         self._flops_per_token = flops_per_token(task.model, c.seq_len)
+        self._limit_flops_per_s = machine.limit_flops_per_s
         self._step = TrainingStep(
             task.make_model(), c.optimizer, device=machine.device, dtype=machine.dtype, compile=machine.compile, grad_clip=c.grad_clip
         )
@@ -252,6 +253,8 @@ class _Trainer:
     def _save(self, log: MetricsLog, writer: CheckpointWriter) -> None:
         self._refuse_broken_weights()
         log.sync()
+        if self._limit_flops_per_s > self._machine.limit_flops_per_s:
+            self._machine = raise_limit(self._folder, self._machine, self._limit_flops_per_s)
         self._kept = self._standing()
         writer.save(self._num_done, self._state())
         self._num_saved, self._saved_s = self._num_done, time.perf_counter()
@@ -281,11 +284,13 @@ class _Trainer:
         if num_timed == 0:
             self._first_step_ended_s = time.perf_counter()  # the first step also warms up, so that it tells nothing about the others
         step_s = (time.perf_counter() - self._first_step_ended_s) / num_timed if num_timed else self._config.batch_tokens / tokens_per_s
+        flops_per_s = tokens_per_s * self._flops_per_token
+        self._limit_flops_per_s = max(self._limit_flops_per_s, flops_per_s)  # what the machine does, it can do: it was busy when measured
         eta_s = step_s * (self._config.steps - self._num_done)
         return StepMetrics(
             step=self._num_done, loss=result.loss, grad_norm=result.grad_norm, lr_scale=scale, lr=optimizer.lr * scale,
             muon_lr=optimizer.muon_lr * scale if optimizer.name == "muon" else None, tokens=tokens,
-            tokens_per_s=tokens_per_s, limit_share=tokens_per_s * self._flops_per_token / self._machine.limit_flops_per_s,
+            tokens_per_s=tokens_per_s, limit_share=flops_per_s / self._limit_flops_per_s,
             elapsed_s=self._before.elapsed_s + here_s, eta_s=eta_s,
             joules_per_token=(self._before.joules + energy.joules) / tokens, energy_measured=energy.measured, heldout_loss=heldout_loss,
         )  # fmt: skip

@@ -5,6 +5,7 @@ Comes out: a `Machine`, decided once at the start of a run and kept in run.json,
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import platform
@@ -16,6 +17,7 @@ from typing import Final
 
 import torch
 
+from agora.config import to_dict
 from agora.errors import ConfigError, TrainingError
 from agora.model import kernels
 from agora.training.config import TrainingConfig
@@ -113,13 +115,24 @@ def _trial(x_N: torch.Tensor) -> torch.Tensor:
 
 def matmul_limit(folder: RunFolder, device: str, dtype: str) -> float:
     """FLOP/s of a large matrix product on this machine; measured once (about a second) and kept in the run folder."""
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or platform.machine()
-    key = f"{platform.node()} {name} {device} {dtype} {torch.get_num_threads()} threads"
-    known = folder.read("matmul_limit.json")
+    key, known = _limit_key(device, dtype), folder.read("matmul_limit.json")
     if key not in known:
         known[key] = measure_matmul_limit(device, dtype)
         folder.write("matmul_limit.json", known)
     return float(known[key])
+
+
+def raise_limit(folder: RunFolder, machine: Machine, flops_per_s: float) -> Machine:
+    """`machine` with the higher limit that its run has shown, kept for this run and for later ones in the folder."""
+    raised = dataclasses.replace(machine, limit_flops_per_s=flops_per_s)
+    folder.write("matmul_limit.json", {**folder.read("matmul_limit.json"), _limit_key(machine.device, machine.dtype): flops_per_s})
+    folder.write("run.json", {**folder.read("run.json"), "machine": to_dict(raised)})
+    return raised
+
+
+def _limit_key(device: str, dtype: str) -> str:
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or platform.machine()
+    return f"{platform.node()} {name} {device} {dtype} {torch.get_num_threads()} threads"
 
 
 def measure_matmul_limit(

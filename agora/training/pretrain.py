@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from agora.corpus.deletions import refuse_stale_shards
 from agora.corpus.document_files import HELD_OUT
 from agora.errors import ConfigError
 from agora.log import Progress, silent
@@ -53,14 +54,15 @@ def pretrain(
     """Train `runs/NAME` on `shards/DATA` with `tokenizer/DATA`, watched on `shards/DATA-heldout`, and export it to `models/NAME`.
 
     The model takes the vocabulary of the tokenizer, with a warning when `vocab_size`, what the user asked for, is another one.
-    Raises UsageError for a name that cannot be one, ModelError for other content in `models/NAME`, DataError for missing or damaged
-    shards, and as `loop.train` does.
+    Raises UsageError for a name that cannot be one and for shards packed before posts were deleted, ModelError for other content in
+    `models/NAME`, DataError for missing or damaged shards, and as `loop.train` does.
     """
     run_dir, model_dir = workspace.folder("runs", name), workspace.folder("models", name)
     refuse_other_content(model_dir)
     tokenizer_dir = workspace.folder("tokenizer", data)
     tokenizer = Tokenizer.load(tokenizer_dir)
     shards = ShardSet.open(workspace.folder("shards", data), tokenizer=tokenizer)
+    refuse_stale_shards(workspace.folder("shards", data), shards.manifest.deletions, workspace.folder("posts"))
     heldout = open_heldout(workspace.folder("shards", f"{data}-{HELD_OUT}"), tokenizer)
     task = pretraining_task(
         model_config=with_vocabulary(model_config, tokenizer.vocab_size, vocab_size), training_config=training_config,

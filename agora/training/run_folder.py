@@ -5,7 +5,7 @@ RUN/
                     machine decisions (dtype, compile), command
   metrics.jsonl     one line per step            checkpoints/   see checkpoint.py
   outcome.json      how it ended: finished, stopped or failed (absent while running)
-  matmul_limit.json measured once per machine and dtype
+  matmul_limit.json measured once per machine and dtype, raised when a step shows more
   lock              held by the trainer as long as it lives
 """
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from agora.config import from_dict
-from agora.errors import ConfigError, TrainingError
+from agora.errors import ConfigError, TrainingError, UsageError
 from agora.files import write_atomically
 from agora.training.metrics import describe_last, read_metrics
 
@@ -141,11 +141,11 @@ class RunStatus:
 
 
 def run_status(path: Path) -> RunStatus:
-    """Read the state of a run. Raises TrainingError when there is no run in `path`, or a file of it is damaged."""
+    """Read the state of a run. Raises UsageError when there is no run in `path`, TrainingError when a file of it is damaged."""
     folder = RunFolder(path)
     run = folder.read("run.json")
     if not run:
-        raise TrainingError(f"there is no run in {path}; `agora train list` shows those that exist")
+        raise UsageError(f"there is no run in {path}; `agora train list` shows those that exist")
     outcome = folder.read("outcome.json")
     state: State = "running" if folder.is_locked() else outcome.get("state", "dead")
     if state not in get_args(State):
@@ -159,10 +159,11 @@ def run_status(path: Path) -> RunStatus:
         step = int(last.get("step", 0))
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise TrainingError(f"{folder.metrics} is damaged ({error!r}); {_REMEDY}") from error
+    share = last.get("limit_share")
     return RunStatus(
         name=path.name, kind=kind, state=state, step=step, steps=steps,
         loss=last.get("loss"), heldout_loss=last.get("heldout_loss"), tokens_per_s=last.get("tokens_per_s"),
-        limit_share=last.get("limit_share"), eta_s=last.get("eta_s") if state == "running" else None,
+        limit_share=None if share is None else min(1.0, share), eta_s=last.get("eta_s") if state == "running" else None,
         joules_per_token=last.get("joules_per_token"), message=str(outcome.get("message", "")), command=str(run.get("command", "")),
     )  # fmt: skip
 
@@ -177,7 +178,7 @@ def list_runs(runs: Path) -> list[RunStatus]:
 def _status_or_damaged(path: Path) -> RunStatus:
     try:
         return run_status(path)
-    except TrainingError as error:
+    except (TrainingError, UsageError) as error:
         return RunStatus(
             name=path.name, kind="", state="damaged", step=0, steps=0, loss=None, heldout_loss=None, tokens_per_s=None,
             limit_share=None, eta_s=None, joules_per_token=None, message=str(error), command="",

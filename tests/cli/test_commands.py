@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from agora.cli import app
 
@@ -57,6 +58,13 @@ def test_every_example_is_understood(path: tuple[str, ...]) -> None:
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}  # type: ignore[attr-defined]
     given = {word.partition("=")[0] for word in shlex.split(example[1]) if word.startswith("--")}
     assert given <= known
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_arguments_have_a_name_in_capitals(path: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, [*path, "--help"])
+    usage = " ".join(result.stdout.partition("\n\n")[0].split())
+    assert "{" not in usage and re.fullmatch(r"[^a-z]*", usage.partition("[OPTIONS]")[2]), usage
 
 
 def test_areas_are_explained() -> None:

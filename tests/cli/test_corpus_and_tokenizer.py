@@ -13,12 +13,14 @@ from typer.testing import CliRunner
 
 from agora import cli
 from agora.cli import app
+from agora.corpus.deletions import refuse_stale_shards
 from agora.errors import ConfigError, DataError, StoreError, UsageError
 from agora.integrity.labels import LABEL_SCHEMA, write_labels
 from agora.posts.schema import posts_table
 from agora.posts.store import PostStore
 from agora.settings import Workspace
-from agora.tokenizer import ShardSet
+from agora.tokenizer import ShardSet, Tokenizer
+from agora.tokenizer.shards import read_manifest
 
 WORDS = ["harbour", "bakery", "library", "tram", "council", "garden", "window", "market", "bridge", "evening", "weather", "ticket"]
 
@@ -109,6 +111,61 @@ def test_labels_of_the_workspace_are_heeded_and_named(tmp_path: Path) -> None:
     (tmp_path / "integrity" / "labels.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match="cannot be read as labels"):
         agora(tmp_path, "corpus", "build")
+
+
+def test_what_was_made_before_a_deletion_is_refused_until_it_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    PostStore.open(tmp_path / "posts", create=True).append(posts())
+    build = ("corpus", "build", "heldout_share=0.2", "near_duplicates=false")
+    agora(tmp_path, *build)
+    agora(tmp_path, "tokenizer", "train", "vocab_size=400")
+    agora(tmp_path, "tokenizer", "pack")
+    assert "deletion" not in caplog.text
+    agora(tmp_path, "posts", "delete", "--author", "a1")
+    for words in (("corpus", "card"), ("tokenizer", "train", "vocab_size=400")):
+        caplog.clear()
+        agora(tmp_path, *words)
+        assert "a later deletion took back; build it again: agora corpus build" in caplog.text
+    with pytest.raises(UsageError, match="agora corpus build"):
+        agora(tmp_path, "tokenizer", "pack")
+    with pytest.raises(UsageError, match="agora corpus build, agora tokenizer train, agora tokenizer pack"):
+        agora(tmp_path, "train", "pretrain")
+    agora(tmp_path, *build)
+    with pytest.raises(UsageError, match="agora tokenizer pack"):
+        agora(tmp_path, "train", "pretrain")
+    agora(tmp_path, "tokenizer", "pack")
+    with pytest.raises(ConfigError, match="batch_tokens"):  # past the shards, to the next mistake
+        agora(tmp_path, "train", "pretrain", "training.batch_tokens=100")
+    refuse_stale_shards(tmp_path / "shards" / "main", read_manifest(tmp_path / "shards" / "main").deletions, tmp_path / "posts")
+
+
+def test_a_build_that_keeps_nothing_ends_with_an_error_each_time(tmp_path: Path) -> None:
+    PostStore.open(tmp_path / "posts", create=True).append(posts())
+    for _ in range(2):  # built, and found unchanged
+        with pytest.raises(DataError, match="keeps none of 80 posts and texts: dropped 80 as too_short"):
+            agora(tmp_path, "corpus", "build", "min_characters=5000")
+    assert agora(tmp_path, "corpus", "card")["kept"] == 0
+
+
+def test_a_card_that_does_not_say_what_it_heeded_is_made_again(tmp_path: Path) -> None:
+    store = PostStore.open(tmp_path / "posts", create=True)
+    store.append(posts())
+    store.delete_posts(["1"])
+    agora(tmp_path, "corpus", "build", "near_duplicates=false")
+    file = tmp_path / "corpus" / "main" / "data_card.json"
+    older = json.loads(file.read_text())
+    del older["deletions"]
+    file.write_text(json.dumps(older))
+    with pytest.raises(UsageError, match="agora corpus build"):
+        agora(tmp_path, "tokenizer", "pack")
+    agora(tmp_path, "corpus", "build", "near_duplicates=false")
+    assert json.loads(file.read_text())["deletions"] == 1
+
+
+def test_tokens_are_shown_without_doubled_backslashes_and_with_the_next_command(tmp_path: Path) -> None:
+    Tokenizer.train(["plain words only"] * 9, vocab_size=270).save(tmp_path / "tokenizer" / "main")
+    result = CliRunner().invoke(app, ["tokenizer", "encode", "\u00e9a", "--workspace", str(tmp_path)])
+    assert "'\\xc3' '\\xa9' 'a'" in result.stdout
+    assert "next: agora tokenizer pack" in result.stderr
 
 
 def test_plain_mistakes_are_one_line_and_leave_nothing_behind(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from agora.cli.model import app
 from agora.config import to_dict
-from agora.errors import CheckpointError, ConfigError, ModelError
+from agora.errors import CheckpointError, ConfigError, ModelError, UsageError
 from agora.model.config import ModelConfig
 from agora.model.counts import num_parameters
 from agora.model.hf import load_hf, save_hf
@@ -57,7 +57,7 @@ def test_inspect_says_what_a_folder_is_that_is_no_model(tmp_path: Path) -> None:
 
 def test_export_writes_the_masters_of_the_newest_checkpoint(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    with pytest.raises(ModelError, match=r"is not a training run"):
+    with pytest.raises(UsageError, match=r"is not a training run"):
         runner.invoke(app, ["export", str(folder.path), str(tmp_path / "out")], catch_exceptions=False)
     folder.path.mkdir()
     folder.write("run.json", {"model": to_dict(CONFIG)})

@@ -9,7 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from agora.cli import app
+from agora.cli.output import emit
 from agora.errors import RecordError, UsageError
+from agora.posts.store import PostStore
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures" / "posts"
 
@@ -61,6 +63,32 @@ def test_wrong_options_are_refused_before_anything_is_made(tmp_path: Path, words
     code, _, error = run("import", FIXTURES / "tables" / "renamed.tsv", *words, "--workspace", tmp_path / "w")
     assert code == 1 and isinstance(error, UsageError) and message in str(error)
     assert not (tmp_path / "w").exists()
+
+
+def test_names_of_sources_are_shown_as_they_are_typed() -> None:
+    code, out, _ = run("sources")
+    assert code == 0 and "x_api_v2 " in out and "bluesky_jetstream" in out
+
+
+def test_reasons_are_shown_as_they_are_and_fields_with_blanks(capsys: pytest.CaptureFixture[str]) -> None:
+    emit({"posts_in": 3, "dropped": {"too_short": 2}}, as_json=False)
+    assert capsys.readouterr().out.splitlines() == ["posts in  3", "dropped:", "  too_short  2"]
+
+
+@pytest.mark.parametrize("option", ["--post", "--author"])
+@pytest.mark.parametrize("key", ["", "  "])
+def test_blank_keys_cannot_be_deleted(tmp_path: Path, option: str, key: str) -> None:
+    PostStore.open(tmp_path / "w" / "posts", create=True)
+    code, _, error = run("delete", "--post", "1", option, key, "--workspace", tmp_path / "w")
+    assert code == 1 and isinstance(error, UsageError) and "is blank" in str(error)
+    assert PostStore.open(tmp_path / "w" / "posts").deletions().num_rows == 0
+
+
+def test_a_deletion_says_what_still_holds_the_words(tmp_path: Path) -> None:
+    PostStore.open(tmp_path / "w" / "posts", create=True)
+    result = CliRunner().invoke(app, ["posts", "delete", "--post", "1", "--workspace", str(tmp_path / "w")])
+    assert "documents, shards and models that were made before still hold" in " ".join(result.stderr.split())
+    assert result.stderr.splitlines()[-1] == "next: agora corpus build"
 
 
 def test_sources_are_listed() -> None:

@@ -86,6 +86,25 @@ def test_evaluation_of_a_text_file(tiny_workspace: Path, tmp_path: Path) -> None
     assert "next: agora chat" in err
 
 
+def test_one_answer_names_the_next_command(tiny_workspace: Path) -> None:
+    for more in ([], ["--json"]):
+        _, err = run("chat", "-w", str(tiny_workspace), "--prompt", "hello", "--max-tokens", "2", *more)
+        assert err.splitlines()[-1] == "next: agora serve --model tiny"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--text", "no-file.txt"], r"no-file\.txt does not exist"),
+        (["--text", "."], "is a folder"),
+        (["--corpus", "other"], "there is no corpus .*agora corpus build"),
+    ],
+)
+def test_what_is_not_there_to_evaluate_is_a_usage_error(tiny_workspace: Path, words: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        run("evaluate", "-w", str(tiny_workspace), *words)
+
+
 def test_text_and_corpus_together_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not both"):
         run("evaluate", "--text", "a", "--corpus", "b")

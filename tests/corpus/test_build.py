@@ -20,11 +20,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from agora.corpus import assemble
+from agora.corpus import assemble, steps
 from agora.corpus import build as build_module
 from agora.corpus.build import build_corpus, build_corpus_from_store, load_card
 from agora.corpus.config import CorpusConfig
 from agora.corpus.document_files import document_files
+from agora.corpus.prepare import prepare_batch
 from agora.corpus.threads import draw_heldout
 from agora.errors import ConfigError, DataError, StoreError
 from agora.posts.schema import posts_table
@@ -248,9 +249,42 @@ def test_lines_of_books_that_look_like_quotes_stay(save: Save, tmp_path: Path) -
     assert texts(tmp_path / "out") == ["> A line of a play.\nAnd the one after it, long enough."]
 
 
-def test_a_corpus_that_keeps_nothing_warns_with_the_reason(save: Save, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    build_corpus([save(square(20))], tmp_path / "out", replace(CONFIG, min_characters=5000))
+def test_a_corpus_that_keeps_nothing_warns_and_is_refused_with_the_reasons(
+    save: Save, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    card = build_corpus([save(square(20))], tmp_path / "out", replace(CONFIG, min_characters=5000))
+    with pytest.raises(DataError, match=r"corpus here keeps none of 20 posts and texts: dropped \d+ as too_short"):
+        card.require_documents("here")
     assert "keeps nothing" in caplog.text and "too_short" in caplog.text
+
+
+def test_a_store_without_posts_gives_an_empty_corpus(save: Save, tmp_path: Path) -> None:
+    card = build_corpus([save([])], tmp_path / "out", CONFIG)
+    card.require_documents("here")
+    assert card.kept == 0
+
+
+@pytest.mark.parametrize("reposts", ["drop", "once"])
+def test_an_empty_tombstone_drops_nothing(save: Save, tmp_path: Path, reposts: Any) -> None:
+    rows = [post(0, "a", f"{TOPICS[0]} {VERBS[0]}"), post(1, "b", f"{TOPICS[1]} {VERBS[1]}", kind="repost", ref_id=None, ref_author=None)]
+    gone = pa.table({"kind": ["post", "author"], "key": ["", ""], "at": [None, None]})
+    card = build_corpus([save(rows)], tmp_path / "out", replace(CONFIG, reposts=reposts), deletions=gone)
+    assert card.kept >= 1 and not card.dropped["deleted_post"] and not card.dropped["deleted_author"]
+
+
+def test_what_a_repost_repeats_is_null_where_it_names_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then nothing can match it, not even an empty tombstone."""
+    seen: list[Any] = []
+    monkeypatch.setattr(
+        "agora.corpus.prepare.first_objection", lambda rows, config: (seen.append(rows), steps.first_objection(rows, config))[1]
+    )
+    columns = {"id": "123", "author": "aaa", "text": ["one two three"] * 3, "kind": ["post", "repost", "repost"], "lang": ["en"] * 3}
+    columns |= {"ref_id": ["x", None, "y"], "ref_author": [None] * 3}
+    batch = {name: pa.array(list(values), pa.large_string()) for name, values in columns.items()}
+    empty = pa.array([""], pa.large_string())
+    made = prepare_batch(batch, CONFIG, empty, empty)
+    assert seen[0].reposted_ids.to_pylist() == [None, None, "y"]
+    assert steps.STEP_NUMBER["deleted_post"] not in made.field("reason").to_pylist()
 
 
 def test_deletions_are_honoured_even_where_the_posts_are_still_there(save: Save, tmp_path: Path) -> None:

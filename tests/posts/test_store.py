@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agora.errors import StoreError
+from agora.errors import StoreError, UsageError
 from agora.posts import sealing
 from agora.posts.schema import POST_SCHEMA, posts_table
 from agora.posts.store import PostStore
@@ -320,3 +320,20 @@ def test_append_of_a_string_that_is_not_utf8_is_refused_and_writes_nothing(store
     with pytest.raises(StoreError, match="UTF8"):
         store.append(bad)
     assert store.append(table("1")).appended == 1
+
+
+@pytest.mark.parametrize("key", ["", " ", "\n"])
+def test_a_blank_key_deletes_nothing(store: PostStore, key: str) -> None:
+    store.append(table("1", "2"))
+    for delete in (store.delete_posts, store.delete_authors):
+        with pytest.raises(UsageError, match="is blank"):
+            delete(["1", key])
+    assert (ids(store), store.deletions().num_rows) == (["1", "2"], 0)
+
+
+def test_an_empty_tombstone_of_an_older_version_is_not_heeded(store: PostStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agora.posts.store.refuse_blank_keys", lambda kind, keys: None)
+    store.delete_posts([""])
+    store.delete_authors([""])
+    assert store.deletions().num_rows == 0
+    assert store.append(table("1", kind="repost", ref_id="", ref_author="")).appended == 1

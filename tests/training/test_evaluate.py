@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from agora.errors import DataError
+from agora.errors import DataError, UsageError
 from agora.model import buffers
 from agora.model.transformer import Transformer
 from agora.tokenizer import Tokenizer
@@ -114,7 +114,7 @@ def test_held_out_documents_are_read_and_no_others(tmp_path: Path) -> None:
 
 
 def test_corpus_without_held_out_authors_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="agora corpus build"):
+    with pytest.raises(UsageError, match="agora corpus build"):
         heldout_texts(tmp_path / "absent")
     write_corpus(tmp_path, [("a", "train")])
     with pytest.raises(DataError, match="no held-out authors"):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from agora.errors import CheckpointError, ConfigError, TrainingError
+from agora.errors import CheckpointError, ConfigError, TrainingError, UsageError
 from agora.model import kernels
 from agora.tokenizer.bpe import Tokenizer
 from agora.training.checkpoint import list_checkpoints, load_latest_checkpoint, save_checkpoint
@@ -357,7 +357,7 @@ def test_checkpoints_by_time_do_not_change_the_run(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_run_has_no_status(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="no run in"):
+    with pytest.raises(UsageError, match="no run in"):
         run_status(tmp_path)
     assert list_runs(tmp_path / "absent") == []
 
@@ -369,3 +369,22 @@ def test_a_status_reader_does_not_keep_a_trainer_out(tmp_path: Path) -> None:
     assert not folder.is_locked()
     with folder.locked():
         pass
+
+
+def test_a_run_that_is_faster_than_the_measured_limit_raises_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine was busy when it was measured; a share above 1 says nothing."""
+    monkeypatch.setattr("agora.training.machine.measure_matmul_limit", lambda device, dtype: 1.0)
+    summary = run(tmp_path)
+    assert 0 < summary.limit_share <= 1
+    shares = [line["limit_share"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl")]
+    assert max(shares) == shares[0] == 1.0
+    kept = json.loads((tmp_path / "run" / "matmul_limit.json").read_text())
+    saved = json.loads((tmp_path / "run" / "run.json").read_text())["machine"]["limit_flops_per_s"]
+    assert list(kept.values()) == [saved] and saved > 1e6
+
+
+def test_a_share_that_an_older_run_wrote_is_never_shown_above_one(tmp_path: Path) -> None:
+    run(tmp_path)
+    file = tmp_path / "run" / "metrics.jsonl"
+    file.write_text("".join(json.dumps({**json.loads(line), "limit_share": 4.06}) + "\n" for line in file.read_text().splitlines()))
+    assert run_status(tmp_path / "run").limit_share == 1.0

@@ -162,12 +162,16 @@ def test_chat_tuning_refuses_what_cannot_work(workspace: Workspace, tmp_path: Pa
     train(workspace)
     with pytest.raises(ConfigError, match="choose another name"):
         tune_chat(workspace, name="main", base="main", conversations=[path], training_config=CHAT)
-    with pytest.raises(ConfigError, match="above the 64 positions"):
+    with pytest.raises(ConfigError, match=r"^chat\.seq_len=128 is above the 64 positions"):
         long = dataclasses.replace(CHAT, seq_len=128, batch_tokens=256)
         tune_chat(workspace, name="talk", base="main", conversations=[path], training_config=long)
-    path.write_text("{}\n")
-    with pytest.raises(DataError, match=r"no conversation in .* can be trained on"):
-        tune_chat(workspace, name="talk", base="main", conversations=[path], training_config=CHAT)
+    with pytest.raises(DataError, match=r"^no usable conversation: left out \d+ longer than chat\.seq_len=8 tokens"):
+        short = dataclasses.replace(CHAT, seq_len=8, batch_tokens=128)
+        tune_chat(workspace, name="talk", base="main", conversations=[path], training_config=short)
+    path.write_text("{}\n{}\n3\n")
+    with pytest.raises(DataError, match=r"^no usable conversation: left out 2 no_messages, 1 not_a_json_object \(in talk\.jsonl\)"):
+        long = dataclasses.replace(CHAT, seq_len=128, batch_tokens=256)
+        tune_chat(workspace, name="talk", base="main", conversations=[path], training_config=long)
 
 
 SETTINGS = [
@@ -199,6 +203,11 @@ def test_command_line_trains_and_tells_how_the_run_stands(workspace: Workspace) 
     assert [run["name"] for run in runs["runs"]] == ["main"]
     text = CliRunner().invoke(app, ["train", "status", "--workspace", str(workspace.root)]).stdout
     assert "finished" in text and "eta_s" not in text
+
+
+def test_a_run_that_is_not_there_is_a_usage_error(workspace: Workspace) -> None:
+    result = CliRunner().invoke(app, ["train", "status", "--name", "none", "--workspace", str(workspace.root)])
+    assert isinstance(result.exception, UsageError) and "there is no run in" in str(result.exception)
 
 
 @pytest.mark.parametrize(
