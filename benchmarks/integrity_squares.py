@@ -74,7 +74,7 @@ class ReadSquare:
 
 @contextmanager
 def read_square(config: SquareConfig, *, seed: int = 0, meaning: bool = False) -> Iterator[ReadSquare]:
-    """Simulate and read a square; its keys lie in a folder that is gone afterwards. `seed` decides the halves, `meaning` adds its layer."""
+    """Simulate and read a square; its keys lie in a folder that goes afterwards. `seed` decides the halves, `meaning` adds its layer."""
     truth = ground_truth(config).to_pylist()
     single = {campaign.name for campaign in config.campaigns if campaign.channel == "repost" and campaign.num_leads == 1}
     coordinated = [row for row in truth if row["is_coordinated"]]
