@@ -82,7 +82,8 @@ def read_square(config: SquareConfig, *, seed: int = 0, meaning: bool = False) -
     with tempfile.TemporaryDirectory() as folder:
         posts = collect(_watched(config, crowds), Path(folder), meaning=meaning)
         yield ReadSquare(
-            config=config, posts=posts, found=shared(posts, seed=seed, meaning=meaning), group={row["author"]: row["group"] for row in truth},
+            config=config, posts=posts, found=shared(posts, seed=seed, meaning=meaning),
+            group={row["author"]: row["group"] for row in truth},
             crowds={name: frozenset(accounts) for name, accounts in crowds.items()},
             scored=frozenset(row["author"] for row in coordinated if not (row["is_lead"] and row["group"] in single)),
         )  # fmt: skip
