@@ -124,7 +124,12 @@ def _prepare(path: Path, truth: str, folder: Path, number: int) -> frozenset[str
     coordinated = posts["author"].filter(pc.fill_null(pc.is_in(mark, pa.array(_TRUE)), False)).cast(pa.string())
     ids = posts["id"].cast(pa.string()) if "id" in posts.column_names else pa.array(range(posts.num_rows)).cast(pa.string())
     kept = posts.select([name for name in posts.column_names if name not in ("id", truth)])
-    kept = kept.add_column(0, "id", pc.binary_join_element_wise(pa.scalar(f"{path.stem}:"), ids, ""))
+    in_file = pa.scalar(f"{path.stem}:")
+    kept = kept.add_column(0, "id", pc.binary_join_element_wise(in_file, ids, ""))
+    if "ref_id" in kept.column_names:  # a post of this file that another refers to has its new id
+        ref = kept["ref_id"].cast(pa.string())
+        named = pc.if_else(pc.is_in(ref, ids), pc.binary_join_element_wise(in_file, ref, ""), ref)
+        kept = kept.set_column(kept.column_names.index("ref_id"), "ref_id", named)
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(kept, folder / f"{number:03d}-{path.stem}.parquet")
     return frozenset(coordinated.unique().to_pylist())

@@ -24,6 +24,7 @@ from agora.integrity.batch import Hashes, Keys, PostBatch
 from agora.integrity.signals import Signal, signals
 from agora.log import Progress, silent
 from agora.text.embeddings import Embeddings
+from agora.text.minhash import hash_strings
 
 NUM_THREADS = 2
 _SUFFIX = ".arrow"
@@ -136,6 +137,10 @@ class Collected:
             bands[done : done + len(part)] = part
             done += len(part)
         return rows, bands
+
+    def id_hashes(self) -> Hashes:
+        """The hash of every post's id: what a repost of it has as key."""
+        return np.concatenate([hash_strings(_column(path, "id")) for path in self.files])
 
     def values(self, name: str, posts: npt.NDArray[np.int64]) -> list[str]:
         """Column `id`, `text` or `host` of posts by number; null is empty."""

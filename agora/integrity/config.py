@@ -16,6 +16,7 @@ class IntegrityConfig:
     q_groups         share of false groups tolerated among those that tests confirm (Benjamini-Hochberg)
     q_members        share of false members tolerated
     min_occasions    occasions that a group must act on in each half
+    min_slow_occasions  the same in windows above ten minutes: within hours, people with one task or teacher say the same, too
     min_actions      actions of evidence that a member needs, in all
     meaning          also compare meanings (needs more time)
     meaning_model    with `meaning`: a local folder with a sentence model; without one, words decide (agora/text/embeddings.py)
@@ -27,6 +28,7 @@ class IntegrityConfig:
     q_groups: float = 0.01
     q_members: float = 0.01
     min_occasions: int = 3
+    min_slow_occasions: int = 5
     min_actions: int = 3
     meaning: bool = False
     meaning_model: str = ""
@@ -38,7 +40,7 @@ class IntegrityConfig:
         for name in ("q_groups", "q_members"):
             if not 0 < getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must lie between 0 and 1; example: {name}=0.01")
-        for name in ("min_occasions", "min_actions", "evidence_limit"):
+        for name in ("min_occasions", "min_slow_occasions", "min_actions", "evidence_limit"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must be at least 1")
         if self.meaning_model and not self.meaning:

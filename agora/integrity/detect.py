@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import poisson
 
-from agora.integrity.bursts import EPISODE_GAP_S, burst_counts, gap_s, is_burst, occasions
+from agora.integrity.bursts import EPISODE_GAP_S, EPISODE_WINDOW_S, burst_counts, gap_s, is_burst, occasions
 from agora.integrity.candidates import OCCASION_S, candidate_groups
 from agora.integrity.config import IntegrityConfig
 from agora.integrity.control import q_values
@@ -82,8 +82,9 @@ class Found:
 
     def tests(self, config: IntegrityConfig) -> tuple[Evidence, ...]:
         """The tests that speak for the group, strongest first."""
-        strong = [test for test in self.evidence if test.q_value <= config.q_groups and test.observed >= config.min_occasions]
-        strong = [test for test in strong if test.num_occasions >= config.min_occasions]
+        strong = [test for test in self.evidence if test.q_value <= config.q_groups]
+        needed = config.min_occasions if self.window_s <= EPISODE_WINDOW_S else config.min_slow_occasions
+        strong = [test for test in strong if min(test.observed, test.num_occasions) >= needed]
         strong = [test for test in strong if test.test == "burst" or test.observed >= MIN_LIFT * test.expected]
         return tuple(sorted(strong, key=lambda test: (test.p_value, test.signal)))
 

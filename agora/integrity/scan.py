@@ -6,6 +6,7 @@ agora integrity scan
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -67,12 +68,28 @@ def examine(
     """The part of `scan` after reading: test who shared what. Raises DataError like `scan`."""
     if not posts.num_posts:
         return _result(config, posts, 0, 0, ())
+    posts = _with_authors(posts, found)
     square = _square(posts, follows, declared or {})
     exposure = _exposure(found, posts, square)
     detection = detect(found, posts.num_accounts, config, exposure=exposure, progress=progress)
     with progress.step("integrity: evidence"):
         result = campaigns(detection, posts, found, square, config)
     return _result(config, posts, detection.num_groups, detection.num_tests, tuple(result))
+
+
+def _with_authors(posts: Collected, found: Mapping[str, Shares]) -> Collected:
+    """Where a source names the post but not the account referred to, look for the post among those read."""
+    unknown = [(one, np.flatnonzero(posts.ref_author[one.post] < 0)) for one in found.values() if one.signal.role == "amplified"]
+    if not any(len(rows) for _, rows in unknown):
+        return posts
+    ids = posts.id_hashes()
+    order = np.argsort(ids, kind="stable")
+    ids, author = ids[order], posts.ref_author.copy()
+    for one, rows in unknown:
+        wanted = one.key[one.artefact[rows]]
+        place = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+        author[one.post[rows]] = np.where(ids[place] == wanted, posts.account[order[place]], -1)
+    return replace(posts, ref_author=author)
 
 
 def _result(config: IntegrityConfig, posts: Collected, num_groups: int, num_tests: int, found: tuple[Campaign, ...]) -> ScanResult:

@@ -80,18 +80,18 @@ def shared(posts: Collected, *, seed: int = 0, meaning: bool = False) -> dict[st
     root[alone] = mix(posts.account[alone].astype(np.uint64) << np.uint64(32) ^ posts.time_s[alone].astype(np.uint64) | np.uint64(1))
     block = (posts.time_s // HALF_BLOCK_S).astype(np.uint64)
     half = (mix(mix(root + np.uint64(2 * seed + 1)) ^ mix(block + np.uint64(1))) >> np.uint64(33) & np.uint64(1)).astype(np.uint8)
-    _balance(half, mix(root) ^ mix(block + np.uint64(1)), np.flatnonzero(~is_alone & (turn < 0)), posts)
+    _balance(half, mix(mix(root + np.uint64(2 * seed + 1)) ^ mix(block + np.uint64(1))), np.flatnonzero(~is_alone & (turn < 0)), posts)
     half = np.where(turn >= 0, turn, half).astype(np.uint8)
     return {name: _ordered(*parts, posts, half) for name, parts in sorted(found.items())}
 
 
 def _balance(half: npt.NDArray[np.uint8], unit: Hashes, rows: Longs, posts: Collected) -> None:
-    """Give what several accounts shared within a half-day, in order of time, to the half in which these accounts have less so far: a
+    """Give what several accounts shared within a half-day, in the order of its hash, to the half in which these accounts have less: a
     coin would leave one campaign in eight with hardly anything in one of the halves. Changes `half`.
 
     It looks at who shared what and never at how close in time, so under the null of the tests the halves tell nothing of each other.
     """
-    order = rows[np.lexsort((posts.account[rows], unit[rows], posts.time_s[rows] // HALF_BLOCK_S))]
+    order = rows[np.lexsort((posts.account[rows], unit[rows]))]
     keys, account = unit[order], posts.account[order]
     new = np.append(True, keys[1:] != keys[:-1])[: len(order)]
     starts = np.flatnonzero(new)
