@@ -7,6 +7,8 @@ van Eck, 2019) with modularity.
 
 from __future__ import annotations
 
+import random
+import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -25,6 +27,9 @@ NEIGHBOURS: Final = 24
 OCCASION_S: Final = 3600
 _SLOT_BITS: Final = 22
 
+_IGRAPH: Final = threading.Lock()
+"""igraph has one generator for the whole process."""
+
 
 def candidate_groups(halves: Sequence[Episodes], window_s: float, num_accounts: int, *, seed: int) -> list[Ints]:
     """Groups of at least MIN_SIZE accounts, largest first."""
@@ -38,18 +43,13 @@ def communities(left: Hashes | Longs, right: Hashes | Longs, weight: np.ndarray,
     """Communities of at least MIN_SIZE nodes of a weighted graph, largest first. Nodes are any integers."""
     nodes, ends = np.unique(np.concatenate((left, right)), return_inverse=True)
     graph = igraph.Graph(n=len(nodes), edges=np.stack((ends[: len(left)], ends[len(left) :]), axis=1))
-    _seed_igraph(seed)
-    found = graph.community_leiden(objective_function="modularity", weights=weight.tolist(), n_iterations=4)
+    with _IGRAPH:
+        igraph.set_random_number_generator(random.Random(seed))
+        found = graph.community_leiden(objective_function="modularity", weights=weight.tolist(), n_iterations=4)
     member = np.asarray(found.membership)
     order = np.argsort(member, kind="stable")
     groups = np.split(nodes[order], np.flatnonzero(np.diff(member[order])) + 1)
     return sorted((group for group in groups if len(group) >= MIN_SIZE), key=lambda group: (-len(group), group.tolist()))
-
-
-def _seed_igraph(seed: int) -> None:
-    import random
-
-    igraph.set_random_number_generator(random.Random(seed))
 
 
 def _edges(halves: Sequence[Episodes], window_s: float, num_accounts: int) -> tuple[Longs, Longs, np.ndarray, Longs]:

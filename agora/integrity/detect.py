@@ -7,6 +7,7 @@ All tests, over groups, windows, signals and both directions, go through Benjami
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -120,13 +121,18 @@ def detect(
     num_groups = 0
     exposure = exposure or {}
     with progress.step("integrity: test groups", total=2 * len(config.windows_s), unit="passes") as step:
-        for direction in (0, 1):
-            made = _Made(shares, exposure)
+
+        def one_way(direction: int) -> list[tuple[int, list[Found]]]:
+            made, passes = _Made(shares, exposure), []
             for window_s in config.windows_s:
-                groups, some = _one_pass(made, num_accounts, config, direction, window_s)
+                passes.append(_one_pass(made, num_accounts, config, direction, window_s))
+                step.advance()
+            return passes
+
+        with ThreadPoolExecutor(2) as pool:
+            for groups, some in (one for passes in pool.map(one_way, (0, 1)) for one in passes):
                 num_groups += groups
                 found += some
-                step.advance()
     tests = [evidence for one in found for evidence in one.evidence]
     q = iter(q_values(np.array([test.p_value for test in tests])))
     found = [replace(one, evidence=tuple(replace(test, q_value=float(next(q))) for test in one.evidence)) for one in found]
