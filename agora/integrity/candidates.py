@@ -59,18 +59,22 @@ def _edges(halves: Sequence[Episodes], window_s: float, num_accounts: int) -> tu
         if not len(half):
             continue
         earlier, later = close_pairs(half.episode, half.time_s, window_s)
-        weight = 1.0 / np.log2(2.0 + np.maximum(earlier + later - 1, 0))
+        weight = (1.0 / np.log2(2.0 + np.maximum(earlier + later - 1, 0))).astype(np.float32)
+        hour = (half.time_s // OCCASION_S).astype(np.int32)
         for step in range(1, min(NEIGHBOURS, int(later.max(initial=0))) + 1):
             first = np.flatnonzero(later >= step)
             one, two = half.account[first].astype(np.int64), half.account[first + step].astype(np.int64)
             pairs.append(np.minimum(one, two) * num_accounts + np.maximum(one, two))
             weights.append(weight[first])
-            occasions.append(half.time_s[first] // OCCASION_S)
+            occasions.append(hour[first])
     if not pairs:
         return (np.empty(0, np.int64),) * 2 + (np.empty(0), np.empty(0, np.int64))
-    pair, weight, occasion = np.concatenate(pairs), np.concatenate(weights), np.concatenate(occasions)
+    pair = np.concatenate(pairs)
+    pairs.clear()
     again = _maybe_again(pair)
-    pair, weight, occasion = pair[again], weight[again], occasion[again]
+    pair, weight, occasion = pair[again], np.concatenate(weights)[again].astype(np.float64), np.concatenate(occasions)[again]
+    weights.clear()
+    occasions.clear()
     if not len(pair):
         return (np.empty(0, np.int64),) * 2 + (np.empty(0), np.empty(0, np.int64))
     order = np.lexsort((-weight, occasion, pair))

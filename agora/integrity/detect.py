@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ from agora.integrity.timing import MIN_LIFT, Floats, GroupEpisodes, block_s, epi
 from agora.log import Progress, silent
 
 _SIGNAL_NUMBER = {signal.id: number for number, signal in enumerate(signals(meaning=True))}
+MAX_SHARES_AT_ONCE: Final = 1_500_000
+"""Above, one direction and window at a time: slower, in a third of the memory."""
 Exposure = Mapping[str, npt.NDArray[np.bool_]]
 
 
@@ -120,16 +122,19 @@ def detect(
     found: list[Found] = []
     num_groups = 0
     exposure = exposure or {}
+    is_large = sum(len(one.post) for one in shares.values()) > MAX_SHARES_AT_ONCE
     with progress.step("integrity: test groups", total=2 * len(config.windows_s), unit="passes") as step:
 
         def one_way(direction: int) -> list[tuple[int, list[Found]]]:
             made, passes = _Made(shares, exposure), []
             for window_s in config.windows_s:
                 passes.append(_one_pass(made, num_accounts, config, direction, window_s))
+                if is_large:
+                    made.kept.clear()
                 step.advance()
             return passes
 
-        with ThreadPoolExecutor(2) as pool:
+        with ThreadPoolExecutor(1 if is_large else 2) as pool:
             for groups, some in (one for passes in pool.map(one_way, (0, 1)) for one in passes):
                 num_groups += groups
                 found += some
