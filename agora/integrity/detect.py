@@ -28,7 +28,7 @@ from agora.integrity.timing import MIN_LIFT, Floats, GroupEpisodes, block_s, epi
 from agora.log import Progress, silent
 
 _SIGNAL_NUMBER = {signal.id: number for number, signal in enumerate(signals(meaning=True))}
-MAX_SHARES_AT_ONCE: Final = 1_500_000
+MAX_SHARES_AT_ONCE: Final = 3_000_000
 """Above, one direction and window at a time: slower, in a third of the memory."""
 Exposure = Mapping[str, npt.NDArray[np.bool_]]
 
