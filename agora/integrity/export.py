@@ -41,10 +41,12 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 def export_scan(result: ScanResult, rulings: Rulings, labels: pa.Table, path: Path, *, scanned_at: str) -> list[Path]:
-    """Write a scan in the format that the name of `path` ends in. Returns the files. Raises UsageError for another ending."""
+    """Write a scan in the format that the name of `path` ends in. Returns the files. Raises UsageError for another ending or folder."""
     suffix = next((known for known in FORMATS if path.name.lower().endswith(known)), None)
     if suffix is None:
         raise UsageError(f"{path} does not end in one of {', '.join(FORMATS)}")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{path} lies in no existing folder; make {path.parent} first")
     written = []
     for name, text in FORMATS[suffix](result, rulings, labels, scanned_at).items():
         target = path.with_name(path.name[: -len(suffix)] + name + suffix)

@@ -121,7 +121,10 @@ def _covers(seen: Collection[str], now: Collection[str]) -> bool:
 
 
 def labelled_members(campaign: Campaign, rulings: Rulings) -> tuple[tuple[Member, bool], ...]:
-    """Members that are labelled as things stand, and for each whether it is so without a person's doing."""
+    """Members that are labelled as things stand, and for each whether it is so without a person's doing. A group that only shares an
+    interest never is, whatever a person rules: there is no post to show as evidence."""
+    if campaign.state == "shared_interest":
+        return ()
     verdict = rulings.verdict(campaign)
     appeals = rulings.appeals_on(campaign)
     if verdict is None:

@@ -95,7 +95,7 @@ def test_labels_are_conserved(campaign, result, now, members, state, appeals, ru
 
 
 def test_only_a_person_says_inauthentic(campaign: MakeCampaign, result: MakeResult, now: datetime) -> None:
-    scan = result(campaign("c-ring", RING, state="shared_interest"))
+    scan = result(campaign("c-ring", RING, state="explained"))
     assert labels(scan, Rulings(), now).num_rows == 0
     rows = labels(scan, Rulings((verdict("inauthentic", RING),)), now).to_pylist()
     assert {row["state"] for row in rows} == {"inauthentic"} and not any(row["is_automatic"] for row in rows)
@@ -122,6 +122,11 @@ def test_an_id_alone_does_not_carry_a_ruling(campaign: MakeCampaign, result: Mak
     scan = result(campaign("c-ring", ["ring0", "x", "y", "z"]))
     assert len(labelled(labels(scan, Rulings((verdict("explained", RING),)), now))) == 4
     assert len(labelled(labels(scan, Rulings((), (appeal("ring0", "upheld", RING),)), now))) == 4
+
+
+def test_shared_interest_is_never_labelled_whatever_is_ruled(campaign: MakeCampaign, result: MakeResult, now: datetime) -> None:
+    fans = campaign("c-ring", RING, state="shared_interest")
+    assert labels(result(fans), Rulings((verdict("inauthentic", RING),)), now).num_rows == 0
 
 
 def test_the_latest_verdict_rules(campaign: MakeCampaign, result: MakeResult, now: datetime) -> None:
