@@ -37,9 +37,8 @@ def watch(
     import json
     from dataclasses import asdict
 
-    import pyarrow.parquet as pq
-
     from agora.errors import UsageError
+    from agora.integrity.inputs import read_follows
     from agora.integrity.stream import StreamConfig
     from agora.integrity.watch import open_stream
 
@@ -50,7 +49,7 @@ def watch(
     if anew:
         state.unlink(missing_ok=True)
     state.parent.mkdir(parents=True, exist_ok=True)
-    stream = open_stream(state, StreamConfig(), follows=pq.read_table(follows) if follows else None)
+    stream = open_stream(state, StreamConfig(), follows=read_follows(follows) if follows else None)
     alerts = _from_store(area, stream, state, once, poll, save) if store else _from_lines(stream, state, save)
     try:
         for alert in alerts:

@@ -11,7 +11,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from typing import Any, Final
 
 import numpy as np
@@ -24,7 +23,7 @@ from agora.integrity.config import IntegrityConfig
 from agora.integrity.control import q_values
 from agora.integrity.detect import Actions, Detection, Found, acts_together, in_company, member_p_values
 from agora.integrity.explain import Square, explanations
-from agora.integrity.records import Action, Artefact, Campaign, Evidence, Explanation, Member, State
+from agora.integrity.records import Action, Artefact, Campaign, Evidence, Explanation, Member, State, iso
 from agora.integrity.shared import Ints, Shares
 from agora.units import format_seconds
 
@@ -136,7 +135,7 @@ def _campaign(
     actions = actions.of(accounts)
     best = {account: min(one.members[account] for one in draft.groups if account in one.members) for account in accounts.tolist()}
     is_twice_found = len({one.found.direction for one in draft.groups}) == 2
-    artefacts = _artefacts(actions, accounts, posts, shares)
+    artefacts = _artefacts(actions, shares)
     first = _sources(artefacts, accounts)
     evidence = tuple(
         sorted({test for one in draft.groups for test in one.found.tests(config)}, key=lambda t: (t.p_value, t.signal, t.window_s))
@@ -157,8 +156,8 @@ def _campaign(
     shown = tuple(_shown(one, accounts, posts, shares) for one in artefacts[: config.evidence_limit])
     return Campaign(
         id=campaign_id([m.account for m in members]), state=state, members=members, evidence=evidence, explanations=tuple(checks),
-        artefacts=shown, first_at=_iso(times.min()), last_at=_iso(times.max()),
-        sentences=_sentences(members, artefacts, evidence, times, posts),
+        artefacts=shown, first_at=iso(times.min()), last_at=iso(times.max()),
+        sentences=_sentences(members, artefacts, evidence, times),
     )  # fmt: skip
 
 
@@ -197,7 +196,7 @@ class SharedArtefact:
     row: slice
 
 
-def _artefacts(actions: Actions, accounts: Ints, posts: Collected, shares: Mapping[str, Shares]) -> list[SharedArtefact]:
+def _artefacts(actions: Actions, shares: Mapping[str, Shares]) -> list[SharedArtefact]:
     """Artefacts behind the actions, those that most members shared first."""
     result = []
     for name, one in shares.items():
@@ -272,7 +271,7 @@ def _shown(one: SharedArtefact, accounts: Ints, posts: Collected, shares: Mappin
     keep = np.sort(np.argsort(~member, kind="stable")[:_MAX_ACTIONS])
     ids, names = posts.values("id", post[keep]), posts.names.take(account[keep]).to_pylist()
     actions = tuple(
-        Action(post=i, account=name, at=_iso(at), is_member=bool(inside))
+        Action(post=i, account=name, at=iso(at), is_member=bool(inside))
         for i, name, at, inside in zip(ids, names, time_s[keep], member[keep], strict=True)
     )
     first = one.post[np.argmin(one.time_s)]
@@ -288,7 +287,6 @@ def _sentences(
     artefacts: Sequence[SharedArtefact],
     evidence: Sequence[Evidence],
     times: npt.NDArray[np.int64],
-    posts: Collected,
 ) -> tuple[str, str]:
     counts = Counter(one.signal for one in artefacts)
     if counts["near_text"]:
@@ -296,7 +294,7 @@ def _sentences(
     parts = [f"{count:,} {_NOUNS[name][count != 1]}" for name, count in counts.most_common() if count]
     listed = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
     first = (
-        f"{len(members):,} accounts shared {listed} close together in time, between {_iso(times.min())[:10]} and {_iso(times.max())[:10]}."
+        f"{len(members):,} accounts shared {listed} close together in time, between {iso(times.min())[:10]} and {iso(times.max())[:10]}."
     )
     if not evidence:
         return first, ""
@@ -337,11 +335,7 @@ def _shared_interest(rejected: Sequence[Found], taken: set[int], posts: Collecte
         result.append(
             Campaign(
                 id=campaign_id(names), state="shared_interest", members=members, evidence=tuple(best), explanations=(), artefacts=(),
-                first_at=_iso(times.min()), last_at=_iso(times.max()), sentences=(first, second),
+                first_at=iso(times.min()), last_at=iso(times.max()), sentences=(first, second),
             )
         )  # fmt: skip
     return result
-
-
-def _iso(time_s: Any) -> str:
-    return datetime.fromtimestamp(int(time_s), timezone.utc).isoformat()

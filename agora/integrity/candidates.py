@@ -33,7 +33,7 @@ _IGRAPH: Final = threading.Lock()
 
 def candidate_groups(halves: Sequence[Episodes], window_s: float, num_accounts: int, *, seed: int) -> list[Ints]:
     """Groups of at least MIN_SIZE accounts, largest first."""
-    left, right, weight, _ = _edges(halves, window_s, num_accounts)
+    left, right, weight = _edges(halves, window_s, num_accounts)
     if not len(left):
         return []
     return [group.astype(np.int32) for group in communities(left, right, weight, seed=seed)]
@@ -52,8 +52,8 @@ def communities(left: Hashes | Longs, right: Hashes | Longs, weight: np.ndarray,
     return sorted((group for group in groups if len(group) >= MIN_SIZE), key=lambda group: (-len(group), group.tolist()))
 
 
-def _edges(halves: Sequence[Episodes], window_s: float, num_accounts: int) -> tuple[Longs, Longs, np.ndarray, Longs]:
-    """Pairs of accounts with enough occasions: left < right, weight, number of occasions."""
+def _edges(halves: Sequence[Episodes], window_s: float, num_accounts: int) -> tuple[Longs, Longs, np.ndarray]:
+    """Pairs of accounts with enough occasions: left < right, and weight."""
     pairs, weights, occasions = [], [], []
     for half in halves:
         if not len(half):
@@ -68,7 +68,7 @@ def _edges(halves: Sequence[Episodes], window_s: float, num_accounts: int) -> tu
             weights.append(weight[first])
             occasions.append(hour[first])
     if not pairs:
-        return (np.empty(0, np.int64),) * 2 + (np.empty(0), np.empty(0, np.int64))
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
     pair = np.concatenate(pairs)
     pairs.clear()
     again = _maybe_again(pair)
@@ -76,7 +76,7 @@ def _edges(halves: Sequence[Episodes], window_s: float, num_accounts: int) -> tu
     weights.clear()
     occasions.clear()
     if not len(pair):
-        return (np.empty(0, np.int64),) * 2 + (np.empty(0), np.empty(0, np.int64))
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
     order = np.lexsort((-weight, occasion, pair))
     pair, weight, occasion = pair[order], weight[order], occasion[order]
     once = np.append(True, (np.diff(pair) != 0) | (np.diff(occasion) != 0))  # an occasion counts once, with its best artefact
@@ -86,7 +86,7 @@ def _edges(halves: Sequence[Episodes], window_s: float, num_accounts: int) -> tu
     total = np.add.reduceat(weight, starts)
     enough = count >= MIN_OCCASIONS
     pair = pair[starts][enough]
-    return pair // num_accounts, pair % num_accounts, total[enough], count[enough]
+    return pair // num_accounts, pair % num_accounts, total[enough]
 
 
 def _maybe_again(pair: Longs) -> np.ndarray:

@@ -90,8 +90,8 @@ def close_pairs(block: npt.NDArray[Any], time_s: Longs, window_s: float) -> tupl
     return earlier, later
 
 
-def contains(ordered: Longs, values: Longs) -> Mask:
-    """Which of `values` stand in the sorted `ordered`."""
+def contains(ordered: npt.NDArray[Any], values: npt.NDArray[Any]) -> Mask:
+    """Which of `values` stand in the sorted `ordered`; unlike np.isin it does not sort these anew."""
     if not len(ordered):
         return np.zeros(len(values), np.bool_)
     place = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)

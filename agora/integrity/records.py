@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from datetime import datetime, timezone
+from typing import Final, Literal, SupportsInt
 
 from agora.integrity.config import IntegrityConfig
 
@@ -74,7 +75,7 @@ class Artefact:
 
     key             64-bit key of the artefact as hexadecimal digits
     num_members     members that shared it; `num_outsiders` other accounts that shared it in the whole scan
-    gap_s           seconds between the first and the last action of members in its tightest burst
+    gap_s           seconds between the first and the last action of members that is evidence
     """
 
     signal: str
@@ -138,3 +139,8 @@ class ScanResult:
     first_at: str
     last_at: str
     campaigns: tuple[Campaign, ...]
+
+
+def iso(time_s: SupportsInt) -> str:
+    """Seconds since 1970 as the ISO time (UTC) that records carry."""
+    return datetime.fromtimestamp(int(time_s), timezone.utc).isoformat()

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +21,7 @@ from agora.integrity.config import IntegrityConfig
 from agora.integrity.detect import detect
 from agora.integrity.episodes import contains
 from agora.integrity.explain import Square
-from agora.integrity.records import Campaign, ScanResult
+from agora.integrity.records import Campaign, ScanResult, iso
 from agora.integrity.shared import Shares, shared
 from agora.integrity.signals import signals
 from agora.log import Progress, silent
@@ -93,15 +91,11 @@ def _with_authors(posts: Collected, found: Mapping[str, Shares]) -> Collected:
 
 
 def _result(config: IntegrityConfig, posts: Collected, num_groups: int, num_tests: int, found: tuple[Campaign, ...]) -> ScanResult:
-    first, last = ("", "") if not posts.num_posts else (_iso(posts.time_s.min()), _iso(posts.time_s.max()))
+    first, last = ("", "") if not posts.num_posts else (iso(posts.time_s.min()), iso(posts.time_s.max()))
     return ScanResult(
         config=config, num_posts=posts.num_posts, num_accounts=posts.num_accounts, num_groups=num_groups, num_tests=num_tests,
         first_at=first, last_at=last, campaigns=found,
     )  # fmt: skip
-
-
-def _iso(time_s: Any) -> str:
-    return datetime.fromtimestamp(int(time_s), timezone.utc).isoformat()
 
 
 def _square(posts: Collected, follows: pa.Table | None, declared: Mapping[str, str]) -> Square:

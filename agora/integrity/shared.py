@@ -1,9 +1,9 @@
 """Who shared what, when. Goes in: Collected. Comes out: per signal the Shares of artefacts that at least two accounts have in common.
 
-Half of the posts, A, serves to find groups and the other, B, to test them. A post's half depends on what it passes on (so that
-copies of one text never stand in both) and on the half-day it falls into (so that an artefact that lasts is seen in both). Surges of
-one word (agora/integrity/surges.py) take turns.
-Near duplicates: posts that share a band are joined, directly or in a chain.
+Half of the posts, A, serves to find groups and the other, B, to test them. A post's half depends on what it passes on and on the
+half-day it falls into: copies of one text within it stand in one half, and an artefact that lasts is seen in both. Surges of one word
+(agora/integrity/surges.py) take turns.
+Near duplicates: texts that share MIN_EQUAL_BANDS bands are joined, directly or in a chain.
 """
 
 from __future__ import annotations
@@ -79,8 +79,9 @@ def shared(posts: Collected, *, seed: int = 0, meaning: bool = False) -> dict[st
     alone = np.flatnonzero(is_alone)
     root[alone] = mix(posts.account[alone].astype(np.uint64) << np.uint64(32) ^ posts.time_s[alone].astype(np.uint64) | np.uint64(1))
     block = (posts.time_s // HALF_BLOCK_S).astype(np.uint64)
-    half = (mix(mix(root + np.uint64(2 * seed + 1)) ^ mix(block + np.uint64(1))) >> np.uint64(33) & np.uint64(1)).astype(np.uint8)
-    _balance(half, mix(mix(root + np.uint64(2 * seed + 1)) ^ mix(block + np.uint64(1))), np.flatnonzero(~is_alone & (turn < 0)), posts)
+    unit = mix(mix(root + np.uint64(2 * seed + 1)) ^ mix(block + np.uint64(1)))
+    half = (unit >> np.uint64(33) & np.uint64(1)).astype(np.uint8)
+    _balance(half, unit, np.flatnonzero(~is_alone & (turn < 0)), posts)
     half = np.where(turn >= 0, turn, half).astype(np.uint8)
     return {name: _ordered(*parts, posts, half) for name, parts in sorted(found.items())}
 

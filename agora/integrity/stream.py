@@ -28,10 +28,11 @@ import pyarrow.compute as pc
 
 from agora.errors import ConfigError, DataError
 from agora.files import replacing
-from agora.integrity.batch import POST_COLUMNS, Hashes, Mask
+from agora.integrity.batch import POST_COLUMNS, Hashes
 from agora.integrity.buffers import Events, KeyBuffers
 from agora.integrity.candidates import communities
 from agora.integrity.collect import column_of, key_table
+from agora.integrity.episodes import contains
 from agora.integrity.evidence import Row, rows_of
 from agora.integrity.near_buffer import NearTexts
 from agora.integrity.pair_sketch import PairSketch
@@ -335,7 +336,7 @@ class Stream:
         self.accounts.put(names, np.asarray(authors.dictionary.to_numpy(zero_copy_only=False), object), arrival)
         known = np.asarray(pc.is_valid(table.column("ref_author")))
         author = np.where(known, nonzero(hash_strings(pc.fill_null(table.column("ref_author"), ""))), np.uint64(0))
-        exposed = _contains(self._follows, _edge(account, author)) & known
+        exposed = contains(self._follows, _edge(account, author)) & known
         post = nonzero(hash_strings(table.column("id")))
         rows, keys, kinds = [], [], []
         for number, signal in enumerate(signals()):
@@ -391,13 +392,6 @@ def _follow_keys(follows: pa.Table | None) -> Hashes:
         return np.empty(0, np.uint64)
     ends = [nonzero(hash_strings(follows[name].combine_chunks())) for name in ("follower", "followed")]
     return np.unique(_edge(*ends))
-
-
-def _contains(ordered: Hashes, keys: Hashes) -> Mask:
-    """Which keys are among the sorted ones; unlike np.isin it does not sort these anew."""
-    if not len(ordered):
-        return np.zeros(len(keys), np.bool_)
-    return np.asarray(ordered[np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)] == keys)
 
 
 def _edge(follower: Hashes, followed: Hashes) -> Hashes:

@@ -65,7 +65,6 @@ class GroupEpisodes:
     close: Longs
     mean: Floats
     variance: Floats
-    all_close: Longs
     share: Floats
 
 
@@ -86,7 +85,7 @@ def group_episodes(events: Episodes, all_pairs: EpisodePairs, group_of: Ints, wi
     mean, variance = _moments(members, events.size[episode], all_pairs.pairs[episode], all_pairs.adjacent[episode])
     return GroupEpisodes(
         group=group[order[starts]], episode=episode, members=members, size=events.size[episode], start_s=events.time_s[order[starts]],
-        close=close, mean=mean, variance=variance, all_close=all_pairs.pairs[episode],
+        close=close, mean=mean, variance=variance,
         share=share[group[order[starts]]],
     )  # fmt: skip
 

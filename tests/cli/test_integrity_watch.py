@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from agora.cli import app
-from agora.errors import UsageError
+from agora.errors import DataError, UsageError
 from agora.integrity.stream import Stream
 from agora.posts.schema import posts_table
 from agora.posts.store import PostStore
@@ -76,6 +76,12 @@ def test_store_is_followed_from_where_it_was_left(tmp_path: Path) -> None:
 def test_once_without_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--store"):
         run(tmp_path, "--once")
+
+
+def test_a_file_of_follows_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "follows.parquet").write_text("no table")
+    with pytest.raises(DataError, match="cannot be read as a Parquet table of follows"):
+        run(tmp_path, "--follows", str(tmp_path / "follows.parquet"))
 
 
 def test_killed_watcher_goes_on_from_its_state(tmp_path: Path) -> None:

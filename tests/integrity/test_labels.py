@@ -88,7 +88,7 @@ def test_labels_are_conserved(campaign, result, now, members, state, appeals, ru
     names = {member.account for member in members}
     is_covered = 2 * len(names & set(seen)) > len(names)
     found = set() if is_stopped else {member.account for member in one.labelled}
-    is_confirmed = is_covered and ruled in ("inauthentic", "coordinated")
+    is_confirmed = is_covered and ruled in ("inauthentic", "coordinated") and one.state != "shared_interest"
     confirmed = {member.account for member in members if not member.is_source} & set(seen) if is_confirmed else set()
     cleared = names if is_covered and ruled in ("explained", "not_coordinated") else set()
     assert set(labelled(labels(result(one), rulings, now))) == (found | confirmed) - upheld - cleared

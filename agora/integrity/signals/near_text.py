@@ -11,7 +11,8 @@ from agora.text.minhash import band_keys, signatures
 
 MIN_WORDS = 5
 NUM_BANDS, ROWS_PER_BAND = 6, 3
-"""Two texts whose word pairs have a Jaccard index of .5 meet with probability .55, of .7 with .92, of .2 with .05."""
+"""Two texts of Jaccard index s (over word pairs) share one band with probability p = s^rows, and are joined where they share at least two
+(shared.MIN_EQUAL_BANDS): with probability 1 - (1 - p)^b - b p (1 - p)^(b - 1) for b bands."""
 
 
 def _keys(posts: PostBatch) -> Keys:
@@ -26,6 +27,6 @@ def _keys(posts: PostBatch) -> Keys:
 SIGNAL = Signal(
     id="near_text", version=1, role="written", keys=_keys, organic_bursts={60: 0.02, 600: 0.05, 3600: 0.08, 7200: 0.12}, bands=True,
     why="They wrote nearly the same words, as when one template is filled in again and again.",
-    inputs=("kind", "text"), outputs="texts joined by a shared MinHash band",
+    inputs=("kind", "text"), outputs="texts joined by shared MinHash bands",
     false_alarms=("set phrases", "chains of quotations", "texts that an app writes", "headlines of one agency"),
 )  # fmt: skip
