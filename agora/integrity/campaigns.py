@@ -15,20 +15,19 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom
 
 from agora.integrity.candidates import MIN_SIZE
 from agora.integrity.collect import Collected
 from agora.integrity.config import IntegrityConfig
 from agora.integrity.control import q_values
 from agora.integrity.detect import Actions, Detection, Found, acts_together, in_company, member_p_values
-from agora.integrity.explain import Square, explanations
+from agora.integrity.explain import Square, explained_part, explanations
 from agora.integrity.records import Action, Artefact, Campaign, Evidence, Explanation, Member, State, iso
 from agora.integrity.shared import Ints, Shares
+from agora.integrity.sources import sources
 from agora.units import format_seconds
 
 SAME_GROUP: Final = 0.5
-SOURCE_P: Final = 0.01
 _NOUNS: Final = {
     "repost": ("post of others", "posts of others"),
     "reply": ("post they answered", "posts they answered"),
@@ -39,16 +38,22 @@ _NOUNS: Final = {
     "near_text": ("text", "texts"),
     "meaning": ("subject", "subjects"),
 }
-MOSTLY_FIRST: Final = 0.8
-MIN_PRECEDED: Final = 2
-MIN_PRECEDED_SHARE: Final = 1 / 3
 TAKES_PART: Final = 0.05
 """Of the median member's occasions; below that an account is no automatic member: attackers who flood meet everybody now and then."""
-PRECEDED_S: Final = 7200
-"""As long as the longest window."""
 _TEXT_CHARACTERS: Final = 280
 _MAX_ACTIONS: Final = 200
 _MAX_SHARED_INTEREST: Final = 25
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What all campaigns are made from."""
+
+    posts: Collected
+    shares: Mapping[str, Shares]
+    square: Square
+    num_posts: npt.NDArray[Any]
+    config: IntegrityConfig
 
 
 @dataclass(slots=True)
@@ -74,11 +79,12 @@ def campaigns(
     """Campaigns, most members first; afterwards some of the groups that only share an interest."""
     num_posts = np.bincount(posts.account, minlength=posts.num_accounts)
     drafts = _joined(_with_members(detection.confirmed, num_posts, config))
+    known = _Known(posts, shares, square, num_posts, config)
     groups = [np.array(sorted(draft.accounts), np.int32) for draft in drafts]
     windows = [sorted({one.found.window_s for one in draft.groups}) for draft in drafts]
     together = acts_together(shares, groups, windows, posts.num_accounts) if drafts else []
-    made = [_campaign(*pair, posts, shares, square, num_posts, config) for pair in zip(drafts, together, strict=True)]
-    found = sorted((one for one in made if one is not None), key=lambda one: (-len(one.members), one.id))
+    made = [one for pair in zip(drafts, together, strict=True) for one in _campaigns(*pair, known)]
+    found = sorted(made, key=lambda one: (-len(one.members), one.id))
     taken = set().union(*(draft.accounts for draft in drafts))
     return _told_apart(found + _shared_interest(detection.rejected, taken, posts, num_posts))
 
@@ -118,45 +124,58 @@ def _joined(groups: list[_Group]) -> list[_Draft]:
     return drafts
 
 
-def _campaign(
-    draft: _Draft,
-    together: Actions,
-    posts: Collected,
-    shares: Mapping[str, Shares],
-    square: Square,
-    num_posts: npt.NDArray[Any],
-    config: IntegrityConfig,
-) -> Campaign | None:
+def _campaigns(draft: _Draft, together: Actions, known: _Known) -> list[Campaign]:
+    """The campaign of a draft; where something innocent explains a part of it, that part and the others apart."""
     actions = _unique(Actions.joined([together, *(one.actions for one in draft.groups)]))
+    accounts = _acted(np.array(sorted(draft.accounts), np.int32), actions, known.config.min_actions)
+    parts: list[Campaign] = []
+    while len(accounts) >= MIN_SIZE - 1:
+        mine = actions.of(accounts)
+        artefacts = _artefacts(mine, known.shares)
+        checks = explanations(accounts, mine, artefacts, known.posts, known.square)
+        is_explained = any(check.holds for check in checks)
+        part = accounts[:0] if is_explained else explained_part(accounts, mine, artefacts, known.posts, known.square)
+        if not len(part):
+            return [*parts, _campaign(draft, accounts, mine, artefacts, checks, known)]
+        mine = actions.of(part)
+        artefacts = _artefacts(mine, known.shares)
+        checks = explanations(part, mine, artefacts, known.posts, known.square)
+        parts.append(_campaign(draft, part, mine, artefacts, checks, known))
+        accounts = np.setdiff1d(accounts, part)
+    return parts
+
+
+def _acted(accounts: Ints, actions: Actions, min_actions: int) -> Ints:
+    """Those who acted on enough occasions."""
+    account, occasions = actions.occasions()
+    return accounts[np.isin(accounts, account[occasions >= min_actions])]
+
+
+def _campaign(
+    draft: _Draft, accounts: Ints, actions: Actions, artefacts: Sequence[SharedArtefact], checks: Sequence[Explanation], known: _Known
+) -> Campaign:
+    posts = known.posts
     occasions = {int(a): int(n) for a, n in zip(*actions.occasions(), strict=True)}
-    accounts = np.array(sorted(a for a in draft.accounts if occasions.get(a, 0) >= config.min_actions), np.int32)
-    if len(accounts) < MIN_SIZE - 1:
-        return None
-    actions = actions.of(accounts)
     best = {account: min(one.members[account] for one in draft.groups if account in one.members) for account in accounts.tolist()}
     is_twice_found = len({one.found.direction for one in draft.groups}) == 2
-    artefacts = _artefacts(actions, shares)
-    first = _sources(artefacts, accounts)
+    first = sources(artefacts, accounts)
     evidence = tuple(
-        sorted({test for one in draft.groups for test in one.found.tests(config)}, key=lambda t: (t.p_value, t.signal, t.window_s))
+        sorted({test for one in draft.groups for test in one.found.tests(known.config)}, key=lambda t: (t.p_value, t.signal, t.window_s))
     )
-    checks = explanations(accounts, actions, artefacts, posts, square)
-    names = posts.names
     typical = float(np.median([occasions[a] for a in accounts.tolist()]))
     members = tuple(
         Member(
-            account=names[a].as_py(), q_value=best[a], num_actions=occasions[a], num_posts=int(num_posts[a]),
+            account=posts.names[a].as_py(), q_value=best[a], num_actions=occasions[a], num_posts=int(known.num_posts[a]),
             is_automatic=is_twice_found and occasions[a] >= TAKES_PART * typical, is_source=a in first,
         )
         for a in accounts.tolist()
     )  # fmt: skip
     members = tuple(sorted(members, key=lambda m: (m.q_value, -m.num_actions, m.account)))
     times = posts.time_s[actions.post]
-    state = _state(evidence, checks, shares)
-    shown = tuple(_shown(one, accounts, posts, shares) for one in artefacts[: config.evidence_limit])
+    shown = tuple(_shown(one, accounts, posts, known.shares) for one in artefacts[: known.config.evidence_limit])
     return Campaign(
-        id=campaign_id([m.account for m in members]), state=state, members=members, evidence=evidence, explanations=tuple(checks),
-        artefacts=shown, first_at=iso(times.min()), last_at=iso(times.max()),
+        id=campaign_id([m.account for m in members]), state=_state(evidence, checks, known.shares), members=members, evidence=evidence,
+        explanations=tuple(checks), artefacts=shown, first_at=iso(times.min()), last_at=iso(times.max()),
         sentences=_sentences(members, artefacts, evidence, times),
     )  # fmt: skip
 
@@ -220,41 +239,6 @@ def _artefacts(actions: Actions, shares: Mapping[str, Shares]) -> list[SharedArt
                 )
             )
     return sorted(result, key=lambda a: (-len(np.unique(a.account)), a.signal, a.key))
-
-
-def _sources(artefacts: Sequence[SharedArtefact], accounts: Ints) -> set[int]:
-    """Accounts that may be those whom others copy. In an hour an account was first when nobody had shared one of its artefacts shortly
-    before; being among the first of the same second (or minute, where times are that coarse) is not being first. A source was first so
-    often that chance does not explain it, or was hardly ever preceded, as are those whom attackers copy.
-
-    Not covered: attackers who know what an account will post, and copies within the same tick of a source with coarse times.
-    """
-    several = [one for one in artefacts if len(np.unique(one.account)) >= 2]
-    if not several:
-        return set(accounts.tolist())
-    number = np.repeat(np.arange(len(several)), [len(one.account) for one in several])
-    account, time_s = (np.concatenate([getattr(one, name) for one in several]) for name in ("account", "time_s"))
-    size = np.array([len(np.unique(one.account)) for one in several])[number]
-    order = np.lexsort((account, time_s, number))
-    number, account, time_s, size = number[order], account[order], time_s[order], size[order]
-    run = np.append(True, (np.diff(number) != 0) | (np.diff(account) != 0))
-    first = np.flatnonzero(run)[np.cumsum(run) - 1]
-    last = np.append(np.flatnonzero(run)[1:], len(run))[np.cumsum(run) - 1]
-    before, after = np.maximum(first - 1, 0), np.minimum(last, len(run) - 1)
-    preceded = (first > 0) & (number[before] == number) & (time_s - time_s[before] < PRECEDED_S)
-    tied = (last < len(run)) & (number[after] == number) & (time_s == time_s[after])
-    hour = np.stack((account.astype(np.int64), time_s // 3600))
-    pair, place = np.unique(hour, axis=1, return_inverse=True)
-    wins = np.bincount(place, ~(preceded | tied), minlength=pair.shape[1]) > 0
-    chance = 1 - np.exp(np.bincount(place, np.log1p(-1 / size), minlength=pair.shape[1]))
-    result = set(accounts.tolist())
-    for one in np.unique(pair[0]).tolist():
-        mine = pair[0] == one
-        hours, won = int(mine.sum()), int(wins[mine].sum())
-        often = won >= MOSTLY_FIRST * hours and binom.sf(won - 1, hours, float(chance[mine].mean())) <= SOURCE_P
-        if hours - won >= max(MIN_PRECEDED, MIN_PRECEDED_SHARE * hours) and not often:
-            result.discard(one)
-    return result
 
 
 def _state(evidence: Sequence[Evidence], checks: Sequence[Explanation], shares: Mapping[str, Shares]) -> State:

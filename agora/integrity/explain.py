@@ -2,11 +2,15 @@
 
 An explanation that holds keeps the group from being labelled; it stays visible to analysts. Each can be wrong: a campaign may boost a
 single account, or pose as outlets, and is then left to a person.
+
+Checks ask about all members. Attackers who join an innocent community and copy it would spoil every answer; therefore
+`explained_part` also looks for members whose own actions one check explains, the same way for each, and asks about them alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +32,8 @@ FASTER_THAN_PEOPLE_S: Final = 10
 PACE_OF_PEOPLE_S: Final = 120
 EVENT_HOURS: Final = 24
 USUAL_HOURS: Final = 3
+MIN_PART: Final = 3
+"""Members; fewer may look alike by chance."""
 MIN_DAYS: Final = 4
 """Of occasions at random times, four fall into the same three hours of the day with a probability below .01."""
 _AMPLIFIED: Final = frozenset(signal.id for signal in signals() if signal.role == "amplified")
@@ -52,30 +58,37 @@ def explanations(
     accounts: Ints, actions: Actions, artefacts: Sequence[SharedArtefact], posts: Collected, square: Square
 ) -> list[Explanation]:
     """All checks, in a fixed order."""
-    return [
-        _one_account(accounts, actions, posts, square),
-        _one_organisation(accounts, posts, square),
-        _syndication(accounts, actions, artefacts, posts, square),
-        _one_author(accounts, actions, posts),
-        _one_event(actions),
-        _app(actions, posts),
-        _routine(actions, posts),
-    ]
+    return [check(accounts, actions, artefacts, posts, square) for check, _ in _CHECKS]
 
 
-def _one_account(accounts: Ints, actions: Actions, posts: Collected, square: Square) -> Explanation:
+def explained_part(accounts: Ints, actions: Actions, artefacts: Sequence[SharedArtefact], posts: Collected, square: Square) -> Ints:
+    """Some of the members, at least MIN_PART, whom one check explains when it looks at them alone; empty where there are none.
+
+    Only members whose own actions it explains, each in the same way, are tried: what others did beside them counts neither for nor against.
+    """
+    own = {account: actions.of(np.array([account], np.int32)) for account in accounts.tolist()}
+    for check, alone in _CHECKS:
+        if alone is None:
+            continue
+        reasons = {account: alone(account, mine, posts, square) for account, mine in own.items()}
+        count = Counter(reason for reason in reasons.values() if reason is not None)
+        for reason in sorted((one for one in count if count[one] >= MIN_PART), key=lambda one: (-count[one], str(one))):
+            part = np.array([account for account, its in reasons.items() if its == reason], np.int32)
+            among = [one for one in artefacts if np.isin(one.account, part).sum() >= 2]
+            if check(part, actions.of(part), among, posts, square).holds:
+                return part
+    return accounts[:0]
+
+
+def _one_account(accounts: Ints, actions: Actions, artefacts: Sequence[SharedArtefact], posts: Collected, square: Square) -> Explanation:
     """Fans of one account that alerts them."""
     name = "all follow one account"
-    amplified = np.isin(actions.signal, list(_AMPLIFIED))
-    target = posts.ref_author[actions.post[amplified]]
-    target = target[target >= 0]
-    if not len(target):
+    top, count = _target(actions, posts)
+    if not count:
         return Explanation(name=name, holds=False, text="None of the evidence is about one account's posts.")
-    values, counts = np.unique(target, return_counts=True)
-    top, share = int(values[counts.argmax()]), counts.max() / len(actions.post)
     who = posts.names[top].as_py()
-    text = f"{counts.max():,} of {len(actions.post):,} actions pass on or answer posts of {who}."
-    holds = bool(share >= MOST)
+    text = f"{count:,} of {len(actions.post):,} actions pass on or answer posts of {who}."
+    holds = count >= MOST * len(actions.post)
     if holds and square.follows is not None:
         codes = accounts.astype(np.int64) * posts.num_accounts + top
         following = int(np.isin(codes, square.follows).sum())
@@ -85,6 +98,18 @@ def _one_account(accounts: Ints, actions: Actions, posts: Collected, square: Squ
         text += f" But most of them acted within {FASTER_THAN_PEOPLE_S} seconds of each other, faster than an alert can be read."
         holds = False
     return Explanation(name=name, holds=holds, text=text)
+
+
+def _target(actions: Actions, posts: Collected) -> tuple[int, int]:
+    """The account whose posts most of the actions pass on or answer, and how many do."""
+    target = posts.ref_author[actions.post[np.isin(actions.signal, list(_AMPLIFIED))]]
+    values, counts = np.unique(target[target >= 0], return_counts=True)
+    return (int(values[counts.argmax()]), int(counts.max())) if len(values) else (-1, 0)
+
+
+def _fan_of(account: int, actions: Actions, posts: Collected, square: Square) -> Hashable | None:
+    top, count = _target(actions, posts)
+    return top if count and count >= MOST * len(actions.post) else None
 
 
 def _is_faster_than_people(actions: Actions, posts: Collected) -> bool:
@@ -102,7 +127,9 @@ def _spans(actions: Actions, times: npt.NDArray[np.int64]) -> npt.NDArray[np.flo
     return np.array([np.percentile(part, 90) - np.percentile(part, 10) for part in parts if len(part) >= 3])
 
 
-def _one_organisation(accounts: Ints, posts: Collected, square: Square) -> Explanation:
+def _one_organisation(
+    accounts: Ints, actions: Actions, artefacts: Sequence[SharedArtefact], posts: Collected, square: Square
+) -> Explanation:
     name = "one declared organisation"
     owners = [square.declared[a] for a in accounts.tolist() if a in square.declared]
     if not owners:
@@ -112,16 +139,15 @@ def _one_organisation(accounts: Ints, posts: Collected, square: Square) -> Expla
     return Explanation(name=name, holds=owners.count(top) >= MOST * len(accounts), text=text)
 
 
+def _member_of(account: int, actions: Actions, posts: Collected, square: Square) -> Hashable | None:
+    return square.declared.get(account)
+
+
 def _syndication(accounts: Ints, actions: Actions, artefacts: Sequence[SharedArtefact], posts: Collected, square: Square) -> Explanation:
     """Outlets behind one client: what they share always carries a link, to another page each time, and they post little else."""
-    own = np.flatnonzero(np.isin(posts.account, accounts))
     evidence = np.unique(actions.post[~np.isin(actions.signal, list(_AMPLIFIED))])
     linked = float(square.has_link[evidence].mean()) if len(evidence) else 0.0
-    feeds = 0
-    for account in accounts.tolist():
-        mine = own[posts.account[own] == account]
-        plain = posts.is_own[mine] & ~square.is_reply[mine]
-        feeds += bool((plain & square.has_link[mine]).mean() >= FEED)
+    feeds = sum(_is_feed(account, actions, posts, square) is not None for account in accounts.tolist())
     texts = len({one.key for one in artefacts if one.signal in ("near_text", "text")})
     links = len({one.key for one in artefacts if one.signal == "link"})
     text = f"{linked:.0%} of the evidence carries a link ({links:,} pages, {texts:,} texts); "
@@ -130,7 +156,13 @@ def _syndication(accounts: Ints, actions: Actions, artefacts: Sequence[SharedArt
     return Explanation(name="a syndication client", holds=bool(holds), text=text)
 
 
-def _one_author(accounts: Ints, actions: Actions, posts: Collected) -> Explanation:
+def _is_feed(account: int, actions: Actions, posts: Collected, square: Square) -> Hashable | None:
+    mine = np.flatnonzero(posts.account == account)
+    plain = posts.is_own[mine] & ~square.is_reply[mine]
+    return "feed" if (plain & square.has_link[mine]).mean() >= FEED else None
+
+
+def _one_author(accounts: Ints, actions: Actions, artefacts: Sequence[SharedArtefact], posts: Collected, square: Square) -> Explanation:
     """One person with a few accounts who posts everything on each: every member takes part every time."""
     together = [len(np.unique(actions.account[actions.hour == hour])) for hour in np.unique(actions.hour)]
     all_of_them = sum(count == len(accounts) for count in together)
@@ -138,29 +170,43 @@ def _one_author(accounts: Ints, actions: Actions, posts: Collected) -> Explanati
     return Explanation(name="one author", holds=len(accounts) <= 3 and all_of_them >= MOST * len(together), text=text)
 
 
-def _one_event(actions: Actions) -> Explanation:
+def _one_event(accounts: Ints, actions: Actions, artefacts: Sequence[SharedArtefact], posts: Collected, square: Square) -> Explanation:
     """One evening in front of the same match or show: many occasions, but one coincidence."""
     hours = int(actions.hour.max() - actions.hour.min()) + 1
     text = f"All evidence lies within {hours:,} hours." if hours <= EVENT_HOURS else f"The evidence spreads over {hours / 24:,.1f} days."
     return Explanation(name="one event", holds=hours <= EVENT_HOURS, text=text)
 
 
-def _app(actions: Actions, posts: Collected) -> Explanation:
+def _at_once(account: int, actions: Actions, posts: Collected, square: Square) -> Hashable | None:
+    """The day on which the account did everything, as the hour of its first action tells it."""
+    return int(actions.hour.min()) // EVENT_HOURS if int(actions.hour.max() - actions.hour.min()) < EVENT_HOURS else None
+
+
+def _app(accounts: Ints, actions: Actions, artefacts: Sequence[SharedArtefact], posts: Collected, square: Square) -> Explanation:
     """A game, a horoscope, a share button: the app writes the text, links to itself, and its users use it at their usual time."""
-    written = np.unique(actions.post[~np.isin(actions.signal, list(_AMPLIFIED))])
-    hosts = [host for host in posts.values("host", written) if host]
-    if not hosts:
+    top, same, written = _host(actions, posts)
+    if not same:
         return Explanation(name="an app writes for its users", holds=False, text="None of the evidence that members wrote carries a link.")
-    top = max(sorted(set(hosts)), key=hosts.count)
-    same, days, share = hosts.count(top), *_usual_time(actions)
-    text = (
-        f"{same:,} of {len(written):,} posts link to {top}; {share:.0%} of the occasions fall into the same {USUAL_HOURS} hours of the day."
-    )
-    holds = same >= MOST * len(written) and days >= MIN_DAYS and share >= MOST
+    days, share = _usual_time(actions)
+    text = f"{same:,} of {written:,} posts link to {top}; {share:.0%} of the occasions fall into the same {USUAL_HOURS} hours of the day."
+    holds = same >= MOST * written and days >= MIN_DAYS and share >= MOST
     return Explanation(name="an app writes for its users", holds=holds, text=text)
 
 
-def _routine(actions: Actions, posts: Collected) -> Explanation:
+def _host(actions: Actions, posts: Collected) -> tuple[str, int, int]:
+    """The host that most of the posts which members wrote link to, how many do, and how many they wrote."""
+    written = np.unique(actions.post[~np.isin(actions.signal, list(_AMPLIFIED))])
+    hosts = Counter(host for host in posts.values("host", written) if host)
+    top, same = min(hosts.items(), key=lambda pair: (-pair[1], pair[0]), default=("", 0))
+    return top, same, len(written)
+
+
+def _user_of(account: int, actions: Actions, posts: Collected, square: Square) -> Hashable | None:
+    top, same, written = _host(actions, posts)
+    return top if same and same >= MOST * written else None
+
+
+def _routine(accounts: Ints, actions: Actions, artefacts: Sequence[SharedArtefact], posts: Collected, square: Square) -> Explanation:
     """Colleagues in their break, pupils after school: every day at the same time, at the pace of people."""
     days, share = _usual_time(actions)
     spans = _spans(actions, posts.time_s[actions.post])
@@ -170,9 +216,28 @@ def _routine(actions: Actions, posts: Collected) -> Explanation:
     return Explanation(name="a daily routine", holds=days >= MIN_DAYS and share >= MOST and pace >= PACE_OF_PEOPLE_S, text=text)
 
 
+def _keeps_hours(account: int, actions: Actions, posts: Collected, square: Square) -> Hashable | None:
+    days, share = _usual_time(actions)
+    return "routine" if days >= MIN_DAYS and share >= MOST else None
+
+
 def _usual_time(actions: Actions) -> tuple[int, float]:
     """Days with an occasion, and the largest share of occasions that fall into the same USUAL_HOURS of the day."""
     hours = np.unique(actions.hour)
     clock = np.bincount(hours % 24, minlength=24)
     band = np.convolve(np.concatenate((clock, clock)), np.ones(USUAL_HOURS, np.int64), mode="valid")
     return len(np.unique(hours // 24)), float(band.max() / len(hours))
+
+
+_Check = Callable[[Ints, Actions, Sequence["SharedArtefact"], Collected, Square], Explanation]
+_Alone = Callable[[int, Actions, Collected, Square], Hashable | None]
+_CHECKS: Final[tuple[tuple[_Check, _Alone | None], ...]] = (
+    (_one_account, _fan_of),
+    (_one_organisation, _member_of),
+    (_syndication, _is_feed),
+    (_one_author, None),
+    (_one_event, _at_once),
+    (_app, _user_of),
+    (_routine, _keeps_hours),
+)
+"""Each check, and what it would say of one account's own actions: a reason that members can have in common, or None."""
