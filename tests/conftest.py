@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import uuid
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -34,6 +37,25 @@ def shared_data() -> Path:
 def _no_workspace_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AGORA_WORKSPACE", raising=False)
     monkeypatch.delenv("AGORA_LOG", raising=False)
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real PostgreSQL of the tests' own, which listens on a socket in a folder and on no port."""
+    pgserver = pytest.importorskip("pgserver", reason="needs a PostgreSQL: pip install pgserver")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says so when there is no runtime folder
+        server = pgserver.get_server(tmp_path_factory.mktemp("postgresql"))
+    yield server
+    server.cleanup()
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: Any) -> str:
+    """An empty database."""
+    name = f"d{uuid.uuid4().hex}"
+    postgresql_server.psql(f"CREATE DATABASE {name};")
+    return str(postgresql_server.get_uri(name)).replace("postgresql://", "postgresql+psycopg://", 1)
 
 
 TINY_TEXTS = [

@@ -1,4 +1,4 @@
-"""The ledger keeps what people ruled; mistakes are named; too many upheld appeals stop automatic labels."""
+"""The ledger keeps what people ruled, in SQLite and in PostgreSQL; mistakes are named; too many upheld appeals stop automatic labels."""
 
 from __future__ import annotations
 
@@ -21,18 +21,40 @@ MakeCampaign = Callable[..., Campaign]
 RING = [f"ring{number}" for number in range(40)]
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where a ledger is kept: a file, or the URL of a database."""
+    if request.param == "sqlite":
+        return tmp_path / "integrity" / "ledger.db"
+    url: str = request.getfixturevalue("postgresql_url")
+    return url
+
+
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path / "integrity" / "ledger.db") as opened:
+def ledger(place: Path | str) -> Iterator[Ledger]:
+    with Ledger.open(place) as opened:
         yield opened
 
 
-def test_verdicts_are_kept_with_name_time_and_reason(campaign: MakeCampaign, now: datetime, tmp_path: Path) -> None:
+def engine_of(place: Path | str) -> sa.Engine:
+    return sa.create_engine(f"sqlite:///{place}" if isinstance(place, Path) else place)
+
+
+def everything(place: Path | str) -> str:
+    """Every value in the database, as text."""
+    engine = engine_of(place)
+    with engine.connect() as connection:
+        rows = [row for table in METADATA.sorted_tables for row in connection.execute(sa.select(table))]
+    engine.dispose()
+    return "\n".join(repr(tuple(row)) for row in rows)
+
+
+def test_verdicts_are_kept_with_name_time_and_reason(campaign: MakeCampaign, now: datetime, place: Path | str) -> None:
     one = campaign("c-1", ["a", "b"])
-    with Ledger.open(tmp_path / "l.db") as ledger:
+    with Ledger.open(place) as ledger:
         ledger.give_verdict(one, "coordinated", name=" Ada ", reason="looked", now=now)
         given = ledger.give_verdict(one, "explained", explanation="fan", name="Bo", reason="a choir", now=now)
-    with Ledger.open(tmp_path / "l.db") as ledger:
+    with Ledger.open(place) as ledger:
         first, second = ledger.rulings().verdicts
         assert second == given and (first.name, first.reason, first.at, first.accounts) == (
             "Ada",
@@ -43,9 +65,9 @@ def test_verdicts_are_kept_with_name_time_and_reason(campaign: MakeCampaign, now
         assert ledger.rulings().verdict(one) == given
 
 
-def test_the_migrations_make_the_schema_that_the_code_uses(tmp_path: Path) -> None:
-    Ledger.open(tmp_path / "l.db").close()
-    engine = sa.create_engine(f"sqlite:///{tmp_path / 'l.db'}")
+def test_the_migrations_make_the_schema_that_the_code_uses(place: Path | str) -> None:
+    Ledger.open(place).close()
+    engine = engine_of(place)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
     engine.dispose()
@@ -136,7 +158,7 @@ def test_appeals_against_a_persons_label_do_not_count(campaign: MakeCampaign, le
 
 
 def test_forgetting_takes_names_and_words_out_and_keeps_the_counts(
-    campaign: MakeCampaign, ledger: Ledger, now: datetime, tmp_path: Path
+    campaign: MakeCampaign, ledger: Ledger, now: datetime, place: Path | str
 ) -> None:
     one = campaign("c-1", RING)
     ledger.record_issued(RING, now=now)
@@ -149,9 +171,7 @@ def test_forgetting_takes_names_and_words_out_and_keeps_the_counts(
     assert ledger.breaker(now=now) == before
     assert ledger.rulings().appeals[0].state == "upheld" and "ring4" in ledger.rulings().verdicts[0].accounts
     ledger.close()
-    with sqlite3.connect(tmp_path / "integrity" / "ledger.db") as raw:
-        dump = "\n".join(raw.iterdump())
-    raw.close()
+    dump = everything(place)
     assert "'ring3'" not in dump and '"ring3"' not in dump and "@ring3" not in dump and "ring30" in dump
 
 
