@@ -36,6 +36,9 @@ def scan(
     declared: Annotated[
         Path | None, typer.Option("--declared", exists=True, dir_okay=False, help="CSV with columns account, organisation.")
     ] = None,
+    created: Annotated[
+        Path | None, typer.Option("--created", exists=True, dir_okay=False, help="CSV with columns account, created_at.")
+    ] = None,
     ray: Annotated[str | None, typer.Option("--ray", help="Ray cluster that reads the posts: HOST:PORT or ray://HOST:10001.")] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -48,7 +51,7 @@ def scan(
     """
     from agora.config import apply_overrides, parse_assignments
     from agora.integrity.config import IntegrityConfig
-    from agora.integrity.inputs import read_declared, read_follows
+    from agora.integrity.inputs import read_created, read_declared, read_follows
     from agora.posts.store import PostStore
 
     place = Workspace.find(workspace)
@@ -58,7 +61,10 @@ def scan(
     known_declared = read_declared(declared) if declared else {}
     folder = integrity_folder(place)
     store = PostStore.open(place.folder("posts"))
-    result = folder.scan_store(store, config, follows=known_follows, declared=known_declared, ray=ray, progress=terminal_progress)
+    known_created = read_created(created) if created else {}
+    result = folder.scan_store(
+        store, config, follows=known_follows, declared=known_declared, created=known_created, ray=ray, progress=terminal_progress
+    )
     with folder.ledger() as ledger:
         labels = folder.publish(ledger)
         breaker = ledger.breaker(config=folder.config)

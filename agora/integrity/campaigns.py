@@ -20,6 +20,7 @@ from agora.integrity.candidates import MIN_SIZE
 from agora.integrity.collect import Collected
 from agora.integrity.config import IntegrityConfig
 from agora.integrity.control import q_values
+from agora.integrity.creation import made_together
 from agora.integrity.detect import Actions, Detection, Found, acts_together, in_company, member_p_values
 from agora.integrity.explain import Square, explained_part, explanations
 from agora.integrity.records import Action, Artefact, Campaign, Evidence, Explanation, Member, State, iso
@@ -84,7 +85,7 @@ def campaigns(
     windows = [sorted({one.found.window_s for one in draft.groups}) for draft in drafts]
     together = acts_together(shares, groups, windows, posts.num_accounts) if drafts else []
     made = [one for pair in zip(drafts, together, strict=True) for one in _campaigns(*pair, known)]
-    found = sorted(made, key=lambda one: (-len(one.members), one.id))
+    found = sorted(_with_creation(made, known), key=lambda one: (-len(one.members), one.id))
     taken = set().union(*(draft.accounts for draft in drafts))
     return _told_apart(found + _shared_interest(detection.rejected, taken, posts, num_posts))
 
@@ -178,6 +179,14 @@ def _campaign(
         explanations=tuple(checks), artefacts=shown, first_at=iso(times.min()), last_at=iso(times.max()),
         sentences=_sentences(members, artefacts, evidence, times),
     )  # fmt: skip
+
+
+def _with_creation(found: Sequence[Campaign], known: _Known) -> list[Campaign]:
+    """What the days tell on which accounts were made, after the evidence that counts."""
+    names = {name: code for code, name in enumerate(known.posts.names.to_pylist())} if known.square.created else {}
+    groups = [np.array([names[m.account] for m in one.members] if names else [], np.int64) for one in found]
+    tests = made_together(groups, known.square.created, known.num_posts, seed=known.config.seed)
+    return [one if test is None else replace(one, evidence=(*one.evidence, test)) for one, test in zip(found, tests, strict=True)]
 
 
 def campaign_id(accounts: Sequence[str]) -> str:

@@ -133,6 +133,7 @@ def cluster_scan(
     config: IntegrityConfig | None = None,
     follows: pa.Table | None = None,
     declared: Mapping[str, str] | None = None,
+    created: Mapping[str, int] | None = None,
     num_posts: int | None = None,
     num_partitions: int | None = None,
     make: MakeKeys | None = None,
@@ -148,8 +149,9 @@ def cluster_scan(
     shutil.rmtree(place, ignore_errors=True)
     batches = key_batches(posts, num_partitions=num_partitions, make=make)
     result = scan(
-        batches, place, config=config, follows=follows, declared=declared, num_posts=num_posts, make=_as_they_are, progress=progress
-    )
+        batches, place, config=config, follows=follows, declared=declared, created=created, num_posts=num_posts, make=_as_they_are,
+        progress=progress,
+    )  # fmt: skip
     shutil.rmtree(place, ignore_errors=True)
     if num_posts is not None and result.num_posts != num_posts:
         raise DataError(f"{result.num_posts:,} posts came back from the cluster instead of {num_posts:,}; scan again")

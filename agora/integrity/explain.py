@@ -45,11 +45,13 @@ class Square:
 
     follows   (follower, followed) as sorted codes follower * accounts + followed, or None where the graph is not known
     declared  organisation of each account that declared one, by code
+    created   seconds since 1970 at which an account was made, by code, where known
     has_link  posts that carry a link; `is_reply` posts that answer one
     """
 
     follows: npt.NDArray[np.int64] | None
     declared: Mapping[int, str]
+    created: Mapping[int, int]
     has_link: npt.NDArray[np.bool_]
     is_reply: npt.NDArray[np.bool_]
 

@@ -83,6 +83,7 @@ class IntegrityFolder:
         *,
         follows: pa.Table | None = None,
         declared: Mapping[str, str] | None = None,
+        created: Mapping[str, int] | None = None,
         ray: str | None = None,
         progress: Progress = silent,
     ) -> ScanResult:
@@ -101,14 +102,23 @@ class IntegrityFolder:
             self._remove_work(but=work)
             version = store.version
             if ray is None:
-                result = scan(batches, work, config=config, follows=follows, declared=declared, num_posts=num_posts, progress=progress)
+                result = scan(
+                    batches,
+                    work,
+                    config=config,
+                    follows=follows,
+                    declared=declared,
+                    created=created,
+                    num_posts=num_posts,
+                    progress=progress,
+                )
             else:
                 from agora.integrity.cluster import cluster_scan, use_ray
 
                 use_ray(ray)
                 result = cluster_scan(
-                    store.to_daft(), work, config=config, follows=follows, declared=declared, num_posts=num_posts,
-                    num_partitions=RAY_PARTITIONS, progress=progress,
+                    store.to_daft(), work, config=config, follows=follows, declared=declared, created=created,
+                    num_posts=num_posts, num_partitions=RAY_PARTITIONS, progress=progress,
                 )  # fmt: skip
             origin = Origin(scanned_at=utc(), store_version=version, num_deletions=num_deletions, signals=_signal_versions())
             save_scan(result, self.scan_folder, origin=origin)

@@ -17,16 +17,17 @@ STATES: Final[dict[State, str]] = {
 }
 """Each state in plain words. None of them says "inauthentic": only a person's verdict does."""
 
-Test = Literal["timing", "burst"]
+Test = Literal["timing", "burst", "creation"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
     """One test of one group: what was counted in the half of the posts that did not serve to find the group.
 
-    test           `timing`: members against other sharers of the same artefacts; `burst`: artefacts that hardly anybody else shared
-    num_occasions  occasions (hours) in which at least two (timing) or three (burst) members shared an artefact
-    observed       timing: pairs of members closer than the window; burst: occasions that were bursts
+    test           `timing`: members against other sharers of the same artefacts; `burst`: artefacts that hardly anybody else shared;
+                   `creation`: days on which the accounts were made, which labels nobody (signal `account`)
+    num_occasions  occasions (hours) in which at least two (timing) or three (burst) members shared an artefact; creation: known days
+    observed       timing and creation: pairs of members closer than the window; burst: occasions that were bursts
     expected       the same if the null holds
     p_value        of the null; `q_value` after Benjamini-Hochberg over all tests of the scan
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,8 @@ from agora.integrity.signals import signals
 from agora.log import Progress, silent
 from agora.text.embeddings import load_embeddings
 
+_Value = TypeVar("_Value")
+
 
 def scan(
     batches: Iterable[pa.RecordBatch],
@@ -35,6 +38,7 @@ def scan(
     config: IntegrityConfig | None = None,
     follows: pa.Table | None = None,
     declared: Mapping[str, str] | None = None,
+    created: Mapping[str, int] | None = None,
     num_posts: int | None = None,
     make: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None,
     progress: Progress = silent,
@@ -43,6 +47,7 @@ def scan(
 
     follows    table with columns follower and followed, where the graph is known
     declared   organisation that an account has declared, by account
+    created    when accounts were made, seconds since 1970, by account
 
     Raises DataError when `follows` lacks a column.
     """
@@ -51,7 +56,7 @@ def scan(
     posts = collect(batches, work, meaning=config.meaning, embeddings=embeddings, num_posts=num_posts, make=make, progress=progress)
     with progress.step("integrity: who shared what"):
         found = shared(posts, seed=config.seed, meaning=config.meaning)
-    return examine(posts, found, config=config, follows=follows, declared=declared, progress=progress)
+    return examine(posts, found, config=config, follows=follows, declared=declared, created=created, progress=progress)
 
 
 def examine(
@@ -61,13 +66,14 @@ def examine(
     config: IntegrityConfig,
     follows: pa.Table | None = None,
     declared: Mapping[str, str] | None = None,
+    created: Mapping[str, int] | None = None,
     progress: Progress = silent,
 ) -> ScanResult:
     """The part of `scan` after reading: test who shared what. Raises DataError like `scan`."""
     if not posts.num_posts:
         return _result(config, posts, 0, 0, ())
     posts = _with_authors(posts, found)
-    square = _square(posts, follows, declared or {})
+    square = _square(posts, follows, declared or {}, created or {})
     exposure = _exposure(found, posts, square)
     detection = detect(found, posts.num_accounts, config, exposure=exposure, progress=progress)
     with progress.step("integrity: evidence"):
@@ -98,14 +104,18 @@ def _result(config: IntegrityConfig, posts: Collected, num_groups: int, num_test
     )  # fmt: skip
 
 
-def _square(posts: Collected, follows: pa.Table | None, declared: Mapping[str, str]) -> Square:
+def _square(posts: Collected, follows: pa.Table | None, declared: Mapping[str, str], created: Mapping[str, int]) -> Square:
     by_id = {signal.id: signal for signal in signals()}
     has_link, is_reply = np.zeros(posts.num_posts, np.bool_), np.zeros(posts.num_posts, np.bool_)
     has_link[posts.keys(by_id["link"])[0]] = True
     is_reply[posts.keys(by_id["reply"])[0]] = True
-    codes = pc.index_in(pa.array(list(declared), pa.string()), posts.names).to_pylist()
-    organisations = {code: owner for code, owner in zip(codes, declared.values(), strict=True) if code is not None}
-    return Square(_follow_codes(posts, follows), organisations, has_link, is_reply)
+    return Square(_follow_codes(posts, follows), _by_code(posts, declared), _by_code(posts, created), has_link, is_reply)
+
+
+def _by_code(posts: Collected, values: Mapping[str, _Value]) -> dict[int, _Value]:
+    """The values of those accounts that posted."""
+    codes = pc.index_in(pa.array(list(values), pa.string()), posts.names).to_pylist()
+    return {code: value for code, value in zip(codes, values.values(), strict=True) if code is not None}
 
 
 def _follow_codes(posts: Collected, follows: pa.Table | None) -> npt.NDArray[np.int64] | None:

@@ -109,8 +109,8 @@ def test_follows_and_declared_reach_the_scan(workspace: Path) -> None:
     assert OPTIONS["follows"].to_pydict() == {"follower": ["1"], "followed": ["2"]}
     for text, message in (
         ("account,group\n", "no column 'organisation'"),
-        ("account,organisation\nann,\n", "line 2: an account and an organisation"),
-        ("account,organisation\nann,A\nann,B\n", "'A' and to 'B'"),
+        ("account,organisation\nann,\n", "line 2: account and organisation are needed"),
+        ("account,organisation\nann,A\nann,B\n", "'A' and 'B'; keep one"),
     ):
         (workspace / "declared.csv").write_text(text)
         with pytest.raises(DataError, match=message):

@@ -29,6 +29,7 @@ _SHARING: Final = {
 _TESTS: Final = {
     "timing": "closer in time than other sharers of the same artefacts",
     "burst": "bursts on artefacts that hardly anybody else shared",
+    "creation": "accounts made within days of each other, against others that post as much (labels nobody)",
 }
 _TITLE_CHARACTERS, _TEXT_CHARACTERS = 140, 1200
 
