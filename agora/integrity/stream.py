@@ -182,10 +182,12 @@ class Stream:
         """Test now what has changed since the last test. `feed` does so by itself."""
         config, now_s = self.config, self.last_s
         limits = Limits(p_alert=config.p_alert, min_occasions=config.min_occasions, min_actions=config.min_actions)
-        rows = rows_of(self.buffers, self.buffers.take_touched(), [tracker.roll for tracker in self.trackers], config.windows_s)
+        rolls = [(roll, tracker.window_s) for tracker in self.trackers for roll in tracker.rolls]
+        rows = rows_of(self.buffers, self.buffers.take_touched(), rolls)
         found: list[Alert] = []
         for number, (pairs, tracker) in enumerate(zip(self.pairs, self.trackers, strict=True)):
-            found += [self._alert(finding, now_s) for finding in tracker.test(rows[number], limits)]
+            mine = [rows.pop(0) for _ in tracker.rolls]
+            found += [self._alert(finding, now_s) for finding in tracker.test([row for part in mine for row in part], limits)]
             if self._search_is_due(number):
                 left, right, weight = pairs.edges(MIN_OCCASIONS, config.max_edges)
                 tracker.track(communities(left, right, weight, seed=config.seed), now_s)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.special import bdtrc, gammaincc
 
 from agora.integrity.bursts import MIN_MEMBERS
-from agora.integrity.candidates import MIN_SIZE
+from agora.integrity.candidates import MIN_SIZE, OCCASION_S
 from agora.integrity.evidence import Roll, Row
 from agora.integrity.signals import signals
 from agora.integrity.timing import MIN_LIFT
@@ -26,6 +26,8 @@ from agora.integrity.timing import MIN_LIFT
 MAX_ROWS: Final = 64
 MAX_GROUP: Final = 512
 NOBODY: Final = -1
+MUCH_NEW: Final = 1.5
+"""How many times as many accounts as earlier alerts have named a further alert must name."""
 GROWTH: Final = 1.25
 MARKS: Final = 3
 _LISTS: Final = ("accounts", "posts", "others", "around")
@@ -33,13 +35,13 @@ _LISTS: Final = ("accounts", "posts", "others", "around")
 
 @dataclass(slots=True)
 class Group:
-    """A tracked group: its accounts with the moment each joined, its evidence, when it was last found, how many its last alert
-    named, and when it grew."""
+    """A tracked group: its accounts with the moment each joined, its evidence, the search that found it last, the accounts that its
+    alerts named, and when it grew."""
 
     since_s: dict[int, int]
     rows: dict[tuple[int, int], Row] = field(default_factory=dict)
-    found_s: int = 0
-    alerted: int = 0
+    search: int = 0
+    alerted: set[int] = field(default_factory=set)
     grown_s: list[int] = field(default_factory=list)
     size_then: int = 0
 
@@ -82,39 +84,64 @@ class _Outcome:
 
 
 class Tracker:
-    """Groups of one window, at most `max_groups`; the ones found longest ago give way."""
+    """Groups of one window, at most `max_groups`; the ones found longest ago give way.
+
+    A search does not end a group that it fails to find: modularity cannot see a small group beside many pairs that met by chance, and a
+    campaign is in one search a community and in the next a part of a crowd. So an account may stand in two groups, one of the latest search
+    and one of an earlier search, and there is a roll for each.
+    """
 
     def __init__(self, *, window_s: int, max_groups: int) -> None:
         self.window_s, self.max_groups = window_s, max_groups
         self.groups: dict[int, Group] = {}
-        self.next_number = 0
-        self.roll = _roll({})
+        self.next_number = self.num_searches = 0
+        self.rolls = self._rolls()
 
     def track(self, communities: Iterable[npt.NDArray[Any]], now_s: int) -> None:
-        """Follow these communities: the tracked group that shares half of the smaller of the two goes on
-        with the community's accounts and keeps its evidence, which was taken with the accounts it had then."""
-        group_of = {account: number for number, group in self.groups.items() for account in group.since_s}
-        taken: set[int] = set()
-        for community in communities:
-            accounts = community[:MAX_GROUP].tolist()
-            votes = Counter(group_of[account] for account in accounts if account in group_of)
-            best, count = votes.most_common(1)[0] if votes else (NOBODY, 0)
-            if count and best not in taken and 2 * count >= min(len(accounts), len(self.groups[best].since_s)):
-                group = self.groups[best]
-                group.since_s = {account: group.since_s.get(account, now_s) for account in accounts}
-            else:
-                best, self.next_number = self.next_number, self.next_number + 1
-                self.groups[best] = group = Group(dict.fromkeys(accounts, now_s))
-            group.found_s = now_s
-            group.grow(now_s)
-            taken.add(best)
-        moved = {account for number in taken for account in self.groups[number].since_s}
-        for number in self.groups.keys() - taken:
+        """Follow these communities. A tracked group that goes on takes over the community's accounts and keeps its evidence, which was
+        taken with the accounts it had then."""
+        self.num_searches += 1
+        found = [community[:MAX_GROUP].tolist() for community in communities]
+        goes_on = self._going_on(found)
+        for place, accounts in enumerate(found):
+            number = goes_on.get(place, NOBODY)
+            if number == NOBODY:
+                number, self.next_number = self.next_number, self.next_number + 1
+                self.groups[number] = Group({})
             group = self.groups[number]
-            group.since_s = {account: since for account, since in group.since_s.items() if account not in moved}
-        kept = sorted((n for n in self.groups if len(self.groups[n].since_s) >= MIN_SIZE), key=lambda n: (-self.groups[n].found_s, n))
-        self.groups = {number: self.groups[number] for number in sorted(kept[: self.max_groups])}
-        self.roll = _roll(self.groups)
+            group.since_s = {account: group.since_s.get(account, now_s) for account in accounts}
+            group.search = self.num_searches
+            group.grow(now_s)
+        kept = {}
+        earlier: set[int] = set()
+        for number, group in sorted(self.groups.items(), key=lambda item: (-item[1].search, item[0])):
+            if group.search < self.num_searches:
+                group.since_s = {account: since for account, since in group.since_s.items() if account not in earlier}
+                earlier |= group.since_s.keys()
+            if len(group.since_s) >= MIN_SIZE and len(kept) < self.max_groups:
+                kept[number] = group
+        self.groups = dict(sorted(kept.items()))
+        self.rolls = self._rolls()
+
+    def _going_on(self, communities: list[list[int]]) -> dict[int, int]:
+        """Which tracked group each community goes on, by its place: of those that share half of the smaller of the two the most alike
+        first. In the order of size a crowd would take the group, and so the evidence, of a campaign that was once part of it."""
+        place_of = {account: place for place, accounts in enumerate(communities) for account in accounts}
+        alike = []
+        for number, group in self.groups.items():
+            for place, count in Counter(place_of[account] for account in group.since_s if account in place_of).items():
+                mine, theirs = len(group.since_s), len(communities[place])
+                if 2 * count >= min(mine, theirs):
+                    alike.append((-count / (mine + theirs - count), number, place))
+        goes_on: dict[int, int] = {}
+        for _, number, place in sorted(alike):
+            if place not in goes_on and number not in goes_on.values():
+                goes_on[place] = number
+        return goes_on
+
+    def _rolls(self) -> list[Roll]:
+        latest = {number: group for number, group in self.groups.items() if group.search == self.num_searches}
+        return [_roll(latest), _roll({number: group for number, group in self.groups.items() if number not in latest})]
 
     def test(self, found: Iterable[tuple[int, Row]], limits: Limits) -> list[Finding]:
         """Take in rows and test the groups that they belong to."""
@@ -127,17 +154,18 @@ class Tracker:
         findings = []
         for number, group in sorted(changed.items()):
             finding = _test(number, self.window_s, group, limits)
-            if finding and len(finding.accounts) >= max(MIN_SIZE, 1.5 * group.alerted):
-                group.alerted = len(finding.accounts)
+            told = set().union(*(one.alerted for one in self.groups.values()))
+            if finding and len(finding.accounts) >= max(MIN_SIZE, MUCH_NEW * len(told.intersection(finding.accounts))):
+                group.alerted.update(finding.accounts)
                 findings.append(finding)
         return findings
 
     def state(self) -> dict[str, Any]:
         """All that must be kept to go on, as JSON."""
         return {
-            "next_number": self.next_number,
+            "next_number": self.next_number, "num_searches": self.num_searches,
             "groups": {
-                str(number): {"since_s": list(group.since_s.items()), "found_s": group.found_s, "alerted": group.alerted,
+                str(number): {"since_s": list(group.since_s.items()), "search": group.search, "alerted": sorted(group.alerted),
                               "grown_s": group.grown_s, "size_then": group.size_then, "rows": [asdict(row) for row in group.rows.values()]}
                 for number, group in self.groups.items()
             },
@@ -145,19 +173,19 @@ class Tracker:
 
     def restore(self, state: dict[str, Any]) -> None:
         """The opposite of `state`."""
-        self.next_number = state["next_number"]
+        self.next_number, self.num_searches = state["next_number"], state["num_searches"]
         self.groups = {}
         for number, kept in state["groups"].items():
             rows = [Row(**{**row, **{name: tuple(row[name]) for name in _LISTS}}) for row in kept["rows"]]
             self.groups[int(number)] = Group(
                 dict(map(tuple, kept["since_s"])),
                 {(row.key, row.start_s): row for row in rows},
-                kept["found_s"],
-                kept["alerted"],
+                kept["search"],
+                set(kept["alerted"]),
                 kept["grown_s"],
                 kept["size_then"],
             )
-        self.roll = _roll(self.groups)
+        self.rolls = self._rolls()
 
 
 def _take(rows: dict[tuple[int, int], Row], row: Row) -> None:
@@ -170,11 +198,17 @@ def _take(rows: dict[tuple[int, int], Row], row: Row) -> None:
 
 
 def thinned(rows: list[Row]) -> list[Row]:
-    """One row per occasion, the one of most members and fewest outsiders: artefacts of one moment are one piece of evidence."""
-    best: dict[int, Row] = {}
-    for row in sorted(rows, key=lambda row: (-row.members, row.size, row.start_s, row.key)):
-        best.setdefault(row.occasion, row)
-    return [best[occasion] for occasion in sorted(best)]
+    """One row per occasion, the one of most members and fewest outsiders: artefacts of one moment are one piece of evidence. An occasion
+    lasts from its first row for OCCASION_S; hours of the clock would make two of a wave that begins just before the full hour."""
+    best: list[Row] = []
+    began_s = None
+    for row in sorted(rows, key=lambda row: (row.start_s, row.key)):
+        if began_s is None or row.start_s - began_s >= OCCASION_S:
+            began_s = row.start_s
+            best.append(row)
+        elif (-row.members, row.size, row.start_s, row.key) < (-best[-1].members, best[-1].size, best[-1].start_s, best[-1].key):
+            best[-1] = row
+    return best
 
 
 def _test(number: int, window_s: int, group: Group, config: Limits) -> Finding | None:
