@@ -7,7 +7,7 @@ that began after it had joined its group: what made us track a group is never co
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -54,12 +54,7 @@ class Row:
     accounts: tuple[int, ...]
     posts: tuple[int, ...]
 
-    @property
-    def occasion(self) -> int:
-        """The hour in which it began."""
-        return self.start_s // OCCASION_S
-
-    def bursts_for(self, group: Collection[int]) -> bool:
+    def bursts_for(self, group: Container[int]) -> bool:
         """Whether hardly anybody outside `group` shared it. Accounts that joined the group since then count neither for it nor against:
         with them as outsiders a group that is still being discovered would never be exclusive."""
         outside = sum(account not in group for account in self.others)

@@ -1,21 +1,27 @@
 """Groups under watch and the tests of them. Goes in: communities of the pair sketch, then Rows of evidence. Comes out: Findings.
 
 The split of the batch scan into halves becomes one in time: occasions before a group was tracked served to find it, later ones test it.
-Timing: over occasions, the close pairs of members against the expectation under random membership (timing.py), with a gamma tail of the
-same mean and variance. Bursts: as in bursts.py, against the rate that organic groups reach. One test per signal. A group is looked at
-again and again, so the limit is a small p-value, no q-value.
+One test per signal and kind. Timing: over occasions, the close pairs of members against the expectation under random membership
+(timing.py), with a gamma tail of the same mean and variance. Bursts: as in bursts.py, against the rate that organic groups reach.
+
+A group is tested after every occasion for as long as the stream lasts, so a plain p-value would pass in the end. Bursts are tested by
+betting (Ramdas, Grunwald, Vovk, Shafer, "Game-theoretic statistics and safe anytime-valid inference", 2023); wagers begun at several
+moments are added (Shin, Ramdas, Rinaldo, "E-detectors", 2023): from one false alert to the next at least 1 / p_alert occasions pass in the
+mean, whenever one looks. Timing spends p_alert over all occasions to come (Lan, DeMets, "Discrete sequential boundaries", 1983).
+Not covered: an occasion still going on is looked at each tick, and which outsiders count is judged anew when a group grows; both favour
+alerts a little, the organic rates, which are the highest seen, do the opposite.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import bdtrc, gammaincc
+from scipy.special import betaincc, betaln, gammaincc
 
 from agora.integrity.bursts import MIN_MEMBERS
 from agora.integrity.candidates import MIN_SIZE, OCCASION_S
@@ -30,6 +36,8 @@ MUCH_NEW: Final = 1.5
 """How many times as many accounts as earlier alerts have named a further alert must name."""
 GROWTH: Final = 1.25
 MARKS: Final = 3
+SURE: Final = 3
+"""How much the wager on bursts leans towards groups that always act at once: nearly nothing is lost then by looking after every wave."""
 _LISTS: Final = ("accounts", "posts", "others", "around")
 
 
@@ -62,6 +70,7 @@ class Finding:
     observed: float
     expected: float
     accounts: tuple[int, ...]
+    num_occasions: int
     rows: tuple[Row, ...]
 
 
@@ -76,11 +85,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
+    """`rows` are the evidence, one per occasion; `named` are all rows whose accounts took part in it."""
+
     test: str
     p_value: float
     observed: float
     expected: float
     rows: list[Row]
+    named: list[Row]
 
 
 class Tracker:
@@ -95,6 +107,7 @@ class Tracker:
         self.window_s, self.max_groups = window_s, max_groups
         self.groups: dict[int, Group] = {}
         self.next_number = self.num_searches = 0
+        self.grown: set[int] = set()
         self.rolls = self._rolls()
 
     def track(self, communities: Iterable[npt.NDArray[Any]], now_s: int) -> None:
@@ -109,10 +122,12 @@ class Tracker:
                 number, self.next_number = self.next_number, self.next_number + 1
                 self.groups[number] = Group({})
             group = self.groups[number]
+            if not group.since_s.keys() >= set(accounts):
+                self.grown.add(number)
             group.since_s = {account: group.since_s.get(account, now_s) for account in accounts}
             group.search = self.num_searches
             group.grow(now_s)
-        kept = {}
+        kept: dict[int, Group] = {}
         earlier: set[int] = set()
         for number, group in sorted(self.groups.items(), key=lambda item: (-item[1].search, item[0])):
             if group.search < self.num_searches:
@@ -144,8 +159,9 @@ class Tracker:
         return [_roll(latest), _roll({number: group for number, group in self.groups.items() if number not in latest})]
 
     def test(self, found: Iterable[tuple[int, Row]], limits: Limits) -> list[Finding]:
-        """Take in rows and test the groups that they belong to."""
-        changed: dict[int, Group] = {}
+        """Take in rows and test the groups that they belong to, and those that have grown: their earlier rows may have been bursts."""
+        changed = {number: self.groups[number] for number in self.grown if number in self.groups and self.groups[number].rows}
+        self.grown.clear()
         for number, row in found:
             if number in self.groups:
                 _take(self.groups[number].rows, row)
@@ -163,7 +179,7 @@ class Tracker:
     def state(self) -> dict[str, Any]:
         """All that must be kept to go on, as JSON."""
         return {
-            "next_number": self.next_number, "num_searches": self.num_searches,
+            "next_number": self.next_number, "num_searches": self.num_searches, "grown": sorted(self.grown),
             "groups": {
                 str(number): {"since_s": list(group.since_s.items()), "search": group.search, "alerted": sorted(group.alerted),
                               "grown_s": group.grown_s, "size_then": group.size_then, "rows": [asdict(row) for row in group.rows.values()]}
@@ -173,7 +189,7 @@ class Tracker:
 
     def restore(self, state: dict[str, Any]) -> None:
         """The opposite of `state`."""
-        self.next_number, self.num_searches = state["next_number"], state["num_searches"]
+        self.next_number, self.num_searches, self.grown = state["next_number"], state["num_searches"], set(state["grown"])
         self.groups = {}
         for number, kept in state["groups"].items():
             rows = [Row(**{**row, **{name: tuple(row[name]) for name in _LISTS}}) for row in kept["rows"]]
@@ -197,63 +213,81 @@ def _take(rows: dict[tuple[int, int], Row], row: Row) -> None:
         del rows[min(rows, key=lambda place: place[1])]
 
 
-def thinned(rows: list[Row]) -> list[Row]:
-    """One row per occasion, the one of most members and fewest outsiders: artefacts of one moment are one piece of evidence. An occasion
-    lasts from its first row for OCCASION_S; hours of the clock would make two of a wave that begins just before the full hour."""
-    best: list[Row] = []
-    began_s = None
+def occasions(rows: Iterable[Row]) -> list[list[Row]]:
+    """Rows by occasion, each from its first row on for OCCASION_S. Hours of the clock would make two of a wave that begins just before
+    the full hour, and so count it twice."""
+    found: list[list[Row]] = []
     for row in sorted(rows, key=lambda row: (row.start_s, row.key)):
-        if began_s is None or row.start_s - began_s >= OCCASION_S:
-            began_s = row.start_s
-            best.append(row)
-        elif (-row.members, row.size, row.start_s, row.key) < (-best[-1].members, best[-1].size, best[-1].start_s, best[-1].key):
-            best[-1] = row
-    return best
+        if not found or row.start_s - found[-1][0].start_s >= OCCASION_S:
+            found.append([])
+        found[-1].append(row)
+    return found
 
 
-def _test(number: int, window_s: int, group: Group, config: Limits) -> Finding | None:
-    """The strongest of a group's tests that passes: one per signal and kind of test, on all rows and on those since each time that it grew,
-    because members not yet known count as outsiders."""
+def thinned(rows: Iterable[Row]) -> list[Row]:
+    """One row per occasion, the one of most members and fewest outsiders: artefacts of one moment are one piece of evidence."""
+    return [min(rows, key=lambda row: (-row.members, row.size, row.start_s, row.key)) for rows in occasions(rows)]
+
+
+def _test(number: int, window_s: int, group: Group, limits: Limits) -> Finding | None:
+    """The strongest of a group's tests that passes: one per signal and kind of test."""
     found = []
-    earliest_s = min(row.start_s for row in group.rows.values())
-    for start_s in sorted({earliest_s, *group.grown_s}):
-        for place in sorted({row.signal for row in group.rows.values()}):
-            mine = [row for row in group.rows.values() if row.signal == place and row.start_s >= start_s]
-            found += [_timing(mine), _burst(mine, group.since_s, signals()[place].organic_bursts.get(window_s))]
-    passed = [one for one in found if one.p_value <= config.p_alert and len(one.rows) >= config.min_occasions]
+    for place in sorted({row.signal for row in group.rows.values()}):
+        mine = [row for row in group.rows.values() if row.signal == place]
+        rate = signals()[place].organic_bursts.get(window_s)
+        found += [_timing(mine, limits.min_occasions), _burst(mine, group, rate)]
+    passed = [one for one in found if one.p_value <= limits.p_alert and len(one.rows) >= limits.min_occasions]
     if not passed:
         return None
     best = min(passed, key=lambda one: one.p_value)
-    actions = Counter(
-        (account, row.occasion) for account, row in {(account, row) for one in passed for row in one.rows for account in row.accounts}
-    )
-    counts = Counter(account for account, _ in actions)
+    rows = {row for one in passed for row in one.named}
+    counts = Counter(account for together in occasions(rows) for account in {account for row in together for account in row.accounts})
     return Finding(
         group=number, window_s=window_s, test=best.test, p_value=best.p_value, observed=best.observed, expected=best.expected,
-        accounts=tuple(sorted(account for account, count in counts.items() if count >= config.min_actions)),
-        rows=tuple(sorted({row for one in passed for row in one.rows}, key=lambda row: (row.start_s, row.key))),
+        accounts=tuple(sorted(account for account, count in counts.items() if count >= limits.min_actions)),
+        num_occasions=len(occasions(rows)), rows=tuple(sorted(rows, key=lambda row: (row.start_s, row.key))),
     )  # fmt: skip
 
 
-def _timing(rows: list[Row]) -> _Outcome:
-    """The sum over occasions has the exact mean and variance of random membership; its tail is that of a gamma law."""
-    informing = thinned([row for row in rows if row.variance > 0])
+def _timing(rows: list[Row], min_occasions: int) -> _Outcome:
+    """The sum over occasions has the exact mean and variance of random membership; its tail is that of a gamma law. The limit is spent over
+    the occasions: the k-th look, of those from `min_occasions` on, gets min_occasions / (k (k + 1)) of it."""
+    informing = thinned(row for row in rows if row.variance > 0)
     observed, mean = sum(row.close for row in informing), sum(row.mean for row in informing)
     variance = sum(row.variance for row in informing)
     p_value = 1.0
     if mean > 0 and observed >= MIN_LIFT * mean:
-        p_value = float(gammaincc(mean**2 / variance, observed * mean / variance))
+        share = min_occasions / (len(informing) * (len(informing) + 1))
+        p_value = min(1.0, float(gammaincc(mean**2 / variance, observed * mean / variance)) / share)
     use = [row for row in informing if row.close >= MIN_MEMBERS and row.close >= MIN_LIFT * row.mean]
-    return _Outcome("timing", p_value, float(observed), mean, use)
+    return _Outcome("timing", p_value, float(observed), mean, use, use)
 
 
-def _burst(rows: list[Row], group: Collection[int], organic_rate: float | None) -> _Outcome:
-    several = thinned([row for row in rows if row.members >= MIN_MEMBERS])
-    fast = [row for row in several if row.bursts_for(group)]
-    if not fast or organic_rate is None:
-        return _Outcome("burst", 1.0, 0.0, 0.0, [])
-    p_value = float(bdtrc(len(fast) - 1, len(several), organic_rate))
-    return _Outcome("burst", p_value, float(len(fast)), organic_rate * len(several), fast)
+def _burst(rows: list[Row], group: Group, organic_rate: float | None) -> _Outcome:
+    """The sum of wagers that began with the first occasion and each time that the group grew: members not yet known count as outsiders."""
+    several = thinned(row for row in rows if row.members >= MIN_MEMBERS)
+    bursts = [row.bursts_for(group.since_s) for row in several]
+    if organic_rate is None or not any(bursts):
+        return _Outcome("burst", 1.0, 0.0, 0.0, [], [])
+    firsts = sorted({0} | {sum(row.start_s < grown_s for row in several) for grown_s in group.grown_s} - {len(several)})
+    wagers = [burst_wager(sum(bursts[first:]), len(several) - first, organic_rate) for first in firsts]
+    first = firsts[wagers.index(max(wagers))]
+    fast = [row for row, is_fast in zip(several[first:], bursts[first:], strict=True) if is_fast]
+    named = [row for row in rows if row.start_s >= fast[0].start_s and row.bursts_for(group.since_s)] if fast else []
+    return _Outcome("burst", min(1.0, 1.0 / sum(wagers)), float(len(fast)), organic_rate * (len(several) - first), fast, named)
+
+
+def burst_wager(bursts: int, num_occasions: int, organic_rate: float) -> float:
+    """What one has made of 1 by betting, occasion by occasion, that bursts are more frequent than in organic groups.
+
+    The stake is a likelihood ratio, mixed over rates q above `organic_rate` with a density that grows as q^(SURE - 1) (Robbins,
+    "Statistical methods related to the law of the iterated logarithm", 1970). While the rate is no higher, the mean of what one has
+    never exceeds 1, whenever one looks.
+    """
+    misses = num_occasions - bursts
+    first, second = bursts + SURE, misses + 1
+    mixed = SURE / (1 - organic_rate**SURE) * np.exp(betaln(first, second)) * betaincc(first, second, organic_rate)
+    return float(mixed * np.exp(-bursts * np.log(organic_rate) - misses * np.log1p(-organic_rate)))
 
 
 def _roll(groups: dict[int, Group]) -> Roll:
