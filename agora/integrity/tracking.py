@@ -170,11 +170,14 @@ class Tracker:
         findings = []
         for number, group in sorted(changed.items()):
             finding = _test(number, self.window_s, group, limits)
-            told = set().union(*(one.alerted for one in self.groups.values()))
-            if finding and len(finding.accounts) >= max(MIN_SIZE, MUCH_NEW * len(told.intersection(finding.accounts))):
-                group.alerted.update(finding.accounts)
+            if finding and len(finding.accounts) >= max(MIN_SIZE, MUCH_NEW * self._num_told(finding)):
+                group.alerted = group.alerted & group.since_s.keys() | set(finding.accounts)
                 findings.append(finding)
         return findings
+
+    def _num_told(self, finding: Finding) -> int:
+        """How many of its accounts alerts have named, those of other groups too: a campaign may be tracked as two."""
+        return len({account for group in self.groups.values() for account in group.alerted.intersection(finding.accounts)})
 
     def state(self) -> dict[str, Any]:
         """All that must be kept to go on, as JSON."""
