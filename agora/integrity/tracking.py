@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -111,16 +111,17 @@ class Tracker:
         self.rolls = self._rolls()
 
     def track(self, communities: Iterable[npt.NDArray[Any]], now_s: int) -> None:
-        """Follow these communities. A tracked group that goes on takes over the community's accounts and keeps its evidence, which was
-        taken with the accounts it had then."""
+        """Follow these communities. A tracked group goes on as the community that is half of it and half in it. One that has become a
+        smaller part of a community stays as it is and begins a second group, which takes over its evidence: it may have grown, or have
+        been drawn into a crowd. Evidence was taken with the accounts that the group had then."""
         self.num_searches += 1
         found = [community[:MAX_GROUP].tolist() for community in communities]
-        goes_on = self._going_on(found)
-        for place, accounts in enumerate(found):
-            number = goes_on.get(place, NOBODY)
+        for accounts, (goes_on, begins) in zip(found, self._earlier(found), strict=True):
+            number = goes_on
             if number == NOBODY:
                 number, self.next_number = self.next_number, self.next_number + 1
-                self.groups[number] = Group({})
+                before = self.groups.get(begins, Group({}))
+                self.groups[number] = replace(before, rows=dict(before.rows), alerted=set())
             group = self.groups[number]
             if not group.since_s.keys() >= set(accounts):
                 self.grown.add(number)
@@ -138,21 +139,26 @@ class Tracker:
         self.groups = dict(sorted(kept.items()))
         self.rolls = self._rolls()
 
-    def _going_on(self, communities: list[list[int]]) -> dict[int, int]:
-        """Which tracked group each community goes on, by its place: of those that share half of the smaller of the two the most alike
-        first. In the order of size a crowd would take the group, and so the evidence, of a campaign that was once part of it."""
+    def _earlier(self, communities: list[list[int]]) -> list[tuple[int, int]]:
+        """For each community the group that goes on as it, those most alike first, and the group that begins it: of those that have more
+        than half of their accounts in it the one with most."""
         place_of = {account: place for place, accounts in enumerate(communities) for account in accounts}
-        alike = []
+        alike, inside = [], []
         for number, group in self.groups.items():
             for place, count in Counter(place_of[account] for account in group.since_s if account in place_of).items():
                 mine, theirs = len(group.since_s), len(communities[place])
-                if 2 * count >= min(mine, theirs):
+                if 2 * count >= max(mine, theirs):
                     alike.append((-count / (mine + theirs - count), number, place))
+                if 2 * count > mine:
+                    inside.append((-count, number, place))
         goes_on: dict[int, int] = {}
         for _, number, place in sorted(alike):
             if place not in goes_on and number not in goes_on.values():
                 goes_on[place] = number
-        return goes_on
+        begins: dict[int, int] = {}
+        for _, number, place in sorted(inside):
+            begins.setdefault(place, number)
+        return [(goes_on.get(place, NOBODY), begins.get(place, NOBODY)) for place in range(len(communities))]
 
     def _rolls(self) -> list[Roll]:
         latest = {number: group for number, group in self.groups.items() if group.search == self.num_searches}
