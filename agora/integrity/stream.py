@@ -113,7 +113,7 @@ class Alert:
     at            stream time of the test: that of the last post before it
     accounts      accounts with several actions of evidence
     test          `timing`: closer than a random draw of the same artefacts' sharers; `burst`: artefacts hardly shared by anybody else, fast
-    observed      close pairs (timing) or bursts; `expected` the same if the null holds; `p_value` of the null
+    observed      close pairs (timing) or bursts; `expected` the same if the null holds; `p_value` of the null, however often one has looked
     signals       what they shared, most frequent first
     posts         ids of posts that are evidence, as far as they are remembered
     explanation   what innocent reason would explain it, or empty; explained alerts go to the end of the queue
