@@ -7,7 +7,7 @@ that began after it had joined its group: what made us track a group is never co
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -54,12 +54,7 @@ class Row:
     accounts: tuple[int, ...]
     posts: tuple[int, ...]
 
-    @property
-    def occasion(self) -> int:
-        """The hour in which it began."""
-        return self.start_s // OCCASION_S
-
-    def bursts_for(self, group: Collection[int]) -> bool:
+    def bursts_for(self, group: Container[int]) -> bool:
         """Whether hardly anybody outside `group` shared it. Accounts that joined the group since then count neither for it nor against:
         with them as outsiders a group that is still being discovered would never be exclusive."""
         outside = sum(account not in group for account in self.others)
@@ -86,12 +81,12 @@ class Roll:
         return np.where(known, self.group[place], np.int32(-1)).astype(np.int32), np.where(known, self.since_s[place], 0)
 
 
-def rows_of(buffers: KeyBuffers, slots: Longs, rolls: list[Roll], windows_s: tuple[int, ...]) -> list[list[tuple[int, Row]]]:
-    """For each window the rows of its groups in the rings `slots`, with the number of the group."""
-    nothing: list[list[tuple[int, Row]]] = [[] for _ in windows_s]
+def rows_of(buffers: KeyBuffers, slots: Longs, rolls: list[tuple[Roll, int]]) -> list[list[tuple[int, Row]]]:
+    """For each roll and its window the rows of the groups in the rings `slots`, with the number of the group."""
+    nothing: list[list[tuple[int, Row]]] = [[] for _ in rolls]
     block, event = _flat(buffers, slots)
     shared = np.zeros(len(slots), np.bool_)
-    for roll in rolls:
+    for roll, _ in rolls:
         group, _ = roll.find(event["account"])
         shared |= np.bincount(block, weights=group >= 0, minlength=len(slots)) >= 2
     index = np.flatnonzero(shared[block])
@@ -109,7 +104,7 @@ def rows_of(buffers: KeyBuffers, slots: Longs, rolls: list[Roll], windows_s: tup
     who = accounts[bursts.account]
     # one code per account and episode, so that an account may count in one episode and not in another
     alone = replace(bursts, account=np.arange(len(bursts), dtype=np.int32))
-    looks = [_Look(buffers, slots, event, alone, who, roll, window_s) for roll, window_s in zip(rolls, windows_s, strict=True)]
+    looks = [_Look(buffers, slots, event, alone, who, roll, window_s) for roll, window_s in rolls]
     return [look.rows() for look in looks]
 
 

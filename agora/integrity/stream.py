@@ -66,7 +66,7 @@ class StreamConfig:
     search_s        groups are looked for at most so often; urgent_s the same when many pairs became candidates between two ticks
     max_late_s      a post so much older than the clock is left out; max_ahead_s so much newer
     slice_posts     posts worked on at a time
-    p_alert         p-value at which a group is reported (it is looked at again and again, so this is small)
+    p_alert         limit at which a group is reported; it holds however often one looks (tracking.py)
     min_occasions   occasions that the evidence must have; min_actions actions of each account named
     max_alerts      alerts kept; older ones are for the queue that has read them
     posts_per_alert ids of posts that an alert quotes
@@ -88,7 +88,7 @@ class StreamConfig:
     max_late_s: int = 21_600
     max_ahead_s: int = 3_600
     slice_posts: int = 8_192
-    p_alert: float = 2e-4
+    p_alert: float = 2.5e-4
     min_occasions: int = 3
     min_actions: int = 2
     max_alerts: int = 10_000
@@ -103,7 +103,7 @@ class StreamConfig:
             if field.name not in ("windows_s", "p_alert", "seed") and value < 1:
                 raise ConfigError(f"{field.name}={value} must be at least 1")
         if not 0 < self.p_alert < 1:
-            raise ConfigError(f"p_alert={self.p_alert} must lie between 0 and 1; example: p_alert=2e-4")
+            raise ConfigError(f"p_alert={self.p_alert} must lie between 0 and 1; example: p_alert=2.5e-4")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,7 +113,7 @@ class Alert:
     at            stream time of the test: that of the last post before it
     accounts      accounts with several actions of evidence
     test          `timing`: closer than a random draw of the same artefacts' sharers; `burst`: artefacts hardly shared by anybody else, fast
-    observed      close pairs (timing) or bursts; `expected` the same if the null holds; `p_value` of the null
+    observed      close pairs (timing) or bursts; `expected` the same if the null holds; `p_value` of the null, however often one has looked
     signals       what they shared, most frequent first
     posts         ids of posts that are evidence, as far as they are remembered
     explanation   what innocent reason would explain it, or empty; explained alerts go to the end of the queue
@@ -182,10 +182,12 @@ class Stream:
         """Test now what has changed since the last test. `feed` does so by itself."""
         config, now_s = self.config, self.last_s
         limits = Limits(p_alert=config.p_alert, min_occasions=config.min_occasions, min_actions=config.min_actions)
-        rows = rows_of(self.buffers, self.buffers.take_touched(), [tracker.roll for tracker in self.trackers], config.windows_s)
+        rolls = [(roll, tracker.window_s) for tracker in self.trackers for roll in tracker.rolls]
+        rows = rows_of(self.buffers, self.buffers.take_touched(), rolls)
         found: list[Alert] = []
         for number, (pairs, tracker) in enumerate(zip(self.pairs, self.trackers, strict=True)):
-            found += [self._alert(finding, now_s) for finding in tracker.test(rows[number], limits)]
+            mine = [rows.pop(0) for _ in tracker.rolls]
+            found += [self._alert(finding, now_s) for finding in tracker.test([row for part in mine for row in part], limits)]
             if self._search_is_due(number):
                 left, right, weight = pairs.edges(MIN_OCCASIONS, config.max_edges)
                 tracker.track(communities(left, right, weight, seed=config.seed), now_s)
@@ -371,9 +373,9 @@ class Stream:
         return Alert(
             id=f"{finding.window_s}-{finding.group}-{len(accounts)}",
             at=_iso(now_s), window_s=finding.window_s, test=finding.test, p_value=finding.p_value, observed=finding.observed,
-            expected=round(finding.expected, 3), num_occasions=len(finding.rows), signals=shared, accounts=tuple(accounts),
+            expected=round(finding.expected, 3), num_occasions=finding.num_occasions, signals=shared, accounts=tuple(accounts),
             posts=tuple(name for name in self.posts.get(posts) if name), explanation=self._explanation(finding.rows, accounts),
-            sentence=f"{len(accounts)} accounts shared the same ({', '.join(shared)}) on {len(finding.rows)} occasions: {what}.",
+            sentence=f"{len(accounts)} accounts shared the same ({', '.join(shared)}) on {finding.num_occasions} occasions: {what}.",
         )  # fmt: skip
 
     def _explanation(self, rows: tuple[Row, ...], accounts: list[str]) -> str:

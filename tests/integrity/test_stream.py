@@ -15,8 +15,12 @@ import pytest
 from agora.errors import ConfigError, DataError
 from agora.integrity.batch import POST_COLUMNS
 from agora.integrity.buffers import Events, KeyBuffers
+from agora.integrity.candidates import OCCASION_S
+from agora.integrity.evidence import Row
+from agora.integrity.signals import signals
 from agora.integrity.slots import SlotTable
 from agora.integrity.stream import Stream, StreamConfig
+from agora.integrity.tracking import Limits, Tracker, burst_wager, occasions
 from agora.integrity.watch import open_stream, watch
 from agora.posts.schema import posts_table
 
@@ -105,6 +109,70 @@ def test_declared_organisation_explains_an_alert() -> None:
     stream = Stream(SMALL, declared={f"c{number}": "wire" for number in range(10)})
     alerts = stream.feed(batch(campaign_rows()))
     assert alerts and all("wire" in alert.explanation for alert in alerts)
+
+
+def burst(start_s: int, accounts: range) -> Row:
+    """All of `accounts`, and nobody else, share one link within a minute."""
+    pairs = len(accounts) * (len(accounts) - 1) // 2
+    return Row(
+        key=start_s, signal=[signal.id for signal in signals()].index("link"), exposed=False, author=0, start_s=start_s, end_s=start_s + 50,
+        members=len(accounts), size=len(accounts), close=pairs, mean=float(pairs), variance=0.0, is_tight=True, others=(), around=(),
+        accounts=tuple(accounts), posts=(),
+    )  # fmt: skip
+
+
+LIMITS = Limits(p_alert=2.5e-4, min_occasions=3, min_actions=2)
+CAMPAIGN, CROWD = range(1, 31), range(100, 250)
+
+
+@pytest.mark.parametrize("in_between", ["lost in a crowd", "not found"])
+def test_group_keeps_its_evidence_when_a_search_takes_it_for_part_of_a_crowd_or_misses_it(in_between: str) -> None:
+    tracker = Tracker(window_s=600, max_groups=20)
+    apart = [np.asarray(CROWD), np.asarray(CAMPAIGN)]
+    between = [np.asarray([*CROWD, *CAMPAIGN])] if in_between == "lost in a crowd" else [np.asarray(CROWD)]
+    tracker.track(apart, 0)
+    for number, communities in enumerate((between, apart, between)):
+        at_s = 10_000 * (number + 1)
+        rolls = [roll.find(np.asarray([CAMPAIGN[0]], np.uint64))[0].tolist()[0] for roll in tracker.rolls]
+        findings = tracker.test([(group, burst(at_s, CAMPAIGN)) for group in rolls if group >= 0], LIMITS)
+        assert len(findings) == (number == 2)
+        tracker.track(communities, at_s + 1000)
+    assert findings[0].accounts == tuple(CAMPAIGN) and findings[0].num_occasions == 3
+
+
+def test_accounts_that_an_alert_named_raise_no_second_one_as_part_of_another_group() -> None:
+    tracker = Tracker(window_s=600, max_groups=20)
+    tracker.track([np.asarray(CAMPAIGN)], 0)
+    tracker.track([np.asarray([*CROWD, *CAMPAIGN])], 1)
+    numbers = list(tracker.groups)
+    rows = [(number, burst(at_s, CAMPAIGN)) for number in numbers for at_s in (10_000, 20_000, 30_000)]
+    assert len(numbers) == 2 and len(tracker.test(rows, LIMITS)) == 1
+
+
+def test_a_wave_across_the_full_hour_is_one_occasion() -> None:
+    hour = 400_000 * OCCASION_S
+    rows = [burst(hour + shift_s, range(1, 6)) for shift_s in (-20, 10, 40, OCCASION_S - 20)]
+    assert [len(together) for together in occasions(rows)] == [3, 1]
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.05, 0.2])
+def test_a_wager_on_bursts_gains_nothing_in_the_mean_while_the_rate_is_organic(rate: float) -> None:
+    for seen in range(12):
+        for bursts in range(seen + 1):
+            held = burst_wager(bursts, seen, rate)
+            for truth in (rate, rate / 3, 0.0):
+                then = truth * burst_wager(bursts + 1, seen + 1, rate) + (1 - truth) * burst_wager(bursts, seen + 1, rate)
+                assert then <= held * (1 + 1e-9)
+    assert burst_wager(0, 0, rate) == pytest.approx(1.0)
+
+
+def test_looking_after_every_occasion_passes_no_more_organic_groups_than_the_limit() -> None:
+    rng = np.random.default_rng(4)
+    limit, passed = 0.02, 0
+    for _ in range(1500):
+        bursts = np.cumsum(rng.random(60) < 0.1)
+        passed += any(burst_wager(int(count), number + 1, 0.1) >= 1 / limit for number, count in enumerate(bursts))
+    assert passed <= 1500 * limit
 
 
 def test_saved_watcher_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
