@@ -22,7 +22,7 @@ from typing import IO, Any, Final
 from agora.errors import StoreError
 from agora.files import sync, write_atomically
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 HEAD_FILE: Final = "head.json"
 WRITER_LOCK: Final = "writer.lock"
 READERS_LOCK: Final = "readers.lock"
@@ -31,11 +31,6 @@ DELETIONS_TABLE: Final = "deletions"
 _CHUNK_BYTES = 4 << 20
 _UNSEALED_FOLDERS = ("_transactions",)  # history of the table library; nothing is read from it
 _UNSEALED_NAMES = ("latest_version_hint.json",)  # rewritten in place; a hint that may be absent
-
-Migration = Callable[[Path, dict[str, Any]], dict[str, Any]]
-
-MIGRATIONS: tuple[Migration, ...] = ()
-"""MIGRATIONS[i] takes (folder, head) of schema version i + 1 and returns the head of version i + 2. Append, never edit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,10 +59,15 @@ class Head:
 
 def read_head(folder: Path) -> Head:
     """The current seal. Raises StoreError when it is missing, damaged or from a newer Agora."""
-    table = _read_table(folder)
+    table = read_table(folder)
     found = table.get("schema_version")
     if found != SCHEMA_VERSION:
         raise StoreError(f"post store {folder} has schema version {found}; this Agora reads {SCHEMA_VERSION}: open it once to migrate")
+    return as_head(folder, table)
+
+
+def as_head(folder: Path, table: dict[str, Any]) -> Head:
+    """The seal that `table` holds. Raises StoreError when it is damaged."""
     try:
         return Head(**{**table, "files": {name: (int(size), int(crc)) for name, (size, crc) in table["files"].items()}})
     except (TypeError, ValueError, KeyError, AttributeError) as error:
@@ -77,26 +77,6 @@ def read_head(folder: Path) -> Head:
 def write_head(folder: Path, head: Head) -> None:
     """Replace the seal; whoever is killed here leaves the old one or the new one."""
     write_atomically(folder / HEAD_FILE, json.dumps(asdict(head), separators=(",", ":")))
-
-
-def needs_migration(folder: Path) -> bool:
-    """Whether the store was made by an older Agora. Raises StoreError when it is from a newer one."""
-    found = _read_table(folder).get("schema_version")
-    if not isinstance(found, int) or found < 1:
-        raise StoreError(f"post store file {folder / HEAD_FILE} is damaged (schema_version={found!r}); restore it from a backup")
-    if found > len(MIGRATIONS) + 1:
-        newest = len(MIGRATIONS) + 1
-        raise StoreError(f"post store {folder} has schema version {found}, but this Agora knows up to {newest}; update Agora")
-    return found < len(MIGRATIONS) + 1
-
-
-def migrate(folder: Path) -> None:
-    """Run the missing migrations; each is sealed before the next starts. The caller holds the writer lock."""
-    while needs_migration(folder):
-        table = _read_table(folder)
-        changed = MIGRATIONS[table["schema_version"] - 1](folder, table)
-        assert changed["schema_version"] == table["schema_version"] + 1
-        write_atomically(folder / HEAD_FILE, json.dumps(changed))
 
 
 def inventory(folder: Path, tables: tuple[str, ...], known: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
@@ -137,6 +117,11 @@ def check_files(folder: Path, head: Head, *, contents: Callable[[str], bool]) ->
             with path.open("rb") as file:
                 if _crc(file) != crc:
                     raise StoreError(f"post store file {path} is damaged: its checksum differs; restore it from a backup")
+
+
+def is_manifest(name: str) -> bool:
+    """Whether this file of a table says what the table is: small, and checked at every opening."""
+    return "/_versions/" in name
 
 
 class WriterLock:
@@ -184,7 +169,8 @@ def without_readers(folder: Path) -> Iterator[bool]:
         yield True
 
 
-def _read_table(folder: Path) -> dict[str, Any]:
+def read_table(folder: Path) -> dict[str, Any]:
+    """The seal of any schema version as it stands in the file. Raises StoreError when it is missing or damaged."""
     path = folder / HEAD_FILE
     try:
         table = json.loads(path.read_text(encoding="utf-8"))

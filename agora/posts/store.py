@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 
 from agora.errors import StoreError, UsageError
 from agora.log import Progress, Step, silent
-from agora.posts import sealing
+from agora.posts import migrations, sealing
 from agora.posts.schema import POST_SCHEMA, REPOST
 
 if TYPE_CHECKING:
@@ -82,11 +82,12 @@ class PostStore:
                 raise StoreError(f"no post store at {path}; import or simulate posts first (agora posts import PATH)")
             _create(path)
         store = cls(path)
-        if sealing.needs_migration(path):
+        if migrations.needs_migration(path):
             store._acquire()
-            sealing.migrate(path)
+            migrations.migrate(path)
+            store.close()
         with sealing.reading(path):
-            sealing.check_files(path, sealing.read_head(path), contents=_is_manifest)
+            sealing.check_files(path, sealing.read_head(path), contents=sealing.is_manifest)
         return store
 
     def close(self) -> None:
@@ -230,7 +231,7 @@ class PostStore:
         """The sealed state, ready to be changed; what an earlier writer left unsealed is rolled back first."""
         self._acquire()
         head = sealing.read_head(self.folder)
-        sealing.check_files(self.folder, head, contents=_is_manifest)
+        sealing.check_files(self.folder, head, contents=sealing.is_manifest)
         tables = self._guard(lambda: self._open_tables(head))
         if head.is_removing:  # killed in maintenance, which changes no post: the newest versions hold what the seal promises
             head = self._write_head(replace(head, is_removing=False), tables)
@@ -285,7 +286,7 @@ class PostStore:
     def _snapshot(self) -> Iterator[tuple[sealing.Head, _Tables]]:
         with sealing.reading(self.folder):
             head = sealing.read_head(self.folder)
-            sealing.check_files(self.folder, head, contents=_is_manifest)
+            sealing.check_files(self.folder, head, contents=sealing.is_manifest)
             tables = self._guard(lambda: self._open_tables(head))
             if not head.is_removing:
                 self._guard(lambda: tables.posts.checkout(head.posts_version))
@@ -388,10 +389,6 @@ def _watched(reader: pa.RecordBatchReader, step: Step) -> pa.RecordBatchReader:
             step.advance(batch.num_rows)
 
     return pa.RecordBatchReader.from_batches(reader.schema, batches())
-
-
-def _is_manifest(name: str) -> bool:
-    return "/_versions/" in name
 
 
 def _quoted(key: str) -> str:

@@ -144,6 +144,7 @@ def _written(thing: Mapping[str, Any], source: str, *, author: Any, published: A
         hashtags=[str(tag.get("name") or "").lstrip("#") for tag in tags if tag.get("type") in ("Hashtag", "Tag")],
         mentions=[name.lstrip("@") for name in named] or mentions,
         media=list(_media(thing)),
+        num_likes=likes.get("totalItems") if isinstance(likes := thing.get("likes"), Mapping) else None,
     )
 
 
