@@ -22,6 +22,18 @@ Migration = Callable[[Path, dict[str, Any]], dict[str, Any]]
 
 def _add_num_likes(folder: Path, table: dict[str, Any]) -> dict[str, Any]:
     """Version 2 has the column `num_likes`, null in every post that came before."""
+    return asdict(replace(_with_column(folder, table, "num_likes"), schema_version=2))
+
+
+def _add_arrival(folder: Path, table: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 numbers posts in order of arrival; those that came before have no number and count as the first ones."""
+    head = _with_column(folder, table, "arrival")
+    arrived = max(head.appended, head.num_posts)  # the oldest stores did not count
+    return asdict(replace(head, schema_version=3, appended=arrived, numbered_from=arrived))
+
+
+def _with_column(folder: Path, table: dict[str, Any], name: str) -> sealing.Head:
+    """The seal of a store whose posts have one more column of int64, all null."""
     import lancedb
 
     head = sealing.as_head(folder, table)
@@ -33,14 +45,14 @@ def _add_num_likes(folder: Path, table: dict[str, Any]) -> dict[str, Any]:
             if found.version != sealed:
                 found.checkout(sealed)
                 found.restore()
-    if "num_likes" not in posts.schema.names:
-        posts.add_columns([pa.field("num_likes", pa.int64())])
+    if name not in posts.schema.names:
+        posts.add_columns([pa.field(name, pa.int64())])
     files = sealing.inventory(folder, (head.posts_table, sealing.DELETIONS_TABLE), head.files)
     versions = {"posts_version": int(posts.version), "deletions_version": int(deletions.version)}
-    return asdict(replace(head, schema_version=2, is_removing=False, files=files, **versions))
+    return replace(head, is_removing=False, files=files, **versions)
 
 
-MIGRATIONS: tuple[Migration, ...] = (_add_num_likes,)
+MIGRATIONS: tuple[Migration, ...] = (_add_num_likes, _add_arrival)
 """MIGRATIONS[i] takes (folder, seal) of schema version i + 1 and returns the seal of version i + 2. Append, never edit."""
 
 

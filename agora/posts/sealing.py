@@ -22,7 +22,7 @@ from typing import IO, Any, Final
 from agora.errors import StoreError
 from agora.files import sync, write_atomically
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 HEAD_FILE: Final = "head.json"
 WRITER_LOCK: Final = "writer.lock"
 READERS_LOCK: Final = "readers.lock"
@@ -35,15 +35,17 @@ _UNSEALED_NAMES = ("latest_version_hint.json",)  # rewritten in place; a hint th
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Head:
-    """What a store holds. `version` grows with every append and deletion; `*_version` are the table library's own.
-    `appended` counts posts that ever came in, deleted ones too. `files` maps each file of the tables to its size and CRC-32.
-    `is_removing` is set while files that no version needs any more are removed: killed then, a file listed here may rightly be gone."""
+    """What a store holds. `version` grows with every append, edit and deletion; `*_version` are the table library's own.
+    `appended` is the arrival number of the next post; posts from `numbered_from` on carry theirs. `files` maps each file of the tables
+    to its size and CRC-32. `is_removing` is set while files that no version needs any more are removed: killed then, a file listed here
+    may rightly be gone."""
 
     schema_version: int = SCHEMA_VERSION
     version: int = 0
     generation: int = 1
     num_posts: int = 0
     appended: int = 0
+    numbered_from: int = 0
     posts_version: int
     deletions_version: int
     rows_since_maintenance: int = 0
