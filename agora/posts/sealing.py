@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
-from agora.errors import StoreError
+from agora.errors import StoreBusyError, StoreError
 from agora.files import sync, write_atomically
 
 SCHEMA_VERSION: Final = 3
@@ -130,14 +130,15 @@ class WriterLock:
     """The right to write, until `release`, garbage collection or the end of the process, however it ends."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises StoreError when another writer is at work."""
+        """Raises StoreBusyError when another writer is at work."""
         self._descriptor: int | None = os.open(folder / WRITER_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = os.read(self._descriptor, 32).decode(errors="replace") or "unknown"
             self.release()
-            raise StoreError(f"post store {folder} is being written by process {owner}; wait until it ends, or close that store") from None
+            message = f"post store {folder} is being written by process {owner}; wait until it ends, or close that store"
+            raise StoreBusyError(message) from None
         os.ftruncate(self._descriptor, 0)
         os.write(self._descriptor, str(os.getpid()).encode())
 

@@ -48,6 +48,14 @@ class Deletion:
 
 
 @dataclass(frozen=True, slots=True)
+class Edit:
+    """The platform says that a post now reads `row`. `revision` orders the edits of one post, as text."""
+
+    row: Row
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
 class Broken:
     """A record that cannot become a post. `excerpt` is its beginning, `sha256` and `size_bytes` are of the whole."""
 
@@ -64,7 +72,9 @@ def make_deletion(kind: Literal["post", "author"], key: Any) -> Deletion:
     return Deletion(kind, checked_identity(key, "id" if kind == "post" else "author"))
 
 
-Item: TypeAlias = Row | Skipped | Deletion | Broken | pa.Table
+Item: TypeAlias = Row | Skipped | Deletion | Edit | Broken | pa.Table
+KEPT_FIRST: Final = Skipped("edit of a post (the first version is kept)")
+"""What an import makes of an edit: its files come in any order."""
 
 
 def broken(error: str, place: str, raw: bytes) -> Broken:
