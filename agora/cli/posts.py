@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agora.posts.follow.live import LiveSource
 
 app = typer.Typer(
-    help="Posts: import, simulate, count, delete, export.\n\nExample: agora posts import my-archive.zip", no_args_is_help=True
+    help="Posts: import, follow, simulate, count, delete, export.\n\nExample: agora posts import my-archive.zip", no_args_is_help=True
 )
 
 
@@ -64,7 +64,7 @@ def import_(
 
 @app.command()
 def follow(
-    source: Annotated[str, typer.Argument(metavar="bluesky|mastodon|FILE", help="What to follow.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="bluesky, mastodon, or a file that grows.")],
     url: Annotated[str | None, typer.Option("--url", help="The server to contact (see above).", show_default=False)] = None,
     stream: Annotated[str, typer.Option("--stream", help="Mastodon: public, public:local, public:remote or hashtag:TAG.")] = "public",
     dictionary: Annotated[

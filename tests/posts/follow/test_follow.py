@@ -155,17 +155,17 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
 @pytest.mark.slow
 def test_killed_in_the_middle_nothing_is_lost_and_nothing_comes_twice(tmp_path: Path) -> None:
     chance = random.Random(3)
-    events = [post_event(number) for number in range(3000)]
-    at_us = events[1500]["time_us"]
-    events[1500:1500] = [{**post_event(number, operation="delete"), "time_us": at_us} for number in range(0, 1000, 50)]
-    server = Jetstream(events, drop_after=(900, 700, None), shuffle=3, repeat=0.1, wait=lambda sent: time.sleep(0.002))
+    events = [post_event(number) for number in range(1500)]
+    at_us = events[800]["time_us"]
+    events[800:800] = [{**post_event(number, operation="delete"), "time_us": at_us} for number in range(0, 700, 50)]
+    server = Jetstream(events, drop_after=(700, 500, None), shuffle=3, repeat=0.1, wait=lambda sent: time.sleep(0.001))
     with server.running() as url:
         for _ in range(3):
-            goal = server.sent + 300
+            goal = server.sent + 200
             with following(url, tmp_path / "w"):
                 wait_for(lambda goal=goal: server.sent > goal)  # type: ignore[misc]
                 time.sleep(chance.uniform(0.0, 0.4))
-        expected = {uri(number) for number in range(3000)} - {uri(number) for number in range(0, 1000, 50)}
+        expected = {uri(number) for number in range(1500)} - {uri(number) for number in range(0, 700, 50)}
         with following(url, tmp_path / "w") as process:
             wait_for(lambda: PostStore.open(tmp_path / "w" / "posts").num_posts == len(expected), 60)
             process.send_signal(signal.SIGINT)
