@@ -49,7 +49,7 @@ class FollowConfig:
     """How a stream is followed.
 
     batch_posts     events that are stored at once, at most
-    batch_s         seconds after its first event in which a batch is stored
+    batch_s         seconds after its first event came that a batch waits for more
     queue_events    events that may wait to be stored; then the sender waits
     for_s           stop after so many seconds; None for never
     max_posts       stop after so many new posts; None for never
@@ -59,7 +59,7 @@ class FollowConfig:
     """
 
     batch_posts: int = 5_000
-    batch_s: float = 0.5
+    batch_s: float = 0.3
     queue_events: int = 20_000
     for_s: float | None = None
     max_posts: int | None = None
@@ -146,7 +146,7 @@ class _Receiver:
 
     def __init__(self, source: LiveSource, cursor: Cursor, config: FollowConfig, stop: threading.Event) -> None:
         self._source, self._cursor, self._config, self._stop = source, cursor, config, stop
-        self._queue: queue.Queue[Event] = queue.Queue(config.queue_events)
+        self._queue: queue.Queue[tuple[float, Event]] = queue.Queue(config.queue_events)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="follow")
         self.connections, self.lost, self.waiting = 0, 0, ""
 
@@ -193,11 +193,12 @@ class _Receiver:
         while len(events) < most:
             try:
                 remaining = 0.0 if self._stop.is_set() and self._future.done() else until - time.monotonic()
-                events.append(self._queue.get(timeout=remaining) if remaining > 0 else self._queue.get_nowait())
+                received, event = self._queue.get(timeout=remaining) if remaining > 0 else self._queue.get_nowait()
             except queue.Empty:
                 break
+            events.append(event)
             if len(events) == 1:
-                until = time.monotonic() + wait_s
+                until = received + wait_s  # what came while the batch before was stored has waited already
         return events
 
     def _run(self) -> None:
@@ -225,9 +226,10 @@ class _Receiver:
 
     def _put(self, event: Event) -> bool:
         """False when it is time to stop; what is not put is not counted as received."""
+        received = time.monotonic()
         while not self._stop.is_set():
             try:
-                self._queue.put(event, timeout=_LOOK_S)
+                self._queue.put((received, event), timeout=_LOOK_S)
             except queue.Full:
                 continue
             return True
