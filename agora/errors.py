@@ -9,6 +9,7 @@ AgoraError                 anything Agora raises on purpose               exit 1
 |  +- RecordError          one record of a source is broken (quarantined, not fatal)
 |  +- SourceError          a whole file or archive is broken or hostile
 +- StoreError              the post store is missing, locked or damaged
+|  +- StoreBusyError       another process is writing it; the same may be tried again
 +- CheckpointError         a checkpoint is corrupt or belongs to another run
 +- TrainingError           training cannot go on (NaN loss, no data left)
 +- ModelError              a model folder or configuration cannot be used
@@ -61,6 +62,10 @@ class SourceError(DataError):
 
 class StoreError(AgoraError):
     """The post store is missing, in use by another writer, or damaged."""
+
+
+class StoreBusyError(StoreError):
+    """Another process is writing the store: nothing was changed, and the same may be tried again later."""
 
 
 class CheckpointError(AgoraError):

@@ -1,9 +1,16 @@
-"""Numbers for people: bytes, counts, FLOPs, seconds, joules. Goes in: a number in its base unit. Comes out: short text."""
+"""Numbers for people: bytes, counts, FLOPs, seconds, joules. Goes in: a number in its base unit. Comes out: short text.
+
+`parse_seconds` goes the other way, for times that people write.
+"""
 
 from __future__ import annotations
 
+import re
+
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _DECIMAL = ("", "k", "M", "G", "T", "P", "E")
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 
 
 def format_bytes(num_bytes: float) -> str:
@@ -43,3 +50,14 @@ def format_seconds(seconds: float) -> str:
 def format_joules(joules: float) -> str:
     """`7200` -> `2.0 Wh` (above 3.6 kJ) or `900 J`."""
     return f"{joules:.0f} J" if joules < 3600 else format_si(joules / 3600, "Wh")
+
+
+def parse_seconds(text: str) -> float:
+    """`10m` -> `600.0`; also `90s`, `1h30m`, `1.5d`. Raises ValueError for anything else, and for zero."""
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"{text!r} is not a time like 90s, 10m, 1h30m or 2d")
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    if not seconds > 0:
+        raise ValueError(f"{text!r} is no time at all; give one like 90s or 10m")
+    return seconds

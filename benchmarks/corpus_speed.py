@@ -101,7 +101,7 @@ def _posts(rng: Any, begin: int, rows: int) -> pa.Table:
         "text": texts,
         "lang": pa.array([lang if known else None for lang, known in zip(languages, rng.random(rows) < 0.5, strict=True)]),
         "kind": kinds, "ref_id": pa.array([r if has else None for r, has in zip(refs, has_ref, strict=True)]),
-        "ref_author": pa.nulls(rows, pa.string()), "source": ["benchmark"] * rows,
+        "ref_author": pa.nulls(rows, pa.string()), "source": ["benchmark"] * rows, "num_likes": pa.nulls(rows, pa.int64()),
     }  # fmt: skip
     empty: list[list[str]] = [[]] * rows
     columns |= dict.fromkeys(("urls", "hashtags", "mentions", "media"), empty)

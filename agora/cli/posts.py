@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,8 +18,11 @@ from agora.cli.output import JsonOption, Overrides, WorkspaceOption, emit, next_
 from agora.errors import UsageError
 from agora.settings import Workspace
 
+if TYPE_CHECKING:
+    from agora.posts.follow.live import LiveSource
+
 app = typer.Typer(
-    help="Posts: import, simulate, count, delete, export.\n\nExample: agora posts import my-archive.zip", no_args_is_help=True
+    help="Posts: import, follow, simulate, count, delete, export.\n\nExample: agora posts import my-archive.zip", no_args_is_help=True
 )
 
 
@@ -52,6 +60,90 @@ def import_(
         total = store.num_posts
     emit({**asdict(summary), "posts_in_store": total}, as_json=as_json, title=f"imported {path}")
     next_command("agora corpus build")
+
+
+@app.command()
+def follow(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="bluesky, mastodon, or a file that grows.")],
+    url: Annotated[str | None, typer.Option("--url", help="The server to contact (see above).", show_default=False)] = None,
+    stream: Annotated[str, typer.Option("--stream", help="Mastodon: public, public:local, public:remote or hashtag:TAG.")] = "public",
+    dictionary: Annotated[
+        Path | None, typer.Option("--dictionary", help="Bluesky: ask for zstd frames; this file is their dictionary.", show_default=False)
+    ] = None,
+    for_: Annotated[str | None, typer.Option("--for", help="Stop after this time: 90s, 10m, 2h.", show_default=False)] = None,
+    max_posts: Annotated[int | None, typer.Option("--max-posts", min=1, help="Stop after so many new posts.", show_default=False)] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Store posts while they are written; edits and deletions count. Goes on where it was stopped or killed. Ctrl-C ends it.
+
+    Contacts one server and nothing else: for bluesky the public wss://jetstream2.us-east.bsky.network, or the Jetstream named by --url
+    (wss://HOST/subscribe); for mastodon the server named by --url (https://HOST, or wss://HOST for its WebSocket). A Mastodon server that
+    wants a token reads it from the environment's AGORA_MASTODON_TOKEN. FILE is a growing file with one JSON record per line.
+
+    Example: agora posts follow bluesky --for 10m
+    """
+    from dataclasses import asdict
+
+    from agora.posts.follow import FollowConfig, follow
+    from agora.posts.store import PostStore
+    from agora.units import parse_seconds
+
+    try:
+        for_s = parse_seconds(for_) if for_ else None
+    except ValueError as error:
+        raise UsageError(f"--for {error}") from error
+    live = _live_source(source, url, stream, dictionary)
+    place = Workspace.find(workspace).create()
+
+    def forget() -> None:
+        if place.folder("integrity").is_dir():
+            integrity_folder(place).forget_deleted(store)
+
+    with PostStore.open(place.folder("posts"), create=True) as store, _stopped_by_signals() as stop:
+        summary = follow(
+            live, store, config=FollowConfig(for_s=for_s, max_posts=max_posts), quarantine=place.folder("quarantine"),
+            on_removed=forget, stop=stop, progress=terminal_progress,
+        )  # fmt: skip
+        total = store.num_posts
+    emit({**asdict(summary), "posts_in_store": total}, as_json=as_json, title=f"followed {summary.source}")
+    next_command("agora posts stats")
+
+
+def _live_source(source: str, url: str | None, stream: str, dictionary: Path | None) -> LiveSource:
+    """The source that the words name. Raises UsageError for options that belong to another one."""
+    from agora.posts.follow import BlueskyStream, GrowingFile, MastodonStream
+    from agora.posts.follow.bluesky import PUBLIC_URL
+
+    given = {"--url": url is not None, "--stream": stream != "public", "--dictionary": dictionary is not None}
+    taken = {"bluesky": ("--url", "--dictionary"), "mastodon": ("--url", "--stream")}.get(source, ())
+    if wrong := [name for name, is_given in given.items() if is_given and name not in taken]:
+        raise UsageError(f"{wrong[0]} does not belong to {source!r}; it takes {', '.join(taken) or 'no such option'}")
+    if source == "bluesky":
+        return BlueskyStream(url or PUBLIC_URL, dictionary=dictionary)
+    if source == "mastodon":
+        if url is None:
+            raise UsageError("mastodon is many servers; name one: agora posts follow mastodon --url https://HOST")
+        return MastodonStream(url, stream=stream, token=os.environ.get("AGORA_MASTODON_TOKEN") or None)
+    return GrowingFile(Path(source))
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C (or SIGTERM) sets; the second ends the program at once."""
+    stop = threading.Event()
+
+    def ask(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @app.command()

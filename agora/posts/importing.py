@@ -34,7 +34,7 @@ from agora.log import Progress, Step, silent
 from agora.posts.schema import posts_table
 from agora.posts.sources import SOURCES, recognise, source_named, tables
 from agora.posts.sources.files import SourceFile, Unreadable, open_files
-from agora.posts.sources.record import Broken, Deletion, Item, Skipped, broken
+from agora.posts.sources.record import KEPT_FIRST, Broken, Deletion, Edit, Item, Skipped, broken
 from agora.posts.sources.source import Source
 
 BATCH_ROWS: Final = 50_000
@@ -196,6 +196,8 @@ class _Run:
             self._skip(item)
         elif isinstance(item, Broken):
             self._break(name, item)
+        elif isinstance(item, Edit):
+            self._skip(KEPT_FIRST)
         elif isinstance(item, Deletion):
             self._counts["records"] += 1
             self._counts["deletions"] += 1
@@ -309,6 +311,16 @@ class _State:
     quarantine_bytes: int = 0
 
 
+def quarantine_line(name: str, item: Broken) -> bytes:
+    """One broken record as a line of a quarantine file; `name` says where it came from."""
+    entry: dict[str, Any] = {"file": name, "place": item.place, "reason": item.reason, "detail": item.detail}
+    try:
+        entry["excerpt"] = item.excerpt.decode()
+    except UnicodeDecodeError:
+        entry["excerpt_base64"] = base64.b64encode(item.excerpt).decode()
+    return json.dumps({**entry, "sha256": item.sha256, "size_bytes": item.size_bytes}).encode() + b"\n"
+
+
 class _Journal:
     """The journal of one import and its quarantine file. Both are named for the path and the options, so another import does not mix."""
 
@@ -348,16 +360,10 @@ class _Journal:
 
     def quarantine(self, name: str, item: Broken) -> None:
         """Add one entry."""
-        entry: dict[str, Any] = {"file": name, "place": item.place, "reason": item.reason, "detail": item.detail}
-        try:
-            entry["excerpt"] = item.excerpt.decode()
-        except UnicodeDecodeError:
-            entry["excerpt_base64"] = base64.b64encode(item.excerpt).decode()
-        entry |= {"sha256": item.sha256, "size_bytes": item.size_bytes}
         if self._output is None:
             self._part.parent.mkdir(parents=True, exist_ok=True)
             self._output = self._part.open("ab")
-        self._output.write(json.dumps(entry).encode() + b"\n")
+        self._output.write(quarantine_line(name, item))
 
     def save(self) -> None:
         """Make the state durable: first the quarantine entries, then the journal that counts on them."""

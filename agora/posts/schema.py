@@ -44,6 +44,7 @@ POST_SCHEMA: Final = pa.schema(
         _field("mentions", pa.list_(pa.string()), "accounts addressed, without '@'", nullable=False),
         _field("media", pa.list_(_MEDIA), "attachments", nullable=False),
         _field("source", pa.string(), "reader that produced it, e.g. bluesky_jetstream", nullable=False),
+        _field("num_likes", pa.int64(), "likes (favourites, score) as the source stated them when read, or null; always null for reposts"),
     ]
 )
 """Arrow schema of posts; each field's meaning is in its metadata under `doc`."""

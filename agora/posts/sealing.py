@@ -19,10 +19,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
-from agora.errors import StoreError
+from agora.errors import StoreBusyError, StoreError
 from agora.files import sync, write_atomically
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 3
 HEAD_FILE: Final = "head.json"
 WRITER_LOCK: Final = "writer.lock"
 READERS_LOCK: Final = "readers.lock"
@@ -32,23 +32,20 @@ _CHUNK_BYTES = 4 << 20
 _UNSEALED_FOLDERS = ("_transactions",)  # history of the table library; nothing is read from it
 _UNSEALED_NAMES = ("latest_version_hint.json",)  # rewritten in place; a hint that may be absent
 
-Migration = Callable[[Path, dict[str, Any]], dict[str, Any]]
-
-MIGRATIONS: tuple[Migration, ...] = ()
-"""MIGRATIONS[i] takes (folder, head) of schema version i + 1 and returns the head of version i + 2. Append, never edit."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Head:
-    """What a store holds. `version` grows with every append and deletion; `*_version` are the table library's own.
-    `appended` counts posts that ever came in, deleted ones too. `files` maps each file of the tables to its size and CRC-32.
-    `is_removing` is set while files that no version needs any more are removed: killed then, a file listed here may rightly be gone."""
+    """What a store holds. `version` grows with every append, edit and deletion; `*_version` are the table library's own.
+    `appended` is the arrival number of the next post; posts from `numbered_from` on carry theirs. `files` maps each file of the tables
+    to its size and CRC-32. `is_removing` is set while files that no version needs any more are removed: killed then, a file listed here
+    may rightly be gone."""
 
     schema_version: int = SCHEMA_VERSION
     version: int = 0
     generation: int = 1
     num_posts: int = 0
     appended: int = 0
+    numbered_from: int = 0
     posts_version: int
     deletions_version: int
     rows_since_maintenance: int = 0
@@ -64,10 +61,15 @@ class Head:
 
 def read_head(folder: Path) -> Head:
     """The current seal. Raises StoreError when it is missing, damaged or from a newer Agora."""
-    table = _read_table(folder)
+    table = read_table(folder)
     found = table.get("schema_version")
     if found != SCHEMA_VERSION:
         raise StoreError(f"post store {folder} has schema version {found}; this Agora reads {SCHEMA_VERSION}: open it once to migrate")
+    return as_head(folder, table)
+
+
+def as_head(folder: Path, table: dict[str, Any]) -> Head:
+    """The seal that `table` holds. Raises StoreError when it is damaged."""
     try:
         return Head(**{**table, "files": {name: (int(size), int(crc)) for name, (size, crc) in table["files"].items()}})
     except (TypeError, ValueError, KeyError, AttributeError) as error:
@@ -77,26 +79,6 @@ def read_head(folder: Path) -> Head:
 def write_head(folder: Path, head: Head) -> None:
     """Replace the seal; whoever is killed here leaves the old one or the new one."""
     write_atomically(folder / HEAD_FILE, json.dumps(asdict(head), separators=(",", ":")))
-
-
-def needs_migration(folder: Path) -> bool:
-    """Whether the store was made by an older Agora. Raises StoreError when it is from a newer one."""
-    found = _read_table(folder).get("schema_version")
-    if not isinstance(found, int) or found < 1:
-        raise StoreError(f"post store file {folder / HEAD_FILE} is damaged (schema_version={found!r}); restore it from a backup")
-    if found > len(MIGRATIONS) + 1:
-        newest = len(MIGRATIONS) + 1
-        raise StoreError(f"post store {folder} has schema version {found}, but this Agora knows up to {newest}; update Agora")
-    return found < len(MIGRATIONS) + 1
-
-
-def migrate(folder: Path) -> None:
-    """Run the missing migrations; each is sealed before the next starts. The caller holds the writer lock."""
-    while needs_migration(folder):
-        table = _read_table(folder)
-        changed = MIGRATIONS[table["schema_version"] - 1](folder, table)
-        assert changed["schema_version"] == table["schema_version"] + 1
-        write_atomically(folder / HEAD_FILE, json.dumps(changed))
 
 
 def inventory(folder: Path, tables: tuple[str, ...], known: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
@@ -139,18 +121,24 @@ def check_files(folder: Path, head: Head, *, contents: Callable[[str], bool]) ->
                     raise StoreError(f"post store file {path} is damaged: its checksum differs; restore it from a backup")
 
 
+def is_manifest(name: str) -> bool:
+    """Whether this file of a table says what the table is: small, and checked at every opening."""
+    return "/_versions/" in name
+
+
 class WriterLock:
     """The right to write, until `release`, garbage collection or the end of the process, however it ends."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises StoreError when another writer is at work."""
+        """Raises StoreBusyError when another writer is at work."""
         self._descriptor: int | None = os.open(folder / WRITER_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = os.read(self._descriptor, 32).decode(errors="replace") or "unknown"
             self.release()
-            raise StoreError(f"post store {folder} is being written by process {owner}; wait until it ends, or close that store") from None
+            message = f"post store {folder} is being written by process {owner}; wait until it ends, or close that store"
+            raise StoreBusyError(message) from None
         os.ftruncate(self._descriptor, 0)
         os.write(self._descriptor, str(os.getpid()).encode())
 
@@ -184,7 +172,8 @@ def without_readers(folder: Path) -> Iterator[bool]:
         yield True
 
 
-def _read_table(folder: Path) -> dict[str, Any]:
+def read_table(folder: Path) -> dict[str, Any]:
+    """The seal of any schema version as it stands in the file. Raises StoreError when it is missing or damaged."""
     path = folder / HEAD_FILE
     try:
         table = json.loads(path.read_text(encoding="utf-8"))

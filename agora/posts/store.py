@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 
 from agora.errors import StoreError, UsageError
 from agora.log import Progress, Step, silent
-from agora.posts import sealing
+from agora.posts import migrations, sealing
 from agora.posts.schema import POST_SCHEMA, REPOST
 
 if TYPE_CHECKING:
@@ -42,6 +42,12 @@ DELETIONS_SCHEMA: Final = pa.schema(
 )
 """Tombstones: what must not be kept by any later stage, nor come back with a later import."""
 
+_ARRIVAL = "arrival"
+_TABLE_SCHEMA: Final = POST_SCHEMA.append(pa.field(_ARRIVAL, pa.int64()))
+"""Posts, and the order in which they came: merging fragments moves them (lancedb 0.40 orders fragments by the time of their rewriting)."""
+_CONTENT: Final = ("text", "lang", "urls", "hashtags", "mentions", "media")
+"""What a repost shows of the post that it repeats."""
+_ARRIVAL_RANGE = 262_144  # rows read and sorted at once; bounds memory
 _MERGE_ROWS = 262_144  # rows per insert of a large append; bounds memory, the seal makes all of them one step
 _DELETE_KEYS = 2_000  # keys per deletion predicate
 _INDEX_CACHE_BYTES = 256 << 20
@@ -58,6 +64,17 @@ class AppendResult:
 
     appended: int
     duplicates: int
+    deleted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceResult:
+    """edited: posts that changed; added: posts that were not there; unchanged: the same already, or an earlier version in the same
+    table; deleted: refused by a tombstone. Reposts that were edited along are not counted."""
+
+    edited: int
+    added: int
+    unchanged: int
     deleted: int = 0
 
 
@@ -82,11 +99,12 @@ class PostStore:
                 raise StoreError(f"no post store at {path}; import or simulate posts first (agora posts import PATH)")
             _create(path)
         store = cls(path)
-        if sealing.needs_migration(path):
+        if migrations.needs_migration(path):
             store._acquire()
-            sealing.migrate(path)
+            migrations.migrate(path)
+            store.close()
         with sealing.reading(path):
-            sealing.check_files(path, sealing.read_head(path), contents=_is_manifest)
+            sealing.check_files(path, sealing.read_head(path), contents=sealing.is_manifest)
         return store
 
     def close(self) -> None:
@@ -113,8 +131,9 @@ class PostStore:
 
     @property
     def appended(self) -> int:
-        """Posts that ever came in, those deleted since included: what `scan(after=...)` counts from."""
-        return _appended(sealing.read_head(self.folder))
+        """The position after the last post that came in, for `scan(after=...)`. It grows with every post, edits included, never shrinks,
+        and may skip numbers."""
+        return sealing.read_head(self.folder).appended
 
     def append(self, posts: pa.Table) -> AppendResult:
         """Add the posts whose id is new: all of them or, when this fails, none. Deleted ids and authors stay deleted.
@@ -124,16 +143,43 @@ class PostStore:
         posts = _as_posts(posts)
         with self._mutex, self._changing() as (head, tables):
             allowed = _without_deleted(posts, self._deletions(tables))
-            unique = _first_of_each_id(allowed)
+            unique = _with_arrivals(_first_of_each_id(allowed), head.appended)
             appended = 0
             for start in range(0, unique.num_rows, _MERGE_ROWS):
                 batch = unique.slice(start, _MERGE_ROWS)
                 result = tables.posts.merge_insert("id").when_not_matched_insert_all().execute(batch)
                 appended += result.num_inserted_rows
             if appended:
-                rows, total = head.rows_since_maintenance + appended, _appended(head) + appended
-                self._seal(replace(head, version=head.version + 1, appended=total, rows_since_maintenance=rows), tables)
+                self._seal(_after_arrival(head, appended, unique.num_rows), tables)
         return AppendResult(appended, allowed.num_rows - appended, posts.num_rows - allowed.num_rows)
+
+    def replace(self, posts: pa.Table) -> ReplaceResult:
+        """Put these versions in the place of the posts with their ids, all or none: an edit. Of two versions of one post the last counts.
+
+        Reposts of an edited post, which carry its words, are edited with it. A post that was not there is added; deleted ids and authors
+        stay deleted. Edited posts arrive anew: `scan(after=...)` brings them again, at the end. Raises StoreError as `append` does.
+        """
+        posts = _as_posts(posts)
+        with self._mutex, self._changing() as (head, tables):
+            allowed = _without_deleted(posts, self._deletions(tables))
+            wanted = {row["id"]: row for row in allowed.to_pylist()}
+            known = {row["id"]: row for row in self._rows_of(tables, "id", list(wanted))}
+            changed = {key: row for key, row in wanted.items() if known.get(key) != row}
+            edited = [key for key in changed if key in known]
+            for repost in self._rows_of(tables, "ref_id", edited, f" AND kind = '{REPOST}' AND text != ''"):
+                changed.setdefault(repost["id"], {**repost, **{name: wanted[repost["ref_id"]][name] for name in _CONTENT}})
+            if changed:
+                rows = _with_arrivals(pa.Table.from_pylist(list(changed.values()), POST_SCHEMA), head.appended)
+                tables.posts.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
+                self._seal(_after_arrival(head, len(changed), len(changed)), tables)
+        added, refused = len(wanted.keys() - known.keys()), posts.num_rows - allowed.num_rows
+        return ReplaceResult(edited=len(edited), added=added, unchanged=allowed.num_rows - len(edited) - added, deleted=refused)
+
+    def _rows_of(self, tables: _Tables, column: str, keys: Sequence[str], condition: str = "") -> Iterator[dict[str, Any]]:
+        for start in range(0, len(keys), _DELETE_KEYS):
+            words = ",".join(_quoted(key) for key in keys[start : start + _DELETE_KEYS])
+            found = tables.posts.search().where(f"{column} IN ({words}){condition}").select(POST_SCHEMA.names).to_arrow()
+            yield from found.select(POST_SCHEMA.names).cast(POST_SCHEMA).to_pylist()
 
     def delete_posts(self, ids: Sequence[str]) -> int:
         """Delete posts and their reposts (which carry the same words), for good. Returns the number of posts removed.
@@ -152,26 +198,38 @@ class PostStore:
         with self._snapshot() as (_, tables):
             return self._deletions(tables)
 
-    def scan(self, *, columns: Sequence[str] | None = None, batch_rows: int = 65536, after: int = 0) -> Iterator[pa.RecordBatch]:
-        """The live posts as they are now, in order of arrival, whatever is written meanwhile.
+    def scan(self, *, columns: Sequence[str] | None = None, batch_rows: int = 65536, after: int | None = None) -> Iterator[pa.RecordBatch]:
+        """The live posts as they are now, whatever is written meanwhile.
 
-        With `after`, only the last `appended` - `after` of them: all that came in after the first `after` posts and, for each of these
-        that was deleted, one earlier post more. What lies before is skipped, not read.
+        With `after`, a position that `appended` had: those that came in (or were edited) since, in order of arrival; after=0 are all posts
+        in that order. Posts that came in before stores kept the order (schema version 3) are taken in the order in which they lie.
         """
         names = list(columns) if columns is not None else POST_SCHEMA.names
         schema = pa.schema([POST_SCHEMA.field(name) for name in names])
         with self._snapshot() as (head, tables):
             self._verify_data(head)
-            wanted = min(head.num_posts, _appended(head) - after)
-            if wanted <= 0:
-                return
-            query = tables.posts.search().select(names)
-            if wanted < head.num_posts:
-                query = query.offset(head.num_posts - wanted).limit(wanted)
-            reader = self._guard(lambda: query.to_batches(batch_size=batch_rows))
-            while (batch := self._guard(lambda: next(reader, None))) is not None:
+            found = self._all(tables, names, batch_rows) if after is None else self._since(head, tables, names, batch_rows, after)
+            for batch in found:
                 if batch.num_rows:
                     yield pa.RecordBatch.from_arrays([batch.column(name) for name in names], schema=schema)
+
+    def _all(self, tables: _Tables, names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        yield from self._batches(tables.posts.search().select(names), batch_rows)
+
+    def _since(self, head: sealing.Head, tables: _Tables, names: list[str], batch_rows: int, after: int) -> Iterator[pa.RecordBatch]:
+        if after < head.numbered_from:
+            first = tables.posts.search().where(f"{_ARRIVAL} IS NULL").select(names)
+            past = int(tables.posts.count_rows(f"{_ARRIVAL} IS NULL")) - (head.numbered_from - after)
+            yield from self._batches(first.offset(past) if past > 0 else first, batch_rows)
+        for start in range(max(after, head.numbered_from), head.appended, _ARRIVAL_RANGE):
+            within = f"{_ARRIVAL} >= {start} AND {_ARRIVAL} < {start + _ARRIVAL_RANGE}"
+            query = tables.posts.search().where(within).select([*names, _ARRIVAL])
+            yield from self._guard(query.to_arrow).sort_by(_ARRIVAL).combine_chunks().to_batches(max_chunksize=batch_rows)
+
+    def _batches(self, query: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        reader = self._guard(lambda: query.to_batches(batch_size=batch_rows))
+        while (batch := self._guard(lambda: next(reader, None))) is not None:
+            yield batch
 
     def to_daft(self) -> daft.DataFrame:
         """The live posts as a lazy Daft dataframe; only the columns that are used are read. A snapshot per execution."""
@@ -198,7 +256,7 @@ class PostStore:
             self._remove_other_generations(head)
             following = replace(head, generation=head.generation + 1)
             with progress.step("compact posts", total=head.num_posts, unit="posts") as step:
-                live = tables.posts.search().select(POST_SCHEMA.names).to_batches(batch_size=65536)
+                live = tables.posts.search().select(_TABLE_SCHEMA.names).to_batches(batch_size=65536)
                 posts = _create_posts(self._database, following.posts_table, _watched(live, step))
             following = self._maintain(following, _Tables(posts, tables.deletions), remove_old=True)
             self._remove_other_generations(following)
@@ -218,7 +276,7 @@ class PostStore:
             for start in range(0, len(fresh), _DELETE_KEYS):
                 words = ",".join(_quoted(key) for key in fresh[start : start + _DELETE_KEYS])
                 tables.posts.delete(f"{own} IN ({words}) OR (kind = '{REPOST}' AND {referred} IN ({words}))")
-            self._seal(replace(head, version=head.version + 1, appended=_appended(head)), tables)
+            self._seal(replace(head, version=head.version + 1), tables)
             return head.num_posts - int(tables.posts.count_rows())
 
     def _acquire(self) -> None:
@@ -230,7 +288,7 @@ class PostStore:
         """The sealed state, ready to be changed; what an earlier writer left unsealed is rolled back first."""
         self._acquire()
         head = sealing.read_head(self.folder)
-        sealing.check_files(self.folder, head, contents=_is_manifest)
+        sealing.check_files(self.folder, head, contents=sealing.is_manifest)
         tables = self._guard(lambda: self._open_tables(head))
         if head.is_removing:  # killed in maintenance, which changes no post: the newest versions hold what the seal promises
             head = self._write_head(replace(head, is_removing=False), tables)
@@ -285,7 +343,7 @@ class PostStore:
     def _snapshot(self) -> Iterator[tuple[sealing.Head, _Tables]]:
         with sealing.reading(self.folder):
             head = sealing.read_head(self.folder)
-            sealing.check_files(self.folder, head, contents=_is_manifest)
+            sealing.check_files(self.folder, head, contents=sealing.is_manifest)
             tables = self._guard(lambda: self._open_tables(head))
             if not head.is_removing:
                 self._guard(lambda: tables.posts.checkout(head.posts_version))
@@ -329,9 +387,15 @@ class _Tables:
     deletions: Any
 
 
-def _appended(head: sealing.Head) -> int:
-    """Stores of before this was counted begin with the posts that they hold."""
-    return max(head.appended, head.num_posts)
+def _with_arrivals(posts: pa.Table, first: int) -> pa.Table:
+    """The posts numbered in order of arrival."""
+    return posts.append_column(_TABLE_SCHEMA.field(_ARRIVAL), pa.array(np.arange(first, first + posts.num_rows)))
+
+
+def _after_arrival(head: sealing.Head, written: int, numbered: int) -> sealing.Head:
+    return replace(
+        head, version=head.version + 1, appended=head.appended + numbered, rows_since_maintenance=head.rows_since_maintenance + written
+    )
 
 
 def _connect(folder: Path) -> Any:
@@ -362,10 +426,10 @@ def _create(path: Path) -> None:
 
 
 def _create_posts(database: Any, name: str, posts: pa.RecordBatchReader | None) -> Any:
-    """A table with POST_SCHEMA and an index on id, filled from the stream `posts` if there is one."""
+    """A table with _TABLE_SCHEMA and an index on id, filled from the stream `posts` if there is one."""
     from lancedb.index import BTree
 
-    table = database.create_table(name, posts, schema=POST_SCHEMA)
+    table = database.create_table(name, posts, schema=_TABLE_SCHEMA)
     table.create_index("id", config=BTree())
     return table
 
@@ -388,10 +452,6 @@ def _watched(reader: pa.RecordBatchReader, step: Step) -> pa.RecordBatchReader:
             step.advance(batch.num_rows)
 
     return pa.RecordBatchReader.from_batches(reader.schema, batches())
-
-
-def _is_manifest(name: str) -> bool:
-    return "/_versions/" in name
 
 
 def _quoted(key: str) -> str:

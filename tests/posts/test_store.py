@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agora.errors import StoreError, UsageError
-from agora.posts import sealing
+from agora.posts import migrations, sealing
+from agora.posts import store as store_module
 from agora.posts.schema import POST_SCHEMA, posts_table
 from agora.posts.store import PostStore
 
@@ -238,18 +241,143 @@ def test_damaged_file_is_named(store: PostStore, pattern: str, damage: str) -> N
         again.verify()
 
 
-def test_newer_schema_is_refused_and_older_is_migrated(store: PostStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_of_a_newer_schema_is_refused(store: PostStore) -> None:
     store.append(table("1"))
     store.close()
     head = store.folder / sealing.HEAD_FILE
-    head.write_text(head.read_text().replace('"schema_version":1', '"schema_version":2'))
+    newer = sealing.SCHEMA_VERSION + 1
+    head.write_text(head.read_text().replace(f'"schema_version":{sealing.SCHEMA_VERSION}', f'"schema_version":{newer}'))
     with pytest.raises(StoreError, match="update Agora"):
         PostStore.open(store.folder)
-    head.write_text(head.read_text().replace('"schema_version":2', '"schema_version":1'))
-    monkeypatch.setattr(sealing, "MIGRATIONS", (lambda _, table: {**table, "schema_version": 2},))
-    monkeypatch.setattr(sealing, "SCHEMA_VERSION", 2)
-    assert ids(PostStore.open(store.folder)) == ["1"]
-    assert '"schema_version": 2' in head.read_text()
+
+
+@pytest.fixture
+def old_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store as it was made before posts had likes: posts 1 to 3, of which 2 was deleted."""
+    schema = pa.schema([field for field in POST_SCHEMA if field.name != "num_likes"])
+    with monkeypatch.context() as past:
+        past.setattr(store_module, "POST_SCHEMA", schema)
+        past.setattr(store_module, "_TABLE_SCHEMA", schema)
+        past.setattr(store_module, "_with_arrivals", lambda posts, first: posts)
+        with PostStore.open(tmp_path / "old", create=True) as store:
+            store.append(table("1", "2", "3"))
+            store.delete_posts(["2"])
+    sealing.write_head(tmp_path / "old", replace(sealing.read_head(tmp_path / "old"), schema_version=1))
+    return tmp_path / "old"
+
+
+def test_a_store_made_before_likes_gets_the_column_and_keeps_its_posts(old_store: Path) -> None:
+    store = PostStore.open(old_store)
+    assert (ids(store), store.num_posts, store.version) == (["1", "3"], 2, 2)
+    assert next(store.scan()).column("num_likes").null_count == 2
+    with PostStore.open(old_store) as writer:
+        assert writer.append(table("2", "3")).appended == 0
+        assert writer.append(posts_table([{**table("4").to_pylist()[0], "num_likes": 7}])).appended == 1
+        writer.compact()
+        likes = pa.Table.from_batches(writer.scan(columns=["id", "num_likes"])).to_pydict()
+        assert likes == {
+            "id": ["1", "3", "4"],
+            "num_likes": [None, None, 7],
+        }
+        assert writer.verify() > 0
+
+
+def test_a_migration_adds_files_and_changes_none(old_store: Path) -> None:
+    before = {path: path.read_bytes() for path in old_store.rglob("*.lance/**/*") if path.is_file()}
+    PostStore.open(old_store)
+    assert all(path.read_bytes() == data for path, data in before.items() if path.name != "latest_version_hint.json")
+
+
+def test_a_migration_killed_before_its_seal_is_done_again(old_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(migrations, "write_atomically", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            PostStore.open(old_store)
+    gc.collect()  # the lock of the killed process ends with it
+    with PostStore.open(old_store) as store:
+        assert ids(store) == ["1", "3"]
+        assert store.append(table("4")).appended == 1
+
+
+def arrived(store: PostStore, after: int) -> list[str]:
+    return [key for batch in store.scan(columns=["id"], after=after, batch_rows=3) for key in batch.column(0).to_pylist()]
+
+
+def test_positions_of_an_old_store_still_count(old_store: Path) -> None:
+    with PostStore.open(old_store) as store:
+        assert (store.appended, arrived(store, 0), arrived(store, 2), arrived(store, 3)) == (3, ["1", "3"], ["3"], [])
+        store.append(table("4", "5"))
+        assert (arrived(store, 3), arrived(store, 4), arrived(store, 0)) == (["4", "5"], ["5"], ["1", "3", "4", "5"])
+
+
+def test_arrival_order_survives_deletions_and_maintenance(store: PostStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.append(table(*"abcdef"))
+    position = store.appended
+    monkeypatch.setattr(store_module, "_MAINTENANCE_COMMITS", 1)
+    store.delete_posts(["b"])
+    store.append(table("g", "h", "a"))
+    store.delete_posts(["h"])
+    assert arrived(store, position) == ["g"]
+    assert arrived(store, 0) == [*"acdef", "g"]
+    store.compact()
+    assert arrived(store, position) == ["g"]
+
+
+def test_an_edit_takes_the_place_of_the_post_and_arrives_anew(store: PostStore) -> None:
+    store.append(table("1", "2", "3"))
+    position = store.appended
+    edit = pa.concat_tables([table("2", text="draft"), table("4"), table("2", text="final"), table("3")])
+    result = store.replace(edit)
+    assert (result.edited, result.added, result.unchanged, result.deleted) == (1, 1, 2, 0)
+    texts = {row["id"]: row["text"] for batch in store.scan() for row in batch.to_pylist()}
+    assert texts == {"1": "text of 1", "2": "final", "3": "text of 3", "4": "text of 4"}
+    assert sorted(arrived(store, position)) == ["2", "4"]
+    assert store.num_posts == 4
+
+
+def test_the_same_edit_again_changes_nothing(store: PostStore) -> None:
+    store.append(table("1", media=[{"kind": "image", "url": "u", "alt": None}], urls=["u"], num_likes=3))
+    store.replace(table("1", text="new"))
+    version = store.version
+    assert store.replace(table("1", text="new")).unchanged == 1
+    assert store.version == version
+
+
+def test_an_edit_brings_no_deleted_post_back(store: PostStore) -> None:
+    store.append(table("1", "2@bob"))
+    store.delete_posts(["1"])
+    store.delete_authors(["bob"])
+    result = store.replace(table("1", "2@bob", text="back"))
+    assert (result.deleted, ids(store)) == (2, [])
+
+
+def test_reposts_carry_the_edited_words(store: PostStore) -> None:
+    store.append(pa.concat_tables([table("1"), table("2", kind="repost", ref_id="1"), table("3", kind="repost", ref_id="1", text="")]))
+    store.replace(table("1", text="corrected", urls=["u"]))
+    rows = {row["id"]: (row["text"], row["urls"], row["author"]) for batch in store.scan() for row in batch.to_pylist()}
+    assert rows == {"1": ("corrected", ["u"], "ann"), "2": ("corrected", ["u"], "ann"), "3": ("", [], "ann")}
+
+
+def test_the_bytes_of_the_words_before_an_edit_leave_with_compaction(store: PostStore) -> None:
+    store.append(table("1", text="unmistakable-secret"))
+    store.replace(table("1", text="nothing"))
+    store.compact()
+    assert not any(b"unmistakable-secret" in path.read_bytes() for path in store.folder.rglob("*") if path.is_file())
+
+
+def test_opening_an_old_store_to_read_lets_a_writer_in(old_store: Path) -> None:
+    reader = PostStore.open(old_store)
+    with PostStore.open(old_store) as writer:
+        writer.append(table("4"))
+    assert ids(reader) == ["1", "3", "4"]
+
+
+def test_a_damaged_old_store_is_not_migrated(old_store: Path) -> None:
+    manifest = max((old_store / "posts_1.lance" / "_versions").glob("*.manifest"), key=lambda path: path.stat().st_mtime_ns)
+    manifest.write_bytes(bytes(manifest.stat().st_size))
+    with pytest.raises(StoreError, match="damaged"):
+        PostStore.open(old_store)
+    assert '"schema_version":1' in (old_store / sealing.HEAD_FILE).read_text()
 
 
 WRITER = """

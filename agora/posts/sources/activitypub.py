@@ -16,7 +16,7 @@ from agora.errors import RecordError
 from agora.posts.sources.files import Head, SourceFile
 from agora.posts.sources.json_stream import JsonArrays, convert_values, open_values, parse
 from agora.posts.sources.plain_text import read_html
-from agora.posts.sources.record import Item, Row, Skipped, make_deletion, make_post, parse_time
+from agora.posts.sources.record import KEPT_FIRST, Item, Row, Skipped, make_deletion, make_post, parse_time
 from agora.posts.sources.source import Source
 
 NAME: Final = "activitypub"
@@ -93,7 +93,7 @@ def activity_to_item(value: Any, source: str) -> Item:
     if kind in _WRITTEN or kind in _SHOWN:
         return _written(value, source, author=None, published=None)
     if kind == "Update" and isinstance(thing, Mapping) and thing.get("type") in _WRITTEN:
-        return Skipped("edit of a post (the first version is kept)")
+        return KEPT_FIRST
     return Skipped(f"{'account' if kind in _ACTORS else kind}, not a post")
 
 
@@ -144,6 +144,7 @@ def _written(thing: Mapping[str, Any], source: str, *, author: Any, published: A
         hashtags=[str(tag.get("name") or "").lstrip("#") for tag in tags if tag.get("type") in ("Hashtag", "Tag")],
         mentions=[name.lstrip("@") for name in named] or mentions,
         media=list(_media(thing)),
+        num_likes=likes.get("totalItems") if isinstance(likes := thing.get("likes"), Mapping) else None,
     )
 
 

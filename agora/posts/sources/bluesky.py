@@ -17,7 +17,7 @@ from typing import Any, Final
 from agora.errors import RecordError
 from agora.posts.sources.files import Head, SourceFile
 from agora.posts.sources.json_stream import expand_values, open_values
-from agora.posts.sources.record import Item, Row, Skipped, attempt, attempt_each, checked_identity, make_post, parse_time
+from agora.posts.sources.record import Item, Row, Skipped, attempt, attempt_each, checked_identity, make_post, parse_time, whole_number
 from agora.posts.sources.source import Source
 
 NAME: Final = "bluesky"
@@ -80,7 +80,10 @@ def _convert(value: Any) -> Item:
     if "record" in value and "uri" in value:
         record = value["record"]
         author = (value.get("author") or {}).get("did") or owner_of(value["uri"])
-        return record_to_post(record, uri=value["uri"], author=author, seen_at=value.get("indexedAt"), source=NAME)
+        row = record_to_post(record, uri=value["uri"], author=author, seen_at=value.get("indexedAt"), source=NAME)
+        if isinstance(row, dict) and row["kind"] != "repost":
+            row["num_likes"] = whole_number(value.get("likeCount"))
+        return row
     if "value" in value and "uri" in value:
         return record_to_post(value["value"], uri=value["uri"], author=owner_of(value["uri"]), seen_at=None, source=NAME)
     if kind in (POST, REPOST):

@@ -13,7 +13,7 @@ from agora.errors import RecordError
 from agora.posts.sources.bluesky import COLLECTIONS, POST, REPOST, record_to_post
 from agora.posts.sources.files import Head, SourceFile
 from agora.posts.sources.json_stream import JsonLines, convert_values
-from agora.posts.sources.record import Item, Skipped, checked_identity, make_deletion
+from agora.posts.sources.record import Edit, Item, Skipped, checked_identity, make_deletion
 from agora.posts.sources.source import Source
 
 NAME: Final = "bluesky_jetstream"
@@ -49,9 +49,8 @@ def event_to_item(event: Any) -> Item:
     uri = f"at://{checked_identity(event['did'], 'author')}/{collection}/{checked_identity(commit['rkey'], 'id')}"
     if operation == "delete":
         return make_deletion("post", uri)
-    if operation == "update":
-        return Skipped("edit of a post (the first version is kept)")
-    return record_to_post(commit["record"], uri=uri, author=event["did"], seen_at=event.get("time_us"), source=NAME)
+    row = record_to_post(commit["record"], uri=uri, author=event["did"], seen_at=event.get("time_us"), source=NAME)
+    return Edit(row, str(commit.get("rev") or "")) if operation == "update" and isinstance(row, dict) else row
 
 
 SOURCE: Final = Source(NAME, "Bluesky Jetstream events, one JSON object per line", recognise, read)

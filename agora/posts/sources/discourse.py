@@ -26,6 +26,7 @@ _WITHOUT_POSTS: Final = re.compile(
 )
 _IMAGE: Final = re.compile(r'<img(?![^>]*class="[^"]*(?:emoji|avatar))[^>]*>')
 _ASIDE: Final = re.compile(r"</?aside\b[^>]*>")
+_LIKE_ACTION: Final = 2  # PostActionType of Discourse
 _QUOTE: Final = re.compile(r'<aside\b[^>]*class="quote\b')
 _QUOTED: Final = re.compile(r'<aside class="quote[^"]*"[^>]*data-username="([^"]+)"[^>]*>')
 
@@ -100,7 +101,16 @@ def _convert(post: Any, topic: Mapping[str, Any], names: Mapping[Any, Any]) -> I
         urls=list(dict.fromkeys(reading.urls)),
         mentions=[target.rstrip("/").rpartition("/")[2] for target in reading.mentions],
         media=[{"kind": "image", "url": found[1], "alt": None} for found in re.finditer(r'<img[^>]*src="([^"]+)"', _images(own))],
+        num_likes=_likes(post),
     )
+
+
+def _likes(post: Mapping[str, Any]) -> Any:
+    """Counted among a post's actions under number 2; an answer that lists actions leaves out those that nobody took."""
+    actions = post.get("actions_summary")
+    if not isinstance(actions, list):
+        return post.get("like_count")
+    return next((action.get("count", 0) for action in actions if action.get("id") == _LIKE_ACTION), 0)
 
 
 def _without_quotes(cooked: str) -> str:

@@ -102,6 +102,7 @@ def status_to_item(status: Any) -> Item:
         hashtags=[tag["name"] for tag in content.get("tags") or []],
         mentions=[mention["acct"] for mention in content.get("mentions") or []],
         media=[_media(item) for item in content.get("media_attachments") or []],
+        num_likes=status.get("favourites_count"),
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeAlias
 import pyarrow as pa
 
 from agora.errors import RecordError
-from agora.posts.schema import KINDS
+from agora.posts.schema import KINDS, REPOST
 
 EARLIEST: Final = datetime(1990, 1, 1, tzinfo=timezone.utc)
 """No platform with a reader here is older; catches epoch zero and clocks that were never set."""
@@ -48,6 +48,14 @@ class Deletion:
 
 
 @dataclass(frozen=True, slots=True)
+class Edit:
+    """The platform says that a post now reads `row`. `revision` orders the edits of one post, as text."""
+
+    row: Row
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
 class Broken:
     """A record that cannot become a post. `excerpt` is its beginning, `sha256` and `size_bytes` are of the whole."""
 
@@ -64,7 +72,9 @@ def make_deletion(kind: Literal["post", "author"], key: Any) -> Deletion:
     return Deletion(kind, checked_identity(key, "id" if kind == "post" else "author"))
 
 
-Item: TypeAlias = Row | Skipped | Deletion | Broken | pa.Table
+Item: TypeAlias = Row | Skipped | Deletion | Edit | Broken | pa.Table
+KEPT_FIRST: Final = Skipped("edit of a post (the first version is kept)")
+"""What an import makes of an edit: its files come in any order."""
 
 
 def broken(error: str, place: str, raw: bytes) -> Broken:
@@ -114,6 +124,7 @@ def make_post(
     hashtags: Sequence[str] = (),
     mentions: Sequence[str] = (),
     media: Sequence[dict[str, str | None]] = (),
+    num_likes: Any = None,
 ) -> Row:
     """A checked row of POST_SCHEMA. Raises RecordError when an identity, the time or the kind cannot stand."""
     if kind not in KINDS:
@@ -134,7 +145,19 @@ def make_post(
         "mentions": _clean_list(mentions),
         "media": [_clean_media(item) for item in media],
         "source": source,
+        "num_likes": None if kind == REPOST else whole_number(num_likes),
     }
+
+
+def whole_number(value: Any) -> int | None:
+    """A count as a source states it, also as text or 12.0; None where it states none that can be read: no post is lost for that."""
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        value = int(value.partition(".")[0])
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if abs(value) < 2**63 else None
 
 
 def checked_identity(value: Any, name: str) -> str:
@@ -189,6 +212,7 @@ def checked_time(created_at_us: int) -> int:
     return created_at_us
 
 
+_WHOLE: Final = re.compile(r"-?[0-9]{1,19}(?:\.0+)?")
 _EARLIEST_US: Final = int(EARLIEST.timestamp()) * 1_000_000
 
 

@@ -150,6 +150,7 @@ def _post(
         urls=list(dict.fromkeys([*([url] if url else []), *_URL.findall(plain)])),
         mentions=_MENTION.findall(plain),
         media=media,
+        num_likes=None if thing.get("score_hidden") else thing.get("score"),
     )
 
 

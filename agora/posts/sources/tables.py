@@ -24,10 +24,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from agora.errors import RecordError, SourceError, UsageError
-from agora.posts.schema import KINDS, POST_SCHEMA
+from agora.posts.schema import KINDS, POST_SCHEMA, REPOST
 from agora.posts.sources.files import Head, SourceFile
 from agora.posts.sources.json_stream import MAX_RECORD_BYTES, convert_values, open_values, parse, skip_line
-from agora.posts.sources.record import EARLIEST, Broken, Item, attempt, broken, latest_us, make_post, parse_time
+from agora.posts.sources.record import EARLIEST, Broken, Item, attempt, broken, latest_us, make_post, parse_time, whole_number
 from agora.posts.sources.source import Source
 
 NAME: Final = "table"
@@ -46,6 +46,7 @@ COLUMN_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "hashtags": ("hashtags",),
     "mentions": ("mentions",),
     "media": ("media",),
+    "num_likes": ("num_likes", "like_count", "likes", "favorite_count", "favourites_count", "favorites_count"),
 }
 """Column names that mean a field, best first."""
 _LISTS: Final = ("urls", "hashtags", "mentions")
@@ -218,6 +219,7 @@ def _row(value: Mapping[str, Any]) -> Item:
         ref_id=ref_id,
         ref_author=value.get("ref_author"),
         media=media or (),
+        num_likes=value.get("num_likes"),
         **lists,
     )
 
@@ -398,9 +400,17 @@ def _cast(given: Mapping[str, pa.Array], num_rows: int) -> dict[str, pa.Array]:
             arrays[field.name] = _cast_list(array, field)
         elif field.name == "created_at":
             arrays[field.name] = _cast_times(array, field.type)
+        elif field.name == "num_likes":
+            arrays[field.name] = _cast_likes(array, arrays["kind"])
         else:
             arrays[field.name] = array.cast(field.type)
     return arrays
+
+
+def _cast_likes(array: pa.Array, kinds: pa.Array) -> pa.Array:
+    if not pa.types.is_integer(array.type):
+        array = pa.array([whole_number(value) for value in array.to_pylist()], pa.int64())
+    return pc.if_else(pc.equal(kinds, REPOST), None, array.cast(pa.int64()))
 
 
 def _default(field: pa.Field, given: Mapping[str, pa.Array], arrays: Mapping[str, pa.Array], num_rows: int) -> pa.Array:

@@ -120,6 +120,7 @@ def _convert(tweet: Mapping[str, Any], included: _Included) -> Item:
         hashtags=[tag["tag"] for tag in entities.get("hashtags") or []],
         mentions=[mention["username"] for mention in (tweet.get("entities") or {}).get("mentions") or []],
         media=media,
+        num_likes=(tweet.get("public_metrics") or {}).get("like_count"),
     )
 
 

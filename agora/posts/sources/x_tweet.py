@@ -51,6 +51,7 @@ def tweet_to_post(tweet: Mapping[str, Any], *, source: str, author: str | None =
         hashtags=[tag["text"] for tag in content["entities"].get("hashtags") or []],
         mentions=[mention["screen_name"] for mention in mentions],
         media=media,
+        num_likes=tweet.get("favorite_count"),
     )
 
 

@@ -85,6 +85,7 @@ class Writer:
             pa.array(KINDS).take(pa.array(rows.kind)), self._ids(rows.parent), _optional(self._people.handles, rows.parent_author),
             _lists(self._urls(rows.url)), _lists(_optional(self._tags, rows.tag), _optional(self._tags, rows.second_tag)),
             _lists(_optional(self._people.handles, rows.mention)), self._media(rows), pa.repeat(SOURCE, count),
+            pa.nulls(count, pa.int64()),
         ]  # fmt: skip
         return pa.Table.from_arrays(columns, schema=POST_SCHEMA)
 

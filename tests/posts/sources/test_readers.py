@@ -14,7 +14,7 @@ from agora.posts.schema import posts_table
 from agora.posts.sources import SOURCES, activitypub, discourse, recognise, tables
 from agora.posts.sources.files import SourceFile, open_files
 from agora.posts.sources.plain_text import read_html
-from agora.posts.sources.record import Broken, Deletion, Skipped
+from agora.posts.sources.record import Broken, Deletion, Edit, Skipped
 
 POST = "app.bsky.feed.post"
 FIXTURES = Path(__file__).resolve().parent.parent.parent / "fixtures" / "posts"
@@ -169,8 +169,11 @@ def test_jetstream_deletions_and_other_events() -> None:
     assert Deletion("post", "at://did:plc:aaa/app.bsky.feed.post/p1") in others
     assert [item for item in others if isinstance(item, Deletion) and item.kind == "author"] == [Deletion("author", "did:plc:gone")]
     assert {item.reason for item in others if isinstance(item, Skipped)} == {
-        "like (create)", "edit of a post (the first version is kept)", "identity event", "account event (deactivated)",
+        "like (create)", "identity event", "account event (deactivated)",
     }  # fmt: skip
+    assert [(item.row["id"], item.row["text"], item.revision) for item in others if isinstance(item, Edit)] == [
+        ("at://did:plc:aaa/app.bsky.feed.post/p3", "edited", "x")
+    ]
     assert [item.place for item in others if isinstance(item, Broken)] == ["line 11"]
 
 
