@@ -59,8 +59,8 @@ def _searches(posts: list[dict[str, Any]], count: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     while len(found) < count:
         post = chance.choice(posts)
-        said = [word for word in post["text"].split() if word.isalpha()]
-        if len(said) < 4:
+        said = [word for word in post["text"].lower().split() if word.isalpha() and len(word) > 4]
+        if len(said) < 3:
             continue
         one, two, three = chance.sample(said, 3)
         tags = [f"#{tag}" for tag in post["hashtags"]] or [one]
