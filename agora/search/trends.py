@@ -159,7 +159,7 @@ def find_trends(
     if candidates and num_windows >= MIN_WINDOWS:
         trends = tuple(_trends(reading, history))
     return TrendReport(
-        at=utc(at), window_s=config.window_s, num_posts=len(reading.posts), num_voices=int(history.active[0]), num_terms=len(reading.first),
+        at=utc(at), window_s=config.window_s, num_posts=reading.num_posts, num_voices=int(history.active[0]), num_terms=len(reading.first),
         num_windows=num_windows, trends=trends, warnings=warnings,
     )  # fmt: skip
 
@@ -205,7 +205,9 @@ class _Reading:
         self.first: dict[str, int] = {}
         self.sets: dict[str, set[int]] = {}
         self.kinds: dict[str, Kind] = {}
-        self.posts: list[tuple[datetime, str, str, int, dict[str, Kind]]] = []
+        self.now: set[int] = set()
+        self.num_posts = 0
+        self.posts: list[tuple[datetime, str, str, int, frozenset[str]]] = []
         self.newest: datetime | None = None
         self._voices, self._where = voices, where
         self._context = MatchContext.of(voices, now=at)
@@ -226,7 +228,8 @@ class _Reading:
             self.newest = max(filter(None, [self.newest, newest]), default=None)
         for post, voice in self._rows(batch, self._limit(1), self._limit(0)):
             found = terms_of(post["text"], post["hashtags"], post["urls"])
-            self.posts.append((post["created_at"], post["id"], post["author"], voice, found))
+            self.num_posts += 1
+            self.now.add(voice)
             for term, kind in found.items():
                 before = self.first.setdefault(term, voice)
                 if before != voice:
@@ -240,14 +243,19 @@ class _Reading:
         return self._candidates
 
     def add_history(self, batch: pa.RecordBatch) -> None:
-        """Count who used the candidates before."""
+        """Count who used the candidates before, and note the posts that use them now."""
         known, num_windows = self._candidates, self.config.num_windows
         uses, active = [], []
-        for post, voice in self._rows(batch, self._limit(num_windows + 1), self._limit(1)):
-            window = min(num_windows, 1 + int((self._start - post["created_at"]).total_seconds() // self.config.window_s))
-            active.append(voice * (num_windows + 1) + window)
-            cell = (voice * (num_windows + 1) + window) * len(known)
-            uses += [cell + known[term] for term in known_terms(known, post["text"], post["hashtags"], post["urls"])]
+        for post, voice in self._rows(batch, self._limit(num_windows + 1), self._limit(0)):
+            found = known_terms(known, post["text"], post["hashtags"], post["urls"])
+            ago_s = (self._start - post["created_at"]).total_seconds()
+            if ago_s < 0:
+                self.posts += [(post["created_at"], post["id"], post["author"], voice, frozenset(found))] if found else []
+                continue
+            window = min(num_windows, 1 + int(ago_s // self.config.window_s))
+            cell = voice * (num_windows + 1) + window
+            active.append(cell)
+            uses += [cell * len(known) + known[term] for term in found]
         for place, new in ((self._uses, uses), (self._active, active)):
             place.append(np.unique(np.array(new, np.int64)))
             if sum(map(len, place)) > _COMPACT:
@@ -256,12 +264,11 @@ class _Reading:
     def history(self) -> History:
         """All counts, the window's as well."""
         size, width = max(len(self._candidates), 1), self.config.num_windows + 1
-        now = np.unique([voice for *_, voice, _ in self.posts])
         pairs, active = (np.unique(np.concatenate([np.zeros(0, np.int64), *part])) for part in (self._uses, self._active))
         number, window = pairs % size, pairs // size % width
         cells, count = np.unique(number * width + window, return_counts=True)
         voices = np.bincount(active % width, minlength=width)
-        voices[0] = len(now)
+        voices[0] = len(self.now)
         return History(cells // width, cells % width, count, voices)
 
     def used_by(self, terms: set[str]) -> list[tuple[datetime, str, str, int]]:
@@ -347,7 +354,7 @@ def _histogram(number: int, term: str, history: History, reading: _Reading) -> t
 
 
 def _warnings(reading: _Reading, num_windows: int) -> Iterator[str]:
-    if not reading.posts:
+    if not reading.num_posts:
         newest = f"the newest before then is of {utc(reading.newest)}" if reading.newest else "there is none before then"
         window = f"the {reading.config.window_s:g} s up to {utc(reading.at)}"
         yield f"no post that matches is in {window}; {newest} (choose the moment with --at)"
