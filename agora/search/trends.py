@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from itertools import pairwise
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -30,10 +29,7 @@ from agora.search.query import syntax
 from agora.search.query.matching import MatchContext, matches
 from agora.search.query.syntax import Node
 from agora.search.surprise import DAY_S, Counts, History, Surprises, surprises
-from agora.text.links import canonical_url
-from agora.text.words import fold, is_pair, links, ordered_words, without_links
-
-Kind = Literal["phrase", "tag", "cashtag", "word", "link"]
+from agora.search.terms import Kind, in_sample, some_terms, terms_of
 
 MIN_WINDOWS: Final = 8
 """Windows of the history that must hold posts; with fewer, everything is new."""
@@ -48,6 +44,7 @@ NUM_ALIKE: Final = 8
 _PREFERRED: Final[tuple[Kind, ...]] = ("phrase", "tag", "cashtag", "word", "link")
 _COLUMNS: Final = ("id", "author", "created_at", "text", "urls", "hashtags")
 _COMPACT: Final = 4_000_000
+_NUMBER_BITS: Final = 28
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,39 +161,6 @@ def find_trends(
     )  # fmt: skip
 
 
-def terms_of(text: str, hashtags: Iterable[str] = (), urls: Iterable[str] = ()) -> dict[str, Kind]:
-    """The terms of a post, each once."""
-    in_order, others = ordered_words(without_links(text))
-    found: dict[str, Kind] = {word: "word" for word in in_order if _can_trend(word)}
-    for left, right in pairwise(in_order):
-        if left in found and right in found and left != right and not is_pair(left) and not is_pair(right):
-            found[f"{left} {right}"] = "phrase"
-    for mark in others:
-        if mark[0] in "#$" and len(mark) > 1:
-            found[mark] = "tag" if mark[0] == "#" else "cashtag"
-    found.update((f"#{fold(tag)}", "tag") for tag in hashtags)
-    found.update((canonical_url(link), "link") for link in dict.fromkeys([*urls, *links(text)]))
-    return found
-
-
-def known_terms(known: Mapping[str, Any], text: str, hashtags: Iterable[str] = (), urls: Iterable[str] = ()) -> list[str]:
-    """Those of `terms_of` that are among `known`, where phrases are known only with both of their words."""
-    in_order, others = ordered_words(without_links(text))
-    found = [word for word in in_order if word in known]
-    if len(found) > 1:
-        pairs = (f"{left} {right}" for left, right in pairwise(in_order) if left in known and right in known)
-        found += [phrase for phrase in pairs if phrase in known]
-    found += [mark for mark in others if mark[0] in "#$" and mark in known]
-    found += [tag for tag in (f"#{fold(tag)}" for tag in hashtags) if tag in known]
-    found += [link for link in map(canonical_url, dict.fromkeys([*urls, *links(text)])) if link in known]
-    return list(dict.fromkeys(found))
-
-
-def _can_trend(word: str) -> bool:
-    """Numbers and single letters are no news."""
-    return not word.isdecimal() and (len(word) > 1 or not word.isalpha() or is_pair(word))
-
-
 class _Reading:
     """Counts of one search for trends: first the window, then the history of the terms that came up in it."""
 
@@ -216,6 +180,7 @@ class _Reading:
         self._uses: list[Counts] = []
         self._active: list[Counts] = []
         self._candidates: dict[str, int] = {}
+        self._numbers: dict[str, int] = {}
 
     def columns(self) -> Sequence[str]:
         """Columns that are read: all of them only to ask whether a post matches."""
@@ -240,22 +205,23 @@ class _Reading:
         """Terms that enough voices use now, numbered."""
         enough = sorted(term for term, used in self.sets.items() if len(used) >= self.config.min_voices)
         self._candidates = {term: number for number, term in enumerate(enough)}
+        self._numbers = dict(self._candidates)
         return self._candidates
 
     def add_history(self, batch: pa.RecordBatch) -> None:
-        """Count who used the candidates before, and note the posts that use them now."""
+        """Count who used the candidates before, and the terms of the sample, and note the posts that use candidates now."""
         known, num_windows = self._candidates, self.config.num_windows
         uses, active = [], []
         for post, voice in self._rows(batch, self._limit(num_windows + 1), self._limit(0)):
-            found = known_terms(known, post["text"], post["hashtags"], post["urls"])
+            found = some_terms(known, post["text"], post["hashtags"], post["urls"])
             ago_s = (self._start - post["created_at"]).total_seconds()
             if ago_s < 0:
-                self.posts += [(post["created_at"], post["id"], post["author"], voice, frozenset(found))] if found else []
+                self.posts.append((post["created_at"], post["id"], post["author"], voice, frozenset(known.keys() & found)))
                 continue
             window = min(num_windows, 1 + int(ago_s // self.config.window_s))
             cell = voice * (num_windows + 1) + window
             active.append(cell)
-            uses += [cell * len(known) + known[term] for term in found]
+            uses += [cell << _NUMBER_BITS | self._numbers.setdefault(term, len(self._numbers)) for term in found]
         for place, new in ((self._uses, uses), (self._active, active)):
             place.append(np.unique(np.array(new, np.int64)))
             if sum(map(len, place)) > _COMPACT:
@@ -263,13 +229,14 @@ class _Reading:
 
     def history(self) -> History:
         """All counts, the window's as well."""
-        size, width = max(len(self._candidates), 1), self.config.num_windows + 1
+        width = self.config.num_windows + 1
         pairs, active = (np.unique(np.concatenate([np.zeros(0, np.int64), *part])) for part in (self._uses, self._active))
-        number, window = pairs % size, pairs // size % width
+        number, window = pairs & ((1 << _NUMBER_BITS) - 1), (pairs >> _NUMBER_BITS) % width
         cells, count = np.unique(number * width + window, return_counts=True)
         voices = np.bincount(active % width, minlength=width)
         voices[0] = len(self.now)
-        return History(cells // width, cells % width, count, voices)
+        sample = np.array([in_sample(term.partition(" ")[0]) for term in self._numbers], np.bool_)
+        return History(cells // width, cells % width, count, voices, sample)
 
     def used_by(self, terms: set[str]) -> list[tuple[datetime, str, str, int]]:
         """Posts of the window that hold any of the terms, earliest first: time, id, author, voice."""
@@ -362,4 +329,4 @@ def _warnings(reading: _Reading, num_windows: int) -> Iterator[str]:
         yield f"only {num_windows} windows of the history hold posts, trends need {MIN_WINDOWS}: choose a shorter --window or wait"
 
 
-__all__ = ["Bucket", "Trend", "TrendConfig", "TrendReport", "find_trends", "known_terms", "terms_of"]
+__all__ = ["Bucket", "Trend", "TrendConfig", "TrendReport", "find_trends"]
