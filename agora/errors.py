@@ -5,6 +5,7 @@ AgoraError                 anything Agora raises on purpose               exit 1
 |  +- ConfigError          a configuration key or value is wrong
 |  |  +- OtherRunError     a run folder holds a run with another configuration
 |  +- MissingExtraError    an optional dependency is not installed
+|  +- QuerySyntaxError     a search query cannot be read; names the position
 +- DataError               input that cannot be read as what it claims
 |  +- RecordError          one record of a source is broken (quarantined, not fatal)
 |  +- SourceError          a whole file or archive is broken or hostile
@@ -46,6 +47,14 @@ class MissingExtraError(UsageError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the package {package!r}; install it with: pip install 'agora[{extra}]'")
+
+
+class QuerySyntaxError(UsageError):
+    """A search query cannot be read. `position` counts characters from 0; the message shows the place."""
+
+    def __init__(self, message: str, position: int) -> None:
+        super().__init__(message)
+        self.position = position
 
 
 class DataError(AgoraError):
