@@ -126,14 +126,15 @@ def slowest_bomb() -> tuple[float, str]:
 
 
 def _milliseconds(query: str) -> float:
-    started = time.perf_counter()
+    """Of processor time: the machine may be shared."""
+    started = time.process_time()
     try:
         root = parse(query, now=written.NOW).root
         if root is not None:
             to_text(root)
     except QuerySyntaxError:
         pass
-    return (time.perf_counter() - started) * 1000
+    return (time.process_time() - started) * 1000
 
 
 def _run(quick: bool, options: dict[str, str]) -> Result:
