@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -17,10 +18,11 @@ import numpy.typing as npt
 from scipy.stats import poisson
 
 from agora.integrity.bursts import EPISODE_GAP_S, EPISODE_WINDOW_S, burst_counts, gap_s, is_burst, occasions
-from agora.integrity.candidates import OCCASION_S, candidate_groups
+from agora.integrity.candidates import candidate_groups
 from agora.integrity.config import IntegrityConfig
 from agora.integrity.control import q_values
 from agora.integrity.episodes import Episodes, close_pairs, contains, episodes
+from agora.integrity.pairs import OCCASION_S
 from agora.integrity.records import Evidence
 from agora.integrity.shared import Ints, Longs, Shares
 from agora.integrity.signals import signals
@@ -116,9 +118,11 @@ def detect(
     config: IntegrityConfig,
     *,
     exposure: Exposure | None = None,
+    spill: Path | None = None,
     progress: Progress = silent,
 ) -> Detection:
-    """Both directions and all windows. `exposure` tells per signal which shares are by followers of the artefact's author."""
+    """Both directions and all windows. `exposure` tells per signal which shares are by followers of the artefact's author. `spill` is the
+    folder for what does not fit into memory."""
     found: list[Found] = []
     num_groups = 0
     exposure = exposure or {}
@@ -126,7 +130,7 @@ def detect(
     with progress.step("integrity: test groups", total=2 * len(config.windows_s), unit="passes") as step:
 
         def one_way(direction: int) -> list[tuple[int, list[Found]]]:
-            made, passes = _Made(shares, exposure), []
+            made, passes = _Made(shares, exposure, spill), []
             for window_s in config.windows_s:
                 passes.append(_one_pass(made, num_accounts, config, direction, window_s))
                 if is_large:
@@ -152,6 +156,7 @@ class _Made:
 
     shares: Mapping[str, Shares]
     exposure: Exposure
+    spill: Path | None = None
     kept: dict[tuple[Any, ...], Episodes] = field(default_factory=dict)
 
     def episodes(self, name: str, half: int, gap_s: float, *, exposed: bool = False, block_s: int | None = None) -> Episodes:
@@ -167,7 +172,7 @@ class _Made:
 def _one_pass(made: _Made, num_accounts: int, config: IntegrityConfig, direction: int, window_s: int) -> tuple[int, list[Found]]:
     shares = made.shares
     half = [made.episodes(name, direction, EPISODE_GAP_S, exposed=True) for name in shares]
-    groups = candidate_groups(half, window_s, num_accounts, seed=config.seed)
+    groups = candidate_groups(half, window_s, num_accounts, seed=config.seed, spill=made.spill)
     if not groups:
         return 0, []
     group_of = np.full(num_accounts, -1, np.int32)

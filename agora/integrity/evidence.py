@@ -17,8 +17,8 @@ import numpy.typing as npt
 from agora.integrity.batch import Hashes
 from agora.integrity.buffers import KeyBuffers
 from agora.integrity.bursts import EXCLUSIVE, MIN_MEMBERS, is_tight
-from agora.integrity.candidates import OCCASION_S
 from agora.integrity.episodes import Episodes, close_pairs, episodes
+from agora.integrity.pairs import OCCASION_S
 from agora.integrity.shared import Longs, Shares
 from agora.integrity.signals import signals
 from agora.integrity.timing import GroupEpisodes, episode_pairs, group_episodes
