@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from agora.integrity.collect import Collected
 from agora.integrity.detect import Actions
+from agora.integrity.episodes import contains
 from agora.integrity.records import Explanation
 from agora.integrity.shared import Ints
 from agora.integrity.signals import signals
@@ -78,7 +79,7 @@ def _one_account(accounts: Ints, actions: Actions, posts: Collected, square: Squ
     holds = bool(share >= MOST)
     if holds and square.follows is not None:
         codes = accounts.astype(np.int64) * posts.num_accounts + top
-        following = int(np.isin(codes, square.follows).sum())
+        following = int(contains(square.follows, codes).sum())
         text += f" {following:,} of {len(accounts):,} members follow it."
         holds = following >= 0.5 * len(accounts)
     if holds and _is_faster_than_people(actions, posts):
