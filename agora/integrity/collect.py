@@ -7,9 +7,7 @@ by name, so it does not depend on the order of batches either, apart from the nu
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ import pyarrow.compute as pc
 
 from agora.files import replacing
 from agora.integrity.batch import Hashes, Keys, PostBatch
+from agora.integrity.memory import give_back
 from agora.integrity.signals import Signal, signals
 from agora.log import Progress, silent
 from agora.text.embeddings import Embeddings
@@ -117,21 +116,20 @@ class Collected:
         """Accounts that wrote at least one post."""
         return len(self.names)
 
-    def keys(self, signal: Signal) -> tuple[npt.NDArray[np.int64], Hashes]:
+    def keys(self, signal: Signal) -> tuple[npt.NDArray[np.int32], Hashes]:
         """Every post that has keys of one signal, once per key, and the keys."""
-        rows, keys = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
+        rows, keys = [np.empty(0, np.int32)], [np.empty(0, np.uint64)]
         for path, start in zip(self.files, self.starts[:-1], strict=True):
             lists = _column(path, column_of(signal))
-            rows.append(start + np.repeat(np.arange(len(lists)), np.diff(np.asarray(lists.offsets))))
+            rows.append(np.repeat(np.arange(start, start + len(lists), dtype=np.int32), np.diff(np.asarray(lists.offsets))))
             keys.append(np.asarray(lists.flatten()))
         return np.concatenate(rows), np.concatenate(keys)
 
-    def bands(self, signal: Signal) -> tuple[npt.NDArray[np.int64], Hashes]:
+    def bands(self, signal: Signal) -> tuple[npt.NDArray[np.int32], Hashes]:
         """Every post that has keys of a signal with bands, once, and its keys, one row per post: `keys` in half of the room."""
         sizes = [np.diff(np.asarray(_column(path, column_of(signal)).offsets)) for path in self.files]
-        rows = np.concatenate(
-            [np.empty(0, np.int64), *(start + np.flatnonzero(size) for start, size in zip(self.starts[:-1], sizes, strict=True))]
-        )
+        rows = np.concatenate([np.empty(0, np.bool_), *(size > 0 for size in sizes)])
+        rows = np.flatnonzero(rows).astype(np.int32)
         width = max((int(size.max(initial=0)) for size in sizes), default=0)
         bands, done = np.empty((len(rows), width), np.uint64), 0
         for path in self.files if width else ():
@@ -144,7 +142,7 @@ class Collected:
         """The hash of every post's id: what a repost of it has as key."""
         return np.concatenate([hash_strings(_column(path, "id")) for path in self.files])
 
-    def values(self, name: str, posts: npt.NDArray[np.int64]) -> list[str]:
+    def values(self, name: str, posts: npt.NDArray[np.integer[Any]]) -> list[str]:
         """Column `id`, `text` or `host` of posts by number; null is empty."""
         found = [""] * len(posts)
         file_of = np.searchsorted(self.starts, posts, side="right") - 1
@@ -183,7 +181,7 @@ def collect(
             files.append(path)
             step.advance(rows)
     result = _assemble(files)
-    _give_back()
+    give_back()
     return result
 
 
@@ -252,11 +250,3 @@ def _codes(accounts: pa.Array, names: pa.Array) -> npt.NDArray[np.int32]:
     place = np.asarray(pc.fill_null(pc.index_in(encoded.dictionary, names), -1), dtype=np.int32)
     index = np.asarray(pc.fill_null(encoded.indices, -1))
     return np.where(index < 0, np.int32(-1), np.append(place, np.int32(-1))[index])
-
-
-def _give_back() -> None:
-    """Hand memory that reading no longer needs to the system; allocators would keep it, 235 MB after 10 million posts."""
-    pa.default_memory_pool().release_unused()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None  # of glibc alone
-    if trim is not None:
-        trim(0)

@@ -101,7 +101,7 @@ def rows_of(buffers: KeyBuffers, slots: Longs, rolls: list[Roll], windows_s: tup
     shares = Shares(
         signal=signals()[0],  # rings of all signals at once: nothing below asks which one it is
         artefact=block[index].astype(np.int32), account=code.astype(np.int32), time_s=event["time_s"][index],
-        post=index, half=np.zeros(len(index), np.uint8), key=buffers.rings.key[slots],
+        post=index.astype(np.int32), half=np.zeros(len(index), np.uint8), key=buffers.rings.key[slots],
     )  # fmt: skip
     bursts = episodes(shares, np.ones(len(index), np.bool_), GAP_S)
     if not len(bursts):
