@@ -36,11 +36,13 @@ def candidate_groups(halves: Sequence[Episodes], window_s: float, num_accounts: 
 
 def communities(left: Hashes | Longs, right: Hashes | Longs, weight: np.ndarray, *, seed: int) -> list[npt.NDArray[Any]]:
     """Communities of at least MIN_SIZE nodes of a weighted graph, largest first. Nodes are any integers."""
-    nodes, ends = np.unique(np.concatenate((left, right)), return_inverse=True)
-    graph = igraph.Graph(n=len(nodes), edges=np.stack((ends[: len(left)], ends[len(left) :]), axis=1))
+    nodes = np.unique(np.concatenate((left, right)))
+    ends = np.stack((np.searchsorted(nodes, left), np.searchsorted(nodes, right)), axis=1)
+    graph = igraph.Graph(n=len(nodes), edges=ends)
+    del ends
     with _IGRAPH:
         igraph.set_random_number_generator(random.Random(seed))
-        found = graph.community_leiden(objective_function="modularity", weights=weight.tolist(), n_iterations=4)
+        found = graph.community_leiden(objective_function="modularity", weights=weight, n_iterations=4)
     member = np.asarray(found.membership)
     order = np.argsort(member, kind="stable")
     groups = np.split(nodes[order], np.flatnonzero(np.diff(member[order])) + 1)

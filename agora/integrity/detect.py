@@ -22,6 +22,7 @@ from agora.integrity.candidates import candidate_groups
 from agora.integrity.config import IntegrityConfig
 from agora.integrity.control import q_values
 from agora.integrity.episodes import Episodes, close_pairs, contains, episodes
+from agora.integrity.memory import give_back
 from agora.integrity.pairs import OCCASION_S
 from agora.integrity.records import Evidence
 from agora.integrity.shared import Ints, Longs, Shares
@@ -135,6 +136,7 @@ def detect(
                 passes.append(_one_pass(made, num_accounts, config, direction, window_s))
                 if is_large:
                     made.kept.clear()
+                    give_back()
                 step.advance()
             return passes
 
@@ -300,14 +302,16 @@ def acts_together(
         group_of[groups[number]] = number
     actions: list[Actions] = []
     made = _Made(shares, {})
-    for window_s in sorted({window for windows in windows_s for window in windows}):
-        wanted = np.array([window_s in windows for windows in windows_s], np.bool_)
-        for name in shares:
+    every_window = sorted({window for windows in windows_s for window in windows})
+    for name in shares:
+        for window_s in every_window:
+            wanted = np.array([window_s in windows for windows in windows_s], np.bool_)
             for half in (0, 1):
                 events = made.episodes(name, half, gap_s(window_s, made.shares[name].signal))
                 found = group_episodes(events, episode_pairs(events, window_s), group_of, window_s)
                 rows = np.flatnonzero(is_burst(found))
                 actions.append(_actions(events, found, rows[wanted[found.group[rows]]], group_of, window_s, name))
+        made.kept.clear()
     every = Actions.joined(actions)
     owner = group_of[every.account]
     return [every.where(np.flatnonzero(owner == number)) for number in range(len(groups))]
