@@ -18,12 +18,12 @@ import numpy.typing as npt
 from scipy.stats import poisson
 
 from agora.integrity.bursts import EPISODE_GAP_S, EPISODE_WINDOW_S, burst_counts, gap_s, is_burst, occasions
-from agora.integrity.candidates import candidate_groups
+from agora.integrity.candidates import groups_of
 from agora.integrity.config import IntegrityConfig
 from agora.integrity.control import q_values
 from agora.integrity.episodes import Episodes, close_pairs, contains, episodes
 from agora.integrity.memory import give_back
-from agora.integrity.pairs import OCCASION_S
+from agora.integrity.pairs import OCCASION_S, edges
 from agora.integrity.records import Evidence
 from agora.integrity.shared import Ints, Longs, Shares
 from agora.integrity.signals import signals
@@ -131,11 +131,10 @@ def detect(
     with progress.step("integrity: test groups", total=2 * len(config.windows_s), unit="passes") as step:
 
         def one_way(direction: int) -> list[tuple[int, list[Found]]]:
-            made, passes = _Made(shares, exposure, spill), []
+            made, passes = _Made(shares, exposure, spill, is_kept=not is_large), []
             for window_s in config.windows_s:
                 passes.append(_one_pass(made, num_accounts, config, direction, window_s))
                 if is_large:
-                    made.kept.clear()
                     give_back()
                 step.advance()
             return passes
@@ -154,27 +153,39 @@ def detect(
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """Episodes, each kind made once for all windows."""
+    """Episodes, each kind made once for all windows, unless memory is short (`is_kept` false)."""
 
     shares: Mapping[str, Shares]
     exposure: Exposure
     spill: Path | None = None
+    is_kept: bool = True
     kept: dict[tuple[Any, ...], Episodes] = field(default_factory=dict)
 
     def episodes(self, name: str, half: int, gap_s: float, *, exposed: bool = False, block_s: int | None = None) -> Episodes:
         """Episodes of one half; `exposed` sets followers of an artefact's author apart where they are known."""
         exposed = exposed and name in self.exposure
         key = (name, half, gap_s, exposed, block_s)
-        if key not in self.kept:
+        found = self.kept.get(key)
+        if found is None:
             one = self.shares[name]
-            self.kept[key] = episodes(one, one.half == half, gap_s, self.exposure[name] if exposed else None, block_s=block_s)
-        return self.kept[key]
+            found = episodes(one, one.half == half, gap_s, self.exposure[name] if exposed else None, block_s=block_s)
+        if self.is_kept:
+            self.kept[key] = found
+        return found
+
+    def groups(self, half: int, window_s: int, num_accounts: int, *, seed: int) -> list[Ints]:
+        """Groups worth testing, from one half."""
+        halves = [self.episodes(name, half, EPISODE_GAP_S, exposed=True) for name in self.shares]
+        pairs = edges(halves, window_s, num_accounts, spill=self.spill)
+        del halves
+        if not self.is_kept:
+            give_back()
+        return groups_of(pairs, seed=seed)
 
 
 def _one_pass(made: _Made, num_accounts: int, config: IntegrityConfig, direction: int, window_s: int) -> tuple[int, list[Found]]:
     shares = made.shares
-    half = [made.episodes(name, direction, EPISODE_GAP_S, exposed=True) for name in shares]
-    groups = candidate_groups(half, window_s, num_accounts, seed=config.seed, spill=made.spill)
+    groups = made.groups(direction, window_s, num_accounts, seed=config.seed)
     if not groups:
         return 0, []
     group_of = np.full(num_accounts, -1, np.int32)

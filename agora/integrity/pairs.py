@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from agora.integrity.batch import Hashes
 from agora.integrity.episodes import Episodes, close_pairs
-from agora.integrity.shared import Longs
+from agora.integrity.shared import Ints, Longs
 
 MIN_OCCASIONS: Final = 2
 NEIGHBOURS: Final = 24
@@ -41,13 +41,13 @@ _WEIGHTS: Final = 1.0 / np.log2(1.0 + np.maximum(np.arange(_MAX_CROWD + 1), 1))
 Floats = npt.NDArray[np.float64]
 
 
-def edges(halves: Sequence[Episodes], window_s: float, num_accounts: int, *, spill: Path | None = None) -> tuple[Longs, Longs, Floats]:
+def edges(halves: Sequence[Episodes], window_s: float, num_accounts: int, *, spill: Path | None = None) -> tuple[Ints, Ints, Floats]:
     """Pairs of accounts with at least MIN_OCCASIONS occasions: left < right, in order, and their weights. An occasion counts once, with its
     best artefact; the fewer others acted at the same time, the more it counts. `spill` is the folder for what does not fit into memory."""
     halves = [half for half in halves if len(half)]
     num_records = sum(int(np.minimum(close_pairs(half.episode, half.time_s, window_s)[1], NEIGHBOURS).sum()) for half in halves)
     if not num_records:
-        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
+        return np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0)
     packing = _Packing(halves, num_accounts, num_records)
     with _Records(num_records, 1 << packing.part_bits, spill) as records:
         for half in halves:
@@ -56,7 +56,7 @@ def edges(halves: Sequence[Episodes], window_s: float, num_accounts: int, *, spi
     pair, weight = (np.concatenate(column) for column in zip(*found, strict=True))
     order = np.argsort(pair)
     left, right = np.divmod(pair[order], num_accounts)
-    return left, right, weight[order]
+    return left.astype(np.int32), right.astype(np.int32), weight[order]
 
 
 class _Packing:
