@@ -84,16 +84,17 @@ def _rates(posts: Collected, found: Mapping[str, Shares], group: Mapping[str, st
     import numpy as np
 
     from agora.integrity.bursts import EPISODE_GAP_S, burst_counts, gap_s
-    from agora.integrity.candidates import candidate_groups
+    from agora.integrity.candidates import groups_of
     from agora.integrity.config import IntegrityConfig
     from agora.integrity.episodes import episodes
+    from agora.integrity.pairs import edges
     from agora.integrity.timing import episode_pairs, group_episodes
 
     names = posts.names.to_pylist()
     for window_s in IntegrityConfig().windows_s:
         for direction in (0, 1):
             half = [episodes(one, one.half == direction, EPISODE_GAP_S) for one in found.values()]
-            groups = candidate_groups(half, window_s, posts.num_accounts, seed=0)
+            groups = groups_of(edges(half, window_s, posts.num_accounts), seed=0)
             group_of = np.full(posts.num_accounts, -1, np.int32)
             for number, accounts in enumerate(groups):
                 group_of[accounts] = number

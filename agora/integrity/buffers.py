@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agora.integrity.batch import Hashes, Mask
-from agora.integrity.candidates import NEIGHBOURS, OCCASION_S
 from agora.integrity.episodes import close_pairs
+from agora.integrity.pairs import NEIGHBOURS, OCCASION_S
 from agora.integrity.shared import Longs
 from agora.integrity.slots import Arrays, SlotTable, reserved
 

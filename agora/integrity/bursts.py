@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binom
 
-from agora.integrity.candidates import OCCASION_S
 from agora.integrity.episodes import Mask
+from agora.integrity.pairs import OCCASION_S
 from agora.integrity.shared import Longs
 from agora.integrity.signals import Signal
 from agora.integrity.timing import Floats, GroupEpisodes

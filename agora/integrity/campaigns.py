@@ -218,7 +218,7 @@ class SharedArtefact:
 
     signal: str
     key: int
-    post: npt.NDArray[np.int64]
+    post: Ints
     account: Ints
     time_s: npt.NDArray[np.int64]
     row: slice

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from agora.files import replacing
 from agora.integrity.batch import Hashes, Keys, PostBatch
+from agora.integrity.memory import give_back
 from agora.integrity.signals import Signal, signals
 from agora.log import Progress, silent
 from agora.text.embeddings import Embeddings
@@ -115,21 +116,20 @@ class Collected:
         """Accounts that wrote at least one post."""
         return len(self.names)
 
-    def keys(self, signal: Signal) -> tuple[npt.NDArray[np.int64], Hashes]:
+    def keys(self, signal: Signal) -> tuple[npt.NDArray[np.int32], Hashes]:
         """Every post that has keys of one signal, once per key, and the keys."""
-        rows, keys = [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
+        rows, keys = [np.empty(0, np.int32)], [np.empty(0, np.uint64)]
         for path, start in zip(self.files, self.starts[:-1], strict=True):
             lists = _column(path, column_of(signal))
-            rows.append(start + np.repeat(np.arange(len(lists)), np.diff(np.asarray(lists.offsets))))
+            rows.append(np.repeat(np.arange(start, start + len(lists), dtype=np.int32), np.diff(np.asarray(lists.offsets))))
             keys.append(np.asarray(lists.flatten()))
         return np.concatenate(rows), np.concatenate(keys)
 
-    def bands(self, signal: Signal) -> tuple[npt.NDArray[np.int64], Hashes]:
+    def bands(self, signal: Signal) -> tuple[npt.NDArray[np.int32], Hashes]:
         """Every post that has keys of a signal with bands, once, and its keys, one row per post: `keys` in half of the room."""
         sizes = [np.diff(np.asarray(_column(path, column_of(signal)).offsets)) for path in self.files]
-        rows = np.concatenate(
-            [np.empty(0, np.int64), *(start + np.flatnonzero(size) for start, size in zip(self.starts[:-1], sizes, strict=True))]
-        )
+        rows = np.concatenate([np.empty(0, np.bool_), *(size > 0 for size in sizes)])
+        rows = np.flatnonzero(rows).astype(np.int32)
         width = max((int(size.max(initial=0)) for size in sizes), default=0)
         bands, done = np.empty((len(rows), width), np.uint64), 0
         for path in self.files if width else ():
@@ -142,7 +142,7 @@ class Collected:
         """The hash of every post's id: what a repost of it has as key."""
         return np.concatenate([hash_strings(_column(path, "id")) for path in self.files])
 
-    def values(self, name: str, posts: npt.NDArray[np.int64]) -> list[str]:
+    def values(self, name: str, posts: npt.NDArray[np.integer[Any]]) -> list[str]:
         """Column `id`, `text` or `host` of posts by number; null is empty."""
         found = [""] * len(posts)
         file_of = np.searchsorted(self.starts, posts, side="right") - 1
@@ -180,7 +180,9 @@ def collect(
         for path, rows in _in_order(jobs):
             files.append(path)
             step.advance(rows)
-    return _assemble(files)
+    result = _assemble(files)
+    give_back()
+    return result
 
 
 def _in_order(jobs: Iterator[Future[tuple[Path, int]]]) -> Iterator[tuple[Path, int]]:
@@ -218,26 +220,33 @@ def _column(path: Path, name: str) -> pa.Array:
 
 
 def _assemble(files: list[Path]) -> Collected:
-    authors = [_column(path, "author").dictionary_encode() for path in files]
-    names = pc.unique(pa.chunked_array([part.dictionary for part in authors], pa.string()))
-    names = names.take(pc.sort_indices(names))
-    account = [_codes(part, names) for part in authors]
-    ref_author = [_codes(_column(path, "ref_author").dictionary_encode(), names) for path in files]
-    sizes = [len(part) for part in account]
-    return Collected(
-        names=names, account=_joined(account, np.int32), ref_author=_joined(ref_author, np.int32),
-        time_s=_joined([np.asarray(_column(path, "time_s")) for path in files], np.int64),
-        is_own=_joined([np.asarray(_column(path, "is_own")) for path in files], np.bool_),
-        files=tuple(files), starts=np.concatenate(([0], np.cumsum(sizes))).astype(np.int64),
-    )  # fmt: skip
+    names = _names(files)
+    starts = np.concatenate(([0], np.cumsum([len(_column(path, "time_s")) for path in files]))).astype(np.int64)
+    kinds = {"account": np.int32, "time_s": np.int64, "ref_author": np.int32, "is_own": np.bool_}
+    columns: dict[str, npt.NDArray[Any]] = {name: np.empty(starts[-1], kind) for name, kind in kinds.items()}
+    for path, start, end in zip(files, starts[:-1], starts[1:], strict=True):
+        columns["account"][start:end] = _codes(_column(path, "author"), names)
+        columns["ref_author"][start:end] = _codes(_column(path, "ref_author"), names)
+        for name in ("time_s", "is_own"):
+            columns[name][start:end] = np.asarray(_column(path, name))
+    return Collected(names=names, **columns, files=tuple(files), starts=starts)
 
 
-def _codes(encoded: pa.DictionaryArray, names: pa.Array) -> npt.NDArray[np.int32]:
-    """Positions of names, -1 for null and for what is not among them."""
+def _names(files: list[Path]) -> pa.Array:
+    """All authors, sorted."""
+    parts, num_new = [pa.array([], pa.string())], 0
+    for path in files:
+        parts.append(pc.unique(_column(path, "author")))
+        num_new += len(parts[-1])
+        if num_new > len(parts[0]):
+            parts, num_new = [pc.unique(pa.chunked_array(parts))], 0
+    names = pc.unique(pa.chunked_array(parts))
+    return names.take(pc.sort_indices(names))
+
+
+def _codes(accounts: pa.Array, names: pa.Array) -> npt.NDArray[np.int32]:
+    """Positions of accounts in names, -1 for null and for who is not among them."""
+    encoded = accounts.dictionary_encode()
     place = np.asarray(pc.fill_null(pc.index_in(encoded.dictionary, names), -1), dtype=np.int32)
     index = np.asarray(pc.fill_null(encoded.indices, -1))
     return np.where(index < 0, np.int32(-1), np.append(place, np.int32(-1))[index])
-
-
-def _joined(parts: list[npt.NDArray[Any]], kind: type[np.generic]) -> npt.NDArray[Any]:
-    return np.concatenate(parts).astype(kind, copy=False) if parts else np.empty(0, kind)

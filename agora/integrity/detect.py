@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -17,10 +18,12 @@ import numpy.typing as npt
 from scipy.stats import poisson
 
 from agora.integrity.bursts import EPISODE_GAP_S, EPISODE_WINDOW_S, burst_counts, gap_s, is_burst, occasions
-from agora.integrity.candidates import OCCASION_S, candidate_groups
+from agora.integrity.candidates import groups_of
 from agora.integrity.config import IntegrityConfig
 from agora.integrity.control import q_values
 from agora.integrity.episodes import Episodes, close_pairs, contains, episodes
+from agora.integrity.memory import give_back
+from agora.integrity.pairs import OCCASION_S, edges
 from agora.integrity.records import Evidence
 from agora.integrity.shared import Ints, Longs, Shares
 from agora.integrity.signals import signals
@@ -116,9 +119,11 @@ def detect(
     config: IntegrityConfig,
     *,
     exposure: Exposure | None = None,
+    spill: Path | None = None,
     progress: Progress = silent,
 ) -> Detection:
-    """Both directions and all windows. `exposure` tells per signal which shares are by followers of the artefact's author."""
+    """Both directions and all windows. `exposure` tells per signal which shares are by followers of the artefact's author. `spill` is the
+    folder for what does not fit into memory."""
     found: list[Found] = []
     num_groups = 0
     exposure = exposure or {}
@@ -126,11 +131,11 @@ def detect(
     with progress.step("integrity: test groups", total=2 * len(config.windows_s), unit="passes") as step:
 
         def one_way(direction: int) -> list[tuple[int, list[Found]]]:
-            made, passes = _Made(shares, exposure), []
+            made, passes = _Made(shares, exposure, spill, is_kept=not is_large), []
             for window_s in config.windows_s:
                 passes.append(_one_pass(made, num_accounts, config, direction, window_s))
                 if is_large:
-                    made.kept.clear()
+                    give_back()
                 step.advance()
             return passes
 
@@ -148,26 +153,39 @@ def detect(
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """Episodes, each kind made once for all windows."""
+    """Episodes, each kind made once for all windows, unless memory is short (`is_kept` false)."""
 
     shares: Mapping[str, Shares]
     exposure: Exposure
+    spill: Path | None = None
+    is_kept: bool = True
     kept: dict[tuple[Any, ...], Episodes] = field(default_factory=dict)
 
     def episodes(self, name: str, half: int, gap_s: float, *, exposed: bool = False, block_s: int | None = None) -> Episodes:
         """Episodes of one half; `exposed` sets followers of an artefact's author apart where they are known."""
         exposed = exposed and name in self.exposure
         key = (name, half, gap_s, exposed, block_s)
-        if key not in self.kept:
+        found = self.kept.get(key)
+        if found is None:
             one = self.shares[name]
-            self.kept[key] = episodes(one, one.half == half, gap_s, self.exposure[name] if exposed else None, block_s=block_s)
-        return self.kept[key]
+            found = episodes(one, one.half == half, gap_s, self.exposure[name] if exposed else None, block_s=block_s)
+        if self.is_kept:
+            self.kept[key] = found
+        return found
+
+    def groups(self, half: int, window_s: int, num_accounts: int, *, seed: int) -> list[Ints]:
+        """Groups worth testing, from one half."""
+        halves = [self.episodes(name, half, EPISODE_GAP_S, exposed=True) for name in self.shares]
+        pairs = edges(halves, window_s, num_accounts, spill=self.spill)
+        del halves
+        if not self.is_kept:
+            give_back()
+        return groups_of(pairs, seed=seed)
 
 
 def _one_pass(made: _Made, num_accounts: int, config: IntegrityConfig, direction: int, window_s: int) -> tuple[int, list[Found]]:
     shares = made.shares
-    half = [made.episodes(name, direction, EPISODE_GAP_S, exposed=True) for name in shares]
-    groups = candidate_groups(half, window_s, num_accounts, seed=config.seed)
+    groups = made.groups(direction, window_s, num_accounts, seed=config.seed)
     if not groups:
         return 0, []
     group_of = np.full(num_accounts, -1, np.int32)
@@ -295,14 +313,16 @@ def acts_together(
         group_of[groups[number]] = number
     actions: list[Actions] = []
     made = _Made(shares, {})
-    for window_s in sorted({window for windows in windows_s for window in windows}):
-        wanted = np.array([window_s in windows for windows in windows_s], np.bool_)
-        for name in shares:
+    every_window = sorted({window for windows in windows_s for window in windows})
+    for name in shares:
+        for window_s in every_window:
+            wanted = np.array([window_s in windows for windows in windows_s], np.bool_)
             for half in (0, 1):
                 events = made.episodes(name, half, gap_s(window_s, made.shares[name].signal))
                 found = group_episodes(events, episode_pairs(events, window_s), group_of, window_s)
                 rows = np.flatnonzero(is_burst(found))
                 actions.append(_actions(events, found, rows[wanted[found.group[rows]]], group_of, window_s, name))
+        made.kept.clear()
     every = Actions.joined(actions)
     owner = group_of[every.account]
     return [every.where(np.flatnonzero(owner == number)) for number in range(len(groups))]

@@ -31,7 +31,7 @@ class Episodes:
     episode: Ints
     account: Ints
     time_s: Longs
-    post: Longs
+    post: Ints
     size: Longs
     artefact: Ints
 

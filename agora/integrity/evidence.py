@@ -17,8 +17,8 @@ import numpy.typing as npt
 from agora.integrity.batch import Hashes
 from agora.integrity.buffers import KeyBuffers
 from agora.integrity.bursts import EXCLUSIVE, MIN_MEMBERS, is_tight
-from agora.integrity.candidates import OCCASION_S
 from agora.integrity.episodes import Episodes, close_pairs, episodes
+from agora.integrity.pairs import OCCASION_S
 from agora.integrity.shared import Longs, Shares
 from agora.integrity.signals import signals
 from agora.integrity.timing import GroupEpisodes, episode_pairs, group_episodes
@@ -96,7 +96,7 @@ def rows_of(buffers: KeyBuffers, slots: Longs, rolls: list[tuple[Roll, int]]) ->
     shares = Shares(
         signal=signals()[0],  # rings of all signals at once: nothing below asks which one it is
         artefact=block[index].astype(np.int32), account=code.astype(np.int32), time_s=event["time_s"][index],
-        post=index, half=np.zeros(len(index), np.uint8), key=buffers.rings.key[slots],
+        post=index.astype(np.int32), half=np.zeros(len(index), np.uint8), key=buffers.rings.key[slots],
     )  # fmt: skip
     bursts = episodes(shares, np.ones(len(index), np.bool_), GAP_S)
     if not len(bursts):

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from agora.integrity.collect import Collected
 from agora.integrity.detect import Actions
+from agora.integrity.episodes import contains
 from agora.integrity.records import Explanation
 from agora.integrity.shared import Ints
 from agora.integrity.signals import signals
@@ -93,7 +94,7 @@ def _one_account(accounts: Ints, actions: Actions, artefacts: Sequence[SharedArt
     holds = count >= MOST * len(actions.post)
     if holds and square.follows is not None:
         codes = accounts.astype(np.int64) * posts.num_accounts + top
-        following = int(np.isin(codes, square.follows).sum())
+        following = int(contains(square.follows, codes).sum())
         text += f" {following:,} of {len(accounts):,} members follow it."
         holds = following >= 0.5 * len(accounts)
     if holds and _is_faster_than_people(actions, posts):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from agora.integrity.batch import Hashes
 from agora.integrity.buffers import CoActions
-from agora.integrity.candidates import OCCASION_S
+from agora.integrity.pairs import OCCASION_S
 from agora.integrity.shared import Longs
 from agora.integrity.slots import Arrays, SlotTable, nonzero, reserved
 from agora.text.minhash import mix

@@ -75,7 +75,7 @@ def examine(
     posts = _with_authors(posts, found)
     square = _square(posts, follows, declared or {}, created or {})
     exposure = _exposure(found, posts, square)
-    detection = detect(found, posts.num_accounts, config, exposure=exposure, progress=progress)
+    detection = detect(found, posts.num_accounts, config, exposure=exposure, spill=posts.files[0].parent, progress=progress)
     with progress.step("integrity: evidence"):
         result = campaigns(detection, posts, found, square, config)
     return _result(config, posts, detection.num_groups, detection.num_tests, tuple(result))

@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from agora.integrity.batch import Hashes
 from agora.integrity.collect import Collected
+from agora.integrity.memory import give_back
 from agora.integrity.signals import Signal, signals
 from agora.integrity.surges import joined_by_surge
 from agora.text.minhash import mix
@@ -49,7 +50,7 @@ class Shares:
     artefact: Ints
     account: Ints
     time_s: Longs
-    post: Longs
+    post: Ints
     half: npt.NDArray[np.uint8]
     key: Hashes
 
@@ -66,58 +67,98 @@ def shared(posts: Collected, *, seed: int = 0, meaning: bool = False) -> dict[st
     found = {}
     place = {name: number for number, name in enumerate(_ROOT_SIGNALS)}
     for signal in sorted(signals(meaning=meaning), key=lambda one: place.get(one.id, len(place))):
-        rows, keys = joined_by_bands(*posts.bands(signal)) if signal.bands else posts.keys(signal)
+        rows, keys = _joined_texts(posts, signal) if signal.bands else posts.keys(signal)
         if signal.surges:
             rows, keys = joined_by_surge(rows, keys, posts.account, posts.time_s)
             turn[rows] = keys + np.uint64(seed) & np.uint64(1)
-        rows, keys = _by_several(rows, keys, posts.account)
+        found[signal.id] = one = _by_several(signal, rows, keys, posts.account)
         if signal.id in _ROOT_SIGNALS:
-            free = root[rows] == 0
-            root[rows[free]] = mix(keys[free] | np.uint64(1))
-        found[signal.id] = (signal, rows, keys)
-    is_alone = root == 0
-    alone = np.flatnonzero(is_alone)
-    root[alone] = mix(posts.account[alone].astype(np.uint64) << np.uint64(32) ^ posts.time_s[alone].astype(np.uint64) | np.uint64(1))
-    block = (posts.time_s // HALF_BLOCK_S).astype(np.uint64)
-    unit = mix(mix(root + np.uint64(2 * seed + 1)) ^ mix(block + np.uint64(1)))
-    half = (unit >> np.uint64(33) & np.uint64(1)).astype(np.uint8)
-    _balance(half, unit, np.flatnonzero(~is_alone & (turn < 0)), posts)
-    half = np.where(turn >= 0, turn, half).astype(np.uint8)
-    return {name: _ordered(*parts, posts, half) for name, parts in sorted(found.items())}
+            free = root[one.rows] == 0
+            root[one.rows[free]] = mix(one.key | np.uint64(1))[one.artefact[free]]
+        del rows, keys, one
+    half = _halves(root, turn, posts, seed)
+    del root, turn
+    give_back()
+    return {name: _ordered(found.pop(name), posts, half) for name in sorted(found)}
 
 
-def _balance(half: npt.NDArray[np.uint8], unit: Hashes, rows: Longs, posts: Collected) -> None:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Posts with artefacts that several accounts have, before they have halves; ordered by artefact."""
+
+    signal: Signal
+    rows: Ints
+    artefact: Ints
+    key: Hashes
+
+
+def _by_several(signal: Signal, rows: Longs | Ints, keys: Hashes, account: Ints) -> _Found:
+    """Only keys that posts of at least two accounts have."""
+    order = np.argsort(keys)
+    rows, keys = rows[order].astype(np.int32), keys[order]
+    del order
+    starts = np.flatnonzero(_changes(keys))
+    if not len(starts):
+        return _Found(signal, rows, np.empty(0, np.int32), keys)
+    who = account[rows]
+    several = np.minimum.reduceat(who, starts) != np.maximum.reduceat(who, starts)
+    count = np.diff(np.append(starts, len(keys)))
+    keep = np.repeat(several, count)
+    artefact = np.repeat(np.arange(np.count_nonzero(several), dtype=np.int32), count[several])
+    return _Found(signal, rows[keep], artefact, keys[starts[several]])
+
+
+def _halves(root: Hashes, turn: npt.NDArray[np.int8], posts: Collected, seed: int) -> npt.NDArray[np.uint8]:
+    """The half of each post. `root` is what decides it, 0 for none, and is overwritten; `turn` is the half of posts in surges, else -1."""
+    half, is_alone = np.empty(posts.num_posts, np.uint8), np.empty(posts.num_posts, np.bool_)
+    for start in range(0, posts.num_posts, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        own, account, time_s = root[part], posts.account[part].astype(np.uint64), posts.time_s[part]
+        is_alone[part] = alone = own == 0
+        own = np.where(alone, mix(account << np.uint64(32) ^ time_s.astype(np.uint64) | np.uint64(1)), own)
+        block = (time_s // HALF_BLOCK_S).astype(np.uint64)
+        root[part] = unit = mix(mix(own + np.uint64(2 * seed + 1)) ^ mix(block + np.uint64(1)))
+        half[part] = unit >> np.uint64(33) & np.uint64(1)
+    _balance(half, root, np.flatnonzero(~is_alone & (turn < 0)).astype(np.int32), posts)
+    return np.where(turn >= 0, turn, half).astype(np.uint8)
+
+
+def _balance(half: npt.NDArray[np.uint8], unit: Hashes, rows: Ints, posts: Collected) -> None:
     """Give what several accounts shared within a half-day, in the order of its hash, to the half in which these accounts have less: a
     coin would leave one campaign in eight with hardly anything in one of the halves. Changes `half`.
 
     It looks at who shared what and never at how close in time, so under the null of the tests the halves tell nothing of each other.
     """
-    order = rows[np.lexsort((posts.account[rows], unit[rows]))]
-    keys, account = unit[order], posts.account[order]
-    new = np.append(True, keys[1:] != keys[:-1])[: len(order)]
+    keys = unit[rows]
+    order = np.argsort(keys).astype(np.int32)
+    rows, keys = rows[order], keys[order]
+    del order
+    new = _changes(keys)
+    del keys
     starts = np.flatnonzero(new)
-    fresh = np.add.reduceat(new | np.append(True, account[1:] != account[:-1])[: len(order)], starts) if len(starts) else starts
-    ends = np.append(starts[1:], len(order))
+    number = (np.cumsum(new) - 1).astype(np.uint64)
+    account = posts.account[rows]
+    each = np.sort(number << np.uint64(32) | account.astype(np.uint64))
+    fresh = np.bincount((each[_changes(each)] >> np.uint64(32)).astype(np.int64), minlength=len(starts))
+    del new, number, each
+    ends = np.append(starts[1:], len(rows))
     lead = np.zeros(posts.num_accounts, np.int64)  # what each account has in half 1, less what it has in half 0
     for start, end in zip(starts[fresh >= MIN_BALANCED].tolist(), ends[fresh >= MIN_BALANCED].tolist(), strict=True):
         who = account[start:end]
         total = int(lead[who].sum())
-        chosen = int(half[order[start]]) if total == 0 else int(total < 0)
-        half[order[start:end]] = chosen
+        chosen = int(half[rows[start]]) if total == 0 else int(total < 0)
+        half[rows[start:end]] = chosen
         lead[who] += 2 * chosen - 1
 
 
-def _by_several(rows: Longs, keys: Hashes, account: Ints) -> tuple[Longs, Hashes]:
-    """Only keys that posts of at least two accounts have."""
-    order = np.argsort(keys, kind="stable")
-    rows, keys = rows[order], keys[order]
-    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])) if len(keys) else np.empty(0, np.int64)
-    if not len(starts):
-        return rows, keys
-    who = account[rows]
-    several = np.minimum.reduceat(who, starts) != np.maximum.reduceat(who, starts)
-    keep = np.repeat(several, np.diff(np.append(starts, len(keys))))
-    return rows[keep], keys[keep]
+def _joined_texts(posts: Collected, signal: Signal) -> tuple[Ints, Hashes]:
+    """Posts whose texts are joined, and the key of each."""
+    rows, bands = posts.bands(signal)
+    if not len(rows):
+        return rows, np.empty(0, np.uint64)
+    text_of, texts = _distinct(bands)
+    del bands
+    return rows, _key_of_joined(texts)[text_of]
 
 
 def joined_by_bands(posts: Longs, bands: Hashes) -> tuple[Longs, Hashes]:
@@ -128,24 +169,35 @@ def joined_by_bands(posts: Longs, bands: Hashes) -> tuple[Longs, Hashes]:
     """
     if not len(posts):
         return posts, np.empty(0, np.uint64)
+    text_of, texts = _distinct(bands)
+    return posts, _key_of_joined(texts)[text_of]
+
+
+def _distinct(bands: Hashes) -> tuple[Ints, Hashes]:
+    """Which text each row of `bands` is, and the bands of every text, in order."""
     order = np.lexsort(bands.T[::-1]).astype(np.int32)
-    is_new = np.empty(len(posts), np.bool_)
-    for start in range(0, len(posts), _BLOCK):  # each row against the one before; gathered whole, the bands would stand in memory thrice
+    is_new = np.empty(len(bands), np.bool_)
+    for start in range(0, len(bands), _BLOCK):  # each row against the one before; gathered whole, the bands would stand in memory thrice
         part = bands[order[max(start - 1, 0) : start + _BLOCK]]
         is_new[max(start, 1) : start + _BLOCK] = (part[1:] != part[:-1]).any(axis=1)
     is_new[0] = True
-    text_of = np.empty(len(posts), np.int32)
-    text_of[order] = np.cumsum(is_new) - 1
-    texts = bands[order[is_new]]
-    del bands, order, is_new
+    text_of = np.empty(len(bands), np.int32)
+    text_of[order] = np.cumsum(is_new, dtype=np.int32) - 1
+    return text_of, bands[order[is_new]]
+
+
+def _key_of_joined(texts: Hashes) -> Hashes:
+    """For each text the key of the smallest text that it is joined to."""
     left, right = _similar(texts)
     graph = coo_array((np.ones(len(left), np.bool_), (left, right)), shape=(len(texts), len(texts)))
+    del left, right
     _, component = connected_components(graph, directed=False)
     _, smallest = np.unique(component, return_index=True)
     key = np.zeros(len(smallest), np.uint64)
     for band in texts[smallest].T:  # all bands: two groups of texts may share one of them without being joined
         key = mix(key ^ band)
-    return posts, key[component[text_of]]
+    joined: Hashes = key[component]
+    return joined
 
 
 def _similar(texts: Hashes) -> tuple[Ints, Ints]:
@@ -174,31 +226,45 @@ def _are_near(texts: Hashes, left: Ints, right: Ints) -> npt.NDArray[np.bool_]:
     return near
 
 
-def _ordered(signal: Signal, rows: Longs, keys: Hashes, posts: Collected, half: npt.NDArray[np.uint8]) -> Shares:
+def _ordered(found: _Found, posts: Collected, half: npt.NDArray[np.uint8]) -> Shares:
+    rows, artefact = found.rows, found.artefact
+    order = _order(artefact, posts.time_s[rows], posts.account[rows])
+    rows, artefact = rows[order], artefact[order]
+    del order
     account, time_s = posts.account[rows], posts.time_s[rows]
-    order = np.lexsort((account, time_s, keys))
-    order = _ties_by_id(order, (account, time_s, keys), rows, posts)
-    rows, keys, account, time_s = rows[order], keys[order], account[order], time_s[order]
-    new = np.append(True, keys[1:] != keys[:-1]) if len(keys) else np.empty(0, np.bool_)
+    rows = _ties_by_id((account, time_s, artefact), rows, posts)
     return Shares(
-        signal=signal,
-        artefact=(np.cumsum(new) - 1).astype(np.int32),
-        account=account,
-        time_s=time_s,
-        post=rows,
-        half=half[rows],
-        key=keys[new],
-    )
+        signal=found.signal, artefact=artefact, account=account, time_s=time_s, post=rows, half=half[rows], key=found.key,
+    )  # fmt: skip
 
 
-def _ties_by_id(order: Longs, columns: tuple[npt.NDArray[Any], ...], rows: Longs, posts: Collected) -> Longs:
-    """`order` with places that are equal in all `columns` put in order of the posts' ids, so that it does not matter how posts came."""
-    same = np.logical_and.reduce([column[order[1:]] == column[order[:-1]] for column in columns])
+def _order(artefact: Ints, time_s: Longs, account: Ints) -> Longs:
+    """Order by artefact, time and account. Sorting one number is much faster than sorting by three, where they fit into it."""
+    if not len(artefact):
+        return np.empty(0, np.int64)
+    time_s = time_s - time_s.min()
+    time_bits, account_bits = int(time_s.max()).bit_length(), int(account.max()).bit_length()
+    if int(artefact.max()).bit_length() + time_bits + account_bits > np.iinfo(np.int64).bits - 1:
+        return np.lexsort((account, time_s, artefact))
+    time_s <<= account_bits
+    time_s |= account
+    time_s |= artefact.astype(np.int64) << (time_bits + account_bits)
+    return np.argsort(time_s)
+
+
+def _ties_by_id(columns: tuple[npt.NDArray[Any], ...], rows: Ints, posts: Collected) -> Ints:
+    """`rows` with those that are equal in all `columns` put in order of the posts' ids, so that it does not matter how posts came."""
+    same = np.logical_and.reduce([column[1:] == column[:-1] for column in columns])
     if not same.any():
-        return order
+        return rows
     tied = np.flatnonzero(np.append(False, same) | np.append(same, False))
     block = np.cumsum(np.append(True, ~same))[tied]
-    _, rank = np.unique(np.array(posts.values("id", rows[order[tied]]), object), return_inverse=True)
-    result = order.copy()
-    result[tied] = order[tied[np.lexsort((rank, block))]]
+    _, rank = np.unique(np.array(posts.values("id", rows[tied]), object), return_inverse=True)
+    result = rows.copy()
+    result[tied] = rows[tied[np.lexsort((rank, block))]]
     return result
+
+
+def _changes(values: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+    """True where a run of equal values begins."""
+    return np.append(True, values[1:] != values[:-1])[: len(values)]

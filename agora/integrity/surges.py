@@ -28,11 +28,12 @@ MIN_LIFT: Final = 4.0
 MIN_DEVIANCE: Final = 12.0
 _HOUR_S: Final = 3600
 
+Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-def joined_by_surge(rows: Longs, keys: Hashes, account: npt.NDArray[np.int32], time_s: Longs) -> tuple[Longs, Hashes]:
+def joined_by_surge(rows: Ints, keys: Hashes, account: Ints, time_s: Longs) -> tuple[Ints, Hashes]:
     """For each post in a surge its surge's key, whose last bit says into which half it falls.
 
     `rows` are posts, `keys` their words; `account` and `time_s` belong to all posts.
@@ -95,7 +96,7 @@ def _share_around(word: Longs, time: Longs, clock: Longs, starts: Longs, ends: L
     return np.asarray(uses / np.maximum(posts - inside, 1))
 
 
-def _used_often(rows: Longs, keys: Hashes) -> tuple[Longs, Hashes]:
+def _used_often(rows: Ints, keys: Hashes) -> tuple[Ints, Hashes]:
     """Only words that at least MIN_ACCOUNTS posts hold, as far as 2^22 counters tell: a cheap first sieve."""
     bucket = (keys >> np.uint64(42)).astype(np.int64)
     often = np.bincount(bucket, minlength=1 << 22)[bucket] >= MIN_ACCOUNTS
@@ -107,7 +108,7 @@ def _changes(values: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
     return np.append(True, values[1:] != values[:-1])[: len(values)]
 
 
-def _accounts(cluster: Longs, account: npt.NDArray[np.int32]) -> Longs:
+def _accounts(cluster: Longs, account: Ints) -> Longs:
     """Distinct accounts of each cluster."""
     pair = np.sort(cluster << np.int64(32) | account)
     return np.bincount(pair[_changes(pair)] >> np.int64(32))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agora.integrity import candidates, shared
+from agora.integrity import shared
 from agora.integrity.detect import Actions, _by_group
 from agora.integrity.episodes import contains
 from agora.integrity.shared import joined_by_bands
@@ -63,12 +63,6 @@ def test_actions_are_cut_by_group_as_one_by_one(seed: int) -> None:
 def test_contains_is_membership(ordered: list[int], values: list[int]) -> None:
     found = contains(np.array(sorted(ordered), np.int64), np.array(values, np.int64))
     assert found.tolist() == [value in ordered for value in values]
-
-
-@given(st.lists(st.integers(0, 400), min_size=1))
-def test_no_pair_that_stands_twice_is_passed_over(pairs: list[int]) -> None:
-    kept = set(candidates._maybe_again(np.array(pairs, np.int64)).tolist())
-    assert {place for place, pair in enumerate(pairs) if pairs.count(pair) >= 2} <= kept
 
 
 @pytest.mark.parametrize(("size", "members"), [(6, 2), (5, 4), (40, 3)])
