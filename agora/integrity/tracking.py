@@ -24,8 +24,9 @@ import numpy.typing as npt
 from scipy.special import betaincc, betaln, gammaincc
 
 from agora.integrity.bursts import MIN_MEMBERS
-from agora.integrity.candidates import MIN_SIZE, OCCASION_S
+from agora.integrity.candidates import MIN_SIZE
 from agora.integrity.evidence import Roll, Row
+from agora.integrity.pairs import OCCASION_S
 from agora.integrity.signals import signals
 from agora.integrity.timing import MIN_LIFT
 

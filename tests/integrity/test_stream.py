@@ -15,8 +15,8 @@ import pytest
 from agora.errors import ConfigError, DataError
 from agora.integrity.batch import POST_COLUMNS
 from agora.integrity.buffers import Events, KeyBuffers
-from agora.integrity.candidates import OCCASION_S
 from agora.integrity.evidence import Row
+from agora.integrity.pairs import OCCASION_S
 from agora.integrity.signals import signals
 from agora.integrity.slots import SlotTable
 from agora.integrity.stream import Stream, StreamConfig
