@@ -169,17 +169,24 @@ class EmbeddedIndex:
                 self.set_labels(labels)
             version, appended = store.version, store.appended  # before the scan: what comes in meanwhile is seen again
             self._begin()
-            if appended < self._generation.state.position:  # another store, made anew
-                self._replace(Generation(self.folder, files.new_state(self._generation.state.generation + 1)))
-            at = self._generation
-            added = deleted = 0
-            if (version, appended) != (at.state.version, at.state.position):
-                deleted, num_tombstones = self._delete(store)
-                added = self._add(store, appended, progress)
-                at.seal(replace(at.state, position=appended, version=version, num_tombstones=num_tombstones))
-            if embeddings is not None:
-                self._embed(embeddings, progress)
-            return CatchUp(added, deleted, appended)
+            try:
+                return self._caught_up(store, version, appended, embeddings, progress)
+            except BaseException:  # half a batch may be staged
+                self._roll_back()
+                raise
+
+    def _caught_up(self, store: PostStore, version: int, appended: int, embeddings: Embeddings | None, progress: Progress) -> CatchUp:
+        if appended < self._generation.state.position:  # another store, made anew
+            self._replace(Generation(self.folder, files.new_state(self._generation.state.generation + 1)))
+        at = self._generation
+        added = deleted = 0
+        if (version, appended) != (at.state.version, at.state.position):
+            deleted, num_tombstones = self._delete(store)
+            added = self._add(store, appended, progress)
+            at.seal(replace(at.state, position=appended, version=version, num_tombstones=num_tombstones))
+        if embeddings is not None:
+            self._embed(embeddings, progress)
+        return CatchUp(added, deleted, appended)
 
     def compact(self, *, progress: Progress = silent) -> None:
         """Write everything anew from the posts that are alive, then remove the old files. Needs room for a second copy."""
@@ -210,6 +217,11 @@ class EmbeddedIndex:
             self._lock = lock
             files.remove_other_generations(self.folder, self._generation.state)
         self._generation.begin()
+
+    def _roll_back(self) -> None:
+        """Back to what was sealed last."""
+        self.close()
+        self._show(_opened(self.folder))
 
     def _replace(self, fresh: Generation) -> None:
         """Go over to another generation. Searches under way end on the old one."""
