@@ -87,9 +87,7 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
                     .to_arrow()
                 ),
                 "embedded_near": lambda n: index.find_near(asked[n], where, _FOUND),
-                "lance_near": lambda n: (
-                    table.search(asked[n]).where(sql, prefilter=True).select(["id", "_distance"]).limit(_FOUND).to_arrow()
-                ),
+                "lance_near": lambda n: table.search(asked[n]).where(sql).select(["id", "_distance"]).limit(_FOUND).to_arrow(),
             }
             seconds: dict[str, list[float]] = {key: [] for key in fast}
             for turn in range(_ROUNDS):
