@@ -11,6 +11,7 @@ AgoraError                 anything Agora raises on purpose               exit 1
 |  +- SourceError          a whole file or archive is broken or hostile
 +- StoreError              the post store is missing, locked or damaged
 |  +- StoreBusyError       another process is writing it; the same may be tried again
++- PostIndexError          the index of posts is locked or damaged
 +- CheckpointError         a checkpoint is corrupt or belongs to another run
 +- TrainingError           training cannot go on (NaN loss, no data left)
 +- ModelError              a model folder or configuration cannot be used
@@ -75,6 +76,10 @@ class StoreError(AgoraError):
 
 class StoreBusyError(StoreError):
     """Another process is writing the store: nothing was changed, and the same may be tried again later."""
+
+
+class PostIndexError(AgoraError):
+    """The index of posts is in use by another writer, or damaged. It can always be made anew from the store."""
 
 
 class CheckpointError(AgoraError):
