@@ -10,6 +10,7 @@ AgoraError                 anything Agora raises on purpose               exit 1
 |  +- RecordError          one record of a source is broken (quarantined, not fatal)
 |  +- SourceError          a whole file or archive is broken or hostile
 +- StoreError              the post store is missing, locked or damaged
++- PostIndexError          the index of posts is locked or damaged
 +- CheckpointError         a checkpoint is corrupt or belongs to another run
 +- TrainingError           training cannot go on (NaN loss, no data left)
 +- ModelError              a model folder or configuration cannot be used
@@ -70,6 +71,10 @@ class SourceError(DataError):
 
 class StoreError(AgoraError):
     """The post store is missing, in use by another writer, or damaged."""
+
+
+class PostIndexError(AgoraError):
+    """The index of posts is in use by another writer, or damaged. It can always be made anew from the store."""
 
 
 class CheckpointError(AgoraError):
