@@ -55,13 +55,9 @@ def find_candidates(index: PostIndex, wanted: Wanted, voices: Voices, *, depth: 
     apart = bool(voices) and wanted.by_voice
     sides: tuple[Node | None, ...] = (Not(Labelled()), Labelled()) if apart else (None,)
     by_words = [
-        index.find_text(wanted.words, both(wanted.where_words, side), depth, match=wanted.match, now=now)
-        for side in sides
-        if wanted.words
+        index.find_text(wanted.words, both(wanted.where_words, side), depth, match=wanted.match, now=now) for side in sides if wanted.words
     ]
-    by_meaning = [
-        index.find_near(wanted.vector, both(wanted.where, side), depth, now=now) for side in sides if wanted.vector is not None
-    ]
+    by_meaning = [index.find_near(wanted.vector, both(wanted.where, side), depth, now=now) for side in sides if wanted.vector is not None]
     return _collected(index, by_words, by_meaning, voices if apart else Voices())
 
 

@@ -1,7 +1,8 @@
 """Several rankings made into one. Goes in: lists of post ids, best first, each under its name. Comes out: for every id what each list gave.
 
 Reciprocal rank fusion: an id gets 1 / (k + rank) from each list that holds it (Cormack, Clarke, Buettcher, "Reciprocal rank fusion
-outperforms Condorcet and individual rank learning methods", SIGIR 2009). Only ranks count, so scores of different kinds need no common scale.
+outperforms Condorcet and individual rank learning methods", SIGIR 2009). Only ranks count: scores of
+different kinds need no common scale.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ LIST_WEIGHTS: Final[Mapping[str, float]] = {"words": 0.5, "beginnings": 0.5, "me
 """Wording and meaning count alike: the two lists by wording share one weight."""
 
 
-def fuse(rankings: Mapping[str, Iterable[str]], *, k: float = K, weights: Mapping[str, float] = LIST_WEIGHTS) -> dict[str, dict[str, float]]:
+def fuse(
+    rankings: Mapping[str, Iterable[str]], *, k: float = K, weights: Mapping[str, float] = LIST_WEIGHTS
+) -> dict[str, dict[str, float]]:
     """What each ranking gives each id, best id first (equal sums: in order of appearance). The sum over rankings is the id's score.
 
     A ranking without a weight has weight 1.

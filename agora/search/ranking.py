@@ -1,4 +1,4 @@
-"""What may move a post up a little, and which posts are one. Goes in: posts with what each list gave them. Comes out: their scores in parts,
+"""What may move a post up a little, and which posts are one. Goes in: posts with what each list gave them. Comes out: scores in parts,
 groups of near-duplicates, one post per campaign.
 
 Boosts are bounded: by `RankingConfig.recency` and `.authority` of what a post has, never more. What is fresh depends on what is asked: a
@@ -27,7 +27,10 @@ from agora.text.normalise import comparison_key
 
 QueryType = Literal["live", "topic", "account", "general", "passage"]
 
-LIVE_WORDS: Final = frozenset("now today tonight live breaking latest currently happening jetzt heute live maintenant ahora oggi agora hoje".split())
+LIVE_WORDS: Final = frozenset(
+    ("now", "today", "tonight", "live", "breaking", "latest", "currently", "jetzt", "heute", "maintenant", "ahora", "oggi", "agora", "hoje")
+)
+"""Words that ask for what is happening."""
 PASSAGE_WORDS: Final = 12
 """From so many words on, a text is a passage whose like is looked for, whenever that was said."""
 
@@ -79,7 +82,13 @@ def freshness(created_at: datetime, now: datetime, half_life_s: float) -> float:
 
 
 def boosted(
-    parts: Mapping[str, float], base: float, post: Mapping[str, Any], authority: float, kind: QueryType, now: datetime, config: RankingConfig
+    parts: Mapping[str, float],
+    base: float,
+    post: Mapping[str, Any],
+    authority: float,
+    kind: QueryType,
+    now: datetime,
+    config: RankingConfig,
 ) -> dict[str, float]:
     """The parts of a post's score with its boosts, which are shares of `base`. The score is their sum."""
     fresh = freshness(post["created_at"], now, getattr(config, f"{kind}_s"))

@@ -11,26 +11,29 @@ Not covered: what a reader clicks (nobody's clicks are read here).
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from agora.errors import DataError, MissingExtraError
+from agora.errors import DataError
 from agora.files import write_atomically
 from agora.search.candidates import Candidates, Compared
 from agora.search.wording import Wording, compare
 
 Table = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.float64]
 
 FROM_LISTS: Final = ("meaning", "behind_in_meaning", "words", "behind_in_words", "beginnings", "behind_in_beginnings", "named_by_meaning")
 FEATURES: Final = (*FROM_LISTS, *(field.name for field in fields(Wording)))
 PENALTY: Final = 0.003
 """Weight of the quadratic penalty; chosen by cross-validation on the training part of the relevance benchmark (docs/log.md)."""
 FORMAT: Final = 1
+_MAX_STEPS: Final = 100
+_SMALLEST_STEP: Final = 1e-10
 
 
 def features(found: Candidates, compared: Compared, places: Sequence[int] | None = None) -> Table:
@@ -58,7 +61,7 @@ class Reranker:
 
     def parts(self, rows: Table) -> Table:
         """What each property gives each row; the score is the sum of a row."""
-        return (rows - np.array(self.means)) / np.array(self.spreads) * np.array(self.weights)
+        return np.asarray((rows - np.array(self.means)) / np.array(self.spreads) * np.array(self.weights), np.float64)
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
@@ -71,11 +74,11 @@ class Reranker:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             names, version = content.pop("features"), content.pop("format")
-            numbers = {name: tuple(float(value) for value in content.pop(name)) for name in ("weights", "means", "spreads")}
-            found = cls(**numbers, **content)
+            values: dict[str, Any] = {name: tuple(map(float, value)) if isinstance(value, list) else value for name, value in content.items()}
+            found = cls(**values)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{path} cannot be read as a re-ranker: {error}; train it anew") from error
-        if version != FORMAT or tuple(names) != FEATURES or {len(values) for values in numbers.values()} != {len(FEATURES)}:
+        if version != FORMAT or tuple(names) != FEATURES or {len(found.weights), len(found.means), len(found.spreads)} != {len(FEATURES)}:
             raise DataError(f"{path} was trained on other properties of posts than this version compares; train it anew")
         return found
 
@@ -110,23 +113,37 @@ def train_reranker(judged: Sequence[Judged], *, trained_on: str, penalty: float 
     )  # fmt: skip
 
 
-def _most_likely(rows: Table, target: npt.NDArray[np.float64], lengths: npt.NDArray[np.int64], penalty: float) -> npt.NDArray[np.float64]:
+def _most_likely(rows: Table, target: Numbers, lengths: npt.NDArray[np.int64], penalty: float) -> Numbers:
     starts, query = np.cumsum(lengths) - lengths, np.repeat(np.arange(len(lengths)), lengths)
 
-    def loss(weights: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+    def loss(weights: Numbers) -> tuple[float, Numbers, Table]:
         scores = rows @ weights
         scores = scores - np.maximum.reduceat(scores, starts)[query]
         logs = scores - np.log(np.add.reduceat(np.exp(scores), starts))[query]
-        value = -(target @ logs) / len(lengths) + penalty / 2 * (weights @ weights)
-        return float(value), rows.T @ (np.exp(logs) - target) / len(lengths) + penalty * weights
+        chance = np.exp(logs)
+        expected = np.add.reduceat(rows * chance[:, None], starts)
+        curvature = ((rows * chance[:, None]).T @ rows - expected.T @ expected) / len(lengths)
+        slope = rows.T @ (chance - target) / len(lengths)
+        return (
+            float(-(target @ logs) / len(lengths) + penalty / 2 * (weights @ weights)),
+            slope + penalty * weights,
+            curvature + penalty * np.eye(len(weights)),
+        )
 
-    return minimise(loss, rows.shape[1])
+    return least(loss, rows.shape[1])
 
 
-def minimise(loss: object, size: int) -> npt.NDArray[np.float64]:
-    """Where a smooth convex function (value, gradient) is least. Raises MissingExtraError without scipy."""
-    try:
-        from scipy.optimize import minimize
-    except ImportError as error:
-        raise MissingExtraError("scipy", "integrity", "training a re-ranker") from error
-    return np.asarray(minimize(loss, np.zeros(size), jac=True, method="L-BFGS-B", options={"maxiter": 1000}).x, np.float64)
+def least(loss: Callable[[Numbers], tuple[float, Numbers, Table]], size: int) -> Numbers:
+    """Where a strictly convex function, given with gradient and Hessian, is least: Newton's method with halved steps."""
+    at = np.zeros(size)
+    value, slope, curvature = loss(at)
+    for _ in range(_MAX_STEPS):
+        step = np.linalg.solve(curvature, slope)
+        length = 1.0
+        while length > _SMALLEST_STEP and loss(at - length * step)[0] > value:
+            length /= 2
+        at = at - length * step
+        before, (value, slope, curvature) = value, loss(at)
+        if before - value < _SMALLEST_STEP * max(1.0, abs(value)):
+            break
+    return at
