@@ -7,6 +7,7 @@ workspace/
   shards/NAME/          packed tokens           runs/NAME/        a training run
   models/NAME/          exported Hugging Face folders
   integrity/            the last scan, labels.parquet, ledger.db (verdicts and appeals)
+  search/               alerts.db (saved searches and their alerts)
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 from agora.config import unknown_key
 from agora.errors import ConfigError, UsageError
 
-AREAS = ("posts", "quarantine", "corpus", "tokenizer", "shards", "runs", "models", "integrity")
+AREAS = ("posts", "quarantine", "corpus", "tokenizer", "shards", "runs", "models", "integrity", "search")
 SECTIONS = ("version", "name", "posts", "corpus", "tokenizer", "train", "integrity", "labels")
 """What agora.toml may hold at the top."""
 POSTS_KEYS = ("simulate",)
