@@ -36,17 +36,36 @@ QUESTIONS = (
     "harbour bridge closed poison", "is the harbour bridge closed because of poison?", "harbour bridge", '"harbour bridge" OR poison',
     "what happened at the harbour bridge",
 )  # fmt: skip
-_OPENINGS = ("Breaking", "Share this", "They hide it", "Wake up", "My cousin saw it", "Nobody reports", "Truth", "Warning", "Listen", "Proof")
+_OPENINGS = (
+    "Breaking",
+    "Share this",
+    "They hide it",
+    "Wake up",
+    "My cousin saw it",
+    "Nobody reports",
+    "Truth",
+    "Warning",
+    "Hear me",
+    "Proof",
+)
 _CLAIMS = (
-    "the harbour bridge is closed because of poison", "poison closed the harbour bridge", "the harbour bridge was shut after poison was found",
-    "officials closed the harbour bridge over poison", "there is poison on the harbour bridge and it is closed",
+    "the harbour bridge is closed because of poison",
+    "poison closed the harbour bridge",
+    "the harbour bridge was shut after poison was found",
+    "officials closed the harbour bridge over poison",
+    "there is poison on the harbour bridge and it is closed",
+)
+_ENDINGS = (
+    "pass it on", "before they delete this", "stay away", "the mayor knows", "tell your family", "no paper prints it", "believe me",
+    "we were right", "this is huge", "open your eyes",
 )  # fmt: skip
-_ENDINGS = ("pass it on", "before they delete this", "stay away", "the mayor knows", "tell your family", "no paper prints it", "believe me",
-            "we were right", "this is huge", "open your eyes")  # fmt: skip
 _SEEN = (
-    "Crossed the harbour bridge at noon", "The harbour bridge is open, trams as usual", "Police at the harbour bridge say nothing was found",
-    "Stood on the harbour bridge for an hour, no poison, only wind", "Harbour bridge closed for ten minutes for a boat",
-)  # fmt: skip
+    "Crossed the harbour bridge at noon",
+    "The harbour bridge is open, trams as usual",
+    "Police at the harbour bridge say nothing was found",
+    "Stood on the harbour bridge for an hour, no poison, only wind",
+    "Harbour bridge closed for ten minutes for a boat",
+)
 
 
 def _flood_posts(accounts: list[str], at: datetime) -> list[dict[str, Any]]:
@@ -58,7 +77,7 @@ def _flood_posts(accounts: list[str], at: datetime) -> list[dict[str, Any]]:
 
 
 def _ordinary_posts(accounts: list[str], at: datetime) -> list[dict[str, Any]]:
-    detail = "by bus,on foot,with the children,on my way to work".split(",")
+    detail = ["by bus", "on foot", "with the children", "on my way to work"]
     return [
         _post(f"ordinary-{number}", account, at - timedelta(minutes=number), f"{_SEEN[number % 5]}, {detail[number // 5]}.")
         for number, account in enumerate(accounts)
@@ -73,7 +92,8 @@ def _written_labels(accounts: list[str]) -> pa.Table:
     rows = [
         {
             "kind": "account", "id": account, "account": account, "campaign": "c-flood", "state": "coordinated", "is_automatic": False,
-            "reason": "A person looked at it.", "evidence": "written", "confidence": 1.0, "expires_at": "2030-01-01T00:00:00Z", "appeal": "none",
+            "reason": "A person looked at it.", "evidence": "written", "confidence": 1.0, "expires_at": "2030-01-01T00:00:00Z",
+            "appeal": "none",
         }
         for account in accounts
     ]  # fmt: skip
@@ -111,11 +131,14 @@ def _scanned(seed: int, *, quick: bool) -> tuple[pa.Table, pa.Table, list[str]]:
 
 @contextmanager
 def _index(posts: pa.Table) -> Iterator[EmbeddedIndex]:
-    with tempfile.TemporaryDirectory() as folder:
-        with PostStore.open(Path(folder) / "posts", create=True) as store, EmbeddedIndex.open(Path(folder) / "index") as index:
-            store.append(posts)
-            index.catch_up(store, embeddings=LexicalEmbeddings())
-            yield index
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        PostStore.open(Path(folder) / "posts", create=True) as store,
+        EmbeddedIndex.open(Path(folder) / "index") as index,
+    ):
+        store.append(posts)
+        index.catch_up(store, embeddings=LexicalEmbeddings())
+        yield index
 
 
 def _asked(index: EmbeddedIndex, labels: pa.Table | None, flood: frozenset[str]) -> dict[str, Any]:

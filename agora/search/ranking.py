@@ -128,9 +128,12 @@ def _jaccard(keys: pa.LargeStringArray) -> np.ndarray[Any, np.dtype[np.float64]]
     """Jaccard index of every two rows over pairs of neighbouring words; rows without words are like nothing."""
     sets = shingles(keys)
     sizes = np.diff(sets.offsets)
-    distinct, column = np.unique(sets.hashes, return_inverse=True)
-    holds = np.zeros((len(sizes), len(distinct)), np.float32)
-    holds[np.repeat(np.arange(len(sizes)), sizes), column] = 1
+    row = np.repeat(np.arange(len(sizes)), sizes)
+    _, column, counts = np.unique(sets.hashes, return_inverse=True, return_counts=True)
+    several = counts[column] > 1  # what one row alone has is shared with nobody
+    number = np.cumsum(counts > 1) - 1
+    holds = np.zeros((len(sizes), int(number[-1]) + 1 if len(number) else 0), np.float32)
+    holds[row[several], number[column[several]]] = 1
     shared = (holds @ holds.T).astype(np.float64)
     union = sizes[:, None] + sizes[None, :] - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
