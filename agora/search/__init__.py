@@ -1,0 +1,1 @@
+"""Finding what is being said, and answering from it."""
