@@ -23,7 +23,7 @@ def confidence(question: Question, cited: Sequence[Evidence]) -> float:
     if not cited:
         return 0.0
     voices = len({one.voice for one in cited})
-    return max(on_question(one, question) for one in cited) * (1 - 0.3 / voices)
+    return max(on_question(one.text, question) for one in cited) * (1 - 0.3 / voices)
 
 
 def why_not(question: Question, hits: Sequence[Found], evidence: Sequence[Evidence], sentences: Sequence[Sentence]) -> str | None:

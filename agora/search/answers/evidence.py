@@ -8,6 +8,7 @@ the best post, then each time the one that is good and unlike those already take
 
 from __future__ import annotations
 
+import os.path
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +22,8 @@ from agora.search.answers.tokens import content_keys, covered, jaccard
 
 MAX_CHARS: Final = 4_000
 """A longer post is read up to here."""
-_MIN_WANTED: Final = 0.5
+_STEM: Final = 5
+_ENDINGS: Final = re.compile(r"(?:e|ed|er|ers|es|d|r|rs|s|ing|ings|[a-z](?:ed|er|ers|ing)|y|ies|ied|ly|ion|ions|ment|ments)?")
 _REPOST: Final = re.compile(r"^\s*RT @[\w.\-]+:\s*")
 _ENDING: Final = re.compile(r"\s*(?:…|\.\.\.)\s*(?:https?://\S*)?$")
 
@@ -32,7 +34,7 @@ class EvidenceConfig:
     per_account      of one account, unless the question asks for that account
     alike            posts whose words overlap this much (Jaccard) say the same
     relevance        weight of being on the question against being unlike the others
-    coverage         share of the question's words (names and numbers count double) that a post must have, and half of the plain ones ...
+    coverage         share of the question's words (names and numbers count double) that a post must have ...
     near_best        ... and this share of what the best post has
     warn_share       a warning when one coordinated group wrote more than this share of what was found"""
 
@@ -58,7 +60,7 @@ DEFAULTS: Final = EvidenceConfig()
 def select(hits: Sequence[Found], question: Question, config: EvidenceConfig = DEFAULTS) -> tuple[Evidence, ...]:
     """The posts to write from, best first, numbered from 1. Empty when none is on the question."""
     fitting = [one for one in map(_evidence, hits) if _fits(one, question)]
-    shares = [on_question(one, question) for one in fitting]
+    shares = [on_question(one.text, question) for one in fitting]
     enough = max(config.coverage, config.near_best * max(shares, default=0.0))
     fitting = [one for one, share in zip(fitting, shares, strict=True) if share >= enough]
     folded = _one_voice(_fold(fitting, config.alike), config, per_account=config.posts if question.author else config.per_account)
@@ -66,15 +68,32 @@ def select(hits: Sequence[Found], question: Question, config: EvidenceConfig = D
     return tuple(replace(one, number=number) for number, one in enumerate(chosen, start=1))
 
 
-def on_question(one: Evidence, question: Question) -> float:
-    """Share of the question's words that the post has, names and numbers counting double; 0 when it lacks one of these or has less
-    than half of the others."""
-    present = all_keys(one.text)
-    if covered(question.required, present) < 1 or covered(question.wanted, present) < _MIN_WANTED:
+def on_question(text: str, question: Question) -> float:
+    """Share of the question's words that a text has, names and numbers counting double; 0 when it lacks one of these or too many
+    of the others."""
+    present = all_keys(text)
+    num_wanted = sum(is_held(key, present) for key in question.wanted)
+    if covered(question.required, present) < 1 or num_wanted < _needed(len(question.wanted)):
         return 0.0
     total = 2 * len(question.required) + len(question.wanted)
-    held = 2 * len(question.required) + sum(key in present for key in question.wanted)
-    return held / total if total else 1.0
+    return (2 * len(question.required) + num_wanted) / total if total else 1.0
+
+
+def _needed(num_wanted: int) -> int:
+    """How many of the plain words a post must have: one and two all, of more all but a third."""
+    return num_wanted - num_wanted // 3
+
+
+def is_held(key: str, present: frozenset[str]) -> bool:
+    """Whether a plain word is there, be it with another ending: "delay" in "delayed". Names and numbers are compared whole."""
+    if key in present or len(key) < _STEM:
+        return key in present
+    return any(other[: _STEM - 1] == key[: _STEM - 1] and _same_stem(key, other) for other in present)
+
+
+def _same_stem(one: str, other: str) -> bool:
+    shared = len(os.path.commonprefix((one, other)))
+    return shared >= _STEM - 1 and all(_ENDINGS.fullmatch(word[shared:]) for word in (one, other))
 
 
 def flooded(hits: Sequence[Found], config: EvidenceConfig = DEFAULTS) -> list[tuple[str, float]]:
@@ -152,7 +171,7 @@ def _marginal(candidates: list[Evidence], question: Question, config: EvidenceCo
     """Greedy maximal marginal relevance over rank and coverage of the question."""
     keys = {one.id: content_keys(one.text) - set(question.keys) for one in candidates}
     value = {
-        one.id: 0.5 * on_question(one, question) + 0.5 / (1 + rank / 5) - (0.2 if one.label else 0.0)
+        one.id: 0.5 * on_question(one.text, question) + 0.5 / (1 + rank / 5) - (0.2 if one.label else 0.0)
         for rank, one in enumerate(candidates)
     }  # fmt: skip
     chosen: list[Evidence] = []

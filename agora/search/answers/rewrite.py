@@ -38,6 +38,8 @@ _FRAME: Final = re.compile(
     re.IGNORECASE,
 )
 _FRAME_WORDS: Final = word_list("frame")
+_FRAME_VERBS: Final = word_list("frame_verb")
+_ABOUT: Final = re.compile(r"\s+(?:about|of|on|regarding|concerning)\b", re.IGNORECASE)
 """Words of asking, compared as keys. They never decide whether a post is on the question."""
 _CONNECTIVES: Final = frozenset(("AND", "OR", "NOT"))
 
@@ -76,7 +78,10 @@ def rewrite(question: str, *, now: datetime) -> Question:
         frame_end = 0
     gone = [*span.words, *operators, *([(speaker.start(), speaker.end())] if speaker else [])]
     found = [one for one in tokens(text) if not any(low < one.end and one.start < high for low, high in gone)]
-    kept = [one for one in found if _is_asked(one, frame_end, phrases)] or [one for one in found if one.kind != "link"]
+    kept = [one for one in found if _is_asked(one, text, frame_end, phrases)]
+    if not kept and len(found) > 1:  # a word of asking is asked about: the last one that says something
+        kept = [one for one in found if one.is_content and one.kind == "word"][-1:]
+    kept = kept or [one for one in found if one.kind != "link"]
     required = [one for one in kept if _is_required(one, text, phrases)]
     wanted = [one for one in kept if one not in required]
     author = speaker.group("who")[1:] if speaker else _operator(text, "from")
@@ -85,11 +90,11 @@ def rewrite(question: str, *, now: datetime) -> Question:
         queries=_queries(text, kept, phrases, operators, span, speaker.group("who")[1:] if speaker else None),
         required=tuple(dict.fromkeys(one.key for one in required)),
         wanted=tuple(dict.fromkeys(one.key for one in wanted)),
-        span=span, author=author, kind=_kind(text), words=tuple(dict.fromkeys(one.text for one in kept)),
+        span=span, author=author, kind=_kind(text), focus=_focus(text, kept), words=tuple(dict.fromkeys(one.text for one in kept)),
     )  # fmt: skip
 
 
-def _is_asked(token: Token, frame_end: int, phrases: list[tuple[int, int]]) -> bool:
+def _is_asked(token: Token, text: str, frame_end: int, phrases: list[tuple[int, int]]) -> bool:
     if any(low <= token.start < high for low, high in phrases):
         return True
     if token.kind == "word" and token.text in _CONNECTIVES:
@@ -98,7 +103,9 @@ def _is_asked(token: Token, frame_end: int, phrases: list[tuple[int, int]]) -> b
         return True
     if not token.is_content:
         return False
-    return token.end > frame_end and token.key not in _FRAME_WORDS
+    if token.end <= frame_end or token.key in _FRAME_WORDS:
+        return False
+    return not (token.key in _FRAME_VERBS and _ABOUT.match(text, token.end))
 
 
 def _is_required(token: Token, text: str, phrases: list[tuple[int, int]]) -> bool:

@@ -115,7 +115,10 @@ def stem(word: str) -> str:
 
 
 def keys_of(token: Token) -> tuple[str, ...]:
-    """All keys under which a token of a post can be asked for: a tag or handle also by its bare name and the words inside it."""
+    """All keys under which a token of a post can be asked for: a tag or handle also by its bare name and the words inside it, a word
+    with hyphens also by its parts."""
+    if token.kind == "word" and "-" in token.key:
+        return (token.key, *(stem(part) for part in token.key.split("-") if len(part) > 1))
     if token.kind not in ("tag", "handle", "cash"):
         return (token.key,)
     parts = [stem(fold(part)) for part in _CAMEL.findall(token.text[1:])]
