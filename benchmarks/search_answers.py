@@ -39,6 +39,7 @@ NOW: Final = datetime(2018, 1, 1, tzinfo=timezone.utc)
 MIN_PRECISION: Final = 0.95
 MIN_RECALL: Final = 0.90
 _TOLD: Final = re.compile(r"(?P<author>\S.*?) (?P<verb>wrote|reposted) on (?P<day>\d{4}-\d\d-\d\d): “(?P<words>.*)”", re.DOTALL)
+_TELLING: Final = listed("one post say")
 _NUMERIC: Final = re.compile(r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)\b")
 _OFF: Final = ("it is not about the question", "it was said before")
 _SPOKEN: Final = re.compile(r"“([^“”]+)”|\"([^\"]+)\"")
@@ -123,7 +124,7 @@ def supports(sentence: str, cited: Sequence[Mapping[str, Any]]) -> bool:
     quoted = [first or second for first, second in _SPOKEN.findall(sentence)]
     if any(not any(words in post["text"] for post in cited) for words in quoted):
         return False
-    said = words_of(_SPOKEN.sub(" ", sentence)) - _SMALL
+    said = words_of(_SPOKEN.sub(" ", sentence)) - _SMALL - (_TELLING if quoted else frozenset())
     held = set().union(*(words_of(post["text"]) for post in cited))
     strict = {word for word in said if any(c.isdigit() for c in word) or word in ("not", "never", "no", "without") or word.endswith("n't")}
     return bool(quoted or said) and strict <= held and len(said & held) >= 0.9 * len(said)
@@ -217,10 +218,11 @@ class ErringModel:
 
 
 def _clause(text: str) -> str:
-    """A sentence of a post without links, handles in front and marks that would end it."""
+    """A sentence of a post without links, handles in front and marks that would end it; empty when it only asks."""
     plain = re.sub(r"https?://\S+|^RT @\w+:|[＂“”\"…⁅⁆‹›]|(?<!\w)['’]|['’](?!\w)", " ", text)
     plain = re.sub(r"^[\s.=]*(?:@\w+\s+)+", "", plain.strip())
-    return " ".join(re.split(r"(?<=\w)[.!?]+(?:\s|$)", plain, maxsplit=1)[0].split())
+    clause, mark = (*re.split(r"(?<=\w)([.!?]+)(?:\s|$)", plain, maxsplit=1), "")[:2]
+    return "" if "?" in mark else " ".join(clause.split())
 
 
 def _same(one: str, other: str) -> bool:

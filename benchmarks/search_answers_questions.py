@@ -35,12 +35,13 @@ _MOST_ANSWERS: Final = 60
 _UNFIT: Final = listed(
     """
     either doing yours behind about after again being could every everyone their there these thing things those through under until
-    where which while would really still people person someone anyone something anything nothing having getting going makes making other should think thinking
-    today tonight tomorrow yesterday monday tuesday wednesday thursday friday saturday sunday never maybe right latest report reported
-    reports mention mentioned minutes hours years days weeks months times since before because without against between might write
-    wrote writing posting posted saying tweet tweets tweeted know known happened happening complain please thanks account users
-    members feeling opinion reaction information knows folks years january february march april august september october november
-    december doesn didn wouldn couldn shouldn perhaps probably possibly joking wish hope always several majority everybody
+    where which while would really still people person someone anyone something anything nothing having getting going makes making
+    other should think thinking today tonight tomorrow yesterday monday tuesday wednesday thursday friday saturday sunday never maybe
+    right latest report reported reports mention mentioned minutes hours years days weeks months times since before because without
+    against between might write wrote writing posting posted saying tweet tweets tweeted know known happened happening complain please
+    thanks account users members feeling opinion reaction information knows folks years january february march april august september
+    october november december doesn didn wouldn couldn shouldn perhaps probably possibly joking wish hope always several majority
+    everybody
     """
 )
 

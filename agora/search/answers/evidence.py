@@ -8,7 +8,6 @@ the best post, then each time the one that is good and unlike those already take
 
 from __future__ import annotations
 
-import os.path
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -92,7 +91,8 @@ def is_held(key: str, present: frozenset[str]) -> bool:
 
 
 def _same_stem(one: str, other: str) -> bool:
-    shared = len(os.path.commonprefix((one, other)))
+    pairs = zip(one, other, strict=False)
+    shared = next((place for place, (left, right) in enumerate(pairs) if left != right), min(len(one), len(other)))
     return shared >= _STEM - 1 and all(_ENDINGS.fullmatch(word[shared:]) for word in (one, other))
 
 

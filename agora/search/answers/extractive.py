@@ -28,7 +28,6 @@ MIN_SHARE: Final = 0.6
 _LEADING: Final = re.compile(r"^[\s.=:\-–—]*@[\w]+(?:[.\-]\w+)*[:,]?")
 _NEAR: Final = 3
 """Words between a number and what it counts, at most."""
-_AUTHOR_CHARS: Final = 60
 _TIME_WORDS: Final = word_list("time")
 _REASONS: Final = word_list("reason")
 
@@ -62,12 +61,7 @@ class ExtractiveWriter:
 def _told(one: Evidence, words: tuple[str, ...]) -> Draft:
     verb = "reposted" if one.kind == REPOST else "wrote"
     said = " / ".join(f"“{part}”" for part in words)
-    return Draft(f"{shown_author(one.author)} {verb} on {one.created_at:%Y-%m-%d}: {said}", (one.id,), words)
-
-
-def shown_author(author: str) -> str:
-    """An account's name on one line, without anything that could pass for a quotation."""
-    return re.sub(r"[^\w.\-:@/+~%]+", " ", author).strip()[:_AUTHOR_CHARS] or "somebody"
+    return Draft(f"{one.speaker} {verb} on {one.day}: {said}", (one.id,), words)
 
 
 def _best_words(text: str, question: Question) -> tuple[str, ...]:
@@ -83,7 +77,8 @@ def _best_words(text: str, question: Question) -> tuple[str, ...]:
     if part.value > 0:
         return (text[part.start : part.end],)
     if "\n" in text[low:high] and high - low <= LINES_CHARS and _value(text[low:high], question) > 0:
-        return tuple(line for part_of in text[low:high].splitlines() if any(c.isalnum() for c in (line := part_of.strip())))
+        lines = [line.strip() for line in text[low:high].splitlines()]
+        return tuple(line for line in lines if any(character.isalnum() for character in line))
     return ()
 
 

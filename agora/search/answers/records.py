@@ -5,10 +5,13 @@ A writer makes drafts; only what `check.py` lets through becomes a `Sentence`. N
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+_SPEAKER_CHARS: Final = 60
 
 
 class Found(Protocol):
@@ -52,7 +55,7 @@ class Finder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A post that an answer may rest on. `number` names it to a writer; `words_of` is who wrote the words when a repost carries them."""
+    """A post that an answer may rest on. `number` names it to a writer; `alike`: near-duplicates that it stands for."""
 
     number: int
     id: str
@@ -66,6 +69,16 @@ class Evidence:
     label: str | None
     alike: int
     score: float
+
+    @property
+    def speaker(self) -> str:
+        """The account's name on one line, without anything that could pass for a quotation."""
+        return re.sub(r"[^\w.\-:@/+~%]+", " ", self.author).strip()[:_SPEAKER_CHARS].strip() or "somebody"
+
+    @property
+    def day(self) -> str:
+        """When it was written, as sentences tell it."""
+        return self.created_at.strftime("%Y-%m-%d")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,10 @@ negations are known for some languages only.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Final
 
 from agora.search.answers.records import Draft, Evidence, Quote
@@ -73,10 +74,7 @@ def judge(draft: Draft, retrieved: Mapping[str, Evidence]) -> Verdict:
     quotes, rest, reason = _quotes(draft, cited)
     if reason:
         return Verdict(reason)
-    told = rest
-    for one in cited:
-        told = told.replace(one.author, " ")
-    if LINK.search(told) or _DOMAIN.search(told):
+    if LINK.search(told := _claimed(rest, cited, frozenset(quote.post_id for quote in quotes))) or _DOMAIN.search(told):
         return Verdict("it holds a link outside of a quotation")
     speakers = frozenset(quote.post_id for quote in quotes)
     if reason := _unsupported(rest, cited, speakers):
@@ -151,18 +149,29 @@ class _Read:
     words: tuple[_Word, ...]
     hedged: bool
     asks: bool
+    negations: tuple[str, ...]
 
 
 def _unsupported(claim: str, cited: Sequence[Evidence], quoted: frozenset[str]) -> str | None:
     """Why the posts do not support what is claimed outside of quotations from the `quoted` ones; None when they do."""
     source = [sentence for one in cited for sentence in _sentences(one.text)]
-    frame = frozenset(key for one in cited if not quoted or one.id in quoted for key in _frame_keys(one))
+    claim = _claimed(claim, cited, quoted)
     parts = [_read(claim[low:high]) for low, high in split_sentences(claim)]
     if not quoted and not any(word for part in parts for word in part.words if word.token.key not in _REPORTING):
         return "it claims nothing that posts could support"
-    if quoted and any(_is_negation(one) or one.key in _DENIALS | _HEDGES for one in tokens(claim) if one.key not in frame):
+    if quoted and any(_is_negation(one) or one.key in _DENIALS | _HEDGES for one in tokens(claim)):
         return "it denies or doubts a quotation in its own words"
-    return next((reason for part in parts if (reason := _part_unsupported(part, source, frame))), None)
+    return next((reason for part in parts if (reason := _part_unsupported(part, source))), None)
+
+
+def _claimed(claim: str, cited: Sequence[Evidence], quoted: frozenset[str]) -> str:
+    """The claim without what may be told of a post besides its words: who wrote it and when, of a quotation only where it is from.
+    An account whose name is a word of the claim gains nothing: outside of a quotation only `@name` counts."""
+    for one in cited:
+        if not quoted or one.id in quoted:
+            names = [one.day, f"@{one.speaker}", *([one.speaker] if quoted else [])]
+            claim = re.sub("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in names), " ", claim)
+    return claim
 
 
 def _sentences(text: str) -> list[_Read]:
@@ -173,12 +182,14 @@ def _sentences(text: str) -> list[_Read]:
     return [replace(one, words=tuple(replace(word, negated=not word.negated) for word in one.words)) for one in found]
 
 
-def _part_unsupported(part: _Read, source: list[_Read], frame: frozenset[str]) -> str | None:
-    told = [word for word in part.words if word.token.key not in _REPORTING and word.token.key not in frame]
+def _part_unsupported(part: _Read, source: list[_Read]) -> str | None:
+    told = [word for word in part.words if word.token.key not in _REPORTING]
     if not told:
         return None
     usable = [one for one in source if (part.asks or not one.asks) and (part.hedged or not one.hedged)]
     held = frozenset((key, word.negated) for one in usable for word in one.words for key in word.keys)
+    if added := list((Counter(part.negations) - Counter(cue for one in usable for cue in one.negations)).elements()):
+        return f"its posts do not say {added[0]!r}"
     missing = []
     for word in told:
         if (word.token.key, word.negated) in held:
@@ -252,7 +263,8 @@ def _read(text: str) -> _Read:
     """Content words with their polarity. Quantity words count as content."""
     found = tokens(text)
     cues = [_is_negation(one) for one in found]
-    denied = sum(one.key in _DENIALS for one in found) % 2 == 1
+    denials = [one for one, following in zip_longest(found, found[1:]) if one and one.key in _DENIALS and not _is_fake_news(one, following)]
+    denied = len(denials) % 2 == 1
     words, left, previous_end = [], 0, 0
     for one, cue in zip(found, cues, strict=True):
         between = text[previous_end : one.start]
@@ -269,9 +281,20 @@ def _read(text: str) -> _Read:
             continue
         words.append(_Word(keys_of(one), one, (left > 0) != denied))
         left = max(0, left - 1)
-    return _Read(
-        tuple(words), any(one.key in _HEDGES and not _is_month(one) for one in found), text.rstrip("\"”'’) ").endswith(("?", "？"))
-    )
+    hedged = any(one.key in _HEDGES and not _is_month(one) for one in found)
+    asks = text.rstrip("\"”'’) ").endswith(("?", "？"))
+    return _Read(tuple(words), hedged, asks, tuple(_negation(one) for one, cue in zip(found, cues, strict=True) if cue))
+
+
+def _is_fake_news(token: Token, following: Token | None) -> bool:
+    """ "Fake news" names something; it does not say that the sentence is not so."""
+    return token.key == "fake" and following is not None and fold(following.text) == "news"
+
+
+def _negation(token: Token) -> str:
+    """Which negation a word is: all short and long forms of "not" are one."""
+    folded = fold(token.text)
+    return "not" if folded.endswith("nt") or folded.endswith("n't") or folded == "cannot" else folded
 
 
 def _is_month(token: Token) -> bool:
@@ -281,11 +304,3 @@ def _is_month(token: Token) -> bool:
 def _is_negation(token: Token) -> bool:
     folded = fold(token.text)
     return token.kind == "word" and (folded in _NEGATIONS or token.key in _NEGATIONS or folded.endswith("n't"))
-
-
-def _frame_keys(one: Evidence) -> Iterable[str]:
-    """What may be told of a post besides its words: who wrote it and when."""
-    for token in tokens(f"{one.author} {one.ref_author or ''}"):
-        yield from keys_of(token)
-    for token in tokens(one.created_at.strftime("%Y-%m-%d")):
-        yield token.key
