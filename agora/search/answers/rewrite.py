@@ -39,7 +39,7 @@ _FRAME: Final = re.compile(
 )
 _FRAME_WORDS: Final = word_list("frame")
 _FRAME_VERBS: Final = word_list("frame_verb")
-_ABOUT: Final = re.compile(r"\s+(?:about|of|on|regarding|concerning)\b", re.IGNORECASE)
+_ABOUT: Final = re.compile(r"\s+(?:about|regarding|concerning)\b", re.IGNORECASE)
 """Words of asking, compared as keys. They never decide whether a post is on the question."""
 _CONNECTIVES: Final = frozenset(("AND", "OR", "NOT"))
 

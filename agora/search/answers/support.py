@@ -166,9 +166,11 @@ def _unsupported(claim: str, cited: Sequence[Evidence], quoted: frozenset[str]) 
 
 def _claimed(claim: str, cited: Sequence[Evidence], quoted: frozenset[str]) -> str:
     """The claim without what may be told of a post besides its words: who wrote it and when, of a quotation only where it is from.
-    An account whose name is a word of the claim gains nothing: outside of a quotation only `@name` counts."""
+    An account whose name is a word of the claim gains nothing: outside of a quotation only `@name` counts, and where several are quoted
+    no name does, since it could be told of the other."""
+    speakers = {one.speaker for one in cited if one.id in quoted}
     for one in cited:
-        if not quoted or one.id in quoted:
+        if len(speakers) <= 1 and (not quoted or one.id in quoted):
             names = [one.day, f"@{one.speaker}", *([one.speaker] if quoted else [])]
             claim = re.sub("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in names), " ", claim)
     return claim

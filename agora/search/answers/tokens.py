@@ -35,6 +35,7 @@ _SENTENCE_END: Final = re.compile(r"[.!?…]+[\"”’')\]]*(?=\s|$)|[。！？]
 _ABBREVIATION: Final = re.compile(
     r"(?:\b(?:mr|mrs|ms|dr|st|vs|jr|sr|gov|sen|rep|gen|lt|no|u\.s|u\.k|a\.m|p\.m|etc|e\.g|i\.e)|\b[A-Z])\.$", re.IGNORECASE
 )
+_AFTER_LINK: Final = "?!.,;:)]'\"’”…"
 _CAMEL: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 
 
@@ -80,7 +81,7 @@ def _tokens(text: str) -> Iterator[Token]:
     for match in _TOKEN.finditer(text):
         name = match.lastgroup or "word"
         kind: Kind = "word" if name == "ideograph" else name  # type: ignore[assignment]
-        found = match.group()
+        found = match.group().rstrip(_AFTER_LINK) if name == "link" else match.group()
         key = fold(found)
         if kind == "word" and any(character.isdigit() for character in key):
             kind = "number"
@@ -93,7 +94,7 @@ def _tokens(text: str) -> Iterator[Token]:
                 kind, key = "number", _NUMBER_WORDS[key]
             else:
                 key = stem(key)
-        yield Token(found, key, kind, match.start(), match.end())
+        yield Token(found, key, kind, match.start(), match.start() + len(found))
 
 
 def fold(text: str) -> str:
