@@ -25,6 +25,7 @@ _ORDERS: Final = re.compile(
 _MARKERS: Final = re.compile(
     r"<\s*[|｜]|[|｜]\s*>|\[/?\s*INST\s*\]|<<\s*/?\s*SYS\s*>>|</?\s*(?:s|system|user|assistant|post|question|start_of_turn|end_of_turn)\b[^>]*>"
     r"|^\s*(?:#{2,}\s*)?(?:system|assistant|user|human|developer|instruction|response)\s*:"
+    r"|</?[a-z]{2,12}(?:\s[^<>]*)?>|<!--|```|\{\{|\brole\s*:\s*(?:system|assistant|user)\b|\bjavascript:|\bdata:text/|(?:\[\d{1,2}\]\s*){2,}"
     r"|!\[[^\]]*\]\(|\bEND-[0-9a-f]{4,}|\bPOST-[0-9a-f]{4,}",
     re.IGNORECASE | re.MULTILINE,
 )
