@@ -11,22 +11,22 @@ import unicodedata
 from typing import Final
 
 _ORDERS: Final = re.compile(
-    r"\b(?:ignore|disregard|forget|override|bypass|skip)\b.{0,40}\b(?:instruction|prompt|rule|direction|guideline|command|message|question)s?\b"
+    r"\b(?:ignore|disregard|forget|override|bypass|skip)\b.{0,40}\b(?:instruction|prompt|rule|direction|guideline|command|message)s?\b"
     r"|\b(?:system|developer|hidden)\s+(?:prompt|message|instruction)s?\b"
     r"|\b(?:new|updated|real|following|these)\s+(?:system\s+)?instructions?\b"
     r"|\byou\s+are\s+(?:now|no\s+longer)\b.{0,60}\b(?:assistant|ai|model|bot|dan|mode|unrestricted|bound|restricted)\b"
     r"|\b(?:as|dear|attention|hey|note\s+to)\s+(?:an?\s+|the\s+|all\s+)?(?:ai|llm|language\s+model|assistant|chatbot|writer|summari[sz]er)s?\b"
-    r"|\b(?:respond|reply|answer|output|print|write|say|repeat)\b.{0,30}\b(?:only|exactly|verbatim|instead|the\s+following)\b"
+    r"|\b(?:respond|reply|answer|output|print|write|say|repeat)\b.{0,30}\b(?:only\s+with|exactly|verbatim|instead|the\s+following)\b"
     r"|\b(?:cite|citation|citing)\b.{0,30}(?:\[\d+\]|\b(?:post|id|source)s?\b)"
     r"|\b(?:do\s+not|don't|never)\s+(?:cite|mention\s+(?:the\s+)?(?:posts|sources)|abstain)\b"
-    r"|\bjailbreak\b|\bprompt\s+injection\b",
+    r"|\bjailbreak\s+mode\b|\bprompt\s+injection\b",
     re.IGNORECASE | re.DOTALL,
 )
 _MARKERS: Final = re.compile(
     r"<\s*[|｜]|[|｜]\s*>|\[/?\s*INST\s*\]|<<\s*/?\s*SYS\s*>>|</?\s*(?:s|system|user|assistant|post|question|start_of_turn|end_of_turn)\b[^>]*>"
     r"|^\s*(?:#{2,}\s*)?(?:system|assistant|user|human|developer|instruction|response)\s*:"
-    r"|</?[a-z]{2,12}(?:\s[^<>]*)?>|<!--|```|\{\{|\brole\s*:\s*(?:system|assistant|user)\b|\bjavascript:|\bdata:text/|(?:\[\d{1,2}\]\s*){2,}"
-    r"|!\[[^\]]*\]\(|\bEND-[0-9a-f]{4,}|\bPOST-[0-9a-f]{4,}",
+    r"|</[a-z]{1,12}>|<(?:img|script|iframe|svg|post)\b|<!--|```|\{\{#|\brole\s*:\s*(?:system|assistant|user)\b|\bjavascript:|\bdata:text/|(?:\[\d{1,2}\]\s*){2,}"
+    r"|!\[[^\]]*\]\(|\bEND-[0-9a-f]{8,}|\bPOST-[0-9a-f]{8,}",
     re.IGNORECASE | re.MULTILINE,
 )
 _HIDDEN: Final = re.compile("[\U000e0020-\U000e007f\u202a-\u202e\u2066-\u2069]")

@@ -139,7 +139,7 @@ def test_marks_are_new_each_time_and_never_in_a_post() -> None:
     "text",
     [
         "The night trains to Lindau run again.", "Please follow the rules at the station, instructions hang at the door",
-        "You are now leaving Lindau", "My assistant said: write to the minister", "I ignore trains mostly", "The system is broken @railways",
+        "You are now leaving Lindau", "My assistant said: write to the minister", "I ignore trains mostly", "The system is broken",
         "10 things only locals write about", "READ: what did the user community decide? #poll",
     ],
 )  # fmt: skip
