@@ -5,10 +5,12 @@ AgoraError                 anything Agora raises on purpose               exit 1
 |  +- ConfigError          a configuration key or value is wrong
 |  |  +- OtherRunError     a run folder holds a run with another configuration
 |  +- MissingExtraError    an optional dependency is not installed
+|  +- QuerySyntaxError     a search query cannot be read; names the position
 +- DataError               input that cannot be read as what it claims
 |  +- RecordError          one record of a source is broken (quarantined, not fatal)
 |  +- SourceError          a whole file or archive is broken or hostile
 +- StoreError              the post store is missing, locked or damaged
++- PostIndexError          the index of posts is locked or damaged
 +- CheckpointError         a checkpoint is corrupt or belongs to another run
 +- TrainingError           training cannot go on (NaN loss, no data left)
 +- ModelError              a model folder or configuration cannot be used
@@ -47,6 +49,14 @@ class MissingExtraError(UsageError):
         super().__init__(f"{purpose} needs the package {package!r}; install it with: pip install 'agora[{extra}]'")
 
 
+class QuerySyntaxError(UsageError):
+    """A search query cannot be read. `position` counts characters from 0; the message shows the place."""
+
+    def __init__(self, message: str, position: int) -> None:
+        super().__init__(message)
+        self.position = position
+
+
 class DataError(AgoraError):
     """Input is not what it claims to be."""
 
@@ -61,6 +71,10 @@ class SourceError(DataError):
 
 class StoreError(AgoraError):
     """The post store is missing, in use by another writer, or damaged."""
+
+
+class PostIndexError(AgoraError):
+    """The index of posts is in use by another writer, or damaged. It can always be made anew from the store."""
 
 
 class CheckpointError(AgoraError):

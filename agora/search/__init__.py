@@ -1,1 +1,1 @@
-"""Finding what is being said, and answering from it."""
+"""Finding what is said: the query language, the index, ranking, cited answers, trends and alerts."""

@@ -1,0 +1,281 @@
+"""The embedded index: one folder, one process that writes, no server. Goes in: a post store. Comes out: what PostIndex promises.
+
+    with EmbeddedIndex.open(workspace / "index") as index:
+        index.catch_up(store)
+        index.find_text(["vote", "brexit"], Lang("en"), 10)
+
+Texts lie in tantivy, what changes in columns (columns.py), vectors in near.py; why these: docs/decisions/0005-search-index.md. A seal
+(files.py) says what holds: kill it at any moment and the next `catch_up` goes on behind the last seal. Not covered: several machines (see
+milvus.py), and file systems without flock.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from agora.integrity.labels import ACCOUNT
+from agora.log import Progress, silent
+from agora.posts.schema import REPLY, REPOST
+from agora.posts.store import PostStore
+from agora.search.index import files
+from agora.search.index.columns import Mask, Rows
+from agora.search.index.files import WriterLock
+from agora.search.index.filters import LabelledRows, Snapshot
+from agora.search.index.generation import Generation
+from agora.search.index.interface import FOUND_SCHEMA, HISTOGRAM_SCHEMA, CatchUp, Hits, Match
+from agora.search.index.text import microseconds, post_rows, rows_of, scores_of, stored_post
+from agora.search.query.syntax import Node
+from agora.text.embeddings import Embeddings
+
+_BATCH_ROWS: Final = 16_384
+_SEAL_ROWS: Final = 200_000  # posts per seal while much is taken in; what is lost at a kill is done again
+_LOOK_FURTHER: Final = 4  # how many times more hits are asked for when too few of them pass
+
+
+class EmbeddedIndex:
+    """The index in one folder. Any number of readers; one writer, from its first `catch_up` until `close`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._mutex = threading.RLock()
+        self._lock: WriterLock | None = None
+        self._labels: pa.Table | None = None
+        self._generation = Generation(folder, files.read_state(folder) or files.new_state(0))
+
+    @classmethod
+    def open(cls, folder: Path) -> EmbeddedIndex:
+        """Open the index in `folder`; where there is none, an empty one. Raises PostIndexError when it is damaged."""
+        return cls(Path(folder))
+
+    def close(self) -> None:
+        """Let another writer in. The index can be used again; it takes the lock with its next change."""
+        with self._mutex:
+            if self._lock is not None:
+                self._generation.close()
+                self._lock.release()
+                self._lock = None
+
+    def __enter__(self) -> EmbeddedIndex:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @property
+    def num_posts(self) -> int:
+        """Posts that can be found."""
+        return int(np.count_nonzero(self._generation.snapshot.view.alive))
+
+    def find_text(self, words: Sequence[str], where: Node | None, limit: int, *, match: Match = "any", now: datetime | None = None) -> Hits:
+        """Posts with any or all of these words, by BM25."""
+        if limit < 1 or not words:
+            return Hits()
+        at = self._generation
+        snapshot = at.snapshot
+        query = at.text.any_word(words) if match == "any" else at.text.all_words(words)
+        chosen = at.filters.for_ranking(where, snapshot, _or_now(now))
+        rows, scores = _passing(snapshot, at.text.also(query, chosen.queries), chosen.mask, limit)
+        return Hits(at.id_strings(rows), scores)
+
+    def find_near(self, vector: npt.NDArray[np.float32], where: Node | None, limit: int, *, now: datetime | None = None) -> Hits:
+        """Posts whose vectors have the largest inner product with `vector`."""
+        at = self._generation
+        if at.near is None or limit < 1 or not np.any(vector):
+            return Hits()
+        rows, scores = at.near.search(vector, at.filters.living(where, at.snapshot, _or_now(now)), limit)
+        return Hits(at.id_strings(rows), scores)
+
+    def latest(self, where: Node | None, limit: int, before: datetime | None = None, *, now: datetime | None = None) -> Hits:
+        """Matching posts strictly by time, newest first; of the same moment, the one that came in last."""
+        if limit < 1:
+            return Hits()
+        at = self._generation
+        snapshot = at.snapshot
+        mask, times = at.filters.living(where, snapshot, _or_now(now)), snapshot.view.numbers("at")
+        rows = np.flatnonzero(mask if before is None else mask & (times < microseconds(before)))
+        if len(rows) > limit:
+            rows = rows[times[rows] >= np.partition(times[rows], len(rows) - limit)[len(rows) - limit]]
+        rows = rows[np.lexsort((rows, times[rows]))][::-1][:limit]
+        return Hits(at.id_strings(rows), (times[rows] / 1e6).astype(np.float32))
+
+    def count(self, where: Node | None, *, now: datetime | None = None) -> int:
+        """How many posts match."""
+        at = self._generation
+        return int(np.count_nonzero(at.filters.living(where, at.snapshot, _or_now(now))))
+
+    def histogram(self, where: Node | None, bucket_s: int, *, now: datetime | None = None) -> pa.Table:
+        """How many posts match per `bucket_s` seconds."""
+        at = self._generation
+        times = at.snapshot.view.numbers("at")[at.filters.living(where, at.snapshot, _or_now(now))]
+        starts, counts = np.unique(times - times % (bucket_s * 1_000_000), return_counts=True)
+        return pa.table([pa.array(starts).cast(HISTOGRAM_SCHEMA.field("start").type), counts], schema=HISTOGRAM_SCHEMA)
+
+    def get(self, ids: Sequence[str]) -> pa.Table:
+        """These posts with their counts, in the order of `ids`."""
+        at = self._generation
+        snapshot, view = at.snapshot, at.snapshot.view
+        rows = at.ids.rows(at.hashes(ids), view)
+        rows = rows[view.alive[rows]]
+        counts = at.engagement.of(rows, view)
+        posts = {}
+        for place, row in enumerate(rows.tolist()):
+            for _, address in snapshot.searcher.search(at.text.row(row), 1, count=False).hits:
+                post = stored_post(snapshot.searcher, address)
+                posts[post["id"]] = {
+                    **post,
+                    "num_replies": int(counts[REPLY][place]),
+                    "num_reposts": int(counts[REPOST][place]),
+                    "num_likes": int(view.numbers("likes")[row]),
+                }
+        return pa.Table.from_pylist([posts[key] for key in ids if key in posts], schema=FOUND_SCHEMA)
+
+    def document_frequency(self, words: Sequence[str]) -> Mapping[str, int]:
+        """How many posts hold each word."""
+        at = self._generation
+        return {word: at.text.frequency(at.snapshot.searcher, word) for word in words}
+
+    def set_labels(self, labels: pa.Table) -> None:
+        """The labels that `label:coordinated` goes by from now on."""
+        at = self._generation
+        is_account = pc.equal(labels["kind"], ACCOUNT)
+        accounts, posts = labels.filter(is_account)["id"].to_pylist(), labels.filter(pc.invert(is_account))["id"].to_pylist()
+        self._labels = labels
+        at.filters.labelled = LabelledRows(np.unique(at.hashes(accounts)), np.unique(at.hashes(posts)))
+
+    def catch_up(
+        self, store: PostStore, *, embeddings: Embeddings | None = None, labels: pa.Table | None = None, progress: Progress = silent
+    ) -> CatchUp:
+        """Take in what the store has appended and deleted since. Raises PostIndexError while another process writes."""
+        with self._mutex:
+            if labels is not None:
+                self.set_labels(labels)
+            version, appended = store.version, store.appended  # before the scan: what comes in meanwhile is seen again
+            self._begin()
+            if appended < self._generation.state.position:  # another store, made anew
+                self._replace(Generation(self.folder, files.new_state(self._generation.state.generation + 1)))
+            at = self._generation
+            added = deleted = 0
+            if (version, appended) != (at.state.version, at.state.position):
+                deleted, num_tombstones = self._delete(store)
+                added = self._add(store, appended, progress)
+                at.seal(replace(at.state, position=appended, version=version, num_tombstones=num_tombstones))
+            if embeddings is not None:
+                self._embed(embeddings, progress)
+            return CatchUp(added, deleted, appended)
+
+    def compact(self, *, progress: Progress = silent) -> None:
+        """Write everything anew from the posts that are alive, then remove the old files. Needs room for a second copy."""
+        with self._mutex:
+            self._begin()
+            old = self._generation
+            fresh = Generation(self.folder, replace(files.new_state(old.state.generation + 1), key=old.state.key))
+            fresh.begin()
+            rows = np.flatnonzero(old.snapshot.view.alive)
+            with progress.step("compact index", total=len(rows), unit="posts") as step:
+                for first in range(0, old.state.num_rows, _BATCH_ROWS):
+                    last = min(first + _BATCH_ROWS, old.state.num_rows)
+                    step.advance(fresh.add([post for _, post in old.stored(first, last)]))
+            fresh.copy_vectors(old, rows)
+            carried = ("position", "version", "num_tombstones", "vectors", "dim")
+            fresh.seal(replace(fresh.state, **{name: getattr(old.state, name) for name in carried}))
+            if fresh.near is not None:
+                fresh.near.code()
+            self._replace(fresh)
+
+    def _begin(self) -> None:
+        """Take the writer's place, in the state that was sealed last, whoever sealed it."""
+        if self._lock is None:
+            lock = WriterLock(self.folder)
+            state = files.read_state(self.folder)
+            if state is not None and state != self._generation.state:
+                self._show(Generation(self.folder, state))
+            self._lock = lock
+            files.remove_other_generations(self.folder, self._generation.state)
+        self._generation.begin()
+
+    def _replace(self, fresh: Generation) -> None:
+        """Go over to another generation. Searches under way end on the old one."""
+        old = self._generation
+        if files.read_state(self.folder) != fresh.state:
+            files.write_state(self.folder, fresh.state)
+        fresh.begin()
+        self._show(fresh)
+        old.close()
+        shutil.rmtree(old.folder, ignore_errors=True)
+
+    def _show(self, generation: Generation) -> None:
+        self._generation = generation
+        if self._labels is not None:
+            self.set_labels(self._labels)
+
+    def _delete(self, store: PostStore) -> tuple[int, int]:
+        tombstones = store.deletions()
+        fresh = tombstones.slice(self._generation.state.num_tombstones)
+        deleted = 0
+        for kind in ("post", "author"):
+            keys = fresh.filter(pc.equal(fresh["kind"], kind))["key"].to_pylist()
+            if keys:
+                deleted += self._generation.delete(kind, keys)
+        return deleted, tombstones.num_rows
+
+    def _add(self, store: PostStore, appended: int, progress: Progress) -> int:
+        at = self._generation
+        after = at.state.position
+        added = seen = sealed = 0
+        with progress.step("index posts", total=appended - after, unit="posts") as step:
+            for batch in store.scan(after=after, batch_rows=_BATCH_ROWS):
+                added += at.add(list(post_rows(batch)))
+                seen += batch.num_rows
+                step.advance(batch.num_rows)
+                if seen - sealed >= _SEAL_ROWS:  # after + seen: whoever goes on there sees every post that is not here yet
+                    at.seal(replace(at.state, position=min(after + seen, appended)))
+                    sealed = seen
+        return added
+
+    def _embed(self, embeddings: Embeddings, progress: Progress) -> None:
+        at = self._generation
+        missing = at.state.num_rows - (at.state.num_vectors if embeddings.name == at.state.vectors else 0)
+        if not missing:
+            return
+        with progress.step("vectors of posts", total=missing, unit="posts") as step:
+            unsealed = 0
+            for count in at.embed(embeddings):
+                step.advance(count)
+                unsealed += count
+                if unsealed >= _SEAL_ROWS:
+                    at.seal(at.state)
+                    unsealed = 0
+        at.seal(at.state)
+        if at.near is not None:
+            at.near.code()
+
+
+def _or_now(now: datetime | None) -> datetime:
+    return now if now is not None else datetime.now(timezone.utc)
+
+
+def _passing(snapshot: Snapshot, query: Any, mask: Mask, limit: int) -> tuple[Rows, npt.NDArray[np.float32]]:
+    """The first `limit` hits of a query that pass the mask: looks further until there are enough."""
+    num_passing, most = int(np.count_nonzero(mask)), max(1, snapshot.searcher.num_docs)
+    if not num_passing:
+        return np.empty(0, np.int64), np.zeros(0, np.float32)
+    wanted = limit if num_passing == len(mask) else int(limit * len(mask) / num_passing * 1.2) + limit
+    while True:
+        wanted = min(wanted, most)
+        hits = snapshot.searcher.search(query, wanted, count=False).hits
+        rows = rows_of(snapshot.searcher, hits)
+        passes = np.flatnonzero((rows < len(mask)) & mask[np.minimum(rows, len(mask) - 1)])[:limit]
+        if len(passes) == limit or len(hits) < wanted or wanted == most:
+            return rows[passes], scores_of([hits[place] for place in passes.tolist()])
+        wanted *= _LOOK_FURTHER
