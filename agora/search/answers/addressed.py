@@ -25,7 +25,7 @@ _ORDERS: Final = re.compile(
 _MARKERS: Final = re.compile(
     r"<\s*[|｜]|[|｜]\s*>|\[/?\s*INST\s*\]|<<\s*/?\s*SYS\s*>>|</?\s*(?:s|system|user|assistant|post|question|start_of_turn|end_of_turn)\b[^>]*>"
     r"|^\s*(?:#{2,}\s*)?(?:system|assistant|user|human|developer|instruction|response)\s*:"
-    r"|</[a-z]{1,12}>|<(?:img|script|iframe|svg|post)\b|<!--|```|\{\{#|\brole\s*:\s*(?:system|assistant|user)\b|\bjavascript:|\bdata:text/|(?:\[\d{1,2}\]\s*){2,}"
+    r"|</?(?:posts|instructions?|context|documents?|data|rules|prompt)>|<(?:img|script|iframe|svg|post)\b|<!--|```|\{\{#|\brole\s*:\s*(?:system|assistant|user)\b|\bjavascript:|\bdata:text/|(?:\[\d{1,2}\]\s*){2,}"
     r"|!\[[^\]]*\]\(|\bEND-[0-9a-f]{8,}|\bPOST-[0-9a-f]{8,}",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -101,14 +101,14 @@ def flooded(hits: Sequence[Found], config: EvidenceConfig = DEFAULTS) -> list[tu
     counts: Counter[str] = Counter()
     for hit in hits:
         counts[hit.voice] += 1 + hit.alike
-    coordinated = {hit.voice for hit in hits if is_coordinated(hit)}
+    coordinated = {hit.voice for hit in hits if is_coordinated(hit.voice, hit.post["author"], hit.label)}
     total = sum(counts.values())
     return [(voice, count / total) for voice, count in counts.most_common() if voice in coordinated and count / total > config.warn_share]
 
 
-def is_coordinated(hit: Found) -> bool:
-    """Whether the hit is labelled, or its voice is not the author's own."""
-    return hit.label is not None or not hit.voice.endswith(hit.post["author"])
+def is_coordinated(voice: str, author: str, label: str | None) -> bool:
+    """Whether a post is labelled, or its voice is not its author's own (`account:NAME`)."""
+    return label is not None or voice not in (author, f"account:{author}")
 
 
 def own_words(text: str) -> str:
@@ -160,7 +160,7 @@ def _one_voice(candidates: list[Evidence], config: EvidenceConfig, *, per_accoun
     seen: Counter[str] = Counter()
     kept = []
     for one in candidates:
-        limit = 1 if one.label is not None or not one.voice.endswith(one.author) else per_account
+        limit = 1 if is_coordinated(one.voice, one.author, one.label) else per_account
         if seen[one.voice] < limit:
             kept.append(one)
         seen[one.voice] += 1

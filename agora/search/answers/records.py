@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 _SPEAKER_CHARS: Final = 60
 
@@ -49,7 +49,7 @@ class FoundMany(Protocol):
 class Finder(Protocol):
     """What answers are searched with: `agora/search/find.py` Searcher, or anything alike."""
 
-    def find(self, text: str, *, limit: int = 10, now: datetime | None = None, match: str = "all") -> FoundMany:
+    def find(self, text: str, *, limit: int = 10, now: datetime | None = None, match: Literal["all", "any", "auto"] = "auto") -> FoundMany:
         """The posts that `text` (a query, see agora/search/query) finds. `match`: whether one of its plain words is enough."""
 
 

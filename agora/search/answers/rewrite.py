@@ -159,7 +159,7 @@ def _plain(token: Token) -> str:
     """The word as a query may hold it: as asked, but never an operator, a minus or an unpaired quotation mark."""
     if token.kind == "link":
         return f'"{token.text}"' if '"' not in token.text and "\\" not in token.text else ""
-    return f'"{token.text}"' if token.text in _CONNECTIVES or ":" in token.text else token.text.replace('"', "")
+    return token.text.lower() if token.text in _CONNECTIVES else token.text
 
 
 def _moment(at: datetime) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from agora.engine.interface import Delta
 from agora.search.answers import Evidence
-from benchmarks.memory_find import MemoryFinder
+from tests.search.answers.memory_find import MemoryFinder
 
 NOW = datetime(2026, 3, 15, 12, tzinfo=timezone.utc)
 

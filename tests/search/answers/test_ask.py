@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agora.errors import GenerationError, UsageError
 from agora.search.answers import Answer, AskConfig, EvidenceConfig, GeneratedWriter, ask, rewrite, select
-from benchmarks.memory_find import MemoryFinder
-
-sys.path.insert(0, str(Path(__file__).parent))
-from made_up import NOW, TRAINS, ScriptedModel, post, trains
+from tests.search.answers.made_up import NOW, TRAINS, ScriptedModel, post, trains
+from tests.search.answers.memory_find import MemoryFinder
 
 
 def texts(answer: Answer) -> str:

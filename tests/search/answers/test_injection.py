@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from agora.search.answers import Answer, AskConfig, GeneratedWriter, ask
 from agora.search.answers.addressed import is_addressed
 from agora.search.answers.prompt import build, escaped
-from benchmarks.memory_find import MemoryFinder
-
-sys.path.insert(0, str(Path(__file__).parent))
-from injections import INJECTED, PAYLOAD
-from made_up import NOW, TRAINS, ScriptedModel, evidence, post
+from tests.search.answers.injections import INJECTED, PAYLOAD
+from tests.search.answers.made_up import NOW, TRAINS, ScriptedModel, evidence, post
+from tests.search.answers.memory_find import MemoryFinder
 
 QUESTION = "What about night trains to Lindau?"
 ROWS = [post(f"evil{number}", text, f"mallory{number}") for number, text in enumerate(INJECTED)]

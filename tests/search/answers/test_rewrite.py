@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime, timezone
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agora.search.answers import rewrite
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 NOW = datetime(2015, 8, 10, 15, 0, tzinfo=timezone.utc)  # a Monday
 

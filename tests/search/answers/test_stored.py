@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,7 @@ import pytest
 from agora.posts.schema import posts_table
 from agora.posts.store import PostStore
 from agora.search.answers import StoredAnswers, answer_key, ask
-
-sys.path.insert(0, str(Path(__file__).parent))
-from made_up import NOW, TRAINS, trains
+from tests.search.answers.made_up import NOW, TRAINS, trains
 
 QUESTION = "What about night trains to Lindau?"
 KEY = answer_key(QUESTION, "extractive", now=NOW)

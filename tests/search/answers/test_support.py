@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
 from agora.search.answers import Draft, judge
-
-sys.path.insert(0, str(Path(__file__).parent))
-from made_up import evidence
+from tests.search.answers.made_up import evidence
 
 POSTS = {
     one.id: one

@@ -1,4 +1,4 @@
-"""Posts found without an index: BM25 in memory, for benchmarks and tests of what stands on a search. Goes in: rows with POST_SCHEMA.
+"""Posts found without an index: BM25 in memory, for tests of what stands on a search. Goes in: rows with POST_SCHEMA.
 
 Reads from:, since:, until: and phrases; everything else is words. k1 and b are those of Lucene.
 """
@@ -57,7 +57,7 @@ class MemoryFinder:
                 self._postings[key].append((row, count))
         self._mean = sum(self._lengths) / max(1, len(self._lengths))
 
-    def find(self, text: str, *, limit: int = 10, now: datetime | None = None, match: str = "all") -> MemoryResults:
+    def find(self, text: str, *, limit: int = 10, now: datetime | None = None, match: str = "auto") -> MemoryResults:
         """The best posts for a query."""
         filters = _FILTER.findall(text)
         words = _FILTER.sub(" ", text)
