@@ -84,11 +84,14 @@ def indexed(collection: Collection, embeddings: Embeddings | None) -> Iterator[E
         {"id": one, "author": "collection", "created_at": NOW, "text": text, "kind": "post", "source": "collection"}
         for one, text in collection.texts.items()
     ]
-    with tempfile.TemporaryDirectory() as folder:
-        with PostStore.open(Path(folder) / "posts", create=True) as store, EmbeddedIndex.open(Path(folder) / "index") as index:
-            store.append(posts_table(rows))
-            index.catch_up(store, embeddings=embeddings)
-            yield index
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        PostStore.open(Path(folder) / "posts", create=True) as store,
+        EmbeddedIndex.open(Path(folder) / "index") as index,
+    ):
+        store.append(posts_table(rows))
+        index.catch_up(store, embeddings=embeddings)
+        yield index
 
 
 class KeptEmbeddings:
@@ -108,7 +111,9 @@ class KeptEmbeddings:
         """One unit row per text."""
         listed = [text or "" for text in texts.to_pylist()]
         keys = [hashlib.sha256(text.encode()).hexdigest() for text in listed]
-        missing = sorted({key: text for key, text in zip(keys, listed, strict=True) if key not in self._known}.items(), key=lambda one: len(one[1]))
+        missing = sorted(
+            {key: text for key, text in zip(keys, listed, strict=True) if key not in self._known}.items(), key=lambda one: len(one[1])
+        )
         if missing:
             self._made = self._made or self._make()
             made = self._made.vectors(pa.array([text for _, text in missing], pa.large_string()))

@@ -232,13 +232,11 @@ class Searcher:
         return kept
 
 
-def _rankings(found: Candidates, compared: Compared) -> dict[str, list[str]]:
+def _rankings(found: Candidates, compared: Compared) -> dict[str, Mapping[str, float]]:
     """Candidates by each list: those that have none of the words are in no list of words."""
-    rankings = {}
-    for name, scores in (("words", compared.words), ("beginnings", compared.beginnings)):
-        held = [(score, one) for score, one in zip(scores, compared.ids, strict=True) if score > 0]
-        rankings[name] = [one for _, one in sorted(held, key=lambda pair: -pair[0])]
-    return {**rankings, "meaning": list(found.by_meaning)}
+    lists = {"words": compared.words, "beginnings": compared.beginnings}
+    held = {name: {one: score for one, score in zip(compared.ids, scores, strict=True) if score > 0} for name, scores in lists.items()}
+    return {**held, "meaning": found.by_meaning}
 
 
 def _explained(hit: Hit, place: int, found: Candidates, kind: str, config: RankingConfig) -> Hit:

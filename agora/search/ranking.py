@@ -1,7 +1,8 @@
 """What may move a post up a little, and which posts are one. Goes in: posts with what each list gave them. Comes out: scores in parts,
 groups of near-duplicates, one post per campaign.
 
-Boosts are bounded: by `RankingConfig.recency` and `.authority` of what a post has, never more. What is fresh depends on what is asked: a
+Boosts are bounded: by `RankingConfig.recency` and `.authority` of what a post has, never more; by default both together are less than what
+parts the first from the second place, so a post that every list names first stays first. What is fresh depends on what is asked: a
 half-life per type of query. Near-duplicates are collapsed to the earliest; the earliest that speaks for itself goes before a labelled one,
 so that who floods a sentence does not take it from the people who said it.
 
@@ -18,6 +19,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from agora.errors import ConfigError
 from agora.integrity.voice import Voices, count_voices
@@ -44,8 +46,8 @@ class RankingConfig:
     alike                Jaccard index of pairs of neighbouring words from which two posts are near-duplicates
     """
 
-    recency: float = 0.2
-    authority: float = 0.1
+    recency: float = 0.06
+    authority: float = 0.03
     live_s: float = 6 * 3600.0
     topic_s: float = 3 * 86_400.0
     account_s: float = 14 * 86_400.0
@@ -105,9 +107,10 @@ class Group:
 
 
 def near_duplicates(ids: Sequence[str], posts: Mapping[str, Mapping[str, Any]], voices: Voices, *, at_least: float) -> list[Group]:
-    """`ids`, best first, in groups; a group stands where its best member stood."""
+    """`ids`, best first, in groups; a group stands where its best member stood. Posts without words are like nothing."""
     keys = comparison_key(pa.array([posts[one]["text"] for one in ids], pa.large_string()))
-    similar = _jaccard(keys) >= at_least
+    has_words = np.asarray(pc.binary_length(keys)) > 0
+    similar = (_jaccard(keys) >= at_least) & has_words[:, None] & has_words
     taken: set[int] = set()
     groups = []
     for place in range(len(ids)):
@@ -125,12 +128,15 @@ def _group(ids: Sequence[str], posts: Mapping[str, Mapping[str, Any]], voices: V
 
 
 def _jaccard(keys: pa.LargeStringArray) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Jaccard index of every two rows over pairs of neighbouring words; rows without words are like nothing."""
+    """Jaccard index of every two rows over pairs of neighbouring words."""
     sets = shingles(keys)
     sizes = np.diff(sets.offsets)
-    distinct, column = np.unique(sets.hashes, return_inverse=True)
-    holds = np.zeros((len(sizes), len(distinct)), np.float32)
-    holds[np.repeat(np.arange(len(sizes)), sizes), column] = 1
+    row = np.repeat(np.arange(len(sizes)), sizes)
+    _, column, counts = np.unique(sets.hashes, return_inverse=True, return_counts=True)
+    several = counts[column] > 1  # what one row alone has is shared with nobody
+    number = np.cumsum(counts > 1) - 1
+    holds = np.zeros((len(sizes), int(number[-1]) + 1 if len(number) else 0), np.float32)
+    holds[row[several], number[column[several]]] = 1
     shared = (holds @ holds.T).astype(np.float64)
     union = sizes[:, None] + sizes[None, :] - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)

@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -74,8 +74,8 @@ class Reranker:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             names, version = content.pop("features"), content.pop("format")
-            values: dict[str, Any] = {name: tuple(map(float, value)) if isinstance(value, list) else value for name, value in content.items()}
-            found = cls(**values)
+            values = {name: tuple(map(float, value)) if isinstance(value, list) else value for name, value in content.items()}
+            found = cls(**cast("dict[str, Any]", values))
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"{path} cannot be read as a re-ranker: {error}; train it anew") from error
         if version != FORMAT or tuple(names) != FEATURES or {len(found.weights), len(found.means), len(found.spreads)} != {len(FEATURES)}:

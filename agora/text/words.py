@@ -57,6 +57,7 @@ _LONG_MARKS: Final = re.compile(f"([{MARKS}]{{8}})[{MARKS}]+")
 _LETTER: Final = rf"[^\W_{_UNSPACED}]"
 _TOKEN: Final = re.compile(rf"({_LETTER}+(?:[{MARKS}]+{_LETTER}*)*|[{_EMOJI}])|([{_UNSPACED}]+)")
 _ASCII_TOKEN: Final = re.compile("[a-z0-9]+")
+_PAIR: Final = re.compile(f"[{_UNSPACED}]")
 _LINK: Final = re.compile(r"(?:https?://|www\.)[^\s<>\"“”]+", re.IGNORECASE)
 _LINK_END: Final = ".,!?;:'\")]}…“”’"
 _SCHEME: Final = re.compile(r"(?<![^\W_])(?:https?://(?:www\.)?|www\.)")
@@ -102,6 +103,16 @@ def links(text: str) -> list[str]:
     if "://" not in text and "www." not in text.lower():
         return []
     return [trimmed_link(link) for link in _LINK.findall(text)]
+
+
+def without_links(text: str) -> str:
+    """The text with a blank in place of each link."""
+    return _LINK.sub(" ", text) if "://" in text or "www." in text.lower() else text
+
+
+def is_pair(word: str) -> bool:
+    """Whether a word is a pair of characters, or one, of a script that does not part its words."""
+    return _PAIR.match(word) is not None
 
 
 def link_words(link: str) -> list[str]:
@@ -168,5 +179,6 @@ def trimmed_link(link: str) -> str:
 
 
 __all__ = [
-    "MARKS", "MAX_WORD", "account_key", "fold", "link_words", "links", "marks", "ordered_words", "plain_words", "trimmed_link", "words",
+    "MARKS", "MAX_WORD", "account_key", "fold", "is_pair", "link_words", "links", "marks", "ordered_words", "plain_words", "trimmed_link",
+    "without_links", "words",
 ]  # fmt: skip

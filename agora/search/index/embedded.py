@@ -24,6 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from agora.errors import PostIndexError
 from agora.integrity.labels import ACCOUNT
 from agora.log import Progress, silent
 from agora.posts.schema import REPLY, REPOST
@@ -51,7 +52,7 @@ class EmbeddedIndex:
         self._mutex = threading.RLock()
         self._lock: WriterLock | None = None
         self._labels: pa.Table | None = None
-        self._generation = Generation(folder, files.read_state(folder) or files.new_state(0))
+        self._generation = _opened(folder)
 
     @classmethod
     def open(cls, folder: Path) -> EmbeddedIndex:
@@ -259,6 +260,18 @@ class EmbeddedIndex:
         at.seal(at.state)
         if at.near is not None:
             at.near.code()
+
+
+def _opened(folder: Path) -> Generation:
+    """What was sealed last. Another process may compact meanwhile and remove what was about to be read: then its result is."""
+    state = files.read_state(folder)
+    while True:
+        try:
+            return Generation(folder, state or files.new_state(0))
+        except (PostIndexError, OSError):
+            before, state = state, files.read_state(folder)
+            if state == before:
+                raise
 
 
 def _or_now(now: datetime | None) -> datetime:

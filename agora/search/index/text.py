@@ -134,7 +134,7 @@ class TextIndex:
             document.add_text("marks", token)
         for link in read.links:
             document.add_text("links", link)
-        for key in _keys(read):
+        for key in post_keys(read):
             document.add_text("keys", key)
         document.add_bytes("post", json.dumps(post, ensure_ascii=False).encode())
         self._writer.add_document(document)
@@ -206,7 +206,7 @@ class TextIndex:
                 return self._phrase("links", link_words(text))
             case syntax.Since() | syntax.Until() | syntax.WithinTime():
                 return self._times(node, now)
-        keys = _node_keys(node)
+        keys = node_keys(node)
         terms = [self._term(name, key) for name, key in keys]
         return terms[0] if len(terms) == 1 else t.Query.boolean_query([(t.Occur.Should, term) for term in terms])
 
@@ -270,7 +270,7 @@ def _schema(tantivy: Any) -> Any:
     return builder.build()
 
 
-def _keys(read: ReadPost) -> Iterator[str]:
+def post_keys(read: ReadPost) -> Iterator[str]:
     """Accounts, language and kind of a post, as terms."""
     post = read.post
     yield "from:" + account_key(post["author"])
@@ -288,7 +288,7 @@ def _keys(read: ReadPost) -> Iterator[str]:
         yield "lang:" + code
 
 
-def _node_keys(node: Node) -> list[tuple[str, str]]:
+def node_keys(node: Node) -> list[tuple[str, str]]:
     """The terms (field, value) that a post matching this leaf has one of."""
     match node:
         case syntax.Hashtag(tag):

@@ -10,6 +10,7 @@ import pytest
 from agora.posts.store import PostStore
 from agora.search.index import PostIndex
 from agora.search.index.embedded import EmbeddedIndex
+from agora.search.index.milvus import MilvusIndex
 
 
 @pytest.fixture
@@ -22,7 +23,14 @@ def embedded(folder: Path) -> PostIndex:
     return EmbeddedIndex.open(folder)
 
 
-BACKENDS: Mapping[str, Callable[[Path], PostIndex]] = {"embedded": embedded}
+def milvus(folder: Path) -> PostIndex:
+    pytest.importorskip("pymilvus")
+    pytest.importorskip("milvus_lite")
+    folder.mkdir(exist_ok=True)
+    return MilvusIndex.open(str(folder / "milvus.db"))
+
+
+BACKENDS: Mapping[str, Callable[[Path], PostIndex]] = {"embedded": embedded, "milvus": milvus}
 
 
 @pytest.fixture(params=sorted(BACKENDS))
