@@ -9,7 +9,8 @@ must be in the post character by character, with the post's own author and day; 
 Sentences that quote a post match it by construction, so three more things are measured: whether the cited posts are among those that
 answer (a plain rule), whether the sentence itself mentions what was asked, and what happens with a model that makes mistakes on
 purpose (`erring model`: true and false sentences are known). Questions without an answer should be abstained from.
---data FOLDER: folder with posts/*.parquet. --minilm FOLDER: also the cosine of sentence and cited post, by a sentence model.
+--data FOLDER: folder with posts/*.parquet. --minilm yes: also the cosine of sentence and cited post by the pinned
+sentence model (extra minilm).
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def run(quick: bool, options: dict[str, str]) -> Result:
         details["without an answer"] = _abstained([(one, ask(one.text, searcher, now=NOW)) for one in without])
         details["erring model"] = _erring(asked, searcher, posts)
     if "minilm" in options:
-        details["minilm"] = _cosines(answers, posts, Path(options["minilm"]))
+        details["minilm"] = _cosines(answers, posts)
     precision, recall, verbatim = (details[name] for name in ("citation_precision", "citation_recall", "quotations_verbatim"))
     holds = precision >= MIN_PRECISION and recall >= MIN_RECALL and verbatim == 1.0
     return Result(value=precision, holds=holds, details=details)
@@ -293,14 +294,14 @@ def _sum(kept: Mapping[str, Counter[str]], truth: str) -> Counter[str]:
     return sum((counts for kind, counts in kept.items() if kind.startswith(truth)), Counter())
 
 
-def _cosines(answers: Sequence[tuple[Asked, Answer]], posts: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, float]:
+def _cosines(answers: Sequence[tuple[Asked, Answer]], posts: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """A sentence model's view: how near quotations are to their post, and to the question, against random posts."""
     import pyarrow as pa
 
-    from agora.text.embeddings import ModelEmbeddings
+    from agora.text.minilm import load_minilm
 
     draw = random.Random(SEED)
-    model = ModelEmbeddings(folder)
+    model = load_minilm()
     triples = [
         (one.text, sentence.quotes[0].text, posts[sentence.post_ids[0]]["text"], posts[draw.choice(list(posts))]["text"])
         for one, answer in answers for sentence in answer.sentences if sentence.quotes

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import secrets
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,7 +37,7 @@ _LOOKALIKE: Final = str.maketrans(
 _FENCE: Final = re.compile(r"(?:#{2,}|={3,}|-{3,}|~{3,}|\*{3,})")
 _FENCE_CHARS: Final = str.maketrans("#=-~*", "＃＝‐∼∗")
 _HIDDEN: Final = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-_CITED: Final = re.compile(r"(?P<text>[^\[\]]{1,2000}?)(?P<cites>(?:[ \t]*\[\d{1,3}(?:[ \t]*,[ \t]*\d{1,3})*\])+)")
+_CITES: Final = re.compile(r"\[(\d{1,3}(?: ?, ?\d{1,3})*)\]")
 _BULLET: Final = re.compile(r"^[\s.;,]*(?:[-*•]\s+|\d{1,2}[.)]\s+)?")
 _SPOKEN: Final = re.compile(r'"([^"]+)"|“([^“”]+)”')
 
@@ -74,24 +74,28 @@ def escaped(text: str) -> str:
 
 def read(said: str, prompt: Prompt) -> list[Draft]:
     """What a model wrote, as drafts. Text without citations becomes a draft without posts, which no check lets through."""
-    drafts = []
-    for line in said.splitlines():
-        if line.strip(" .") == "NONE":
-            continue
-        end = 0
-        for match in _CITED.finditer(line):
-            if line[end : match.start()].strip(" .;,"):
-                drafts.append(Draft(line[end : match.start()].strip(), ()))
-            drafts.append(_draft(match, prompt))
-            end = match.end()
-        if rest := _BULLET.sub("", line[end:]).strip(" .;,"):
-            drafts.append(Draft(rest, ()))
-    return drafts
+    return [draft for line in said.splitlines() if line.strip(" .") != "NONE" for draft in _drafts(line, prompt)]
 
 
-def _draft(match: re.Match[str], prompt: Prompt) -> Draft:
-    numbers = list(dict.fromkeys(int(number) for number in re.findall(r"\d+", match.group("cites"))))
-    text = _BULLET.sub("", match.group("text")).strip()
+def _drafts(line: str, prompt: Prompt) -> Iterator[Draft]:
+    """One per stretch of text up to the citations behind it."""
+    end, start, numbers = 0, 0, list[int]()
+    for match in _CITES.finditer(line):
+        if numbers and line[end : match.start()].strip():
+            yield _draft(line[start:end], numbers, prompt)
+            start, numbers = end, []
+        numbers += [int(number) for number in match.group(1).split(",")]
+        end = match.end()
+    if numbers:
+        yield _draft(line[start:end], numbers, prompt)
+        start = end
+    if rest := _BULLET.sub("", line[start:]).strip(" .;,"):
+        yield Draft(rest, ())
+
+
+def _draft(part: str, cited: Sequence[int], prompt: Prompt) -> Draft:
+    numbers = list(dict.fromkeys(cited))
+    text = _BULLET.sub("", _CITES.sub("", part)).strip()
     quotes: list[str] = []
 
     def restored(spoken: re.Match[str]) -> str:

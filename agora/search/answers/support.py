@@ -16,6 +16,7 @@ negations are known for some languages only.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -217,7 +218,7 @@ def _is_strict(token: Token) -> bool:
 
 def _misordered(told: list[_Word], usable: list[_Read]) -> str | None:
     """Words that the posts have, but not together or not in this order."""
-    pairs = list(pairwise(told))
+    pairs = list(dict.fromkeys(pairwise(told)))
     places = [_places(one) for one in usable]
     in_order = 0
     for left, right in pairs:
@@ -252,13 +253,13 @@ def _places(one: _Read) -> dict[str, list[int]]:
     return places
 
 
-def _gap(places: dict[str, list[int]], left: str, right: str) -> int | None:
-    """Positions from `left` to the nearest `right` after it, negative when it only stands before; None when not both are there."""
+def _gap(places: Mapping[str, Sequence[int]], left: str, right: str) -> int | None:
+    """Positions from `left` to the nearest `right` after it, -1 when it only stands before; None when not both are there."""
     if left not in places or right not in places:
         return None
-    gaps = [second - first for first in places[left] for second in places[right] if first != second]
-    after = [gap for gap in gaps if gap > 0]
-    return min(after) if after else max(gaps, default=None)
+    following = places[right]
+    gaps = [following[at] - first for first in places[left] if (at := bisect_right(following, first)) < len(following)]
+    return min(gaps, default=None if left == right else -1)
 
 
 def _read(text: str) -> _Read:
