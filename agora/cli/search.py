@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agora.cli import search_ask
 from agora.cli.output import JsonOption, WorkspaceOption, emit, next_command, terminal_progress
 from agora.errors import UsageError
 from agora.settings import Workspace
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from agora.search.find import Hit, Results
 
 app = typer.Typer(help='Search: index posts, find them.\n\nExample: agora search find "flood warning"', no_args_is_help=True)
+
+search_ask.register(app)
 
 MATCHES = ("all", "any", "auto")
 
