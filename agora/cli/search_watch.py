@@ -194,7 +194,8 @@ def _shown_alert(alert: Alert) -> str:
     text = visible(str(alert.post["text"]))
     text = text if len(text) <= _SHOWN_TEXT else text[: _SHOWN_TEXT - 3] + "..."
     label = " [labelled as coordinated]" if alert.is_labelled else ""
-    return f"{alert.search}: {alert.post['created_at']:%Y-%m-%d %H:%M} {visible(alert.post['author'])}{label}: {text} ({visible(alert.post['id'])})"
+    author, name = visible(alert.post["author"]), visible(alert.post["id"])
+    return f"{alert.search}: {alert.post['created_at']:%Y-%m-%d %H:%M} {author}{label}: {text} ({name})"
 
 
 def _shown_trend(trend: Trend) -> Iterator[str]:

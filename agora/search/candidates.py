@@ -8,7 +8,7 @@ label are asked for apart, each list gets the best post per campaign only, and r
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -24,6 +24,8 @@ DEPTH: Final = 100
 """Posts per list. On the relevance benchmark the wanted post is in one of two lists of this length for 99.5% of queries (docs/log.md)."""
 WORDS_DEPTH: Final = 200
 """Posts of the list by words where there is no other."""
+_SPARE: Final = 2
+"""... and no fewer than so many times the hits that are asked for: near-duplicates will be one."""
 
 Vector = npt.NDArray[np.float32]
 
@@ -39,23 +41,23 @@ class Wanted:
     where: Node | None
     vector: Vector | None
     by_voice: bool
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Posts by id; `by_words` and `by_meaning` name them best first, with the index's score; `seconds` are those that follow behind another
-    post of their campaign, by the id of that campaign."""
+    """`by_words` and `by_meaning` name posts best first, with the index's score. `posts` also holds those that follow behind another
+    post of their campaign and are in no list."""
 
     posts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     by_words: Mapping[str, float] = field(default_factory=dict)
     by_meaning: Mapping[str, float] = field(default_factory=dict)
-    seconds: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 def find_candidates(index: PostIndex, wanted: Wanted, voices: Voices, *, now: datetime | None = None) -> Candidates:
     """Look for posts by words and by meaning."""
     apart = bool(voices) and wanted.by_voice
-    depth = WORDS_DEPTH if wanted.vector is None else DEPTH
+    depth = max(WORDS_DEPTH if wanted.vector is None else DEPTH, _SPARE * wanted.limit)
     sides: tuple[Node | None, ...] = (Not(Labelled()), Labelled()) if apart else (None,)
     by_words = [
         index.find_text(wanted.words, both(wanted.where_words, side), depth, match=wanted.match, now=now) for side in sides if wanted.words
@@ -66,12 +68,10 @@ def find_candidates(index: PostIndex, wanted: Wanted, voices: Voices, *, now: da
 
 def add_by_words(index: PostIndex, found: Candidates, wanted: Wanted, voices: Voices, *, now: datetime | None = None) -> Candidates:
     """The same with posts behind them that hold some of the words."""
-    loose = Wanted(wanted.text, wanted.words, "any", wanted.where, wanted.where, None, wanted.by_voice)
+    loose = replace(wanted, match="any", where_words=wanted.where, vector=None)
     more = find_candidates(index, loose, voices, now=now)
     by_words = {**found.by_words, **{one: score for one, score in more.by_words.items() if one not in found.by_words}}
-    campaigns = {**more.seconds, **found.seconds}
-    seconds = {name: found.seconds.get(name, frozenset()) | more.seconds.get(name, frozenset()) for name in campaigns}
-    return Candidates({**more.posts, **found.posts}, by_words, found.by_meaning, seconds)
+    return Candidates({**more.posts, **found.posts}, by_words, found.by_meaning)
 
 
 def both(left: Node | None, right: Node | None) -> Node | None:
@@ -86,15 +86,8 @@ def _collected(index: PostIndex, by_words: Sequence[Hits], by_meaning: Sequence[
     words, meaning = _merged(by_words), _merged(by_meaning)
     rows = index.get(list(dict.fromkeys([*words, *meaning]))).to_pylist()
     posts = {row["id"]: row for row in rows}
-    seconds: dict[str, set[str]] = {}
-    lists = [_one_per_campaign((one for one in ranking if one in posts), posts, voices, seconds) for ranking in (words, meaning)]
-    shown = {one for ranking in lists for one in ranking}
-    return Candidates(
-        posts,
-        {one: words[one] for one in lists[0]},
-        {one: meaning[one] for one in lists[1]},
-        {campaign: frozenset(ids - shown) for campaign, ids in seconds.items()},
-    )
+    lists = [one_per_campaign((one for one in ranking if one in posts), posts, voices) for ranking in (words, meaning)]
+    return Candidates(posts, {one: words[one] for one in lists[0]}, {one: meaning[one] for one in lists[1]})
 
 
 def _merged(hits: Sequence[Hits]) -> dict[str, float]:
@@ -103,17 +96,14 @@ def _merged(hits: Sequence[Hits]) -> dict[str, float]:
     return {one: score for score, one in sorted(scored, key=lambda pair: -pair[0])}
 
 
-def _one_per_campaign(
-    ids: Iterable[str], posts: Mapping[str, Mapping[str, Any]], voices: Voices, seconds: dict[str, set[str]]
-) -> list[str]:
+def one_per_campaign(ids: Iterable[str], posts: Mapping[str, Mapping[str, Any]], voices: Voices) -> list[str]:
+    """The ids but for those that follow behind another post of their campaign."""
     kept: list[str] = []
     seen: set[str] = set()
     for one in ids:
         campaign = voices.accounts.get(posts[one]["author"])
         if campaign is None or campaign not in seen:
             kept.append(one)
-        else:
-            seconds.setdefault(campaign, set()).add(one)
         if campaign is not None:
             seen.add(campaign)
     return kept

@@ -25,7 +25,8 @@ import pyarrow as pa
 from agora.errors import UsageError
 from agora.integrity.labels import ACCOUNT, POST
 from agora.integrity.voice import Voices, count_voices
-from agora.search.candidates import Candidates, Compared, Wanted, add_by_words, both, find_candidates, look_closer
+from agora.integrity.voice import voices as voices_of
+from agora.search.candidates import Candidates, Compared, Wanted, add_by_words, both, find_candidates, look_closer, one_per_campaign
 from agora.search.confidence import Confidence, signs
 from agora.search.fusion import fuse
 from agora.search.index.interface import PostIndex
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 
 Mode = Literal["top", "latest"]
 MAX_LIMIT: Final = 1000
-_POOL: Final = 5
+_POOL: Final = 3
 """Near-duplicates are looked for among so many times the hits that are asked for, and no fewer than `_POOL_LEAST`."""
 _POOL_LEAST: Final = 60
 
@@ -47,7 +48,8 @@ _POOL_LEAST: Final = 60
 @dataclass(frozen=True, slots=True)
 class Hit:
     """One result. `score` is the sum of `parts`. `alike`: how many other voices say nearly the same ("+37 alike"), `alike_ids` their posts
-    and those of the same account. `voice`: `account:NAME`, or `campaign:ID` for whoever acts as one. `label`: why it is labelled."""
+    and those of the same account. `scored_by`: whose parts these are, the post's own or its best near-duplicate's.
+    `voice`: `account:NAME`, or `campaign:ID` for whoever acts as one. `label`: why it is labelled."""
 
     post: Mapping[str, Any]
     score: float
@@ -56,6 +58,7 @@ class Hit:
     voice: str
     label: str | None
     alike_ids: tuple[str, ...] = ()
+    scored_by: str = ""
     why: tuple[str, ...] = ()
 
 
@@ -82,8 +85,8 @@ class Ranked:
 
 
 class Searcher:
-    """Search over one index. `labels` (LABEL_SCHEMA) give the reasons shown, and hold in the index from now on; `authority` says how
-    much an account is referred to, from 0 to 1 (agora/search/authority.py)."""
+    """Search over one index. `labels` (LABEL_SCHEMA) hold in the index from now on and give the reasons shown; `voices`, who speaks as one,
+    by default as the labels say. `authority`: how much an account is referred to, from 0 to 1 (agora/search/authority.py)."""
 
     def __init__(
         self,
@@ -97,7 +100,8 @@ class Searcher:
         authority: Mapping[str, float] | None = None,
         config: RankingConfig | None = None,
     ) -> None:
-        self._index, self._embeddings, self._voices = index, embeddings, voices or Voices()
+        self._index, self._embeddings = index, embeddings
+        self._voices = voices if voices is not None else Voices() if labels is None else voices_of(labels)
         self._reranker, self._confidence = reranker, confidence
         self._authority, self._config = authority or {}, config or RankingConfig()
         self._reasons: dict[tuple[str, str], str] = {}
@@ -133,7 +137,14 @@ class Searcher:
     def rank(self, request: Request, limit: int, now: datetime) -> Ranked:
         """All candidates, best first. Training and benchmarks read them too."""
         wanted = Wanted(
-            request.text, request.words, request.match, request.where_words, request.where, self._vector(request), request.by_voice
+            request.text,
+            request.words,
+            request.match,
+            request.where_words,
+            request.where,
+            self._vector(request),
+            request.by_voice,
+            limit,
         )
         found = find_candidates(self._index, wanted, self._voices, now=now)
         if request.can_loosen and len(found.by_words) < limit:
@@ -165,7 +176,7 @@ class Searcher:
         place_of = {one: place for place, one in enumerate(ranked.parts, start=1)}
         hits = [self._hit(group, found.posts, scores, voices) for group in groups[:limit]]
         if explain:
-            hits = [_explained(hit, place_of[hit.post["id"]], found, kind, self._config) for hit in hits]
+            hits = [_explained(hit, place_of[hit.scored_by], found, kind, self._config) for hit in hits]
         return Results(
             request.query, request.query.warnings, tuple(hits), self._total(request, found, now),
             count_voices((found.posts[one]["author"] for one in found.posts), self._voices), self._sure(ranked),
@@ -180,7 +191,7 @@ class Searcher:
         label = self._reasons.get((POST, post["id"])) or self._reasons.get((ACCOUNT, post["author"]))
         if label is None and kind == "campaign":
             label = f"The account is labelled as part of campaign {name}."
-        return Hit(post, sum(parts.values()), parts, group.alike, f"{kind}:{name}", label, group.others)
+        return Hit(post, sum(parts.values()), parts, group.alike, f"{kind}:{name}", label, group.others, best)
 
     def _total(self, request: Request, found: Candidates, now: datetime) -> int:
         """Posts that match; of a passage, which nothing must match, those that were looked at."""
@@ -221,15 +232,7 @@ class Searcher:
             ordinary = self._index.latest(both(request.root, Not(Labelled())), limit, now=now).ids
             posts |= {row["id"]: row for row in self._index.get([one for one in ordinary if one not in posts]).to_pylist()}
             ids = sorted({one for one in (*ids, *ordinary) if one in posts}, key=lambda one: posts[one]["created_at"], reverse=True)
-        seen: set[str] = set()
-        kept = []
-        for one in ids:
-            campaign = self._voices.accounts.get(posts[one]["author"])
-            if campaign is None or campaign not in seen:
-                kept.append(one)
-            if campaign is not None:
-                seen.add(campaign)
-        return kept
+        return one_per_campaign(ids, posts, self._voices)
 
 
 def _rankings(found: Candidates, compared: Compared) -> dict[str, Mapping[str, float]]:
@@ -241,15 +244,15 @@ def _rankings(found: Candidates, compared: Compared) -> dict[str, Mapping[str, f
 
 def _explained(hit: Hit, place: int, found: Candidates, kind: str, config: RankingConfig) -> Hit:
     """The hit with its reasons in words."""
-    one = hit.post["id"]
-    why = [f"place {place} before boosts"]
+    one = hit.scored_by
+    why = [f"place {place} before boosts" + ("" if one == hit.post["id"] else f", by its near-duplicate {one}")]
     if one in found.by_words:
         why.append(f"place {list(found.by_words).index(one) + 1} by words in the index (BM25 {found.by_words[one]:.2f})")
     if one in found.by_meaning:
         why.append(f"place {list(found.by_meaning).index(one) + 1} by meaning (cosine {found.by_meaning[one]:.2f})")
     why.append(f"freshness halves every {getattr(config, f'{kind}_s') / 3600:g} h for this type of query ({kind})")
     if hit.alike_ids:
-        why.append(f"stands for {len(hit.alike_ids)} near-duplicates by {hit.alike} other voices; it is the earliest of them")
+        why.append(f"stands for {len(hit.alike_ids)} near-duplicates by {hit.alike} other voices, as the earliest without a label")
     if hit.label is not None:
         why.append(f"labelled: {hit.label}")
     return replace(hit, why=tuple(why))
