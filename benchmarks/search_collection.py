@@ -35,6 +35,7 @@ DEVELOPMENT = "search/clef2020"
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 SPLITS = ("train", "dev", "test")
 TOP = 5
+_NAMES = ("doc_id", "query_id", "dup_of")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise UsageError(f"{path} does not exist; --data names a folder with queries, corpus and qrels as Parquet")
     rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-    return rows
+    named = [{key: str(value) if key in _NAMES and value is not None else value for key, value in row.items()} for row in rows]
+    return named
 
 
 @contextmanager
