@@ -58,7 +58,7 @@ class RankingConfig:
     account_s: float = 14 * 86_400.0
     general_s: float = 30 * 86_400.0
     passage_s: float = 365 * 86_400.0
-    alike: float = 0.7
+    alike: float = 0.8
 
     def __post_init__(self) -> None:
         for name in ("recency", "authority"):
@@ -68,7 +68,7 @@ class RankingConfig:
             if not getattr(self, name) > 0:
                 raise ConfigError(f"search.{name}={getattr(self, name)} must be above 0 seconds")
         if not 0 < self.alike <= 1:
-            raise ConfigError(f"search.alike={self.alike} must lie above 0 and at most at 1; example: search.alike=0.7")
+            raise ConfigError(f"search.alike={self.alike} must lie above 0 and at most at 1; example: search.alike=0.8")
 
 
 def query_type(root: Node | None, words: Sequence[str]) -> QueryType:
