@@ -177,10 +177,12 @@ class Searcher:
         hits = [self._hit(group, found.posts, scores, voices) for group in groups[:limit]]
         if explain:
             hits = [_explained(hit, place_of[hit.scored_by], found, kind, self._config) for hit in hits]
-        return Results(
-            request.query, request.query.warnings, tuple(hits), self._total(request, found, now),
-            count_voices((found.posts[one]["author"] for one in found.posts), self._voices), self._sure(ranked),
-        )  # fmt: skip
+        total = self._total(request, found, now)
+        warnings = request.query.warnings
+        if request.can_loosen and total < limit and sum(1 + len(hit.alike_ids) for hit in hits) > total:
+            warnings = (*warnings, QueryWarning(0, f"posts with all of this: {total}; other hits hold some of the words, or mean the like"))
+        num_voices = count_voices((post["author"] for post in found.posts.values()), self._voices)
+        return Results(request.query, warnings, tuple(hits), total, num_voices, self._sure(ranked))
 
     def _hit(self, group: Group, posts: Mapping[str, Mapping[str, Any]], scores: Mapping[str, Mapping[str, float]], voices: Voices) -> Hit:
         """A group takes the score of its best member: how well it is said late does not make the first to say it worse."""

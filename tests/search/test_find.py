@@ -49,6 +49,8 @@ def test_all_plain_words_must_be_there_and_any_may_where_too_few_have_all(index_
     assert set(ids(searcher, "ferry storm", match="any")) == {"p1", "p2"}
     assert ids(searcher, "ferry storm")[0] == "p1"
     assert set(ids(searcher, "ferry storm")) == {"p1", "p2"}
+    assert "posts with all of this: 2" in searcher.find("ferry storm", now=NOW, limit=3).warnings[0].message
+    assert searcher.find("ferry storm", now=NOW, match="all").warnings == ()
 
 
 @pytest.mark.parametrize(
