@@ -7,7 +7,8 @@ workspace/
   shards/NAME/          packed tokens           runs/NAME/        a training run
   models/NAME/          exported Hugging Face folders
   integrity/            the last scan, labels.parquet, ledger.db (verdicts and appeals)
-  search/               alerts.db (saved searches and their alerts)
+  index/                the index of posts: derived, may be deleted
+  search/               alerts.db (saved searches and their alerts), what the index was made with, who is referred to
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from typing import Any
 from agora.config import unknown_key
 from agora.errors import ConfigError, UsageError
 
-AREAS = ("posts", "quarantine", "corpus", "tokenizer", "shards", "runs", "models", "integrity", "search")
-SECTIONS = ("version", "name", "posts", "corpus", "tokenizer", "train", "integrity", "labels")
+AREAS = ("posts", "quarantine", "corpus", "tokenizer", "shards", "runs", "models", "integrity", "index", "search")
+SECTIONS = ("version", "name", "posts", "corpus", "tokenizer", "train", "integrity", "labels", "search")
 """What agora.toml may hold at the top."""
 POSTS_KEYS = ("simulate",)
 DEFAULT_NAME = "main"

@@ -215,6 +215,7 @@ def delete(
     Example: agora posts delete --author some_account --post 1234
     """
     from agora.posts.store import PostStore, refuse_blank_keys
+    from agora.search.answers.workspace import stored_answers
 
     if not post and not author:
         raise UsageError("nothing to delete: give --post ID or --author NAME")
@@ -225,6 +226,7 @@ def delete(
         removed = store.delete_posts(post or []) + store.delete_authors(author or [])
         if place.folder("integrity").is_dir():
             integrity_folder(place).forget_deleted(store)
+        stored_answers(place).catch_up(store)
         emit({"removed": removed, "posts": store.num_posts}, as_json=as_json)
     print(
         "documents, shards and models that were made before still hold the deleted words: build, pack and train them again "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agora.cli.output import JsonOption, WorkspaceOption, emit, next_command, terminal_progress
+from agora.cli.output import JsonOption, WorkspaceOption, emit, next_command, terminal_progress, visible
 from agora.settings import Workspace
 
 if TYPE_CHECKING:
@@ -191,18 +191,19 @@ def _as_json(alert: Alert) -> dict[str, Any]:
 
 
 def _shown_alert(alert: Alert) -> str:
-    text = " ".join(str(alert.post["text"]).split())
+    text = visible(str(alert.post["text"]))
     text = text if len(text) <= _SHOWN_TEXT else text[: _SHOWN_TEXT - 3] + "..."
     label = " [labelled as coordinated]" if alert.is_labelled else ""
-    return f"{alert.search}: {alert.post['created_at']:%Y-%m-%d %H:%M} {alert.post['author']}{label}: {text} ({alert.post['id']})"
+    author, name = visible(alert.post["author"]), visible(alert.post["id"])
+    return f"{alert.search}: {alert.post['created_at']:%Y-%m-%d %H:%M} {author}{label}: {text} ({name})"
 
 
 def _shown_trend(trend: Trend) -> Iterator[str]:
     accounts = f" ({trend.accounts:,} accounts)" if trend.accounts != trend.voices else ""
-    yield f"{trend.term}"
+    yield visible(trend.term)
     yield f"  {trend.voices:,} voices{accounts}, {trend.expected:.2g} expected, q {trend.q_value:.1g}  |{_bars(trend.histogram)}|"
     if trend.alike:
-        yield f"  with {', '.join(trend.alike)}"
+        yield f"  with {visible(', '.join(trend.alike))}"
 
 
 def _bars(histogram: Sequence[Bucket]) -> str:

@@ -1,0 +1,114 @@
+"""`agora search ask`: a question answered from posts. The area's file registers it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agora.cli.output import JsonOption, WorkspaceOption, emit, next_command, visible
+from agora.errors import UsageError
+from agora.settings import Workspace
+
+if TYPE_CHECKING:
+    from agora.search.answers import Answer, Writer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the area `search`."""
+    app.command("ask")(ask)
+
+
+def ask(
+    question: Annotated[str, typer.Argument(help="What to answer from posts; see docs/search_answers.md.")],
+    model: Annotated[str | None, typer.Option(help="Let this model write (workspace or folder); else posts are quoted.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Let an OpenAI-compatible server write: its URL, ending in /v1.")] = None,
+    endpoint_model: Annotated[str, typer.Option(help="The model's name at the endpoint.")] = "default",
+    now: Annotated[str | None, typer.Option(help="Ask as of this time (ISO, UTC) instead of now.", show_default=False)] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Do not take a stored answer.")] = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer a question from posts: each sentence with the posts it rests on, or nothing where posts do not support an answer.
+
+    With --endpoint the question and the posts found leave this machine; a key is read from AGORA_ENDPOINT_KEY.
+
+    Example: agora search ask "What do people say about the night trains since Monday?"
+    """
+    from agora.search.answers.workspace import ask_workspace
+
+    place = Workspace.find(workspace)
+    writer = _writer(place, model, endpoint, endpoint_model)
+    answer = ask_workspace(place, question, writer=writer, now=_moment(now), fresh=fresh)
+    if as_json:
+        emit(answer_as_json(answer), as_json=True)
+        return
+    _print(answer)
+    next_command(f"agora search find {visible(answer.query)!r}")
+
+
+def _writer(place: Workspace, model: str | None, endpoint: str | None, endpoint_model: str) -> Writer | None:
+    if model is not None and endpoint is not None:
+        raise UsageError("--model and --endpoint are two writers; give one of them")
+    if model is None and endpoint is None:
+        return None
+    from agora.search.answers import GeneratedWriter
+
+    if endpoint is not None:
+        from agora.engine.remote import RemoteModel
+
+        return GeneratedWriter(RemoteModel(endpoint, endpoint_model))
+    from agora.engine import load_local_model
+    from agora.model.find import find_model
+
+    return GeneratedWriter(load_local_model(find_model(place, model)))
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"--now {text!r} is no ISO time; example: 2026-03-15T12:00:00") from error
+    return at.replace(tzinfo=timezone.utc) if at.tzinfo is None else at.astimezone(timezone.utc)
+
+
+def answer_as_json(answer: Answer) -> dict[str, Any]:
+    """An answer as plain values. Texts of posts are as written: escape them before they are shown in a page."""
+    return {
+        "question": answer.question, "query": answer.query, "writer": answer.writer, "abstained": answer.abstained,
+        "confidence": round(answer.confidence, 4), "warnings": list(answer.warnings),
+        "sentences": [
+            {
+                "text": one.text, "post_ids": list(one.post_ids), "labelled": list(one.labelled),
+                "quotes": [{"text": quote.text, "post_id": quote.post_id, "start": quote.start} for quote in one.quotes],
+            }
+            for one in answer.sentences
+        ],
+        "posts": [
+            {
+                "id": one.id, "author": one.author, "created_at": one.created_at.isoformat(), "text": one.text, "label": one.label,
+                "voice": one.voice, "alike": one.alike,
+            }
+            for one in answer.cited
+        ],
+        "removed": [{"text": one.text, "reason": one.reason} for one in answer.refused],
+    }  # fmt: skip
+
+
+def _print(answer: Answer) -> None:
+    numbers = {one.id: number for number, one in enumerate(answer.cited, start=1)}
+    if answer.abstained:
+        print(visible(answer.abstained))
+    for sentence in answer.sentences:
+        cites = "".join(f"[{numbers[post_id]}]" for post_id in sentence.post_ids)
+        print(f"{visible(sentence.text)} {cites}{' (labelled as coordinated)' if sentence.labelled else ''}")
+    for one in answer.cited:
+        alike = f"  +{one.alike} alike" if one.alike else ""
+        print(f"  [{numbers[one.id]}] {visible(one.id)}  @{visible(one.author)}  {one.created_at:%Y-%m-%d %H:%M}{alike}")
+        if one.label:
+            print(f"      [coordinated] {visible(one.label)}")
+    for warning in answer.warnings:
+        typer.echo(f"warning: {visible(warning)}", err=True)

@@ -1,0 +1,67 @@
+"""When not to answer. Goes in: a question and what was found and kept. Comes out: why posts do not support an answer, and what would.
+
+An own, simple rule: there is evidence that has every name and number of the question and most of its other words
+(`evidence.on_question`), and of it at least one sentence passed the check. `confidence` says how well the best cited post covers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agora.search.answers.evidence import on_question
+from agora.search.answers.records import Evidence, Found, Sentence
+from agora.search.answers.rewrite import Question, all_keys
+from agora.search.answers.times import Span
+
+_WHAT: dict[str, str] = {
+    "count": "a number", "time": "a time", "place": "a place", "person": "who it was", "reason": "a reason", "any": "something",
+}  # fmt: skip
+
+
+def confidence(question: Question, cited: Sequence[Evidence]) -> float:
+    """From 0 to 1: how much of the question the best cited post holds, less where it stands alone."""
+    if not cited:
+        return 0.0
+    voices = len({one.voice for one in cited})
+    return max(on_question(one.text, question) for one in cited) * (1 - 0.3 / voices)
+
+
+def why_not(question: Question, hits: Sequence[Found], evidence: Sequence[Evidence], sentences: Sequence[Sentence]) -> str | None:
+    """Why there is no answer and what would support one; None when there is."""
+    if sentences:
+        return None
+    about = _about(question)
+    would = f"A post{_when(question.span)}{_by(question)} that says {_WHAT[question.kind]} about {about} would support an answer."
+    if not hits:
+        return f"No post was found for {about}. {would}"
+    if not evidence:
+        return f"{_missing(question, hits)} {would}"
+    kind = f"none gives {_WHAT[question.kind]}" if question.kind == "count" else "no sentence of an answer could be supported by them"
+    return f"Posts about {about} were found, but {kind}. {would}"
+
+
+def _about(question: Question) -> str:
+    words = question.words[:12]
+    return " + ".join(repr(word) for word in words) + (" ..." if len(question.words) > 12 else "") if words else repr(question.text[:100])
+
+
+def _missing(question: Question, hits: Sequence[Found]) -> str:
+    """Which words of the question no hit holds, or that none holds them together."""
+    present: set[str] = set()
+    for hit in hits:
+        present |= all_keys(hit.post["text"])
+    absent = [key for key in question.keys if key not in present]
+    if absent:
+        return f"No post that was found mentions {' or '.join(repr(key) for key in absent[:5])}."
+    return f"No post that was found is about {_about(question)} together{_when(question.span)}{_by(question)}."
+
+
+def _when(span: Span) -> str:
+    if span.is_year or (span.since is None and span.until is None):
+        return ""
+    low = f" since {span.since:%Y-%m-%d}" if span.since else ""
+    return low + (f" before {span.until:%Y-%m-%d}" if span.until else "")
+
+
+def _by(question: Question) -> str:
+    return f" by {question.author}" if question.author else ""

@@ -1,0 +1,162 @@
+"""A question answered from posts. Goes in: the question, something that finds posts, and a writer. Comes out: an `Answer` each of whose
+sentences cites the posts it rests on.
+
+    answer = ask("What do people say about the debate?", searcher, now=datetime.now(timezone.utc))
+
+rewrite -> retrieve -> select evidence -> write -> check. Whoever writes, only what `support.judge` lets through is said; when nothing
+is, the answer abstains and says what would support one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from typing import Final, Protocol
+
+from agora.errors import GenerationError, UsageError
+from agora.search.answers.abstain import confidence, why_not
+from agora.search.answers.addressed import is_addressed
+from agora.search.answers.evidence import EvidenceConfig, flooded, select
+from agora.search.answers.extractive import ExtractiveWriter
+from agora.search.answers.records import Answer, Draft, Evidence, Finder, Found, Refused, Sentence
+from agora.search.answers.rewrite import Question, all_keys, rewrite
+from agora.search.answers.support import judge
+
+log = logging.getLogger(__name__)
+
+_ENOUGH: Final = 5
+"""So many hits of a query make the next, looser one needless."""
+
+
+class Writer(Protocol):
+    """Who proposes sentences."""
+
+    @property
+    def name(self) -> str:
+        """Names the writer in answers and in stored answers."""
+
+    def write(self, question: Question, evidence: Sequence[Evidence]) -> list[Draft]:
+        """Drafts, best first. May raise GenerationError."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AskConfig:
+    """hits        posts to retrieve
+    sentences   sentences of an answer at most
+    evidence    how evidence is chosen
+    fence       keep posts that address the writer (agora/search/answers/addressed.py) from it"""
+
+    hits: int = 50
+    sentences: int = 6
+    evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
+    fence: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("hits", "sentences"):
+            if not 1 <= getattr(self, name) <= 1_000:
+                raise UsageError(f"answers.{name}={getattr(self, name)} must be from 1 to 1000")
+
+
+DEFAULTS: Final = AskConfig()
+
+
+def ask(
+    question: str, searcher: Finder, *, writer: Writer | None = None, now: datetime | None = None, config: AskConfig = DEFAULTS
+) -> Answer:
+    """Answer `question` as of `now` (default: the present). Raises UsageError for a question without a word."""
+    at = now or datetime.now(timezone.utc)
+    asked = rewrite(question, now=at)
+    if not asked.queries:
+        raise UsageError(f"question {question[:60]!r} has no word to search for; ask about something, e.g. 'What about the trains?'")
+    chosen = writer or ExtractiveWriter()
+    hits = _retrieved(asked, searcher, at, config)
+    evidence = select(hits, asked, config.evidence)
+    warnings = [_flood_warning(voice, share) for voice, share in flooded(hits, config.evidence)]
+    shown = evidence
+    if config.fence and not is_addressed(question):
+        shown = tuple(one for one in evidence if not is_addressed(one.text))
+        if len(shown) < len(evidence):
+            warnings.append(f"posts kept from the writer because they give orders to machines: {len(evidence) - len(shown)}")
+    sentences, refused = _written(asked, shown, chosen, config, warnings)
+    cited = [one for one in shown if any(one.id in sentence.post_ids for sentence in sentences)]
+    if any(one.label for one in cited):
+        warnings.append(f"cited posts labelled as coordinated: {sum(one.label is not None for one in cited)} of {len(cited)}")
+    return Answer(
+        question=question, query=asked.queries[0], writer=chosen.name, sentences=tuple(sentences), evidence=shown,
+        abstained=why_not(asked, hits, shown, sentences), warnings=tuple(warnings), refused=tuple(refused),
+        confidence=confidence(asked, cited),
+    )  # fmt: skip
+
+
+def answer_key(question: str, writer: str, *, now: datetime, config: AskConfig = DEFAULTS) -> str:
+    """What makes two askings the same, apart from the posts: the question as read at `now`, the writer, the settings."""
+    asked = rewrite(question, now=now)
+    return json.dumps([asked.text, asked.queries, writer, repr(config)], ensure_ascii=False)
+
+
+def _retrieved(asked: Question, searcher: Finder, now: datetime, config: AskConfig) -> list[Found]:
+    """Hits of the first query, and of the looser ones while these are few; each post once."""
+    hits: dict[str, Found] = {}
+    for query in asked.queries:
+        if len(hits) >= _ENOUGH:
+            break
+        for hit in searcher.find(query, limit=config.hits, now=now, match="any").hits:
+            hits.setdefault(hit.post["id"], hit)
+    return list(hits.values())
+
+
+def _written(
+    asked: Question, shown: Sequence[Evidence], writer: Writer, config: AskConfig, warnings: list[str]
+) -> tuple[list[Sentence], list[Refused]]:
+    """The checked sentences. Quotations stand in for a model that fails or says nothing that holds."""
+    if not shown:
+        return [], []
+    refused: list[Refused] = []
+    try:
+        sentences = checked(writer.write(asked, shown), asked, shown, config, refused)
+    except GenerationError as error:
+        log.warning("the writer failed: %s", error)
+        warnings.append(f"the writer ({writer.name}) failed; posts are quoted instead: {error}")
+        return checked(ExtractiveWriter().write(asked, shown), asked, shown, config, refused), refused
+    if refused:
+        warnings.append(f"sentences removed because the posts do not support them: {len(refused)}")
+    if not sentences and refused and not isinstance(writer, ExtractiveWriter):
+        warnings.append("nothing that the writer said is supported; posts are quoted instead")
+        sentences = checked(ExtractiveWriter().write(asked, shown), asked, shown, config, refused)
+    return sentences, refused
+
+
+def checked(
+    drafts: Sequence[Draft], asked: Question, shown: Sequence[Evidence], config: AskConfig, refused: list[Refused]
+) -> list[Sentence]:
+    """The drafts that hold, as sentences; what does not is added to `refused` with the reason."""
+    by_id = {one.id: one for one in shown}
+    sentences: list[Sentence] = []
+    for draft in drafts[: 4 * config.sentences]:
+        verdict = judge(draft, by_id)
+        reason = verdict.reason
+        if reason is None and asked.keys and not any(key in all_keys(draft.text) for key in asked.keys):
+            reason = "it is not about the question"
+        if reason is None and any(draft.text == earlier.text for earlier in sentences):
+            reason = "it was said before"
+        if reason is not None:
+            refused.append(Refused(draft.text[:500], reason))
+        elif len(sentences) < config.sentences:
+            labelled = tuple(post_id for post_id in verdict.post_ids if by_id[post_id].label is not None)
+            sentences.append(Sentence(draft.text, verdict.post_ids, verdict.quotes, labelled))
+    return sentences
+
+
+def _flood_warning(voice: str, share: float) -> str:
+    return (
+        f"{share:.0%} of the posts found come from one coordinated group ({voice}); it counts as one voice, and an answer from these posts "
+        "may be what the group wants"
+    )
+
+
+def without_posts(answer: Answer) -> Answer:
+    """The answer without the texts of its evidence that it does not cite: enough to show, nothing kept beyond need."""
+    return replace(answer, evidence=answer.cited, refused=())

@@ -1,0 +1,152 @@
+"""Stored answers. Goes in: answers. Comes out: the same answer to the same question, for as long as nothing has changed.
+
+    workspace/answers/HASH.json     one file per answer, written whole
+
+The key is the question as read, the writer, the settings and the position of the index: after any new post or deletion nothing old
+is found. A deletion removes every file that cites a deleted post or account (a repost goes with its original), the bytes are
+overwritten first; `catch_up` does so from the store's tombstones, whenever it was last called. Answers of other positions go as well.
+
+Not covered: copies that the file system or a backup keeps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from agora.files import sync, write_atomically
+from agora.posts.store import PostStore
+from agora.search.answers.ask import without_posts
+from agora.search.answers.records import Answer, Evidence, Quote, Refused, Sentence
+
+log = logging.getLogger(__name__)
+
+FORMAT: Final = 1
+_DRAFT_S: Final = 60.0
+MAX_ANSWERS: Final = 1_000
+"""The oldest go beyond this."""
+
+
+class StoredAnswers:
+    """One folder of answers. Several processes may use it: every file is whole or absent."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def get(self, key: str, position: int) -> Answer | None:
+        """The answer stored for `key` at this position of the index, if there is one."""
+        try:
+            content = json.loads(self._file(key, position).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            log.warning("stored answer cannot be read and is made anew: %s", error)
+            return None
+        return _answer(content["answer"]) if content.get("format") == FORMAT and content.get("position") == position else None
+
+    def put(self, key: str, position: int, answer: Answer) -> None:
+        """Store an answer, as far as it shows: with the posts it cites. Answers of earlier positions go."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        kept = without_posts(answer)
+        content = {"format": FORMAT, "position": position, "answer": asdict(kept)}
+        write_atomically(self._file(key, position), json.dumps(content, ensure_ascii=False, default=_plain))
+        files = sorted(self._files(), key=lambda file: (file.stat().st_mtime_ns, file.name))
+        stale = [file for file in files if not file.name.startswith(f"{position}-")]
+        recent = [file for file in files if file not in stale]
+        self._remove([*stale, *recent[:-MAX_ANSWERS]])
+
+    def forget(self, *, posts: Collection[str] = (), authors: Collection[str] = ()) -> int:
+        """Remove every answer that cites one of these posts or accounts, or reposts of them. Returns how many went."""
+        gone_posts, gone_authors = frozenset(posts), frozenset(authors)
+        gone = [file for file in self._files() if _touches(file, gone_posts, gone_authors)] if gone_posts or gone_authors else []
+        self._remove(gone)
+        return len(gone)
+
+    def catch_up(self, store: PostStore) -> int:
+        """Remove what the store's deletions reach. Call it after a deletion and before an answer is taken from here."""
+        if not any(True for _ in self._files()):
+            return 0
+        rows = store.deletions().to_pylist()
+        return self.forget(
+            posts=[row["key"] for row in rows if row["kind"] == "post"], authors=[row["key"] for row in rows if row["kind"] == "author"]
+        )
+
+    def clear(self) -> None:
+        """Remove everything."""
+        self._remove(list(self._files()))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._files())
+
+    def _file(self, key: str, position: int) -> Path:
+        return self._folder / f"{position}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+
+    def _files(self) -> Iterator[Path]:
+        """Answers, and drafts that a killed writer left."""
+        if self._folder.is_dir():
+            for path in self._folder.iterdir():
+                if path.suffix == ".json" or (path.suffix == ".part" and _is_left(path)):
+                    yield path
+
+    def _remove(self, files: list[Path]) -> None:
+        for file in files:
+            try:
+                with file.open("r+b") as content:
+                    content.write(b" " * file.stat().st_size)
+                    content.flush()
+                    os.fsync(content.fileno())
+                file.unlink()
+            except FileNotFoundError:
+                continue  # another process was first
+        if files and self._folder.is_dir():
+            sync(self._folder)
+
+
+def _is_left(part: Path) -> bool:
+    """Whether a draft is so old that its writer must have been killed."""
+    try:
+        return time.time() - part.stat().st_mtime > _DRAFT_S
+    except FileNotFoundError:
+        return False
+
+
+def _touches(file: Path, posts: frozenset[str], authors: frozenset[str]) -> bool:
+    """Whether a stored answer rests on one of these. What cannot be read is removed: nobody knows what it holds."""
+    try:
+        evidence = json.loads(file.read_text(encoding="utf-8"))["answer"]["evidence"]
+        return any(
+            {one["id"], one["ref_id"]} & posts or {one["author"], one["ref_author"]} & authors for one in evidence
+        )  # fmt: skip
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+
+
+def _plain(value: object) -> str:
+    assert isinstance(value, datetime), value
+    return value.isoformat()
+
+
+def _answer(content: dict[str, Any]) -> Answer:
+    sentences = [
+        Sentence(
+            one["text"], tuple(one["post_ids"]), tuple(Quote(**quote) for quote in one["quotes"]), tuple(one["labelled"])
+        )
+        for one in content["sentences"]
+    ]  # fmt: skip
+    evidence = [Evidence(**{**one, "created_at": datetime.fromisoformat(one["created_at"])}) for one in content["evidence"]]
+    return Answer(
+        **{
+            **content, "sentences": tuple(sentences), "evidence": tuple(evidence), "warnings": tuple(content["warnings"]),
+            "refused": tuple(Refused(**one) for one in content["refused"]),
+        }
+    )  # fmt: skip

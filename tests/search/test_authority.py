@@ -1,0 +1,41 @@
+"""Who is referred to, by voices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from agora.errors import DataError
+from agora.integrity.voice import Voices
+from agora.search.authority import authority, read_authority, write_authority
+
+
+def batch(*pairs: tuple[str, str | None]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist(
+        [{"author": author, "ref_author": referred} for author, referred in pairs],
+        schema=pa.schema([("author", pa.string()), ("ref_author", pa.string())]),
+    )
+
+
+def test_more_voices_give_more_authority_and_oneself_none() -> None:
+    posts = [batch(*((f"a{n}", "known") for n in range(50)), *((f"a{n}", "less") for n in range(5)), ("me", "me"), ("x", None))]
+    found = authority(posts, Voices())
+    assert 0 < found["less"] < found["known"] <= 1
+    assert set(found) == {"less", "known"}
+
+
+def test_a_thousand_accounts_of_a_campaign_make_nobody_important() -> None:
+    posts = [batch(*((f"c{n}", "leader") for n in range(1000)), *((f"a{n}", "c1") for n in range(9)))]
+    assert authority(posts, Voices({f"c{n}": "c" for n in range(1000)})) == {}
+    assert authority([], Voices()) == {}
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    assert read_authority(tmp_path / "a.parquet") == {}
+    write_authority({"ada": 0.5}, tmp_path / "a.parquet")
+    assert read_authority(tmp_path / "a.parquet") == {"ada": 0.5}
+    (tmp_path / "a.parquet").write_bytes(b"no")
+    with pytest.raises(DataError, match="make it anew"):
+        read_authority(tmp_path / "a.parquet")

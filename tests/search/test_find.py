@@ -1,0 +1,172 @@
+"""The search as a whole, over a real index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from agora.errors import QuerySyntaxError, UsageError
+from agora.integrity.voice import voices
+from agora.search.find import Searcher
+from agora.search.index.embedded import EmbeddedIndex
+from agora.search.query.matching import MatchContext, matches
+from agora.search.query.parse import parse
+from agora.text.embeddings import LexicalEmbeddings
+from tests.search.conftest import NOW, labels_of, post
+
+IndexOf = Callable[..., EmbeddedIndex]
+
+POSTS = [
+    post("p1", "ada", "The ferry to the island is cancelled because of the storm", minutes_ago=300),
+    post("p2", "bob", "Storm warning for the coast tonight", minutes_ago=20, hashtags=["storm"]),
+    post("p3", "eve", "Ferries run again tomorrow", minutes_ago=10),
+    post("p4", "bob", "Bread is cheap this week", minutes_ago=5),
+    post("p5", "cem", "the ferry to the island is cancelled because of the storm!!", minutes_ago=30),
+    post("p6", "dan", "Fähre und Sturm: heute nicht", minutes_ago=15, lang="de"),
+]
+
+
+def ids(searcher: Searcher, text: str, **how: Any) -> list[str]:
+    return [hit.post["id"] for hit in searcher.find(text, now=NOW, **how).hits]
+
+
+def flood(count: int) -> list[dict[str, Any]]:
+    """A campaign of `count` accounts, each in other words."""
+    tails = ("share", "wake up", "they lie", "look", "true", "again", "now", "all of it", "tell them", "more")
+    return [
+        post(f"f{number}", f"c{number}", f"storm poison ferry island {tails[number % 10]} {number * 7919}", minutes_ago=1 + number / 100)
+        for number in range(count)
+    ]
+
+
+def test_all_plain_words_must_be_there_and_any_may_where_too_few_have_all(index_of: IndexOf) -> None:
+    searcher = Searcher(index_of(POSTS))
+    assert set(ids(searcher, "ferry storm", match="all")) == {"p1"}
+    assert set(ids(searcher, "ferry storm", match="any")) == {"p1", "p2"}
+    assert ids(searcher, "ferry storm")[0] == "p1"
+    assert set(ids(searcher, "ferry storm")) == {"p1", "p2"}
+    assert "posts with all of this: 2" in searcher.find("ferry storm", now=NOW, limit=3).warnings[0].message
+    assert searcher.find("ferry storm", now=NOW, match="all").warnings == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["storm -ferry", '"storm warning"', "(bread OR tomorrow)", "from:bob", "storm from:bob", "#storm", "lang:de", "-lang:de ferry"]
+)
+def test_what_is_found_strictly_is_what_the_slow_twin_matches(index_of: IndexOf, text: str) -> None:
+    searcher = Searcher(index_of(POSTS))
+    root = parse(text).root
+    assert root is not None
+    wanted = {row["id"] for row in POSTS if matches(root, {"lang": None, "hashtags": [], "urls": [], "mentions": [], "media": [], **row},
+                                                   MatchContext(now=NOW))}  # fmt: skip
+    results = searcher.find(text, now=NOW, match="all")
+    shown = {one for hit in results.hits for one in (hit.post["id"], *hit.alike_ids)}
+    assert shown == wanted
+    assert results.total == len(wanted)
+
+
+def test_what_is_found_by_meaning_passes_the_filters(index_of: IndexOf) -> None:
+    embeddings = LexicalEmbeddings()
+    searcher = Searcher(index_of(POSTS, embeddings=embeddings), embeddings=embeddings)
+    assert "p3" in ids(searcher, "ferries island", match="any")
+    assert set(ids(searcher, "ferry storm from:bob")) <= {"p2", "p4"}
+    assert "p2" not in ids(searcher, "ferry -storm")
+
+
+def test_near_duplicates_are_one_hit_the_earliest(index_of: IndexOf) -> None:
+    hits = Searcher(index_of(POSTS)).find("ferry island cancelled", now=NOW).hits
+    assert [(hit.post["id"], hit.alike, hit.alike_ids) for hit in hits] == [("p1", 1, ("p5",))]
+
+
+def test_the_score_is_the_sum_of_its_parts_and_hits_come_best_first(index_of: IndexOf) -> None:
+    embeddings = LexicalEmbeddings()
+    searcher = Searcher(index_of(POSTS, embeddings=embeddings), embeddings=embeddings, authority={"bob": 1.0})
+    hits = searcher.find("ferry storm warning", now=NOW, match="any", explain=True).hits
+    assert all(hit.score == pytest.approx(sum(hit.parts.values())) for hit in hits)
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    assert {"words", "meaning", "recency", "authority"} <= set(hits[0].parts)
+    assert all(hit.why for hit in hits)
+
+
+def test_latest_is_strictly_by_time_whatever_the_words_weigh(index_of: IndexOf) -> None:
+    hits = Searcher(index_of(POSTS), authority={"ada": 1.0}).find("storm OR bread OR ferries", mode="latest", now=NOW).hits
+    assert [hit.post["id"] for hit in hits] == ["p4", "p3", "p2", "p5", "p1"]
+    assert all(later.post["created_at"] > earlier.post["created_at"] for later, earlier in pairwise(hits))
+
+
+@pytest.mark.parametrize("with_vectors", [False, True])
+@pytest.mark.parametrize("mode", ["top", "latest"])
+def test_a_flood_has_one_voice_and_pushes_nobody_out_of_sight(index_of: IndexOf, mode: str, with_vectors: bool) -> None:
+    rows = [*flood(300), *POSTS]
+    table = labels_of(*(f"c{number}" for number in range(300)))
+    embeddings = LexicalEmbeddings() if with_vectors else None
+    searcher = Searcher(index_of(rows, embeddings=embeddings), embeddings=embeddings, voices=voices(table), labels=table)
+    hits = searcher.find("storm", mode=mode, now=NOW).hits  # type: ignore[arg-type]
+    flooded = [hit for hit in hits if hit.post["author"].startswith("c") and hit.post["author"] != "cem"]
+    assert len(flooded) == 1
+    assert flooded[0].label == "They act as c1."
+    assert flooded[0].voice == "campaign:c1"
+    assert {"p2"} <= {one for hit in hits for one in (hit.post["id"], *hit.alike_ids)}
+    assert any(hit.post["id"] in ("p1", "p5") for hit in hits)
+
+
+def test_who_asks_for_labelled_posts_sees_them_all_and_who_excludes_them_none(index_of: IndexOf) -> None:
+    table = labels_of(*(f"c{number}" for number in range(30)))
+    searcher = Searcher(index_of([*flood(30), *POSTS]), voices=voices(table), labels=table)
+    asked = searcher.find("storm label:coordinated", now=NOW, limit=50).hits
+    assert sum(1 + len(hit.alike_ids) for hit in asked) == 30
+    assert {"ada", "bob", "cem"} >= {hit.post["author"] for hit in searcher.find("storm -label:coordinated", now=NOW).hits}
+
+
+def test_more_accounts_in_a_campaign_do_not_raise_what_it_gets(index_of: IndexOf) -> None:
+    scores = []
+    for count in (3, 120):
+        table = labels_of(*(f"c{number}" for number in range(count)))
+        searcher = Searcher(index_of([*flood(count), *POSTS]), voices=voices(table), labels=table)
+        hits = searcher.find("storm", now=NOW).hits
+        scores.append(len([hit for hit in hits if hit.label]))
+    assert scores == [1, 1]
+
+
+def test_a_passage_has_no_operators(index_of: IndexOf) -> None:
+    searcher = Searcher(index_of(POSTS))
+    text = 'from:bob -storm "is the ferry (to the island) cancelled?'
+    assert ids(searcher, text, passage=True)[0] == "p1"
+    with pytest.raises(QuerySyntaxError):
+        searcher.find(text, now=NOW)
+
+
+def test_fresh_posts_win_near_ties_only(index_of: IndexOf) -> None:
+    rows = [post("old", "ada", "storm on the coast", minutes_ago=60 * 24 * 300), post("new", "bob", "storm over the coast", minutes_ago=1)]
+    rows += [post("right", "eve", "coast storm damage numbers for the harbour", minutes_ago=60 * 24 * 300)]
+    searcher = Searcher(index_of(rows))
+    assert ids(searcher, "storm coast")[0] == "new"
+    assert ids(searcher, "storm damage numbers harbour")[0] == "right"
+
+
+@pytest.mark.parametrize("text", ["", "  ", "🙂", "from:nobody", "a" * 4000, "\\ " * 50])
+def test_odd_queries_find_something_or_nothing_but_do_not_fail(index_of: IndexOf, text: str) -> None:
+    embeddings = LexicalEmbeddings()
+    searcher = Searcher(index_of(POSTS, embeddings=embeddings), embeddings=embeddings)
+    assert len(searcher.find(text, now=NOW).hits) <= len(POSTS)
+
+
+def test_long_passages_and_broken_characters_are_read_to_a_limit(index_of: IndexOf) -> None:
+    searcher = Searcher(index_of(POSTS))
+    assert ids(searcher, "storm warning coast " + "\ud800 x" * 50_000, passage=True)[0] == "p2"
+
+
+def test_an_empty_index_and_an_impossible_limit(index_of: IndexOf) -> None:
+    searcher = Searcher(index_of([]))
+    assert searcher.find("storm", now=NOW).hits == ()
+    with pytest.raises(UsageError, match="limit 0"):
+        searcher.find("storm", limit=0)
+
+
+def test_words_of_time_count_from_now(index_of: IndexOf) -> None:
+    searcher = Searcher(index_of(POSTS))
+    assert set(ids(searcher, "storm within_time:25m")) == {"p2"}
+    assert searcher.find("storm within_time:25m", now=NOW + timedelta(days=1)).hits == ()
