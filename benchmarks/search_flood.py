@@ -4,7 +4,7 @@ python -m benchmarks search_flood [--quick] [--seed N]
 
 Twice: with labels as a person would write them, and with those of a real integrity scan over a simulated square in which the 500 have acted
 together before. Each is asked in several ways, by top and by latest, with and without vectors. `value` is the largest number of voices that
-the flood's posts have among the first ten hits, and among an answer's evidence, of any of these. Beside it, what the same search shows
+the flood's posts have among the first ten hits, and in an answer's evidence, of any of these. Beside it, what the same search shows
 without labels.
 """
 
@@ -36,6 +36,7 @@ QUESTIONS = (
     "harbour bridge closed poison", "is the harbour bridge closed because of poison?", "harbour bridge", '"harbour bridge" OR poison',
     "what happened at the harbour bridge",
 )  # fmt: skip
+ASKED = ("What happened at the harbour bridge?", "Is the harbour bridge closed because of poison?")
 _OPENINGS = (
     "Breaking",
     "Share this",
@@ -145,7 +146,7 @@ def _asked(index: EmbeddedIndex, labels: pa.Table | None, flood: frozenset[str])
     """How many voices the flood has in each way of asking, and how many ordinary accounts are seen."""
     known = voices(labels) if labels is not None else None
     now = START + timedelta(hours=1)
-    most, least_others, floods = 0, TOP, []
+    most, in_evidence, least_others, floods = 0, 0, TOP, list[int]()
     for embeddings in (None, LexicalEmbeddings()):
         searcher = Searcher(index, embeddings=embeddings, voices=known, labels=labels)
         for question in QUESTIONS:
@@ -158,11 +159,23 @@ def _asked(index: EmbeddedIndex, labels: pa.Table | None, flood: frozenset[str])
                 most = max(most, shown)
                 others = len({hit.voice for hit in found.hits if hit.post["author"] not in flood})
                 least_others = min(least_others, others) if mode == "top" else least_others
-    return {"flood_voices_at_most": most, "flood_voices_mean": float(np.mean(floods)), "fewest_other_voices_in_top": least_others}
+        in_evidence = max(in_evidence, *(_evidence_voices(searcher, question, now) for question in ASKED))
+    return {
+        "flood_voices_at_most": most,
+        "flood_voices_in_evidence": in_evidence,
+        "flood_voices_mean": float(np.mean(floods)),
+        "fewest_other_voices_in_top": least_others,
+    }
 
 
 def _flood_voices(found: Results, flood: frozenset[str]) -> int:
     return len({hit.voice for hit in found.hits if hit.post["author"] in flood})
+
+
+def _evidence_voices(searcher: Searcher, question: str, now: datetime) -> int:
+    from agora.search.answers.ask import ask
+
+    return len({one.voice for one in ask(question, searcher, now=now).evidence if one.id.startswith("flood-")})
 
 
 def _one(posts: pa.Table, labels: pa.Table, flood: list[str]) -> dict[str, Any]:
@@ -177,11 +190,11 @@ def _one(posts: pa.Table, labels: pa.Table, flood: list[str]) -> dict[str, Any]:
 def _run(quick: bool, options: dict[str, str]) -> Result:
     seed = whole_number(options, "seed", 11, at_least=0)
     details = {"written_labels": _one(*_written()), "labels_of_a_scan": _one(*_scanned(seed, quick=quick))}
-    value = max(one["flood_voices_at_most"] for one in details.values())
+    value = max(max(one["flood_voices_at_most"], one["flood_voices_in_evidence"]) for one in details.values())
     return Result(value=float(value), holds=value <= BAR, details=details)
 
 
 BENCHMARK = Benchmark(
-    measures="most voices that a flood of 500 coordinated accounts has in the first ten hits, against 20 ordinary accounts", unit="voices",
+    measures="most voices of 500 coordinated accounts in the first ten hits and in an answer's evidence, against 20 others", unit="voices",
     bound="<= 1", run=_run, options=("seed",),
 )  # fmt: skip

@@ -27,7 +27,7 @@ _VIDEO: Final = {"kind": "video", "url": "https://img.example/2", "alt": "waves"
 _CARD: Final = {"kind": "link", "url": "https://img.example/3", "alt": None}
 
 POSTS: Final = [
-    _post("p1", "ada", "2026-11-22T11:30", "en", "Flood warning for the river Aare, stay away from the banks"),
+    _post("p1", "ada", "2026-11-22T11:30", "en", "Flood warning for the river Aare, stay away from the banks", num_likes=12),
     _post(
         "p2", "bob", "2026-11-22T10:50", "en", "@ada which banks? the money ones?",
         kind="reply", ref_id="p1", ref_author="ada", mentions=["ada"],
@@ -39,7 +39,7 @@ POSTS: Final = [
     ),
     _post(
         "p5", "eve", "2026-11-21T08:00", "en-GB", "Storm and flood in the news https://www.example.org/News/flood-2026?utm_source=x",
-        urls=["https://www.example.org/News/flood-2026?utm_source=x"],
+        urls=["https://www.example.org/News/flood-2026?utm_source=x"], num_likes=100,
     ),
     _post("p6", "fay", "2026-11-20T10:00", "en", "Café society: naïve résumé", kind="quote", ref_id="p5", ref_author="eve"),
     _post("p7", "gus", "2026-11-16T00:00", "ja", "東京都庁で洪水 iPhone発売"),
@@ -52,7 +52,7 @@ POSTS: Final = [
         "p13", "lea", "2026-11-22T11:59:30", None, "🔥🔥 #FloodWatch @Ada@example.social look 👍🏽",
         hashtags=["FloodWatch"], mentions=["Ada@example.social"],
     ),
-    _post("p14", "bot1", "2026-11-22T11:00", "en", "The flood is a hoax"),
+    _post("p14", "bot1", "2026-11-22T11:00", "en", "The flood is a hoax", num_likes=2),
     _post("p15", "mia", "2026-11-22T11:10", "en", "The flood is a hoax"),
     _post("p16", "Ned", "2026-11-22T11:20", "en", "Don't panic, don’t worry", kind="reply", ref_id="p2", ref_author="bob"),
     _post(
@@ -66,7 +66,8 @@ POSTS: Final = [
 
 LABELLED_ACCOUNTS: Final = frozenset({"bot1"})
 LABELLED_POSTS: Final = frozenset({"p15"})
-ENGAGEMENT: Final = {"p1": Engagement(12, 5, 3), "p2": Engagement(0, 0, 1), "p5": Engagement(100, 4, 0), "p14": Engagement(2, 500, 7)}
+ENGAGEMENT: Final = {"p1": Engagement(reposts=1, replies=1), "p2": Engagement(replies=1)}
+"""What the posts show: p4 reposts p1, p2 and p16 reply to p1 and p2."""
 CONVERSATIONS: Final = {"p2": "p1", "p16": "p1"}
 ALL: Final = " ".join(post["id"] for post in POSTS)
 
@@ -310,8 +311,9 @@ CASES: Final = (
     Case("min_faves:０１３", "p5", "min_faves:13"),
     Case("-min_faves:1 flood", "p4 p10 p15 p20"),
     Case("min_faves:0", ALL),
-    Case("min_reposts:5", "p1 p14"),
-    Case("min_replies:1 -min_replies:7", "p1 p2"),
+    Case("min_reposts:1", "p1"),
+    Case("min_reposts:2", ""),
+    Case("min_replies:1 -min_reposts:1", "p2"),
     Case("min_reposts:1000000000", ""),
     Case("conversation_id:p1", "p1 p2 p16"),
     Case("conversation_id:p2", "p2 p16"),

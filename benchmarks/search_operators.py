@@ -3,17 +3,24 @@
 python -m benchmarks search_operators [--quick]
 
 A case holds when the query prints as written, reads again as the same tree, warns as written, and finds exactly the written posts; a
-refused one when the error names the place and the reason; a hostile one when it is read or refused within MAX_BOMB_MS. `run_cases(find)`
-asks an index as well (`find`: a tree -> ids).
+refused one when the error names the place and the reason; a hostile one when it is read or refused within MAX_BOMB_MS.
+`run_cases(filled(index, folder))` asks an index as well.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import pyarrow as pa
 
 from agora.errors import QuerySyntaxError
+from agora.integrity.labels import ACCOUNT, LABEL_SCHEMA, POST
+from agora.posts.schema import posts_table
+from agora.posts.store import PostStore
 from agora.search.query.matching import Engagement, MatchContext, matches
 from agora.search.query.parse import parse
 from agora.search.query.printing import to_text
@@ -40,6 +47,33 @@ def slow_find(root: Node | None) -> set[str]:
     """Ids of the written posts that match, one by one."""
     known = context()
     return {post["id"] for post in written.POSTS if matches(root, post, known)}
+
+
+class Index(Protocol):
+    """What is asked of an index of posts."""
+
+    def catch_up(self, store: PostStore, *, labels: pa.Table) -> object:
+        """Take in all posts."""
+
+    def latest(self, where: Node | None, limit: int, before: datetime | None = None, *, now: datetime | None = None) -> Any:
+        """Matching posts; `.ids` are theirs."""
+
+
+def filled(index: Index, folder: Path) -> Find:
+    """An empty index, filled with the written posts through a store in `folder`."""
+    with PostStore.open(folder, create=True) as store:
+        store.append(posts_table(written.POSTS))
+        index.catch_up(store, labels=_labels())
+    return lambda root: set(index.latest(root, len(written.POSTS), None, now=written.NOW).ids)
+
+
+def _labels() -> pa.Table:
+    fixed: dict[str, Any] = dict.fromkeys(LABEL_SCHEMA.names, "") | {
+        "campaign": "c1", "is_automatic": True, "confidence": 1.0, "expires_at": "9999-01-01T00:00:00Z",
+    }  # fmt: skip
+    accounts = [{**fixed, "kind": ACCOUNT, "id": name, "account": name} for name in written.LABELLED_ACCOUNTS]
+    posts = [{**fixed, "kind": POST, "id": name} for name in written.LABELLED_POSTS]
+    return pa.Table.from_pylist([*accounts, *posts], schema=LABEL_SCHEMA)
 
 
 def run_cases(find: Find | None = None) -> Iterator[tuple[str, str]]:

@@ -70,6 +70,12 @@ def _shown(value: Any) -> str:
     return ", ".join(map(str, value)) or "none" if isinstance(value, (list, tuple)) else str(value)
 
 
+def visible(text: str) -> str:
+    """Text of posts on one line. Control characters could drive the terminal, so they are shown as U+FFFD."""
+    joined = " ".join(text.split())
+    return "".join(character if character.isprintable() else "\ufffd" for character in joined)
+
+
 def next_command(command: str) -> None:
     """Tell on stderr which command comes next."""
     print(f"next: {command}", file=sys.stderr)

@@ -27,6 +27,7 @@ def page() -> str:
     from agora.integrity.labels import LabelConfig
     from agora.model.config import ModelConfig
     from agora.posts.reference import options_table
+    from agora.search.ranking import RankingConfig
     from agora.training.config import TrainingConfig
     from agora.training.optimizers import OptimizerConfig
     from agora.training.schedule import ScheduleConfig
@@ -37,7 +38,7 @@ def page() -> str:
     settings = (
         ("training.*, chat.*", TrainingConfig), ("training.schedule.*, chat.schedule.*", ScheduleConfig),
         ("training.optimizer.*, chat.optimizer.*", OptimizerConfig), ("model.*", ModelConfig),
-        ("integrity.*", IntegrityConfig), ("labels.*", LabelConfig),
+        ("integrity.*", IntegrityConfig), ("labels.*", LabelConfig), ("search.*", RankingConfig),
     )  # fmt: skip
     parts += [f"## {title}\n\n{options_table(config)}\n" for title, config in settings]
     return "\n".join(parts)

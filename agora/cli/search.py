@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agora.cli import search_ask
-from agora.cli.output import JsonOption, WorkspaceOption, emit, next_command, terminal_progress
+from agora.cli import search_ask, search_watch
+from agora.cli.output import JsonOption, WorkspaceOption, emit, next_command, terminal_progress, visible
 from agora.errors import UsageError
 from agora.settings import Workspace
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help='Search: index posts, find them.\n\nExample: agora search find "flood warning"', no_args_is_help=True)
 
 search_ask.register(app)
+search_watch.register(app)
 
 MATCHES = ("all", "any", "auto")
 
@@ -73,7 +74,7 @@ def find(
         emit(results_as_json(results, explain=explain), as_json=True)
         return
     _print(results, explain=explain)
-    next_command(f"agora search find {query!r} --explain" if not explain else "agora search ask")
+    next_command('agora search ask "..."' if explain else 'agora search find "..." --explain')
 
 
 def results_as_json(results: Results, *, explain: bool) -> dict[str, Any]:
@@ -100,10 +101,10 @@ def _print(results: Results, *, explain: bool) -> None:
     for hit in results.hits:
         post = hit.post
         extra = f"  +{hit.alike} alike" if hit.alike else ""
-        print(f"{post['created_at']:%Y-%m-%d %H:%M}  @{post['author']}  {post['id']}{extra}")
-        print("  " + " ".join(post["text"].split()))
+        print(f"{post['created_at']:%Y-%m-%d %H:%M}  @{visible(post['author'])}  {visible(post['id'])}{extra}")
+        print(f"  {visible(post['text'])}")
         if hit.label:
-            print(f"  [coordinated] {hit.label}")
+            print(f"  [coordinated] {visible(hit.label)}")
         if explain:
             parts = " + ".join(f"{name} {value:.4f}" for name, value in hit.parts.items() if value)
             print(f"  score {hit.score:.4f} = {parts}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agora.cli.output import JsonOption, WorkspaceOption, emit, next_command
+from agora.cli.output import JsonOption, WorkspaceOption, emit, next_command, visible
 from agora.errors import UsageError
 from agora.settings import Workspace
 
@@ -45,7 +45,7 @@ def ask(
         emit(answer_as_json(answer), as_json=True)
         return
     _print(answer)
-    next_command(f"agora search find {_visible(answer.query)!r}")
+    next_command(f"agora search find {visible(answer.query)!r}")
 
 
 def _writer(place: Workspace, model: str | None, endpoint: str | None, endpoint_model: str) -> Writer | None:
@@ -101,20 +101,14 @@ def answer_as_json(answer: Answer) -> dict[str, Any]:
 def _print(answer: Answer) -> None:
     numbers = {one.id: number for number, one in enumerate(answer.cited, start=1)}
     if answer.abstained:
-        print(_visible(answer.abstained))
+        print(visible(answer.abstained))
     for sentence in answer.sentences:
         cites = "".join(f"[{numbers[post_id]}]" for post_id in sentence.post_ids)
-        print(f"{_visible(sentence.text)} {cites}{' (labelled as coordinated)' if sentence.labelled else ''}")
+        print(f"{visible(sentence.text)} {cites}{' (labelled as coordinated)' if sentence.labelled else ''}")
     for one in answer.cited:
         alike = f"  +{one.alike} alike" if one.alike else ""
-        print(f"  [{numbers[one.id]}] {_visible(one.id)}  @{_visible(one.author)}  {one.created_at:%Y-%m-%d %H:%M}{alike}")
+        print(f"  [{numbers[one.id]}] {visible(one.id)}  @{visible(one.author)}  {one.created_at:%Y-%m-%d %H:%M}{alike}")
         if one.label:
-            print(f"      [coordinated] {_visible(one.label)}")
+            print(f"      [coordinated] {visible(one.label)}")
     for warning in answer.warnings:
-        typer.echo(f"warning: {_visible(warning)}", err=True)
-
-
-def _visible(text: str) -> str:
-    """Text of posts on one line. Control characters could drive the terminal, so they are shown as U+FFFD."""
-    joined = " ".join(text.split())
-    return "".join(character if character.isprintable() else "\ufffd" for character in joined)
+        typer.echo(f"warning: {visible(warning)}", err=True)

@@ -94,6 +94,11 @@ class Alert:
     is_labelled: bool
     at: str
 
+    @property
+    def is_campaign(self) -> bool:
+        """Whether the voice is that of a campaign, which may have many accounts."""
+        return self.voice.startswith("campaign:")
+
 
 class SavedSearches:
     """The saved searches of a workspace, in one SQLite file."""
@@ -289,6 +294,11 @@ class SavedSearches:
             connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))  # deleted names are not kept in the journal either
 
 
+def open_saved(workspace: Path) -> SavedSearches:
+    """The saved searches of a workspace folder."""
+    return SavedSearches.open(workspace / "search" / DATABASE)
+
+
 @dataclass(frozen=True, slots=True)
 class _State:
     position: int
@@ -303,6 +313,7 @@ def watch_alerts(
     voices: Callable[[], Voices | None] = lambda: None,
     poll_s: float = 1.0,
     stop: Callable[[], bool] = lambda: False,
+    progress: Progress = silent,
 ) -> Iterator[Alert]:
     """Alerts as posts come in; the store's version is looked at every `poll_s` seconds. Each alert counts as delivered once the next is
     asked for. `stop` is asked when all has been read."""
@@ -311,7 +322,7 @@ def watch_alerts(
         seen = (store.version, [search.name for search in saved.searches()])
         if seen != before:
             before = seen
-            for alert in saved.catch_up(store, voices=voices()):
+            for alert in saved.catch_up(store, voices=voices(), progress=progress):
                 yield alert
                 saved.delivered([alert.number])
         if stop():
@@ -355,4 +366,4 @@ def _names_a_time(query: str) -> bool:
     return "since:" in query.lower() or "until:" in query.lower()
 
 
-__all__ = ["DATABASE", "Alert", "SavedSearch", "SavedSearches", "watch_alerts"]
+__all__ = ["DATABASE", "Alert", "SavedSearch", "SavedSearches", "open_saved", "watch_alerts"]

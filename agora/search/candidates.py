@@ -22,6 +22,8 @@ from agora.search.wording import Text, Weights, word_scores
 
 DEPTH: Final = 100
 """Posts per list. On the relevance benchmark the wanted post is in one of two lists of this length for 99.5% of queries (docs/log.md)."""
+WORDS_DEPTH: Final = 200
+"""Posts of the list by words where there is no other."""
 
 Vector = npt.NDArray[np.float32]
 
@@ -50,9 +52,10 @@ class Candidates:
     seconds: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
-def find_candidates(index: PostIndex, wanted: Wanted, voices: Voices, *, depth: int = DEPTH, now: datetime | None = None) -> Candidates:
+def find_candidates(index: PostIndex, wanted: Wanted, voices: Voices, *, now: datetime | None = None) -> Candidates:
     """Look for posts by words and by meaning."""
     apart = bool(voices) and wanted.by_voice
+    depth = WORDS_DEPTH if wanted.vector is None else DEPTH
     sides: tuple[Node | None, ...] = (Not(Labelled()), Labelled()) if apart else (None,)
     by_words = [
         index.find_text(wanted.words, both(wanted.where_words, side), depth, match=wanted.match, now=now) for side in sides if wanted.words

@@ -41,8 +41,13 @@ PASSAGE_WORDS: Final = 12
 class RankingConfig:
     """How far boosts go, and when two posts are one.
 
-    recency, authority   largest share of its score that a post gains by being fresh, by its author being referred to by many voices
-    live_s ... passage_s half-life of freshness by type of query, in seconds
+    recency              largest share of its score that a post gains by being fresh
+    authority            ... by its author being referred to by many voices
+    live_s               half-life of freshness, in seconds, where a query asks for what happens now
+    topic_s              ... for a hashtag or cashtag
+    account_s            ... for what somebody wrote or was told
+    general_s            ... for any other query
+    passage_s            ... for a phrase, a link, a conversation or a long text
     alike                Jaccard index of pairs of neighbouring words from which two posts are near-duplicates
     """
 

@@ -37,6 +37,10 @@ _LETTERS: Final = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ı
 """Letters that fold like accents but are no composition in Unicode."""
 
 
+_OWN_LETTERS: Final = frozenset("йїў")
+"""Letters of their own, which Unicode composes of another and an accent."""
+
+
 def _marks_class() -> str:
     """Combining marks of all scripts, as ranges of a character class: `\\w` leaves them out, and with them half of each Indic word."""
     codes = [code for code in (*range(0x300, 0x1F000), *range(0xE0100, 0xE01F0)) if unicodedata.category(chr(code))[0] == "M"]
@@ -124,10 +128,12 @@ def fold(text: str) -> str:
     """Text in which case, accents, compatibility forms and invisible characters play no role. Idempotent."""
     if text.isascii():
         return text.lower()
-    folded = text.translate(_FOLDED)
-    if unicodedata.is_normalized("NFC", folded):
-        return folded
-    return unicodedata.normalize("NFC", _LONG_MARKS.sub(r"\1", folded))
+    folded = _composed(text).translate(_FOLDED)
+    return _composed(folded)
+
+
+def _composed(text: str) -> str:
+    return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", _LONG_MARKS.sub(r"\1", text))
 
 
 class _Folds(dict[int, str]):
@@ -137,8 +143,9 @@ class _Folds(dict[int, str]):
         text, before = chr(code), ""
         while text != before:
             before, text = text, unicodedata.normalize("NFKC", text).casefold()
-            text = unicodedata.normalize("NFKD", text).translate(_LETTERS)
-            text = unicodedata.normalize("NFC", _NOTHING.sub("", text))
+            if text not in _OWN_LETTERS:
+                text = unicodedata.normalize("NFKD", text).translate(_LETTERS)
+                text = unicodedata.normalize("NFC", _NOTHING.sub("", text))
         self[code] = text
         return text
 

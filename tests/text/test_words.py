@@ -16,6 +16,7 @@ from agora.text.words import MAX_WORD, account_key, fold, link_words, links, mar
     [
         ("Vote early, VOTE often!", ["vote", "early", "vote", "often"]),
         ("caffè naïve STRAẞE ﬁn Łódź Ёлка", ["caffe", "naive", "strasse", "fin", "lodz", "елка"]),
+        ("мой Й и\u0306 її", ["мой", "й", "й", "її"]),
         ("𝓯𝓵𝓸𝓸𝓭 ｆｌｏｏｄ fl\u200bood", ["flood", "flood", "flood"]),
         ("東京都", ["東京", "京都", "東", "京", "都"]),
         ("雨 rain雨", ["雨", "rain", "雨"]),

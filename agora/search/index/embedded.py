@@ -35,8 +35,8 @@ from agora.search.index.files import WriterLock
 from agora.search.index.filters import LabelledRows, Snapshot
 from agora.search.index.generation import Generation
 from agora.search.index.interface import FOUND_SCHEMA, HISTOGRAM_SCHEMA, CatchUp, Hits, Match
-from agora.search.index.text import microseconds, post_rows, rows_of, scores_of, stored_post
-from agora.search.query.syntax import Node
+from agora.search.index.text import post_rows, rows_of, scores_of, stored_post
+from agora.search.query.syntax import And, Node, Until
 from agora.text.embeddings import Embeddings
 
 _BATCH_ROWS: Final = 16_384
@@ -86,7 +86,7 @@ class EmbeddedIndex:
         snapshot = at.snapshot
         query = at.text.any_word(words) if match == "any" else at.text.all_words(words)
         chosen = at.filters.for_ranking(where, snapshot, _or_now(now))
-        rows, scores = _passing(snapshot, at.text.also(query, chosen.queries), chosen.mask, limit)
+        rows, scores = _passing(snapshot, at.text.also(query, chosen.queries), chosen.mask, limit, order=None)
         return Hits(at.id_strings(rows), scores)
 
     def find_near(self, vector: npt.NDArray[np.float32], where: Node | None, limit: int, *, now: datetime | None = None) -> Hits:
@@ -102,17 +102,23 @@ class EmbeddedIndex:
         if limit < 1:
             return Hits()
         at = self._generation
-        snapshot = at.snapshot
-        mask, times = at.filters.living(where, snapshot, _or_now(now)), snapshot.view.numbers("at")
-        rows = np.flatnonzero(mask if before is None else mask & (times < microseconds(before)))
-        if len(rows) > limit:
-            rows = rows[times[rows] >= np.partition(times[rows], len(rows) - limit)[len(rows) - limit]]
+        snapshot, times = at.snapshot, at.snapshot.view.numbers("at")
+        chosen = at.filters.for_ranking(_until(where, before), snapshot, _or_now(now))
+        if chosen.queries:
+            rows, _ = _passing(snapshot, at.text.also(at.text.everything(), chosen.queries), chosen.mask, limit, order="at")
+        else:
+            rows = np.flatnonzero(chosen.mask)
+            if len(rows) > limit:
+                rows = rows[times[rows] >= np.partition(times[rows], len(rows) - limit)[len(rows) - limit]]
         rows = rows[np.lexsort((rows, times[rows]))][::-1][:limit]
         return Hits(at.id_strings(rows), (times[rows] / 1e6).astype(np.float32))
 
     def count(self, where: Node | None, *, now: datetime | None = None) -> int:
         """How many posts match."""
         at = self._generation
+        query = at.filters.as_query(where, _or_now(now))
+        if query is not None:
+            return int(at.snapshot.searcher.search(query, 1).count)
         return int(np.count_nonzero(at.filters.living(where, at.snapshot, _or_now(now))))
 
     def histogram(self, where: Node | None, bucket_s: int, *, now: datetime | None = None) -> pa.Table:
@@ -163,17 +169,24 @@ class EmbeddedIndex:
                 self.set_labels(labels)
             version, appended = store.version, store.appended  # before the scan: what comes in meanwhile is seen again
             self._begin()
-            if appended < self._generation.state.position:  # another store, made anew
-                self._replace(Generation(self.folder, files.new_state(self._generation.state.generation + 1)))
-            at = self._generation
-            added = deleted = 0
-            if (version, appended) != (at.state.version, at.state.position):
-                deleted, num_tombstones = self._delete(store)
-                added = self._add(store, appended, progress)
-                at.seal(replace(at.state, position=appended, version=version, num_tombstones=num_tombstones))
-            if embeddings is not None:
-                self._embed(embeddings, progress)
-            return CatchUp(added, deleted, appended)
+            try:
+                return self._caught_up(store, version, appended, embeddings, progress)
+            except BaseException:  # half a batch may be staged
+                self._roll_back()
+                raise
+
+    def _caught_up(self, store: PostStore, version: int, appended: int, embeddings: Embeddings | None, progress: Progress) -> CatchUp:
+        if appended < self._generation.state.position:  # another store, made anew
+            self._replace(Generation(self.folder, files.new_state(self._generation.state.generation + 1)))
+        at = self._generation
+        added = deleted = 0
+        if (version, appended) != (at.state.version, at.state.position):
+            deleted, num_tombstones = self._delete(store)
+            added = self._add(store, appended, progress)
+            at.seal(replace(at.state, position=appended, version=version, num_tombstones=num_tombstones))
+        if embeddings is not None:
+            self._embed(embeddings, progress)
+        return CatchUp(added, deleted, appended)
 
     def compact(self, *, progress: Progress = silent) -> None:
         """Write everything anew from the posts that are alive, then remove the old files. Needs room for a second copy."""
@@ -204,6 +217,11 @@ class EmbeddedIndex:
             self._lock = lock
             files.remove_other_generations(self.folder, self._generation.state)
         self._generation.begin()
+
+    def _roll_back(self) -> None:
+        """Back to what was sealed last."""
+        self.close()
+        self._show(_opened(self.folder))
 
     def _replace(self, fresh: Generation) -> None:
         """Go over to another generation. Searches under way end on the old one."""
@@ -278,7 +296,13 @@ def _or_now(now: datetime | None) -> datetime:
     return now if now is not None else datetime.now(timezone.utc)
 
 
-def _passing(snapshot: Snapshot, query: Any, mask: Mask, limit: int) -> tuple[Rows, npt.NDArray[np.float32]]:
+def _until(where: Node | None, before: datetime | None) -> Node | None:
+    if before is None:
+        return where
+    return Until(before) if where is None else And((where, Until(before)))
+
+
+def _passing(snapshot: Snapshot, query: Any, mask: Mask, limit: int, *, order: str | None) -> tuple[Rows, npt.NDArray[np.float32]]:
     """The first `limit` hits of a query that pass the mask: looks further until there are enough."""
     num_passing, most = int(np.count_nonzero(mask)), max(1, snapshot.searcher.num_docs)
     if not num_passing:
@@ -286,7 +310,7 @@ def _passing(snapshot: Snapshot, query: Any, mask: Mask, limit: int) -> tuple[Ro
     wanted = limit if num_passing == len(mask) else int(limit * len(mask) / num_passing * 1.2) + limit
     while True:
         wanted = min(wanted, most)
-        hits = snapshot.searcher.search(query, wanted, count=False).hits
+        hits = snapshot.searcher.search(query, wanted, count=False, order_by_field=order).hits
         rows = rows_of(snapshot.searcher, hits)
         passes = np.flatnonzero((rows < len(mask)) & mask[np.minimum(rows, len(mask) - 1)])[:limit]
         if len(passes) == limit or len(hits) < wanted or wanted == most:

@@ -95,16 +95,20 @@ class AppendedFile:
             raise PostIndexError(f"{path} has {found} of {sealed_bytes} bytes; delete the index folder, it is made anew from the posts")
         os.ftruncate(self._file, sealed_bytes)
         os.lseek(self._file, sealed_bytes, os.SEEK_SET)
+        self._is_changed = found != sealed_bytes
 
     def append(self, data: bytes | memoryview) -> None:
         """Write behind what is there."""
         left = memoryview(data).cast("B")
+        self._is_changed |= bool(left)
         while left:
             left = left[os.write(self._file, left) :]
 
     def sync(self) -> None:
-        """Flush to the disk."""
-        os.fsync(self._file)
+        """Flush to the disk what is new."""
+        if self._is_changed:
+            os.fsync(self._file)
+            self._is_changed = False
 
     def close(self) -> None:
         """Close."""

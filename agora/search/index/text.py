@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,10 +25,11 @@ from agora.search.index.columns import HAS_LINKS, HAS_MEDIA, KIND, Rows
 from agora.search.query import syntax
 from agora.search.query.matching import MEDIA_LINK
 from agora.search.query.syntax import Node
-from agora.text.words import account_key, fold, link_words, links, marks, plain_words, words
+from agora.text.words import account_key, fold, link_words, links, marks, ordered_words, plain_words
 
 EXTRA: Final = "search"
 _ROW_NODES: Final = (syntax.AtLeast, syntax.Conversation, syntax.Labelled)
+_ROWS_PER_DELETION: Final = 1000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -65,8 +67,7 @@ class ReadPost:
     def of(cls, post: Mapping[str, Any]) -> ReadPost:
         """Read a row of POST_SCHEMA whose time is in microseconds."""
         text = post["text"]
-        in_row = plain_words(text)
-        others = words(text)[len(in_row) :]
+        in_row, others = ordered_words(text)
         others += [f"#{fold(tag)}" for tag in post["hashtags"] or ()] + [f"@{account_key(name)}" for name in post["mentions"] or ()]
         addresses = dict.fromkeys([*(post["urls"] or ()), *links(text)])
         has_media = any(medium["kind"] != MEDIA_LINK for medium in post["media"] or ())
@@ -74,6 +75,11 @@ class ReadPost:
         return cls(
             post, post["created_at"], " ".join(in_row), list(dict.fromkeys(others)), [" ".join(link_words(u)) for u in addresses], flags
         )
+
+
+@lru_cache(maxsize=4096)  # members pass the same links on
+def _link_row(address: str) -> str:
+    return " ".join(link_words(address))
 
 
 def language(declared: str | None) -> str:
@@ -107,6 +113,7 @@ class TextIndex:
         self._index.register_tokenizer("words", whitespace)
         self._index.config_reader("manual")
         self._writer: Any = None
+        self._is_changed = False
 
     def searcher(self) -> Any:
         """What was committed last."""
@@ -138,21 +145,28 @@ class TextIndex:
             document.add_text("keys", key)
         document.add_bytes("post", json.dumps(post, ensure_ascii=False).encode())
         self._writer.add_document(document)
+        self._is_changed = True
 
     def delete(self, rows: Rows) -> None:
         """Delete posts; they are gone after `commit`."""
-        for row in rows.tolist():
-            self._writer.delete_documents_by_term("row", row)
+        numbers = rows.tolist()  # by query: deleting by term finds nothing in a field of unsigned numbers (tantivy 0.27)
+        for start in range(0, len(numbers), _ROWS_PER_DELETION):
+            some = self._tantivy.Query.term_set_query(self._schema, "row", numbers[start : start + _ROWS_PER_DELETION])
+            self._writer.delete_documents_by_query(some)
+            self._is_changed = True
 
     def commit(self) -> None:
         """Make what was added and deleted durable."""
-        self._writer.commit()
+        if self._is_changed:
+            self._writer.commit()
+            self._is_changed = False
 
     def close(self) -> None:
         """Let another writer in."""
         if self._writer is not None:
             self._writer.wait_merging_threads()
             self._writer = None
+            self._is_changed = False
 
     def any_word(self, given: Sequence[str]) -> Any:
         """Posts with any of these words."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any, Final
 
 from agora.integrity.voice import Voices
@@ -17,6 +18,11 @@ from agora.posts.schema import REPLY, REPOST
 from agora.search.query import syntax
 from agora.search.query.syntax import Node
 from agora.text.words import account_key, fold, link_words, links, marks, ordered_words, plain_words
+
+_KEPT: Final = 1 << 16
+"""Terms whose words are kept: the same few thousand saved searches are asked of every post."""
+_account = lru_cache(_KEPT)(account_key)
+_folded = lru_cache(_KEPT)(fold)
 
 MEDIA_LINK: Final = "link"
 """A card of a link is listed among media; `filter:media` does not mean it."""
@@ -76,10 +82,6 @@ class ReadPost:
         self.tokens = frozenset([*in_order, *others, *tags, *names])
         self._links: list[str] | None = None
 
-    def holds_row(self, row: list[str]) -> bool:
-        """Whether these words stand in a row in the text."""
-        return (row[0] in self.tokens) if len(row) == 1 else f" {' '.join(row)} " in self.in_row
-
     def links(self) -> list[str]:
         """The words of each link, listed or in the text."""
         if self._links is None:
@@ -105,27 +107,39 @@ def _holds(node: Node, read: ReadPost, context: MatchContext) -> bool:
         case syntax.Not(below):
             return not _holds(below, read, context)
         case syntax.Word(text) | syntax.Phrase(text):
-            row = plain_words(text)
-            return (not row or read.holds_row(row)) and all(mark in read.tokens for mark in marks(text))
+            one, row, named = _asked(text)
+            return (one in read.tokens if one else row in read.in_row) and read.tokens.issuperset(named)
         case syntax.Hashtag(tag):
-            return f"#{fold(tag)}" in read.tokens
+            return f"#{_folded(tag)}" in read.tokens
         case syntax.Cashtag(tag):
-            return f"${fold(tag)}" in read.tokens
+            return f"${_folded(tag)}" in read.tokens
         case syntax.Mention(account):
-            return f"@{account_key(account)}" in read.tokens or f"@{fold(account)}" in read.tokens
+            return f"@{_account(account)}" in read.tokens or f"@{_folded(account)}" in read.tokens
         case syntax.Url(text):
-            part = f" {' '.join(link_words(text))} "
+            part = _asked_of_links(text)
             return any(part in link for link in read.links())
     return _fits(node, read.post, context)
+
+
+@lru_cache(_KEPT)
+def _asked(text: str) -> tuple[str, str, frozenset[str]]:
+    """What a term asks for: one word, or else a row of words (a blank when there is none), and marks."""
+    row = plain_words(text)
+    return row[0] if len(row) == 1 else "", f" {' '.join(row)} " if row else " ", frozenset(marks(text))
+
+
+@lru_cache(_KEPT)
+def _asked_of_links(text: str) -> str:
+    return f" {' '.join(link_words(text))} "
 
 
 def _fits(node: Node, post: Mapping[str, Any], context: MatchContext) -> bool:
     """What is no matter of words."""
     match node:
         case syntax.From(account):
-            return account_key(post["author"]) == account_key(account)
+            return _account(post["author"]) == _account(account)
         case syntax.To(account):
-            return post["kind"] == REPLY and account_key(post.get("ref_author") or "") == account_key(account)
+            return post["kind"] == REPLY and _account(post.get("ref_author") or "") == _account(account)
         case syntax.Lang(code):
             declared = (post.get("lang") or "und").lower().replace("_", "-")
             return declared == code or declared.startswith(f"{code}-")
@@ -138,7 +152,7 @@ def _fits(node: Node, post: Mapping[str, Any], context: MatchContext) -> bool:
         case syntax.Has(what):
             return _has(what, post)
         case syntax.AtLeast(what, count):
-            return count == 0 or getattr(context.engagement(post["id"]), what) >= count
+            return count <= _count(what, post, context)
         case syntax.Conversation(root):
             return _is_in_conversation(root, post, context)
         case syntax.Labelled():
@@ -155,6 +169,17 @@ def _has(what: syntax.Filter, post: Mapping[str, Any]) -> bool:
         case "replies":
             return bool(post["kind"] == REPLY)
     return bool(post["kind"] == REPOST)
+
+
+def _count(what: syntax.Counted, post: Mapping[str, Any], context: MatchContext) -> int:
+    """What is known of others, or what the source said of favourites."""
+    known = context.engagement(post["id"])
+    match what:
+        case "faves":
+            return max(known.faves, post.get("num_likes") or 0)
+        case "reposts":
+            return known.reposts
+    return known.replies
 
 
 def _is_in_conversation(root: str, post: Mapping[str, Any], context: MatchContext) -> bool:

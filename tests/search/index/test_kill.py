@@ -14,7 +14,8 @@ import pytest
 from agora.errors import PostIndexError
 from agora.posts.store import PostStore
 from agora.search.index.embedded import EmbeddedIndex
-from agora.search.query.syntax import AtLeast, From, Lang, Not
+from agora.search.index.text import ReadPost, TextIndex
+from agora.search.query.syntax import AtLeast, From, Lang, Not, Or, Word
 from agora.text.embeddings import LexicalEmbeddings
 from tests.search.index.made_posts import some_posts, table
 from tests.search.index.test_contract import store_posts
@@ -82,6 +83,30 @@ def test_second_writer_is_refused(tmp_path: Path) -> None:
             first.close()
             store.append(table(some_posts(5, first=5)))
             assert second.catch_up(store).added == 5
+
+
+def test_interrupted_batch_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(Exception):
+        pass
+
+    def interrupted(self: TextIndex, row: int, read: ReadPost) -> None:
+        add(self, row, read)
+        if row == 15:
+            raise Interrupted
+
+    add = TextIndex.add
+    with PostStore.open(tmp_path / "posts", create=True) as store, EmbeddedIndex.open(tmp_path / "index") as index:
+        store.append(table(some_posts(10)))
+        index.catch_up(store)
+        store.append(table(some_posts(10, first=10)))
+        monkeypatch.setattr(TextIndex, "add", interrupted)
+        with pytest.raises(Interrupted):
+            index.catch_up(store)
+        assert index.num_posts == 10
+        monkeypatch.undo()
+        assert index.catch_up(store).added == 10
+        ids = index.latest(Or((Word("vote"), Not(Word("vote")))), 100).ids
+        assert len(ids) == len(set(ids)) == 20
 
 
 def test_damage_is_named(tmp_path: Path) -> None:

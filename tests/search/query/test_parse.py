@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 
 from agora.errors import QuerySyntaxError, UsageError
+from agora.posts.store import PostStore
 from agora.search.query import syntax
 from agora.search.query.dates import DateError, parse_date
+from agora.search.query.matching import matches
 from agora.search.query.parse import parse
 from benchmarks.search_operator_cases import CASES, REFUSED
-from benchmarks.search_operators import MAX_BOMB_MS, run_cases, slow_find, slowest_bomb
+from benchmarks.search_operators import MAX_BOMB_MS, context, filled, run_cases, slow_find, slowest_bomb
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)  # a Sunday
 
@@ -29,6 +35,22 @@ def test_cases_are_not_written_twice() -> None:
 
 def test_an_index_that_finds_too_much_is_told() -> None:
     assert ("flo", "index finds ['p1'], not []") in list(run_cases(lambda root: slow_find(root) or {"p1"}))
+
+
+def test_an_index_is_filled_with_the_posts_and_their_labels(tmp_path: Path) -> None:
+    class Twin:
+        """An index that asks every post."""
+
+        def catch_up(self, store: PostStore, *, labels: pa.Table) -> None:
+            known = {"p1": 12, "p5": 100, "p14": 2}  # a store keeps what its schema has
+            self.posts = [{**post, "num_likes": known.get(post["id"])} for batch in store.scan() for post in batch.to_pylist()]
+            self.context = replace(context(), labelled_accounts=frozenset(labels["account"].to_pylist()))
+
+        def latest(self, where: syntax.Node | None, limit: int, before: datetime | None, *, now: datetime) -> SimpleNamespace:
+            assert now == NOW and limit >= len(self.posts)
+            return SimpleNamespace(ids=[post["id"] for post in self.posts if matches(where, post, self.context)])
+
+    assert list(run_cases(filled(Twin(), tmp_path / "posts"))) == []  # type: ignore[arg-type]
 
 
 def test_no_hostile_query_takes_long() -> None:
