@@ -1,4 +1,4 @@
-"""What everything that generates looks like: the local model here, later any OpenAI-compatible server by URL.
+"""What everything that generates looks like: a model of this machine (local.py) or any OpenAI-compatible server (remote.py).
 
 Goes in: messages or a prompt, and a SamplingConfig. Comes out: an iterator of Delta; closing it, or setting `cancelled`, ends the work.
 """

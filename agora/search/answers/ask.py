@@ -19,7 +19,7 @@ from typing import Final, Protocol
 from agora.errors import GenerationError, UsageError
 from agora.search.answers.abstain import confidence, why_not
 from agora.search.answers.addressed import is_addressed
-from agora.search.answers.evidence import EvidenceConfig, flooded, select
+from agora.search.answers.evidence import EvidenceConfig, flooded, is_coordinated, select
 from agora.search.answers.extractive import ExtractiveWriter
 from agora.search.answers.records import Answer, Draft, Evidence, Finder, Found, Refused, Sentence
 from agora.search.answers.rewrite import Question, all_keys, rewrite
@@ -74,7 +74,8 @@ def ask(
     chosen = writer or ExtractiveWriter()
     hits = _retrieved(asked, searcher, at, config)
     evidence = select(hits, asked, config.evidence)
-    warnings = [_flood_warning(voice, share) for voice, share in flooded(hits, config.evidence)]
+    labelled = _labelled(asked, hits, searcher, at, config)
+    warnings = [_flood_warning(voice, share) for voice, share in flooded(hits, labelled, asked, config.evidence)]
     shown = evidence
     if config.fence and not is_addressed(question):
         shown = tuple(one for one in evidence if not is_addressed(one.text))
@@ -106,6 +107,13 @@ def _retrieved(asked: Question, searcher: Finder, now: datetime, config: AskConf
         for hit in searcher.find(query, limit=config.hits, now=now, match="any").hits:
             hits.setdefault(hit.post["id"], hit)
     return list(hits.values())
+
+
+def _labelled(asked: Question, hits: Sequence[Found], searcher: Finder, now: datetime, config: AskConfig) -> Sequence[Found]:
+    """All posts of coordinated groups that the first query finds, where it found one: a search by itself shows one of each group."""
+    if not any(is_coordinated(hit.voice, hit.post["author"], hit.label) for hit in hits):
+        return ()
+    return searcher.find(f"{asked.queries[0]} label:coordinated", limit=config.hits, now=now, match="any").hits
 
 
 def _written(

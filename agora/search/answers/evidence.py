@@ -96,12 +96,19 @@ def _same_stem(one: str, other: str) -> bool:
     return shared >= _STEM - 1 and all(_ENDINGS.fullmatch(word[shared:]) for word in (one, other))
 
 
-def flooded(hits: Sequence[Found], config: EvidenceConfig = DEFAULTS) -> list[tuple[str, float]]:
-    """Coordinated voices that wrote more than `warn_share` of what was found, near-duplicates counted, with their shares."""
+def flooded(
+    hits: Sequence[Found], labelled: Sequence[Found], question: Question, config: EvidenceConfig = DEFAULTS
+) -> list[tuple[str, float]]:
+    """Coordinated voices that wrote more than `warn_share` of the posts on the question, with their shares.
+
+    A search shows a group once, whatever it posts; `labelled` are all its posts, as `label:coordinated` finds them.
+    """
+    found = {hit.post["id"]: hit for hit in (*hits, *labelled)}
     counts: Counter[str] = Counter()
-    for hit in hits:
-        counts[hit.voice] += 1 + hit.alike
-    coordinated = {hit.voice for hit in hits if is_coordinated(hit.voice, hit.post["author"], hit.label)}
+    for hit in found.values():
+        if on_question(hit.post["text"][:MAX_CHARS], question) >= config.coverage:
+            counts[hit.voice] += 1 + hit.alike
+    coordinated = {hit.voice for hit in found.values() if is_coordinated(hit.voice, hit.post["author"], hit.label)}
     total = sum(counts.values())
     return [(voice, count / total) for voice, count in counts.most_common() if voice in coordinated and count / total > config.warn_share]
 

@@ -59,6 +59,8 @@ class MemoryFinder:
 
     def find(self, text: str, *, limit: int = 10, now: datetime | None = None, match: str = "auto") -> MemoryResults:
         """The best posts for a query."""
+        only_labelled = "label:coordinated" in text
+        text = text.replace("label:coordinated", "")
         filters = _FILTER.findall(text)
         words = _FILTER.sub(" ", text)
         wanted = all_keys(words)
@@ -75,6 +77,7 @@ class MemoryFinder:
         rows = [
             row for row in scores
             if (match == "any" or held[row] == len(wanted)) and self._passes(row, filters)
+            and (not only_labelled or self._posts[row]["author"] in self._labels)
             and all(phrase in self._posts[row]["text"].casefold() for phrase in phrases)
         ]  # fmt: skip
         rows.sort(key=lambda row: (-scores[row], row))

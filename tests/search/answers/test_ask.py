@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agora.errors import GenerationError, UsageError
+from agora.integrity.labels import LABEL_SCHEMA, Label
+from agora.integrity.voice import voices as speakers
+from agora.posts.schema import posts_table
+from agora.posts.store import PostStore
 from agora.search.answers import Answer, AskConfig, EvidenceConfig, GeneratedWriter, ask, rewrite, select
+from agora.search.find import Searcher
+from agora.search.index.embedded import EmbeddedIndex
 from tests.search.answers.made_up import NOW, TRAINS, ScriptedModel, post, trains
 from tests.search.answers.memory_find import MemoryFinder
 
@@ -103,6 +113,24 @@ def test_a_coordinated_group_is_one_voice_and_named() -> None:
     assert any("coordinated group" in warning for warning in answer.warnings)
     ids = {one.id for one in answer.evidence if one.label}
     assert all(set(sentence.labelled) == set(sentence.post_ids) & ids for sentence in answer.sentences)
+
+
+def test_the_warning_counts_what_a_search_by_voice_hides(tmp_path: Path) -> None:
+    rows, voices, _ = flood(40)
+    with PostStore.open(tmp_path / "posts", create=True) as store, EmbeddedIndex.open(tmp_path / "index") as index:
+        store.append(posts_table([*TRAINS, *rows]))
+        labels = [
+            Label(
+                kind="account", id=account, account=account, campaign="c1", state="synchronised", is_automatic=True, reason="same minute",
+                evidence="", confidence=0.99, expires_at="2099-01-01T00:00:00Z", appeal="none",
+            )
+            for account in voices
+        ]  # fmt: skip
+        table = pa.Table.from_pylist([asdict(label) for label in labels], schema=LABEL_SCHEMA)
+        index.catch_up(store, labels=table)
+        answer = ask("What about night trains?", Searcher(index, voices=speakers(table), labels=table), now=NOW)
+    assert sum(one.voice == "campaign:c1" for one in answer.evidence) <= 1
+    assert any("coordinated group (campaign:c1)" in warning for warning in answer.warnings)
 
 
 def test_no_warning_below_the_share() -> None:
