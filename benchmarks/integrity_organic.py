@@ -95,6 +95,7 @@ def _rates(posts: Collected, found: Mapping[str, Shares], group: Mapping[str, st
         for direction in (0, 1):
             half = [episodes(one, one.half == direction, EPISODE_GAP_S) for one in found.values()]
             groups = groups_of(edges(half, window_s, posts.num_accounts), seed=0)
+            sizes = np.array([len(accounts) for accounts in groups])
             group_of = np.full(posts.num_accounts, -1, np.int32)
             for number, accounts in enumerate(groups):
                 group_of[accounts] = number
@@ -104,7 +105,7 @@ def _rates(posts: Collected, found: Mapping[str, Shares], group: Mapping[str, st
                 if not len(events):
                     continue
                 rate = one.signal.organic_bursts.get(window_s, 1.0)
-                counts = burst_counts(group_episodes(events, episode_pairs(events, window_s), group_of, window_s), len(groups), rate)
+                counts = burst_counts(group_episodes(events, episode_pairs(events, window_s), group_of, window_s), sizes, rate)
                 for number in np.flatnonzero(counts.occasions >= MIN_OCCASIONS).tolist():
                     explained = sum(kinds[number][club] for club in EXPLAINED) >= _MIN_EXPLAINED
                     top = kinds[number].most_common(1)[0][0]

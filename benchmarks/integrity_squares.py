@@ -27,7 +27,7 @@ from agora.posts.square.grammar import Grammar
 from agora.posts.square.population import build_population
 from agora.posts.square.schedule import build_schedule
 
-FIRST_SEED = 500
+FIRST_SEED = 900
 PEER_WINDOW_S = 60
 PEER_SIGNALS = ("repost", "link", "text", "hashtags", "image")
 CROWDS = {"breaking": "breaking news crowd", "final": "sports final crowd"}

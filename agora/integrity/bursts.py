@@ -2,7 +2,8 @@
 posts that did not serve to find the groups. Comes out: how many occasions were bursts, and whether organic groups do as much.
 
 An artefact that only members share leaves the timing test nothing to compare with. Here one occasion (an hour) counts as a burst when its
-most shared artefact was shared by at least MIN_MEMBERS members, who are at least EXCLUSIVE of all its sharers, and at least TIGHT of their
+most shared artefact was shared by at least MIN_MEMBERS members and MIN_SHARE of the group (a few of a thousand members share something in
+every hour, which tells nothing of the group), who are at least EXCLUSIVE of all its sharers, and at least TIGHT of their
 pairs lie within the window. In windows above EPISODE_WINDOW_S the artefact's whole life is looked at, not one episode: a phrase
 that everybody uses now and then is no burst. A link is another matter: campaigns push one for weeks (`Signal.recurs`).
 
@@ -30,6 +31,7 @@ from agora.integrity.signals import Signal
 from agora.integrity.timing import Floats, GroupEpisodes
 
 MIN_MEMBERS: Final = 3
+MIN_SHARE: Final = 0.02
 EXCLUSIVE: Final = 0.75
 TIGHT: Final = 0.5
 MAX_CHANCE: Final = 0.01
@@ -54,8 +56,9 @@ def is_tight(found: GroupEpisodes) -> Mask:
     return np.asarray((found.members >= MIN_MEMBERS) & (found.close >= TIGHT * pairs))
 
 
-def occasions(found: GroupEpisodes, min_members: int) -> Longs:
-    """Of each group and hour the row with most members (then fewest outsiders): what happens within an hour is one coincidence.
+def occasions(found: GroupEpisodes, min_members: int | npt.NDArray[Any]) -> Longs:
+    """Of each group and hour the row with most members (then fewest outsiders): what happens within an hour is one coincidence. At least
+    `min_members`, one number or one per row.
 
     The choice looks at who shared, never at how close in time, so it does not favour bursts.
     """
@@ -77,9 +80,10 @@ class BurstCounts:
     p_value: Floats
 
 
-def burst_counts(found: GroupEpisodes, num_groups: int, organic_rate: float) -> BurstCounts:
-    """Test every group against `organic_rate`."""
-    rows = occasions(found, MIN_MEMBERS)
+def burst_counts(found: GroupEpisodes, sizes: npt.NDArray[Any], organic_rate: float) -> BurstCounts:
+    """Test every group, of so many accounts (`sizes`, by number), against `organic_rate`."""
+    num_groups = len(sizes)
+    rows = occasions(found, np.maximum(MIN_MEMBERS, MIN_SHARE * sizes)[found.group])
     total = np.bincount(found.group[rows], minlength=num_groups)
     bursts = np.bincount(found.group[rows[is_burst(found)[rows]]], minlength=num_groups)
     return BurstCounts(total, bursts, np.where(total > 0, binom.sf(bursts - 1, total, organic_rate), 1.0))

@@ -191,6 +191,7 @@ def _one_pass(made: _Made, num_accounts: int, config: IntegrityConfig, direction
     group_of = np.full(num_accounts, -1, np.int32)
     for number, group in enumerate(groups):
         group_of[group] = number
+    sizes = np.array([len(group) for group in groups])
     evidence: list[list[Evidence]] = [[] for _ in groups]
     actions: dict[str, list[Actions]] = {"burst": [], "timing": [], "company": []}
     chance = {"burst": np.ones(len(groups)), "timing": np.zeros(len(groups)), "company": np.ones(len(groups))}
@@ -207,7 +208,7 @@ def _one_pass(made: _Made, num_accounts: int, config: IntegrityConfig, direction
                 np.add.at(chance[kind], found.group[rows], found.mean[rows] / found.members[rows])
             else:
                 if kind == "burst":
-                    _burst_evidence(evidence, found, one, window_s)
+                    _burst_evidence(evidence, sizes, found, one, window_s)
                 rows = np.flatnonzero(is_burst(found))
                 np.add.at(chance[kind], found.group[rows], found.size[rows] - found.members[rows])
             actions[kind].append(_actions(events, found, rows, group_of, window_s, name))
@@ -239,9 +240,9 @@ def _tested(made: _Made, name: str, half: int, window_s: int) -> list[tuple[str,
     return [("timing", timing), (kind, made.episodes(name, half, gap_s(window_s, made.shares[name].signal)))]
 
 
-def _burst_evidence(evidence: list[list[Evidence]], found: GroupEpisodes, shares: Shares, window_s: int) -> None:
+def _burst_evidence(evidence: list[list[Evidence]], sizes: Longs, found: GroupEpisodes, shares: Shares, window_s: int) -> None:
     rate = shares.signal.organic_bursts[window_s]
-    counts = burst_counts(found, len(evidence), rate)
+    counts = burst_counts(found, sizes, rate)
     for number in np.flatnonzero(counts.occasions > 0):
         evidence[number].append(
             Evidence(

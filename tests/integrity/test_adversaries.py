@@ -173,3 +173,15 @@ def test_attackers_who_take_turns_at_copying_frame_nobody(tmp_path: Path) -> Non
 def test_no_channel_endangers_innocents(tmp_path: Path, channel: Any, seed: int) -> None:
     _, innocents = attack(tmp_path, campaign(channel=channel, text="templated", jitter_s=300), seed=seed)
     assert not innocents
+
+
+@pytest.mark.parametrize("channel", ["text", "repost"])
+def test_a_flood_that_is_a_large_part_of_the_square_is_found_whole(tmp_path: Path, channel: Any) -> None:
+    """Most pairs are then the flood's: a search by modularity cuts it up, and some of its members share something in every hour."""
+    flood = Campaign(name="flood", num_accounts=250, channel=channel, text="templated", jitter_s=60)
+    config = SquareConfig(num_posts=40_000, num_accounts=2_000, seed=SEED, campaigns=(flood,))
+    truth = ground_truth(config)
+    members = set(truth.filter(truth["is_coordinated"])["author"].to_pylist())
+    found = labelled(pa.concat_tables(simulate(config)), config, tmp_path)
+    assert len(found & members) >= 0.9 * len(members)
+    assert found <= members

@@ -72,10 +72,10 @@ def test_an_hour_is_one_occasion() -> None:
 def test_p_of_bursts_is_the_binomial_tail() -> None:
     rows = [(hour, account, hour * 7200 + account) for hour in range(3) for account in (1, 2, 3)]
     rows += [(3, account, 3 * 7200 + account * 500) for account in (1, 2, 3)]
-    counts = burst_counts(grouped(every(rows, 10**4), {1, 2, 3}), 1, 0.2)
+    counts = burst_counts(grouped(every(rows, 10**4), {1, 2, 3}), np.array([3]), 0.2)
     assert (counts.occasions[0], counts.bursts[0]) == (4, 3)
     assert counts.p_value[0] == pytest.approx(binom.pmf(3, 4, 0.2) + binom.pmf(4, 4, 0.2))
 
 
 def test_a_group_that_did_nothing_has_p_one() -> None:
-    assert burst_counts(grouped(every([(0, 1, 0), (0, 2, 1)]), {1, 2}), 3, 0.2).p_value.tolist() == [1.0, 1.0, 1.0]
+    assert burst_counts(grouped(every([(0, 1, 0), (0, 2, 1)]), {1, 2}), np.array([2, 0, 0]), 0.2).p_value.tolist() == [1.0, 1.0, 1.0]
