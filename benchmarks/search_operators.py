@@ -2,18 +2,18 @@
 
 python -m benchmarks search_operators [--quick]
 
-A case holds when the query prints as written, reads again as the same tree, warns as written, and finds exactly the written posts; a
-refused one when the error names the place and the reason; a hostile one when it is read or refused within MAX_BOMB_MS.
-`run_cases(filled(index, folder))` asks an index as well.
+A case holds when the query prints as written, reads again as the same tree, warns as written, and finds exactly the written posts, one
+by one and in the embedded index; a refused one when the error names the place and the reason; a hostile one when it is read or refused
+within MAX_BOMB_MS.
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -21,6 +21,7 @@ from agora.errors import QuerySyntaxError
 from agora.integrity.labels import ACCOUNT, LABEL_SCHEMA, POST
 from agora.posts.schema import posts_table
 from agora.posts.store import PostStore
+from agora.search.index.interface import PostIndex
 from agora.search.query.matching import Engagement, MatchContext, matches
 from agora.search.query.parse import parse
 from agora.search.query.printing import to_text
@@ -49,17 +50,7 @@ def slow_find(root: Node | None) -> set[str]:
     return {post["id"] for post in written.POSTS if matches(root, post, known)}
 
 
-class Index(Protocol):
-    """What is asked of an index of posts."""
-
-    def catch_up(self, store: PostStore, *, labels: pa.Table) -> object:
-        """Take in all posts."""
-
-    def latest(self, where: Node | None, limit: int, before: datetime | None = None, *, now: datetime | None = None) -> Any:
-        """Matching posts; `.ids` are theirs."""
-
-
-def filled(index: Index, folder: Path) -> Find:
+def filled(index: PostIndex, folder: Path) -> Find:
     """An empty index, filled with the written posts through a store in `folder`."""
     with PostStore.open(folder, create=True) as store:
         store.append(posts_table(written.POSTS))
@@ -138,7 +129,10 @@ def _milliseconds(query: str) -> float:
 
 
 def _run(quick: bool, options: dict[str, str]) -> Result:
-    faults = [{"query": query[:200], "fault": fault} for query, fault in run_cases()]
+    from agora.search.index.embedded import EmbeddedIndex
+
+    with tempfile.TemporaryDirectory() as folder, EmbeddedIndex.open(Path(folder) / "index") as index:
+        faults = [{"query": query[:200], "fault": fault} for query, fault in run_cases(filled(index, Path(folder) / "posts"))]
     total = len(written.CASES) + len(written.REFUSED)
     share = 1 - len({fault["query"] for fault in faults}) / total
     slowest, bomb = slowest_bomb()
