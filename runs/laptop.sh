@@ -41,3 +41,7 @@ agora train chat "$CHAT" --licence "CC BY-SA 4.0, CC BY 4.0, CDLA-Sharing 1.0" $
 # 6. Numbers and words. Bits per byte beside xz and zstd on the same bytes, then an answer.
 agora evaluate --model main --max-documents "${DOCUMENTS:-2000}"
 agora chat --model chat --prompt "Did you see the game last night?"
+
+# 7. Search: an index of words, then an answer whose every sentence names its posts.
+agora search index
+agora search ask "Who is watching the game tonight?"
