@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agora.cluster.layout import PRECISIONS, RECOMPUTES, SCHEDULES, SHARDINGS, Layout
+from agora.cluster.layout import KERNELS, PRECISIONS, RECOMPUTES, SCHEDULES, SHARDINGS, Layout
 
 Values = Any
 """A float or an array of floats, one per row."""
 _CODES: dict[str, tuple[str, ...]] = {
-    "sharding": SHARDINGS, "schedule": SCHEDULES, "recompute": RECOMPUTES, "precision": PRECISIONS, "attention": ("fused", "plain"),
+    "sharding": SHARDINGS, "schedule": SCHEDULES, "recompute": RECOMPUTES, "precision": PRECISIONS, "attention": KERNELS,
+    "kernels": KERNELS,
 }  # fmt: skip
 NONE, SELECTIVE, FULL = range(3)
 GPIPE, ONE_F_ONE_B, INTERLEAVED, ZERO_BUBBLE = range(4)
@@ -42,6 +43,7 @@ class LayoutColumns:
     micro_batch: Values = 1
     precision: Values = 0
     attention: Values = 0
+    kernels: Values = 1
     overlap: Values = True
 
     @property

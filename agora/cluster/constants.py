@@ -27,6 +27,7 @@ class Constants:
     attention: float
     memory: float
     elementwise: float
+    fused: float
     launch_s: float
     expert_kernels: float
     up: float

@@ -18,9 +18,10 @@ Sharding = Literal["none", "optimizer", "gradients", "parameters"]
 Schedule = Literal["gpipe", "1f1b", "interleaved", "zero_bubble"]
 Recompute = Literal["none", "selective", "full"]
 Precision = Literal["bf16", "fp16", "fp8", "mxfp8", "nvfp4"]
-Attention = Literal["fused", "plain"]
+Kernels = Literal["fused", "plain"]
 SHARDINGS: tuple[Sharding, ...] = get_args(Sharding)
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+KERNELS: tuple[Kernels, ...] = get_args(Kernels)
 RECOMPUTES: tuple[Recompute, ...] = get_args(Recompute)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 _DEGREES = ("replicate", "shard", "tensor", "pipeline", "virtual", "context", "expert", "micro_batch")
@@ -44,6 +45,7 @@ class Layout:
     micro_batch        sequences per data rank and pass
     precision          number format of the matrix products
     attention          fused (never writes scores) or plain
+    kernels            element-wise work between products: fused (compiled) or plain
     overlap            data-parallel communication runs beside compute
     """
 
@@ -60,7 +62,8 @@ class Layout:
     recompute: Recompute = "none"
     micro_batch: int = 1
     precision: Precision = "bf16"
-    attention: Attention = "fused"
+    attention: Kernels = "fused"
+    kernels: Kernels = "plain"
     overlap: bool = True
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
     memory_bytes(shape, batch, layouts).total
 
 States are those of `training/`: bfloat16 copy, float32 masters, gradients and two moments. Activations are what autograd keeps of the plain
-operations of `agora.model` (`is_fused=False`, what a dry run sees), or what fused kernels keep (`is_fused=True`). First and last stage are
+operations of `agora.model`, or what fused kernels keep. First and last stage are
 counted; the fuller one is returned. Not covered: memory of the host, offloading.
 """
 
@@ -59,21 +59,21 @@ class _Stage:
     num_layers: Values
 
 
-def memory_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns, *, is_fused: bool = False) -> MemoryBytes:
+def memory_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns) -> MemoryBytes:
     """Peak bytes of the fullest rank."""
     per_stage = np.ceil(shape.num_layers / layouts.pipeline)
     rest = np.maximum(shape.num_layers - (layouts.pipeline - 1) * per_stage, 1)
     passes = batch.global_batch / (layouts.data * layouts.micro_batch)
-    first = _of_stage(shape, batch, layouts, per_stage, 0, passes, is_fused)
+    first = _of_stage(shape, batch, layouts, per_stage, 0, passes)
     if np.all(layouts.pipeline == 1):
         return first
-    last = _of_stage(shape, batch, layouts, rest, 1, passes, is_fused)
+    last = _of_stage(shape, batch, layouts, rest, 1, passes)
     is_first = first.total >= last.total
     return MemoryBytes(**{field.name: np.where(is_first, getattr(first, field.name), getattr(last, field.name)) for field in fields(first)})
 
 
 def _of_stage(
-    shape: ModelShape, batch: Batch, layouts: LayoutColumns, num_layers: Values, position: int, passes: Values, is_fused: bool
+    shape: ModelShape, batch: Batch, layouts: LayoutColumns, num_layers: Values, position: int, passes: Values
 ) -> MemoryBytes:
     """`position` 0: first stage; 1: last stage."""
     stage = _stage(shape, layouts, num_layers, position)
@@ -90,7 +90,7 @@ def _of_stage(
     # two layers gathered (one works, one arrives), the whole gradient of one and its float32 copy on the way to its shards; tables stay
     is_gathered, is_scattered = layouts.sharding == PARAMETERS, layouts.sharding >= GRADIENTS
     gathered = is_gathered * compute * (2 * biggest + stage.tables) + is_scattered * 6 * biggest
-    kept, working = activation_bytes(shape, batch, layouts, is_fused=is_fused)
+    kept, working = activation_bytes(shape, batch, layouts)
     in_flight = _in_flight_layers(layouts, num_layers, position, passes)
     logits = stage.has_head * logits_bytes(shape, layouts, margin.base("chunk"))
     communicators = sum(1.0 * (degree > 1) for degree in (layouts.tensor, layouts.context, shards, layouts.replicate, layouts.expert))
@@ -140,7 +140,7 @@ def _in_flight_layers(layouts: LayoutColumns, num_layers: Values, position: int,
     return num_layers * np.where((layouts.schedule == INTERLEAVED) & (p > 1), chunks / v, np.where(p > 1, plain, 1))
 
 
-def activation_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns, *, is_fused: bool = False) -> tuple[Values, Values]:
+def activation_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns) -> tuple[Values, Values]:
     """Bytes of one layer and micro-batch that wait for the backward pass, and those that one layer needs while it works.
 
     Counted by tensor, per token (C = dim, Q and K = widths of queries and keys, F = width of the feed-forward block): plain norms keep a
@@ -152,20 +152,21 @@ def activation_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns, *,
     stream = np.where(layouts.sequence_parallel, t, 1)
     dim, queries, keys = shape.dim, shape.query_dim, _key_dim(shape)
     sparse = shape.num_expert_layers / shape.num_layers
-    norm = 2 if is_fused else 6
+    is_fused = layouts.kernels == 0
+    norm = np.where(is_fused, 2, 6)
     # inputs of the products after a norm are whole on every tensor rank
     both = 2 * norm * dim / stream + 2 * BYTES * dim
-    turned = (0 if is_fused else 8) * (shape.qk_norm * (queries + keys)) / t + (0 if is_fused else 2) * (1 - shape.qk_norm) * (queries + keys) / t
+    turned = np.where(is_fused, 0, 8) * (shape.qk_norm * (queries + keys)) / t + np.where(is_fused, 0, 2) * (1 - shape.qk_norm) * (queries + keys) / t
     attention = (BYTES * (queries + 2 * keys) + BYTES * (queries + keys) + BYTES * shape.output_dim + 4 * shape.num_heads) / t + turned
     latent = (shape.kv_latent > 0) * (BYTES + norm) * (shape.query_latent + shape.kv_latent)
     plain = (layouts.attention == 1) * 5 * shape.num_heads * batch.seq_len / t
-    width = (3 if is_fused else 4) * BYTES if np.all(shape.gated) else 2 * BYTES
+    width = BYTES * np.where(shape.gated, np.where(is_fused, 3, 4), 2)
     feed = (1 - sparse) * width * shape.hidden_dim / t
     visits = shape.experts_per_token * load_tables("memory")["margin"].base("imbalance")
     routed = sparse * (visits * (2 * BYTES * dim + width * shape.expert_dim) / t + 8 * shape.num_experts / stream)
     routed = routed + sparse * shape.num_shared_experts * width * shape.expert_dim / t
     everything = both + attention + latent + plain + feed + routed
-    inputs = (2 if is_fused else 4) * dim / stream
+    inputs = np.where(is_fused, 2, 4) * dim / stream
     products = BYTES * (queries + 2 * keys + shape.output_dim) / t + 4 * shape.num_heads / t + 2 * BYTES * dim / stream
     products = products + (1 - sparse) * 2 * BYTES * shape.hidden_dim / t + sparse * visits * 2 * BYTES * (dim + shape.expert_dim) / t
     kept = np.where(layouts.recompute == FULL, inputs, np.where(layouts.recompute == SELECTIVE, inputs + products, everything))
@@ -186,5 +187,5 @@ def logits_bytes(shape: ModelShape, layouts: LayoutColumns, chunk_rows: float) -
 def lightest_recompute(shape: ModelShape, layout: Layout, *, seq_len: int, global_batch: int, hardware: Hardware) -> Layout:
     """The layout with the lightest recompute policy that fits; full recompute when none does."""
     options = [replace(layout, recompute=policy) for policy in RECOMPUTES]
-    fits = memory_bytes(shape, Batch(seq_len=seq_len, global_batch=global_batch), stack_layouts(options), is_fused=True).total
-    return next((option for option, num_bytes in zip(options, fits, strict=True) if num_bytes <= hardware.memory_bytes), options[-1])
+    fits = memory_bytes(shape, Batch(seq_len=seq_len, global_batch=global_batch), stack_layouts(options)).total
+    return options[0] if fits[0] <= hardware.memory_bytes else options[1]

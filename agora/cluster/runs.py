@@ -96,7 +96,8 @@ def _run(row: Mapping[str, str]) -> Run:
         sequence_parallel=not is_old, pipeline=pipeline, virtual=virtual if pipeline > 1 else 1,
         schedule="interleaved" if virtual > 1 and pipeline > 1 else "1f1b", context=number.get("cp", 1), expert=number.get("ep", 1),
         recompute="none" if recompute == "unknown" else recompute, micro_batch=number["micro_batch"], precision=row["precision"],
-        attention="plain" if is_old else "fused", overlap=not is_old,
+        attention="plain" if is_old else "fused",
+        kernels="plain" if is_old or zero else "fused", overlap=not is_old,
     )  # type: ignore[arg-type]  # fmt: skip
     run = Run(
         row["run_id"], row.get("source", ""), row.get("source_table") or row.get("source", ""), shape, layout, row["accelerator"],

@@ -171,7 +171,8 @@ def _memory_bytes(shape: ModelShape, batch: Batch, tokens: Values, layouts: Layo
     routed = sparse * (visits * gated * shape.expert_dim + 8 * shape.experts_per_token * shape.dim) / t
     cast = (layouts.precision >= 2) * 3 * (2 * shape.dim + shape.output_dim + (1 - sparse) * shape.hidden_dim + sparse * visits * (shape.dim + shape.expert_dim)) / t
     scores = (layouts.attention == 1) * 8 * shape.num_heads / t * batch.seq_len
-    return BYTES * tokens * constants.elementwise * (stream + heads + feed + routed + cast + scores)
+    share = np.where(layouts.kernels == 0, constants.fused, 1.0)
+    return BYTES * tokens * constants.elementwise * share * (stream + heads + feed + routed + cast + scores)
 
 
 def _both(launches: Values, work: Values) -> Values:
