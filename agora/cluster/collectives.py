@@ -96,6 +96,12 @@ def all_reduce_s(num_bytes: Values, group: Group) -> Values:
     return 2 * all_gather_s(num_bytes, group)
 
 
+def ring_pass_s(num_bytes: Values, group: Group) -> Values:
+    """Every rank's block of `num_bytes` goes round the whole ring, from neighbour to neighbour (ring attention)."""
+    ring, _ = _hops_s(group)
+    return (group.size - 1) * num_bytes / _ring_bytes_per_s(group) + ring
+
+
 def dispatch_s(num_bytes: Values, visits: Values, group: Group) -> Values:
     """Every rank sends its tokens (`num_bytes` in all) to `visits` experts each, spread evenly over the group.
 

@@ -1,6 +1,6 @@
 """The slow twin of `failures.py`: one job played event by event with a seed. Goes in: a FailureModel. Comes out: its goodput.
 
-    simulate_goodput(model, interval_s, num_failures=20_000, seed=1)
+simulate_goodput(model, interval_s, num_failures=20_000, seed=1)
 """
 
 from __future__ import annotations

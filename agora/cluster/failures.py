@@ -43,7 +43,9 @@ def interruption_rate() -> float:
     return sum(fact.base for name, fact in load_tables("failures")["components"].facts.items() if name != "planned")
 
 
-def failure_model(*, num_accelerators: int, checkpoint_bytes: float, accelerators_per_node: int, num_writers: int | None = None) -> FailureModel:
+def failure_model(
+    *, num_accelerators: int, checkpoint_bytes: float, accelerators_per_node: int, num_writers: int | None = None
+) -> FailureModel:
     """The model of a job with the shipped rates. `num_writers`: ranks that each write their part (default: all)."""
     tables = load_tables("failures")
     restart, storage = tables["restart"], tables["storage"]
@@ -133,7 +135,7 @@ def spare_nodes(model: FailureModel, waiting: float = 1e-3) -> int:
             return servers - 1
 
 
-def elastic_goodput(model: FailureModel, accelerators_per_replica: int, rejoin_s: float, regroup_s: float) -> float:
+def elastic_goodput(model: FailureModel, accelerators_per_replica: Values, rejoin_s: float, regroup_s: float) -> Values:
     """Share of the machine that works when a failure takes away one replica and not the job.
 
     A replica is away for `rejoin_s` after each of its failures; all others stand still for `regroup_s` when it leaves and when it returns.

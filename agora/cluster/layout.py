@@ -141,7 +141,12 @@ class Layout:
     def describe(self) -> str:
         """`replicate 2 x shard 64 x tensor 8 ...`: what differs from a single rank."""
         degrees = [f"{name} {getattr(self, name)}" for name in _DEGREES if getattr(self, name) > 1 or name == "micro_batch"]
-        choices = [self.sharding if self.shard > 1 else "", self.schedule if self.pipeline > 1 else "", f"recompute {self.recompute}", self.precision]
+        choices = [
+            self.sharding if self.shard > 1 else "",
+            self.schedule if self.pipeline > 1 else "",
+            f"recompute {self.recompute}",
+            self.precision,
+        ]
         return ", ".join([*degrees, *(choice for choice in choices if choice)])
 
     def with_accelerators(self, num_accelerators: int) -> Layout:

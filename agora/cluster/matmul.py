@@ -13,7 +13,9 @@ from agora.cluster.columns import Values
 TILE_ROWS, TILE_COLUMNS = 128, 128
 
 
-def matmul_s(rows: Values, columns: Values, depth: Values, *, rate: Values, units: Values, half_depth: float, quantisation: float) -> Values:
+def matmul_s(
+    rows: Values, columns: Values, depth: Values, *, rate: Values, units: Values, half_depth: float, quantisation: float
+) -> Values:
     """Seconds of (rows x depth) @ (depth x columns) at `rate` FLOP/s, the rate that a large product reaches.
 
     `half_depth`: depth at which a tile runs at half speed. `quantisation`: 0 = fractions of a wave of tiles are free (work is split further),

@@ -72,9 +72,7 @@ def memory_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns) -> Mem
     return MemoryBytes(**{field.name: np.where(is_first, getattr(first, field.name), getattr(last, field.name)) for field in fields(first)})
 
 
-def _of_stage(
-    shape: ModelShape, batch: Batch, layouts: LayoutColumns, num_layers: Values, position: int, passes: Values
-) -> MemoryBytes:
+def _of_stage(shape: ModelShape, batch: Batch, layouts: LayoutColumns, num_layers: Values, position: int, passes: Values) -> MemoryBytes:
     """`position` 0: first stage; 1: last stage."""
     stage = _stage(shape, layouts, num_layers, position)
     state, margin = load_tables("memory")["state"], load_tables("memory")["margin"]
@@ -156,7 +154,10 @@ def activation_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns) ->
     norm = np.where(is_fused, 2, 6)
     # inputs of the products after a norm are whole on every tensor rank
     both = 2 * norm * dim / stream + 2 * BYTES * dim
-    turned = np.where(is_fused, 0, 8) * (shape.qk_norm * (queries + keys)) / t + np.where(is_fused, 0, 2) * (1 - shape.qk_norm) * (queries + keys) / t
+    turned = (
+        np.where(is_fused, 0, 8) * (shape.qk_norm * (queries + keys)) / t
+        + np.where(is_fused, 0, 2) * (1 - shape.qk_norm) * (queries + keys) / t
+    )
     attention = (BYTES * (queries + 2 * keys) + BYTES * (queries + keys) + BYTES * shape.output_dim + 4 * shape.num_heads) / t + turned
     latent = (shape.kv_latent > 0) * (BYTES + norm) * (shape.query_latent + shape.kv_latent)
     plain = (layouts.attention == 1) * 5 * shape.num_heads * batch.seq_len / t
@@ -170,7 +171,11 @@ def activation_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns) ->
     products = BYTES * (queries + 2 * keys + shape.output_dim) / t + 4 * shape.num_heads / t + 2 * BYTES * dim / stream
     products = products + (1 - sparse) * 2 * BYTES * shape.hidden_dim / t + sparse * visits * 2 * BYTES * (dim + shape.expert_dim) / t
     kept = np.where(layouts.recompute == FULL, inputs, np.where(layouts.recompute == SELECTIVE, inputs + products, everything))
-    working = np.where(layouts.recompute > 0, everything, 0.0) + 2 * BYTES * dim + np.where(sparse > 0, 0.0, 1.0) * 2 * BYTES * shape.hidden_dim / t
+    working = (
+        np.where(layouts.recompute > 0, everything, 0.0)
+        + 2 * BYTES * dim
+        + np.where(sparse > 0, 0.0, 1.0) * 2 * BYTES * shape.hidden_dim / t
+    )
     return kept * tokens, working * tokens
 
 

@@ -144,7 +144,8 @@ def run_columns(runs: Sequence[Run]) -> RunColumns:
     return RunColumns(
         stack_shapes([run.shape for run in runs]),
         Batch(
-            seq_len=np.array([run.seq_len for run in runs], dtype=float), global_batch=np.array([run.global_batch for run in runs], dtype=float)
+            seq_len=np.array([run.seq_len for run in runs], dtype=float),
+            global_batch=np.array([run.global_batch for run in runs], dtype=float),
         ),
         stack_layouts([run.layout for run in runs]),
         stack_hardware([hardware(run.accelerator) for run in runs]),

@@ -12,8 +12,19 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from agora.cluster.collectives import all_gather_s, all_reduce_s, dispatch_s, expert_group, replicate_group, send_s, shard_group, tensor_group
-from agora.cluster.columns import FULL, INTERLEAVED, OPTIMIZER, PARAMETERS, SELECTIVE, WHOLE, ZERO_BUBBLE, Hardware, LayoutColumns, Values
+from agora.cluster.collectives import (
+    all_gather_s,
+    all_reduce_s,
+    context_group,
+    dispatch_s,
+    expert_group,
+    replicate_group,
+    ring_pass_s,
+    send_s,
+    shard_group,
+    tensor_group,
+)
+from agora.cluster.columns import FULL, INTERLEAVED, PARAMETERS, SELECTIVE, WHOLE, ZERO_BUBBLE, Hardware, LayoutColumns, Values
 from agora.cluster.constants import Constants
 from agora.cluster.matmul import matmul_s
 from agora.model.counts import layer_parameters, num_parameters, windowed_keys
@@ -100,12 +111,26 @@ def layer_times(shape: ModelShape, batch: Batch, layouts: LayoutColumns, hardwar
     tensor = (layouts.tensor > 1) * 2 * all_reduce_s(wide, tensor_group(layouts, hardware, constants))
     exchange = dispatch_s(wide / layouts.tensor, shape.experts_per_token, expert_group(layouts, hardware, constants))
     experts = 2 * sparse * (layouts.expert > 1) * exchange
-    context = (layouts.context > 1) * (layouts.context - 1) * (
-        tokens * 2 * shape.kv_dim / layouts.tensor * BYTES / (hardware.up_bytes_per_s * constants.up) + hardware.up_latency_s
+    keys = np.where(shape.kv_latent > 0, shape.num_heads * shape.head_dim, shape.kv_dim)
+    context = ring_pass_s(tokens * 2 * keys / layouts.tensor * BYTES, context_group(layouts, hardware, constants))
+    kernels = (
+        14
+        + 6 * (shape.kv_latent > 0)
+        + sparse * constants.expert_kernels
+        + 2 * (layouts.tensor > 1)
+        + 4 * is_plain
+        + 8 * (layouts.precision >= 2)
     )
-    kernels = 14 + 6 * (shape.kv_latent > 0) + sparse * constants.expert_kernels + 2 * (layouts.tensor > 1) + 4 * is_plain + 8 * (layouts.precision >= 2)
     return LayerTimes(
-        forward, backward, attention, attention * np.where(is_plain, 2.0, 2.5), memory, kernels * constants.launch_s, tensor, context, experts
+        forward,
+        backward,
+        attention,
+        attention * np.where(is_plain, 2.0, 2.5),
+        memory,
+        kernels * constants.launch_s,
+        tensor,
+        context,
+        experts,
     )
 
 
@@ -142,7 +167,9 @@ def _matmuls(
     return forward, backward
 
 
-def _expert_matmuls(shape: ModelShape, tokens: Values, layouts: LayoutColumns, constants: Constants, sizes: dict[str, Values]) -> tuple[Values, Values]:
+def _expert_matmuls(
+    shape: ModelShape, tokens: Values, layouts: LayoutColumns, constants: Constants, sizes: dict[str, Values]
+) -> tuple[Values, Values]:
     experts = np.maximum(shape.num_experts, 1)
     local = np.maximum(experts / layouts.expert, 1)
     rows = tokens / layouts.tensor * shape.experts_per_token / local
@@ -169,7 +196,12 @@ def _memory_bytes(shape: ModelShape, batch: Batch, tokens: Values, layouts: Layo
     feed = (1 - sparse) * gated * shape.hidden_dim / t
     visits = shape.experts_per_token + shape.num_shared_experts
     routed = sparse * (visits * gated * shape.expert_dim + 8 * shape.experts_per_token * shape.dim) / t
-    cast = (layouts.precision >= 2) * 3 * (2 * shape.dim + shape.output_dim + (1 - sparse) * shape.hidden_dim + sparse * visits * (shape.dim + shape.expert_dim)) / t
+    cast = (
+        (layouts.precision >= 2)
+        * 3
+        * (2 * shape.dim + shape.output_dim + (1 - sparse) * shape.hidden_dim + sparse * visits * (shape.dim + shape.expert_dim))
+        / t
+    )
     scores = (layouts.attention == 1) * 8 * shape.num_heads / t * batch.seq_len
     share = np.where(layouts.kernels == 0, constants.fused, 1.0)
     return BYTES * tokens * constants.elementwise * share * (stream + heads + feed + routed + cast + scores)
@@ -211,7 +243,9 @@ def assemble(
     message = send_s(tokens * shape.dim * BYTES / np.where(layouts.sequence_parallel, layouts.tensor, 1), layouts, hardware, constants)
     pipe = (layouts.pipeline > 1) * 2 * message * (passes * layouts.virtual * (1 - constants.hidden) + layouts.pipeline - 1)
 
-    data, optimizer = _data_parallel(shape, layouts, hardware, constants, passes, per_stage, forward * per_stage, (backward + again) * per_stage)
+    data, optimizer = _data_parallel(
+        shape, layouts, hardware, constants, passes, per_stage, forward * per_stage, (backward + again) * per_stage
+    )
     layers_here = np.where(layouts.pipeline > 1, np.where(last >= first, rest, per_stage), shape.num_layers)
     has_head = np.where((layouts.pipeline > 1) & (last < first), 0.0, 1.0)
     count = passes * layers_here
@@ -242,7 +276,9 @@ def _head(shape: ModelShape, batch: Batch, layouts: LayoutColumns, hardware: Har
     _, rate_16 = _rates(layouts, hardware, constants)
     sizes = {"rate": rate_16, "units": hardware.compute_units, "half_depth": constants.half_depth, "quantisation": constants.quantisation}
     products = (
-        matmul_s(tokens, columns, shape.dim, **sizes) + matmul_s(tokens, shape.dim, columns, **sizes) + matmul_s(shape.dim, columns, tokens, **sizes)
+        matmul_s(tokens, columns, shape.dim, **sizes)
+        + matmul_s(tokens, shape.dim, columns, **sizes)
+        + matmul_s(shape.dim, columns, tokens, **sizes)
     )
     moved = tokens * columns * 24 * constants.logits
     return products, moved / (hardware.memory_bytes_per_s * constants.memory)
@@ -253,7 +289,9 @@ def _data_parallel(
     forward: Values, backward: Values,
 ) -> tuple[Values, Values]:  # fmt: skip
     """Exposed seconds of gradient and parameter exchange of one step, and seconds of the optimizer."""
-    from agora.cluster.collectives import all_gather_s, all_reduce_s, dispatch_s, expert_group, replicate_group, send_s, shard_group, tensor_group
+    from agora.cluster.collectives import (
+        all_reduce_s,
+    )
 
     counts, layer = num_parameters(shape), layer_parameters(shape)
     routed = shape.num_expert_layers * layer.routed_experts
@@ -262,7 +300,9 @@ def _data_parallel(
     held = dense + experts
     group, copies = shard_group(layouts, hardware, constants), replicate_group(layouts, hardware, constants)
     # expert weights are exchanged only among the ranks that hold the same experts
-    gather = all_gather_s(dense * BYTES, group) + (routed > 0) * all_gather_s(experts * BYTES, group) * np.where(layouts.shard * layouts.context * layouts.tensor > layouts.expert, 1.0, 0.0)
+    gather = all_gather_s(dense * BYTES, group) + (routed > 0) * all_gather_s(experts * BYTES, group) * np.where(
+        layouts.shard * layouts.context * layouts.tensor > layouts.expert, 1.0, 0.0
+    )
     is_sharded = layouts.shard > 1
     copy = (layouts.replicate > 1) * all_reduce_s(held * BYTES / np.where(is_sharded & (layouts.sharding > 0), layouts.shard, 1), copies)
     hidden = np.where(layouts.overlap, constants.hidden, 0.0)
