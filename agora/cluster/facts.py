@@ -77,17 +77,20 @@ def parse_tables(text: str, where: str) -> dict[str, Table]:
     return {name: _table(f"{where}: {name}" if where else name, name, entries) for name, entries in raw.items()}
 
 
+_NEEDED = {"value", "unit", "source", "date", "seen"}
+
+
 def _table(where: str, name: str, entries: Mapping[str, Any]) -> Table:
     facts, words = {}, {}
     for key, entry in entries.items():
-        if not isinstance(entry, Mapping):
+        if not isinstance(entry, Mapping) or not _NEEDED & set(entry):
             words[key] = entry
             continue
-        missing = {"value", "unit", "source", "date", "seen"} - set(entry)
+        missing = _NEEDED - set(entry)
         if missing:
             raise ConfigError(f"{where}.{key} lacks {', '.join(sorted(missing))}; a number needs unit, source, date and seen")
         facts[key] = Fact(name=f"{name}.{key}", **{field: entry[field] for field in ("value", "unit", "source", "date", "seen")})
-        words.update({f"{key}.{extra}": entry[extra] for extra in set(entry) - {"value", "unit", "source", "date", "seen"}})
+        words.update({f"{key}.{extra}": entry[extra] for extra in set(entry) - _NEEDED})
     return Table(name, facts, words)
 
 

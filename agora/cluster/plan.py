@@ -18,7 +18,7 @@ from agora.cluster.columns import Hardware, stack_layouts
 from agora.cluster.energy import Cost, EnergyUse, PowerDraw, clock_share, cost, energy_use, power_draw
 from agora.cluster.facts import Table, load_tables
 from agora.cluster.failures import FailureModel, best_interval_s, elastic_goodput, failure_model, goodput
-from agora.cluster.layout import Kernels, Layout, Precision
+from agora.cluster.layout import RECOMPUTES, Kernels, Layout, Precision
 from agora.cluster.memory import MemoryBytes, memory_bytes
 from agora.cluster.models import model_shape
 from agora.cluster.search import Candidate, Question, SearchResult, price, search
@@ -27,6 +27,7 @@ from agora.errors import ConfigError
 from agora.model.config import ModelConfig
 from agora.model.counts import flops_per_token, num_parameters
 from agora.model.shape import ModelShape, shape_of
+from agora.units import format_bytes
 
 NOT_COVERED = (
     "failures that come in groups (a rack, a power line, a switch level)",
@@ -210,7 +211,21 @@ def plan(request: PlanRequest) -> Plan:
             f"the layout ({request.layout.describe()}) is for {nearest:,} accelerators, the machine has {request.num_accelerators:,}; "
             f"the nearest possible is num_accelerators={nearest}"
         )
-    return build_plan(request, question, price(question, request.layout), None)
+    candidate = price(question, request.layout)
+    if candidate.memory_bytes > question.hardware.memory_bytes:
+        raise ConfigError(_too_large(question, candidate))
+    return build_plan(request, question, candidate, None)
+
+
+def _too_large(question: Question, candidate: Candidate) -> str:
+    needed, have = format_bytes(candidate.memory_bytes), format_bytes(float(question.hardware.memory_bytes))
+    reason = f"the layout ({candidate.layout.describe()}) needs {needed} on its fullest rank and there are {have}"
+    for recompute in RECOMPUTES[RECOMPUTES.index(candidate.layout.recompute) + 1 :]:
+        leaner = price(question, replace(candidate.layout, recompute=recompute))
+        if leaner.memory_bytes <= question.hardware.memory_bytes:
+            return f"{reason}; the nearest possible is recompute={recompute!r} with {format_bytes(leaner.memory_bytes)}"
+    best = search(question, num_best=1).best[0]
+    return f"{reason}; the nearest possible is {best.layout.describe()}"
 
 
 def build_plan(request: PlanRequest, question: Question, chosen: Candidate, found: SearchResult | None) -> Plan:

@@ -27,6 +27,7 @@ from agora.units import format_bytes
 
 _CHUNK = 16_384
 _MAX_MICRO_BATCH = 16
+_MIN_CONTEXT_TOKENS = 2048  # tokens of a rank when sequences are divided: no measured run had fewer
 _BATCH_TOLERANCE = 0.1  # the batch may move by this share so that it divides over the data ranks
 _INTS = NDArray[np.int64]
 
@@ -161,7 +162,7 @@ def _outer(question: Question) -> Iterator[tuple[int, int, int, int]]:
     for tensor in _divisors(math.gcd(*widths), most_tensor):
         if number % tensor or (shape.num_kv_heads % tensor and tensor % shape.num_kv_heads):
             continue
-        for context in _divisors(question.seq_len // 128 or 1, 64):
+        for context in _divisors(max(question.seq_len // _MIN_CONTEXT_TOKENS, 1), 64):
             if context & (context - 1) or (number // tensor) % context:
                 continue
             for pipeline in _divisors(number // tensor // context, shape.num_layers):
