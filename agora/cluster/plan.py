@@ -163,7 +163,7 @@ def machine_hardware(request: PlanRequest) -> Hardware:
 
 def default_batch(request: PlanRequest) -> int:
     """Sequences of one step: what is asked, or 4M tokens and 16M from 8,192 accelerators on, in whole sequences."""
-    tokens = request.batch_tokens or (16.8e6 if request.num_accelerators >= 8192 else 4.2e6)
+    tokens = request.batch_tokens or (2**24 if request.num_accelerators >= 8192 else 2**22)
     return max(1, round(tokens / request.seq_len))
 
 
@@ -211,10 +211,18 @@ def plan(request: PlanRequest) -> Plan:
             f"the layout ({request.layout.describe()}) is for {nearest:,} accelerators, the machine has {request.num_accelerators:,}; "
             f"the nearest possible is num_accelerators={nearest}"
         )
+    if request.batch_tokens == 0:
+        question = replace(question, global_batch=_near_batch(request.layout, question.global_batch))
     candidate = price(question, request.layout)
     if candidate.memory_bytes > question.hardware.memory_bytes:
         raise ConfigError(_too_large(question, candidate))
     return build_plan(request, question, candidate, None)
+
+
+def _near_batch(layout: Layout, wanted: int) -> int:
+    """The batch near `wanted` that divides over the layout's ranks."""
+    turn = layout.data * layout.micro_batch * (layout.pipeline if layout.schedule == "interleaved" else 1)
+    return turn * max(1, round(wanted / turn))
 
 
 def _too_large(question: Question, candidate: Candidate) -> str:
