@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from agora.errors import ConfigError, TrainingError
+from agora.model.experts import begin_step, end_step
 from agora.model.operations import IGNORED
 from agora.model.transformer import Transformer
 from agora.training.optimizers import OptimizerConfig, build_optimizer
@@ -75,6 +76,7 @@ class TrainingStep:
         if num_tokens == 0:
             raise TrainingError("the batch has no token to learn from: every target is -100")
         self.optimizer.zero_grad()
+        begin_step(self.model, len(micro_batches))
         losses = []
         for batch in micro_batches:
             here = batch.to(self.device)
@@ -86,6 +88,7 @@ class TrainingStep:
         is_applied = math.isfinite(total) and math.isfinite(grad_norm)
         if is_applied:
             self.optimizer.step(lr_scale)
+            end_step(self.model)
         return StepResult(total, grad_norm, num_tokens, is_applied)
 
     def has_finite_weights(self) -> bool:
