@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -87,16 +88,19 @@ class Router(nn.Module):
 
 
 class Experts(nn.Module):
-    """E SwiGLU blocks side by side. The first dimension of both tensors counts experts; a rank may hold fewer than the router knows."""
+    """E SwiGLU blocks side by side. The first dimension of every tensor counts experts; a rank may hold fewer than the router knows. Gate
+    and up are tensors of their own, so that each can be divided over ranks as it is."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_up = nn.Parameter(torch.empty(config.num_experts, 2 * config.expert_dim, config.dim))
+        self.gate = nn.Parameter(torch.empty(config.num_experts, config.expert_dim, config.dim))
+        self.up = nn.Parameter(torch.empty(config.num_experts, config.expert_dim, config.dim))
         self.down = nn.Parameter(torch.empty(config.num_experts, config.dim, config.expert_dim))
 
     def forward(self, rows_MC: Float[Tensor, "M C"], counts_E: Int[Tensor, " E"]) -> Float[Tensor, "M C"]:
         """The first counts[0] rows go through the first expert, and so on."""
-        return grouped_linear(fast.swiglu(grouped_linear(rows_MC, self.gate_up, counts_E)), self.down, counts_E)
+        gate_MF, up_MF = grouped_linear(rows_MC, self.gate, counts_E), grouped_linear(rows_MC, self.up, counts_E)
+        return grouped_linear(F.silu(gate_MF) * up_MF, self.down, counts_E)
 
 
 class MixtureOfExperts(nn.Module):
@@ -186,6 +190,13 @@ def begin_step(model: nn.Module, num_passes: int) -> None:
     for router in routers(model):
         router.share = 1.0 / num_passes
         router.load_E.zero_()
+
+
+def imbalance(model: nn.Module) -> float | None:
+    """Visits of the busiest expert over the mean, in the layer where that is worst; 1 = all are equally busy. None without experts, or
+    before the first pass of a step."""
+    worst = [router.load_E.max() / router.load_E.double().mean() for router in routers(model)]
+    return float(torch.stack(worst).max()) if worst and bool(next(routers(model)).load_E.any()) else None
 
 
 def end_step(model: nn.Module) -> None:

@@ -54,7 +54,8 @@ _LAYER_NAMES = {
     "feed_forward.gate_up.weight": ("mlp.gate_proj", "mlp.up_proj"),
     "feed_forward.down.weight": ("mlp.down_proj",),
     "feed_forward.router.weight": ("mlp.gate",),
-    "feed_forward.experts.gate_up": ("mlp.experts.{}.gate_proj", "mlp.experts.{}.up_proj"),
+    "feed_forward.experts.gate": ("mlp.experts.{}.gate_proj",),
+    "feed_forward.experts.up": ("mlp.experts.{}.up_proj",),
     "feed_forward.experts.down": ("mlp.experts.{}.down_proj",),
 }
 _BIAS = "mlp.gate.e_score_correction_bias"  # as DeepSeek-V3 names it
@@ -183,10 +184,9 @@ def hf_weights(model: Transformer) -> dict[str, Tensor]:
         weights["lm_head.weight"] = model.head.detach()
     for index, layer in enumerate(model.layers):
         for name, parameter in layer.named_parameters():
-            places = _LAYER_NAMES[name]
-            for number, weight in enumerate(linear_maps(model.config, name, parameter.detach())):
-                place = places[number % len(places)].format(number // len(places))
-                weights[f"model.layers.{index}.{place}.weight"] = weight
+            for place, weight in zip(_LAYER_NAMES[name], linear_maps(model.config, name, parameter.detach()), strict=True):
+                for expert, matrix in enumerate(weight.unbind() if weight.ndim == 3 else (weight,)):
+                    weights[f"model.layers.{index}.{place.format(expert)}.weight"] = matrix
     for name, bias_E in model.named_buffers():
         if name.endswith("router.bias_E"):
             weights[f"model.layers.{name.split('.')[1]}.{_BIAS}"] = bias_E

@@ -34,14 +34,12 @@ def fused_rows(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return {
         "attention.qkv.weight": (config.query_dim, config.kv_dim, config.kv_dim),
         "feed_forward.gate_up.weight": (config.hidden_dim, config.hidden_dim),
-        "feed_forward.experts.gate_up": (config.expert_dim, config.expert_dim),
     }
 
 
-def linear_maps(config: ModelConfig, name: str, parameter: Tensor) -> list[Tensor]:
-    """Each linear map of a layer's parameter `name` by itself, as views: fused rows are cut, and experts are taken one by one."""
-    matrices = parameter.unbind() if parameter.ndim == 3 else (parameter,)
-    return [part for matrix in matrices for part in torch.split(matrix, list(fused_rows(config).get(name, (matrix.shape[0],))))]
+def linear_maps(config: ModelConfig, name: str, parameter: Tensor) -> tuple[Tensor, ...]:
+    """Each linear map in a layer's parameter `name` by itself, as views. A stack of experts stays one."""
+    return torch.split(parameter, list(fused_rows(config).get(name, (parameter.shape[0],))))
 
 
 class Norm(nn.Module):
@@ -193,7 +191,8 @@ class Transformer(nn.Module):
             block = layer.feed_forward
             if isinstance(block, MixtureOfExperts):
                 fill(block.router.weight, c.init_std)
-                fill(block.experts.gate_up, 1 / math.sqrt(c.dim))
+                fill(block.experts.gate, 1 / math.sqrt(c.dim))
+                fill(block.experts.up, 1 / math.sqrt(c.dim))
                 fill(block.experts.down, shrink / math.sqrt(c.expert_dim))
             else:
                 fill(block.gate_up.weight, 1 / math.sqrt(c.dim))

@@ -294,6 +294,7 @@ class _Trainer:
             tokens_per_s=tokens_per_s, limit_share=flops_per_s / self._limit_flops_per_s,
             elapsed_s=self._before.elapsed_s + here_s, eta_s=eta_s,
             joules_per_token=(self._before.joules + energy.joules) / tokens, energy_measured=energy.measured, heldout_loss=heldout_loss,
+            imbalance=result.imbalance,
         )  # fmt: skip
 
     def _note(self, m: StepMetrics) -> str:

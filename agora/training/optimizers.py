@@ -3,7 +3,7 @@ gradients as backward leaves them. Comes out: stepped masters, and the working c
 
 All masters lie in one buffer, all working weights in another; gradients.py keeps the gradients. Within a buffer the parameters
 of one kind lie together, so that AdamW takes a kind as a single tensor. Muon takes matrix by matrix, because its update is defined per
-linear map (Jordan et al. 2024): fused projections are cut into query, key, value, gate and up, and stacks of experts into experts.
+linear map (Jordan et al. 2024): fused projections are cut into query, key, value, gate and up; muon.py takes stacks of experts.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from agora.errors import CheckpointError, ConfigError
 from agora.model import fast, kernels
 from agora.model.transformer import Transformer, linear_maps
 from agora.training.gradients import Gradients
+from agora.training.muon import StackedMuon
 
 Kind = Literal["matrix", "table", "vector"]
 
@@ -124,10 +125,15 @@ class Optimizer:
             names = [name for name, _ in _of_kind(self._model, kind)]
             decay = 0.0 if kind == "vector" else c.weight_decay
             if kind == "matrix" and c.name == "muon":
-                tensors = {label: self._leaf(view, gradient) for label, view, gradient in self._matrices(names)}
+                leaves = {label: self._leaf(view, gradient) for label, view, gradient in self._matrices(names)}
+                stacks = {label: leaf for label, leaf in leaves.items() if leaf.ndim == 3}
+                tensors = {label: leaf for label, leaf in leaves.items() if leaf.ndim == 2}
                 parts.append((c.muon_lr, torch.optim.Muon(
                     list(tensors.values()), lr=c.muon_lr, weight_decay=decay, momentum=c.momentum, adjust_lr_fn="match_rms_adamw"
                 ), tensors))  # fmt: skip
+                if stacks:
+                    muon = StackedMuon(stacks.values(), lr=c.muon_lr, weight_decay=decay, momentum=c.momentum)
+                    parts.append((c.muon_lr, muon, stacks))
                 continue
             first, last = self._views[names[0]], self._views[names[-1]]
             place = slice(first.storage_offset(), last.storage_offset() + last.numel())
@@ -139,7 +145,7 @@ class Optimizer:
         return parts
 
     def _matrices(self, names: list[str]) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Each linear map by itself: (label, master, gradient)."""
+        """Each linear map by itself, those of experts as stacks: (label, master, gradient)."""
         for name in names:
             place, tensors = ".".join(name.split(".")[2:]), (self._views[name], self.gradients.views[name])
             masters, gradients = (linear_maps(self._model.config, place, tensor) for tensor in tensors)

@@ -53,7 +53,7 @@ def slow_block(block: MixtureOfExperts, x_NC: Tensor, scores_NE: Tensor | None =
         outputs = [
             block.experts.down[e] @ (torch.nn.functional.silu(gate) * up)
             for e in chosen
-            for gate, up in [(block.experts.gate_up[e] @ x_C).chunk(2)]
+            for gate, up in [(block.experts.gate[e] @ x_C, block.experts.up[e] @ x_C)]
         ]
         results.append(sum(weight * output for weight, output in zip(weights, outputs, strict=True)))
     return torch.stack([torch.as_tensor(result) for result in results])
@@ -144,11 +144,10 @@ def test_every_token_visits_its_experts_and_none_is_dropped() -> None:
 def test_bias_pulls_loads_together_and_moves_no_weight() -> None:
     config = dataclasses.replace(CONFIG, balance_bias_rate=0.01, balance_loss_weight=0.0)
     model = Transformer(config).train()
+    generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for router in routers(model):
-            router.weight.normal_(
-                std=0.2, generator=torch.Generator().manual_seed(3)
-            )  # as after some training: fresh scores are almost equal
+            router.weight.normal_(std=0.2, generator=generator)  # as after some training: fresh scores are almost equal
     imbalances = []
     for _ in range(60):
         begin_step(model, 1)
@@ -156,7 +155,7 @@ def test_bias_pulls_loads_together_and_moves_no_weight() -> None:
         imbalances.append([float(router.load_E.max() / router.load_E.float().mean()) for router in routers(model)])
         end_step(model)
     for before, after in zip(imbalances[0], imbalances[-1], strict=True):
-        assert after < 1.25 < 1.75 < before
+        assert after < 1.25 < 1.5 < before
 
 
 def test_loads_are_counted_only_where_gradients_are() -> None:
