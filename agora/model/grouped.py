@@ -25,13 +25,14 @@ _ALIGNED_BYTES: Final = 16  # torch's grouped kernel wants rows to begin at mult
 _OLDEST_CAPABILITY: Final = (8, 0)  # of a CUDA device, for bfloat16
 
 
-def has_grouped_kernel(*tensors: Tensor) -> bool:
+def has_grouped_kernel(x: Tensor, weight: Tensor) -> bool:
     """Whether torch.nn.functional.grouped_mm (torch 2.10) can take these operands on their device."""
-    if not hasattr(F, "grouped_mm") or tensors[0].device.type != "cuda" or torch.version.hip:
+    if not hasattr(F, "grouped_mm") or x.device.type != "cuda" or torch.version.hip or x.numel() == 0:
         return False
-    if torch.cuda.get_device_capability(tensors[0].device) < _OLDEST_CAPABILITY:
+    if torch.cuda.get_device_capability(x.device) < _OLDEST_CAPABILITY:
         return False
-    return all(x.dtype == torch.bfloat16 and x.numel() > 0 and x.shape[-1] * x.itemsize % _ALIGNED_BYTES == 0 for x in tensors)
+    is_aligned = all(size * x.itemsize % _ALIGNED_BYTES == 0 for size in weight.shape[1:])
+    return is_aligned and x.dtype == weight.dtype == torch.bfloat16
 
 
 def grouped_linear(x_MI: Float[Tensor, "M I"], weight_EOI: Float[Tensor, "E O I"], counts_E: Int[Tensor, " E"]) -> Float[Tensor, "M O"]:
@@ -42,6 +43,7 @@ def grouped_linear(x_MI: Float[Tensor, "M I"], weight_EOI: Float[Tensor, "E O I"
 
 @torch.library.custom_op("agora::grouped_linear", mutates_args=(), schema="(Tensor x, Tensor weight, Tensor counts) -> Tensor")
 def _linear(x: Any, weight: Any, counts: Any) -> Any:
+    x = x.contiguous()
     if has_grouped_kernel(x, weight):
         return F.grouped_mm(x, weight.transpose(1, 2), offs=counts.cumsum(0, dtype=torch.int32))
     out, is_fast = buffers_for(x, (x.shape[0], weight.shape[1])), fast.usable(x, weight)
@@ -54,8 +56,8 @@ def _linear(x: Any, weight: Any, counts: Any) -> Any:
     "agora::grouped_linear_backward", mutates_args=(), schema="(Tensor grad, Tensor x, Tensor weight, Tensor counts) -> (Tensor, Tensor)"
 )
 def _linear_backward(grad: Any, x: Any, weight: Any, counts: Any) -> Any:
-    grad = grad.contiguous()
-    if has_grouped_kernel(grad, x, weight):
+    grad, x = grad.contiguous(), x.contiguous()
+    if has_grouped_kernel(x, weight):
         ends = counts.cumsum(0, dtype=torch.int32)
         return F.grouped_mm(grad, weight, offs=ends), F.grouped_mm(grad.t(), x, offs=ends)
     grad_x, grad_weight, is_fast = buffers_for(x, x.shape), buffers_for(weight, weight.shape), fast.usable(grad, x, weight)

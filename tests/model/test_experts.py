@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,37 @@ def test_grouped_products_in_bfloat16_round_once() -> None:
     for one, other in [(fast, slow), *zip(*grads, strict=True)]:
         # half a unit of 8 bits, and the rounding of float32 sums where terms cancel
         torch.testing.assert_close(one.double(), other, rtol=2**-8, atol=1e-4)
+
+
+@pytest.mark.parametrize("counts", COUNTS[:3])
+def test_the_grouped_kernel_gets_the_right_operands(counts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's CPU form of the call that CUDA gets."""
+    if not hasattr(torch.nn.functional, "grouped_mm"):
+        pytest.skip("torch before 2.10")
+    x, weight, counts_E = some_rows(9, 16).float(), some_rows(3, 8, 16).float(), torch.tensor(counts)
+    operands = x.requires_grad_(), weight.requires_grad_()
+    slow = grouped_linear(*operands, counts_E)
+    expected = torch.autograd.grad((slow * slow).sum(), operands)
+    monkeypatch.setattr("agora.model.grouped.has_grouped_kernel", lambda x, weight: True)
+    fast = grouped_linear(*operands, counts_E)
+    for one, other in [(fast, slow), *zip(torch.autograd.grad((fast * fast).sum(), operands), expected, strict=True)]:
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.slow
+def test_block_compiles_without_a_break() -> None:
+    """In a process of its own: the compiler cannot trace the shape checks of tests. aot_eager traces as inductor does, without its minutes."""
+    code = (
+        "import torch; from agora.model.config import ModelConfig; from agora.model.transformer import Transformer\n"
+        "config = ModelConfig(vocab_size=97, dim=32, num_layers=1, num_experts=4, expert_dim=16, balance_bias_rate=0.1)\n"
+        "block = Transformer(config).layers[0].feed_forward\n"
+        "compiled = torch.compile(block, backend='aot_eager', fullgraph=True)\n"
+        "for length in (9, 12):\n"
+        "    x = torch.randn(1, length, 32, requires_grad=True)\n"
+        "    grads = [torch.autograd.grad((f(x) ** 2).sum(), [x, *block.parameters()]) for f in (compiled, block)]\n"
+        "    for one, other in zip(*grads): torch.testing.assert_close(one, other)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).resolve().parents[2])
 
 
 def test_taking_rows_has_the_gradient_of_indexing() -> None:
