@@ -105,7 +105,7 @@ def test_the_grouped_kernel_gets_the_right_operands(counts: tuple[int, ...], mon
 
 @pytest.mark.slow
 def test_block_compiles_without_a_break() -> None:
-    """In a process of its own: the compiler cannot trace the shape checks of tests. aot_eager traces as inductor does, without its minutes."""
+    """In a process of its own: the compiler cannot trace the shape checks of tests. aot_eager traces as inductor does."""
     code = (
         "import torch; from agora.model.config import ModelConfig; from agora.model.transformer import Transformer\n"
         "config = ModelConfig(vocab_size=97, dim=32, num_layers=1, num_experts=4, expert_dim=16, balance_bias_rate=0.1)\n"
