@@ -205,6 +205,8 @@ def plan(request: PlanRequest) -> Plan:
     if request.layout is None:
         found = search(question)
         return build_plan(request, question, found.best[0], found)
+    near = _near_batch(request.layout, question.global_batch)
+    request.layout.check(question.shape, seq_len=request.seq_len, global_batch=near if request.batch_tokens == 0 else question.global_batch)
     if request.layout.num_accelerators != request.num_accelerators:
         nearest = request.layout.num_accelerators
         raise ConfigError(
@@ -212,7 +214,7 @@ def plan(request: PlanRequest) -> Plan:
             f"the nearest possible is num_accelerators={nearest}"
         )
     if request.batch_tokens == 0:
-        question = replace(question, global_batch=_near_batch(request.layout, question.global_batch))
+        question = replace(question, global_batch=near)
     candidate = price(question, request.layout)
     if candidate.memory_bytes > question.hardware.memory_bytes:
         raise ConfigError(_too_large(question, candidate))
