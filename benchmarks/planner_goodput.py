@@ -19,7 +19,8 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
     from agora.cluster.failure_simulation import simulate_elastic_goodput, simulate_goodput
     from agora.cluster.failures import best_interval_s, elastic_goodput, failure_model, goodput
 
-    failures, rows, worst = 4_000 if quick else 40_000, [], 0.0
+    failures, worst = 4_000 if quick else 40_000, 0.0
+    rows: list[dict[str, object]] = []
     for number in _NUMBERS:
         model = failure_model(num_accelerators=number, checkpoint_bytes=_STATE_BYTES, accelerators_per_node=8)
         needed = model.repair_s / model.mean_time_s
@@ -31,7 +32,16 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
                         interval = best_interval_s(case) * stretch
                         formula = float(goodput(case, interval))
                         played = simulate_goodput(case, interval, num_failures=failures, seed=7)
-                        rows.append({"accelerators": number, "stall_s": stall_s, "restart_s": restart_s, "spares": spares, "formula": formula, "simulated": played})
+                        rows.append(
+                            {
+                                "accelerators": number,
+                                "stall_s": stall_s,
+                                "restart_s": restart_s,
+                                "spares": spares,
+                                "formula": formula,
+                                "simulated": played,
+                            }
+                        )
                         if number <= _LARGEST_OF_BAR:
                             worst = max(worst, abs(formula - played))
         formula = float(elastic_goodput(model, 512, 600.0, 5.0))
@@ -39,9 +49,14 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
         rows.append({"accelerators": number, "recovery": "one replica at a time", "formula": formula, "simulated": played})
         if number <= _LARGEST_OF_BAR:
             worst = max(worst, abs(formula - played))
-    return Result(value=float(worst), holds=bool(worst <= BOUND), details={"cases": len(rows), "interruptions_per_case": failures, "rows": rows})
+    return Result(
+        value=float(worst), holds=bool(worst <= BOUND), details={"cases": len(rows), "interruptions_per_case": failures, "rows": rows}
+    )
 
 
 BENCHMARK = Benchmark(
-    measures="largest difference of goodput between formulas and event simulation, 1k to 100k accelerators", unit="share", bound=f"<= {BOUND}", run=_run
+    measures="largest difference of goodput between formulas and event simulation, 1k to 100k accelerators",
+    unit="share",
+    bound=f"<= {BOUND}",
+    run=_run,
 )

@@ -2,9 +2,9 @@
 
 python -m benchmarks planner_memory [--dryrun FILE] [--quick]
 
-The exact count enumerates every parameter with its padded shard, asks autograd what one layer of `agora.model` keeps (fake tensors), and walks
-the pipeline's schedule for what is in flight. Experts are enumerated by hand. --dryrun compares with rows of `agora train dryrun` instead:
-JSON lines {"model", "layout": {...}, "seq_len", "global_batch", "peak_bytes"}.
+The exact count enumerates every parameter with its padded shard, asks autograd what one layer of `agora.model` keeps (fake tensors),
+and walks the pipeline's schedule for what is in flight. Experts are enumerated by hand. --dryrun compares with rows of `agora train
+dryrun` instead: JSON lines {"model", "layout": {...}, "seq_len", "global_batch", "peak_bytes"}.
 """
 
 from __future__ import annotations
@@ -62,7 +62,13 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
     mean, worst = sum(errors) / len(errors), max(errors)
     # what the planner would reserve, margin included, against what is needed
     short = [row for row in rows if row["reserved_bytes"] < row["exact_bytes"]]
-    details = {"against": "dry run" if "dryrun" in options else "exact byte count", "mean": mean, "max": worst, "too_small": short, "rows": rows}
+    details = {
+        "against": "dry run" if "dryrun" in options else "exact byte count",
+        "mean": mean,
+        "max": worst,
+        "too_small": short,
+        "rows": rows,
+    }
     return Result(value=mean, holds=mean <= MEAN_BOUND and worst <= MAX_BOUND and not short, details=details)
 
 
@@ -137,7 +143,7 @@ def _stage_bytes(shape: Any, layout: Any, global_batch: int, stage: int) -> floa
     if stage == layout.pipeline - 1:
         vocabulary = shape.vocab_size / layout.tensor
         total += vocabulary * (512 * 10 + 4 * shape.dim)
-    return total
+    return float(total)
 
 
 def _layer_matrices(shape: Any, layout: Any) -> list[tuple[int, int, bool]]:
@@ -169,9 +175,9 @@ def _state_bytes(rows: int, columns: int, is_expert: bool, layout: Any) -> float
         shards = max(shards * layout.tensor // layout.expert, 1)
     part, whole = math.ceil(rows / shards) * columns, rows * columns
     if layout.sharding == "parameters":
-        return 16 * part
+        return float(16 * part)
     if layout.sharding == "gradients":
-        return 2 * whole + 16 * part
+        return float(2 * whole + 16 * part)
     return 6 * whole + 12 * part if layout.sharding == "optimizer" else 18 * whole
 
 
@@ -202,7 +208,8 @@ def _expert_bytes(shape: Any, layout: Any, tokens: int) -> float:
         return 0.0
     visits = tokens * shape.experts_per_token * 1.15 / layout.tensor
     stream = layout.tensor if layout.sequence_parallel else 1
-    return visits * 2 * (shape.dim + 2 * shape.expert_dim + shape.expert_dim + shape.expert_dim + shape.dim) + tokens / stream * 8 * shape.num_experts
+    routed = visits * 2 * (shape.dim + 2 * shape.expert_dim + shape.expert_dim + shape.expert_dim + shape.dim)
+    return float(routed + tokens / stream * 8 * shape.num_experts)
 
 
 def _autograd_bytes(shape: Any, layout: Any) -> float:

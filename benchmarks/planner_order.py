@@ -2,8 +2,9 @@
 
 python -m benchmarks planner_order [--data FOLDER] [--quick]
 
-Layouts of one model (hidden size and layers on one number of accelerators) are ordered by seconds per sequence: Spearman's correlation, and how
-much slower the planner's first pick is than the true best. At one fixed batch, where few layouts differ by little, both are shown too.
+Layouts of one model (hidden size and layers on one number of accelerators) are ordered by seconds per sequence: Spearman's
+correlation, and how much slower the planner's first pick is than the true best. At one fixed batch, where few layouts differ by
+little, both are shown too.
 """
 
 from __future__ import annotations
@@ -61,8 +62,11 @@ def order(runs: Sequence[Any], predicted: Any, measured: Any, key: Callable[[Any
             correlations.append(float(np.corrcoef(ranks[0], ranks[1])[0, 1]))
             losses.append(float(measured[rows][np.argmin(predicted[rows])] / measured[rows].min() - 1))
     return {
-        "spearman": float(np.mean(correlations)), "loss_mean": float(np.mean(losses)), "loss_max": float(np.max(losses)), "groups": len(losses),
-    }  # fmt: skip
+        "spearman": float(np.mean(correlations)),
+        "loss_mean": float(np.mean(losses)),
+        "loss_max": float(np.max(losses)),
+        "groups": len(losses),
+    }
 
 
 BENCHMARK = Benchmark(

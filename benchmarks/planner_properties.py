@@ -40,16 +40,31 @@ def _case(data: Any) -> tuple[Any, Any, Any, Any]:
     shape = model_shape(data.draw(st.sampled_from(model_names())))
     powers = st.integers(0, 4).map(lambda power: 2**power)
     pipeline = data.draw(powers)
-    schedule = data.draw(st.sampled_from(SCHEDULES)) if pipeline > 1 else "1f1b"
+    schedule: Any = data.draw(st.sampled_from(SCHEDULES)) if pipeline > 1 else "1f1b"
     virtual = data.draw(st.integers(2, 4)) if schedule == "interleaved" else 1
     layout = Layout(
-        replicate=data.draw(powers), shard=data.draw(st.integers(0, 9).map(lambda power: 2**power)), sharding=data.draw(st.sampled_from(SHARDINGS)),
-        tensor=data.draw(powers), pipeline=pipeline, virtual=virtual, schedule=schedule, context=data.draw(powers),
-        expert=data.draw(powers) if shape.num_experts else 1, recompute=data.draw(st.sampled_from(RECOMPUTES)), micro_batch=data.draw(powers),
-        precision=data.draw(st.sampled_from(PRECISIONS)), overlap=data.draw(st.booleans()), sequence_parallel=data.draw(st.booleans()),
-    )  # fmt: skip
-    batch = Batch(seq_len=data.draw(st.sampled_from((2048, 8192, 32_768))), global_batch=layout.data * layout.micro_batch * data.draw(st.integers(1, 64)))
-    chip = hardware(data.draw(st.sampled_from(sorted(load_tables("accelerators")))), data.draw(st.sampled_from(sorted(load_tables("networks")))))
+        replicate=data.draw(powers),
+        shard=data.draw(st.integers(0, 9).map(lambda power: 2**power)),
+        sharding=data.draw(st.sampled_from(SHARDINGS)),
+        tensor=data.draw(powers),
+        pipeline=pipeline,
+        virtual=virtual,
+        schedule=schedule,
+        context=data.draw(powers),
+        expert=data.draw(powers) if shape.num_experts else 1,
+        recompute=data.draw(st.sampled_from(RECOMPUTES)),
+        micro_batch=data.draw(powers),
+        precision=data.draw(st.sampled_from(PRECISIONS)),
+        overlap=data.draw(st.booleans()),
+        sequence_parallel=data.draw(st.booleans()),
+    )
+    batch = Batch(
+        seq_len=data.draw(st.sampled_from((2048, 8192, 32_768))),
+        global_batch=layout.data * layout.micro_batch * data.draw(st.integers(1, 64)),
+    )
+    chip = hardware(
+        data.draw(st.sampled_from(sorted(load_tables("accelerators")))), data.draw(st.sampled_from(sorted(load_tables("networks"))))
+    )
     return shape, batch, stack_layouts([layout]), chip
 
 
@@ -85,7 +100,12 @@ def larger_memory(data: Any) -> None:
     found = []
     for memory in (chip.memory_bytes, chip.memory_bytes * factor):
         question = Question(
-            shape=shape, seq_len=2048, global_batch=64, num_accelerators=8, hardware=replace(chip, memory_bytes=memory), constants=default_constants()
+            shape=shape,
+            seq_len=2048,
+            global_batch=64,
+            num_accelerators=8,
+            hardware=replace(chip, memory_bytes=memory),
+            constants=default_constants(),
         )
         try:
             result = search(question, num_best=1)
@@ -103,7 +123,10 @@ def energy(data: Any) -> None:
     from agora.cluster.energy import cost, energy_use, power_draw
     from agora.cluster.facts import load_tables
 
-    chip, net = accelerator(data.draw(st.sampled_from(sorted(load_tables("accelerators"))))), network(data.draw(st.sampled_from(sorted(load_tables("networks")))))
+    chip, net = (
+        accelerator(data.draw(st.sampled_from(sorted(load_tables("accelerators"))))),
+        network(data.draw(st.sampled_from(sorted(load_tables("networks"))))),
+    )
     number, seconds = data.draw(st.integers(1, 1_000_000)), data.draw(st.floats(1, 1e8))
     activity, cap, pue = data.draw(st.floats(0, 1)), data.draw(st.floats(0.4, 1)), data.draw(st.floats(1, 2))
     draw = power_draw(chip, net, number, activity, power_cap=cap, pue=pue)
@@ -132,15 +155,24 @@ def units(data: Any) -> None:
     # time is measured in one unit: a machine whose every rate is slower and every latency longer by a factor takes that factor longer
     factor = data.draw(st.floats(0.01, 100))
     rates = ("rate_16", "rate_8", "rate_4", "memory_bytes_per_s", "up_bytes_per_s", "out_bytes_per_s")
-    slower = replace(chip, **{name: getattr(chip, name) / factor for name in rates}, up_latency_s=chip.up_latency_s * factor, out_latency_s=chip.out_latency_s * factor)
+    slower = replace(
+        chip,
+        **{name: getattr(chip, name) / factor for name in rates},
+        up_latency_s=chip.up_latency_s * factor,
+        out_latency_s=chip.out_latency_s * factor,
+    )
     constants = default_constants()
     stretched = replace(
         constants, launch_s=constants.launch_s * factor, up_step_s=constants.up_step_s * factor, step_s=constants.step_s * factor,
         micro_batch_s=constants.micro_batch_s * factor,
     )  # fmt: skip
-    assert math.isclose(float(step_times(shape, batch, columns, slower, stretched).total_s[0]), factor * float(times.total_s[0]), rel_tol=1e-6)
+    assert math.isclose(
+        float(step_times(shape, batch, columns, slower, stretched).total_s[0]), factor * float(times.total_s[0]), rel_tol=1e-6
+    )
     table = load_tables("accelerators")[data.draw(st.sampled_from(sorted(load_tables("accelerators"))))]
-    assert math.isclose(table.base("memory") / 1e9, table.facts["memory"].value) and math.isclose(table.base("bf16") / 1e12, table.facts["bf16"].value)
+    assert math.isclose(table.base("memory") / 1e9, table.facts["memory"].value) and math.isclose(
+        table.base("bf16") / 1e12, table.facts["bf16"].value
+    )
 
 
 def check_law(law: Callable[..., None], num_cases: int) -> int:

@@ -15,13 +15,19 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
     checks = history(default_calibration())
     rows = {
         check.name: {
-            "predicted": check.predicted, "published": check.published, "unit": check.unit, "bound": [check.low, check.high], "holds": check.holds,
+            "predicted": check.predicted,
+            "published": check.published,
+            "unit": check.unit,
+            "bound": [check.low, check.high],
+            "holds": check.holds,
             "assumption": check.assumption,
         }
         for check in checks
-    }  # fmt: skip
+    }
     failed = sum(not check.holds for check in checks)
     return Result(value=failed, holds=failed == 0, details=rows)
 
 
-BENCHMARK = Benchmark(measures="published figures of known runs that the planner misses by more than their bound", unit="figures", bound="0", run=_run)
+BENCHMARK = Benchmark(
+    measures="published figures of known runs that the planner misses by more than their bound", unit="figures", bound="0", run=_run
+)

@@ -2,9 +2,9 @@
 
 python -m benchmarks planner_runs [--runs CSV] [--data FOLDER] [--quick]
 
-Published runs: one source table is left out at a time (also one model, one source), and constants are fitted on the rest; rows whose layout is
-whole count for the bar, all are shown. Without --runs also the single-node steps: constants fitted on 40 rows, mean of 20 draws. With
---runs the constants start from the shipped ones, and `shipped` shows those without any fit.
+Published runs: one source table is left out at a time (also one model, one source), and constants are fitted on the rest; rows whose
+layout is whole count for the bar, all are shown. Without --runs also the single-node steps: constants fitted on 40 rows, mean of 20
+draws. With --runs the constants start from the shipped ones, and `shipped` shows those without any fit.
 """
 
 from __future__ import annotations
@@ -62,16 +62,24 @@ def published(runs: Sequence[Any], *, is_public: bool, quick: bool) -> dict[str,
     details["inside_80_percent_interval"] = coverage(whole, ratios)
     everything = _left_out(runs, lambda run: run.table, start)
     details["all_rows_by_table"] = summary(everything)
-    details["whole_layout_among_all"] = summary(everything[[run.is_complete for run in runs]]) if any(run.is_complete for run in runs) else None
+    details["whole_layout_among_all"] = (
+        summary(everything[[run.is_complete for run in runs]]) if any(run.is_complete for run in runs) else None
+    )
     shipped = compare_runs(runs, default_calibration())
     details["shipped"] = {
         "median": shipped.median_error, "p90": shipped.p90_error, "inside_interval": shipped.inside_interval,
         "note": "fitted on these very rows" if is_public else "nothing fitted on these rows",
     }  # fmt: skip
     details["rows"] = [
-        {"run_id": run.run_id, "model": run.model, "accelerator": run.accelerator, "measured_s": run.step_time_s, "predicted_s": run.step_time_s * ratio}
+        {
+            "run_id": run.run_id,
+            "model": run.model,
+            "accelerator": run.accelerator,
+            "measured_s": run.step_time_s,
+            "predicted_s": run.step_time_s * ratio,
+        }
         for run, ratio in zip(runs, everything.tolist(), strict=True)
-    ]  # fmt: skip
+    ]
     low, high = COVERAGE_BOUNDS
     bar = details["bar"]
     details["holds"] = bar["median"] <= MEDIAN_BOUND and bar["p90"] <= P90_BOUND and low <= details["inside_80_percent_interval"] <= high

@@ -22,7 +22,7 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
     from agora.cluster.search import search
 
     rates = [estimates_per_s(50_000 if quick else 400_000) for _ in range(3)]
-    searches = {}
+    searches: dict[str, dict[str, Any]] = {}
     for name, request in _searches().items():
         found = search(question_of(request))
         per_million = found.seconds / found.num_candidates * 1e6
@@ -35,7 +35,9 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
     plan_s = time.perf_counter() - started
     rate = float(np.median(rates))
     holds = rate >= ESTIMATES_BOUND and plan_s <= PLAN_BOUND_S
-    holds = holds and all(one["seconds"] <= SEARCH_BOUND_S and one["seconds_per_million"] <= PER_MILLION_BOUND_S for one in searches.values())
+    holds = holds and all(
+        one["seconds"] <= SEARCH_BOUND_S and one["seconds_per_million"] <= PER_MILLION_BOUND_S for one in searches.values()
+    )
     return Result(value=rate, holds=holds, details={"estimates_per_s": rates, "searches": searches, "plan_at_100352_s": plan_s})
 
 
@@ -43,7 +45,9 @@ def _searches() -> dict[str, Any]:
     from agora.cluster.plan import PlanRequest
 
     return {
-        "175B on 1,024 A100": PlanRequest(model="GPT-3-175B", accelerator="A100-80", num_accelerators=1_024, seq_len=2048, batch_tokens=1536 * 2048),
+        "175B on 1,024 A100": PlanRequest(
+            model="GPT-3-175B", accelerator="A100-80", num_accelerators=1_024, seq_len=2048, batch_tokens=1536 * 2048
+        ),
         "405B on 100,352 H100": PlanRequest(model="Llama-3-405B", accelerator="H100", num_accelerators=100_352, batch_tokens=6_272 * 8192),
     }
 
@@ -62,9 +66,17 @@ def estimates_per_s(number: int) -> float:
         return 2.0 ** draw.integers(0, most, number)
 
     columns = LayoutColumns(
-        shard=powers(8), replicate=powers(4), tensor=powers(4), pipeline=powers(5), virtual=1 + draw.integers(0, 3, number), context=powers(3),
-        micro_batch=powers(4), recompute=draw.integers(0, 3, number), sharding=draw.integers(1, 4, number), schedule=draw.integers(1, 4, number),
-    )  # fmt: skip
+        shard=powers(8),
+        replicate=powers(4),
+        tensor=powers(4),
+        pipeline=powers(5),
+        virtual=1 + draw.integers(0, 3, number),
+        context=powers(3),
+        micro_batch=powers(4),
+        recompute=draw.integers(0, 3, number),
+        sharding=draw.integers(1, 4, number),
+        schedule=draw.integers(1, 4, number),
+    )
     shape, chip, constants = model_shape("Llama-3-405B"), hardware("H100"), default_constants()
     batch = Batch(seq_len=8192, global_batch=2048)
     started = time.process_time()
@@ -76,6 +88,6 @@ def estimates_per_s(number: int) -> float:
 BENCHMARK = Benchmark(
     measures="step-time estimates per second on one core; searches and a whole plan in seconds",
     unit="estimates/s",
-    bound=f">= {ESTIMATES_BOUND:.0f} (search <= {SEARCH_BOUND_S:.0f} s and <= {PER_MILLION_BOUND_S:.0f} s per million; plan <= {PLAN_BOUND_S:.0f} s)",
+    bound=f">= {ESTIMATES_BOUND:.0f} (search <= {SEARCH_BOUND_S:.0f} s, {PER_MILLION_BOUND_S:.0f} s/M; plan <= {PLAN_BOUND_S:.0f} s)",
     run=_run,
 )

@@ -119,9 +119,10 @@ class Layout:
             )
         passes = self.num_micro_batches(global_batch)
         if self.schedule == "interleaved" and passes % self.pipeline:
+            turn = self.data * self.micro_batch * self.pipeline
             raise ConfigError(
                 f"layout.schedule='interleaved' needs a multiple of pipeline={self.pipeline} micro-batches, not {passes}; "
-                f"the nearest possible is global_batch={self.data * self.micro_batch * self.pipeline * max(1, round(passes / self.pipeline))}"
+                f"the nearest possible is global_batch={turn * max(1, round(passes / self.pipeline))}"
             )
 
     def _check_shards(self, shape: ModelShape) -> None:
@@ -130,8 +131,9 @@ class Layout:
         if self.sharding != "none" and self.shard > 1 and shards > rows:
             nearest = max(d for d in range(1, self.shard + 1) if self.shard % d == 0 and d * self.context <= max(rows, self.context))
             raise ConfigError(
-                f"layout.shard={self.shard} x context={self.context} shards are more than the {rows} rows of the smallest matrix, so ranks would "
-                f"stay empty; the nearest possible is shard={nearest} with replicate={self.replicate * self.shard // nearest}"
+                f"layout.shard={self.shard} x context={self.context} shards are more than the {rows} rows of the smallest matrix, "
+                "so ranks would stay empty; the nearest possible is "
+                f"shard={nearest} with replicate={self.replicate * self.shard // nearest}"
             )
 
     def _divisions(self, shape: ModelShape, seq_len: int) -> list[tuple[str, tuple[int, ...], str]]:

@@ -107,10 +107,8 @@ def _stage(shape: ModelShape, layouts: LayoutColumns, num_layers: Values, positi
     sparse_layers = shape.num_expert_layers
     is_alone = layouts.pipeline == 1
     dense_total = shape.num_layers - sparse_layers
-    if position == 0:
-        dense = np.minimum(dense_total, num_layers)
-    else:
-        dense = np.maximum(dense_total - (shape.num_layers - num_layers), 0)
+    # layers without experts come first
+    dense = np.clip(dense_total - position * (shape.num_layers - num_layers), 0, num_layers)
     sparse = num_layers - dense
     every = counts.attention / t + counts.attention_whole + counts.norms
     feed, shared = counts.dense_feed_forward / t, counts.shared_experts / t + counts.router

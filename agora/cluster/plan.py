@@ -171,10 +171,16 @@ def question_of(request: PlanRequest) -> Question:
     """The search that a request asks for."""
     shape = request.resolve_shape()
     return Question(
-        shape=shape, seq_len=request.seq_len, global_batch=default_batch(request), num_accelerators=request.num_accelerators,
-        hardware=machine_hardware(request), constants=request.calibration.constants, precisions=(request.precision,), kernels=request.kernels,
+        shape=shape,
+        seq_len=request.seq_len,
+        global_batch=default_batch(request),
+        num_accelerators=request.num_accelerators,
+        hardware=machine_hardware(request),
+        constants=request.calibration.constants,
+        precisions=(request.precision,),
+        kernels=request.kernels,
         useful_share=_useful_share(request, shape),
-    )  # fmt: skip
+    )
 
 
 def _useful_share(request: PlanRequest, shape: ModelShape) -> Callable[[Any], Any]:
@@ -257,14 +263,38 @@ def build_plan(request: PlanRequest, question: Question, chosen: Candidate, foun
     draw = power_draw(chip, net, request.num_accelerators, compute_share(steps), power_cap=request.power_cap, pue=request.pue)
     per_j = None if request.usd_per_kwh is None else request.usd_per_kwh / 3.6e6
     return Plan(
-        request=request, shape=shape, chip=chip, net=net, hardware=question.hardware, chosen=chosen,
-        baseline=found.baseline if found else None, others=found.best[1:] if found else (), search=found, steps=steps,
-        memory=memory_bytes(shape, batch, columns), num_steps=num_steps, tokens=tokens,
-        interval_s=request.calibration.interval(shape.num_experts > 0).around(chosen.step_s), failures=failures,
-        checkpoint_interval_s=between, goodput=synchronous, elastic_goodput=elastic, is_elastic=is_elastic, duration_s=duration, draw=draw,
+        request=request,
+        shape=shape,
+        chip=chip,
+        net=net,
+        hardware=question.hardware,
+        chosen=chosen,
+        baseline=found.baseline if found else None,
+        others=found.best[1:] if found else (),
+        search=found,
+        steps=steps,
+        memory=memory_bytes(shape, batch, columns),
+        num_steps=num_steps,
+        tokens=tokens,
+        interval_s=request.calibration.interval(shape.num_experts > 0).around(chosen.step_s),
+        failures=failures,
+        checkpoint_interval_s=between,
+        goodput=synchronous,
+        elastic_goodput=elastic,
+        is_elastic=is_elastic,
+        duration_s=duration,
+        draw=draw,
         energy=energy_use(draw, duration, carbon_kg_per_j=None if request.kg_per_kwh is None else request.kg_per_kwh / 3.6e6),
-        cost=cost(chip, net, request.num_accelerators, draw, duration, rent_usd_per_h=request.usd_per_accelerator_hour, electricity_usd_per_j=per_j),
-    )  # fmt: skip
+        cost=cost(
+            chip,
+            net,
+            request.num_accelerators,
+            draw,
+            duration,
+            rent_usd_per_h=request.usd_per_accelerator_hour,
+            electricity_usd_per_j=per_j,
+        ),
+    )
 
 
 def request_for(config: ModelConfig, **changes: Any) -> PlanRequest:

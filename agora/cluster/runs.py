@@ -24,6 +24,7 @@ from agora.cluster.columns import Hardware, LayoutColumns, stack_hardware, stack
 from agora.cluster.layout import Layout, Sharding
 from agora.cluster.models import known_shape
 from agora.cluster.step_time import Batch
+from agora.config import from_dict
 from agora.errors import ConfigError, DataError
 from agora.model.counts import num_parameters
 from agora.model.shape import ModelShape, stack_shapes
@@ -91,14 +92,19 @@ def _run(row: Mapping[str, str]) -> Run:
     zero = row.get("zero_stage", "")
     recompute = row.get("recompute") or "unknown"
     virtual, pipeline = number.get("vpp", 1), number["pp"]
-    layout = Layout(
-        replicate=data if is_old else 1, shard=1 if is_old else data, sharding="none" if is_old else _SHARDING[zero], tensor=number["tp"],
+    layout = from_dict(
+        Layout,
+        {"recompute": "none" if recompute == "unknown" else recompute, "precision": row["precision"]},
+        f"run {row['run_id']}",
+    )
+    layout = replace(
+        layout, replicate=data if is_old else 1, shard=1 if is_old else data, sharding="none" if is_old else _SHARDING[zero],
+        tensor=number["tp"],
         sequence_parallel=not is_old, pipeline=pipeline, virtual=virtual if pipeline > 1 else 1,
         schedule="interleaved" if virtual > 1 and pipeline > 1 else "1f1b", context=number.get("cp", 1), expert=number.get("ep", 1),
-        recompute="none" if recompute == "unknown" else recompute, micro_batch=number["micro_batch"], precision=row["precision"],
-        attention="plain" if is_old else "fused",
-        kernels="plain" if is_old or zero else "fused", overlap=not is_old,
-    )  # type: ignore[arg-type]  # fmt: skip
+        micro_batch=number["micro_batch"], attention="plain" if is_old else "fused", kernels="plain" if is_old or zero else "fused",
+        overlap=not is_old,
+    )  # fmt: skip
     run = Run(
         row["run_id"], row.get("source", ""), row.get("source_table") or row.get("source", ""), shape, layout, row["accelerator"],
         number["seq_len"], number["global_batch_seqs"], float(row["step_time_s"]), recompute != "unknown",

@@ -230,10 +230,19 @@ def _inner(question: Question, tensor: int, pipeline: int, context: int, data: i
     possible &= (shard[:, 1] == 1) | (shard[:, 1] * context <= shard_rows(shape, tensor))
     kept = np.flatnonzero(possible)
     columns = {
-        "replicate": data // shard[kept, 1], "shard": shard[kept, 1], "sharding": shard[kept, 0], "tensor": tensor, "pipeline": pipeline,
-        "virtual": schedule[kept, 0], "schedule": schedule[kept, 1], "context": context, "expert": expert[kept], "recompute": index[2][kept],
-        "micro_batch": micro_batch[kept], "precision": np.array(codes)[index[5]][kept],
-    }  # fmt: skip
+        "replicate": data // shard[kept, 1],
+        "shard": shard[kept, 1],
+        "sharding": shard[kept, 0],
+        "tensor": tensor,
+        "pipeline": pipeline,
+        "virtual": schedule[kept, 0],
+        "schedule": schedule[kept, 1],
+        "context": context,
+        "expert": expert[kept],
+        "recompute": index[2][kept],
+        "micro_batch": micro_batch[kept],
+        "precision": np.array(codes)[index[5]][kept],
+    }
     return columns, batches[kept], considered
 
 
