@@ -21,10 +21,19 @@ def layouts(draw: st.DrawFn) -> Layout:
     pipeline = draw(POWERS)
     schedule = draw(st.sampled_from(SCHEDULES)) if pipeline > 1 else "1f1b"
     return Layout(
-        replicate=draw(POWERS), shard=draw(POWERS), sharding=draw(st.sampled_from(SHARDINGS)), tensor=draw(POWERS), pipeline=pipeline,
-        schedule=schedule, virtual=draw(st.integers(2, 3)) if schedule == "interleaved" else 1, context=draw(POWERS), micro_batch=draw(POWERS),
-        recompute=draw(st.sampled_from(RECOMPUTES)), precision=draw(st.sampled_from(PRECISIONS)), overlap=draw(st.booleans()),
-    )  # fmt: skip
+        replicate=draw(POWERS),
+        shard=draw(POWERS),
+        sharding=draw(st.sampled_from(SHARDINGS)),
+        tensor=draw(POWERS),
+        pipeline=pipeline,
+        schedule=schedule,
+        virtual=draw(st.integers(2, 3)) if schedule == "interleaved" else 1,
+        context=draw(POWERS),
+        micro_batch=draw(POWERS),
+        recompute=draw(st.sampled_from(RECOMPUTES)),
+        precision=draw(st.sampled_from(PRECISIONS)),
+        overlap=draw(st.booleans()),
+    )
 
 
 @given(st.lists(layouts(), min_size=1, max_size=5))
