@@ -13,7 +13,7 @@ import numpy as np
 from agora.cluster.columns import Hardware, stack_layouts
 from agora.cluster.facts import load_tables
 from agora.cluster.plan import NOT_COVERED, Plan, times_by_cause
-from agora.cluster.step_time import Batch, step_times
+from agora.cluster.step_time import step_times
 from agora.units import format_bytes, format_seconds
 
 _RESOURCES: dict[str, tuple[str, ...]] = {
@@ -50,7 +50,7 @@ def limit_of(plan: Plan) -> Limit:
 
 def _gain(plan: Plan, names: tuple[str, ...]) -> float:
     better: Hardware = replace(plan.hardware, **{name: getattr(plan.hardware, name) * 2 for name in names})
-    batch = Batch(seq_len=plan.request.seq_len, global_batch=plan.chosen.global_batch)
+    batch = plan.question.batch(plan.chosen.global_batch)
     total = step_times(plan.shape, batch, stack_layouts([plan.layout]), better, plan.request.calibration.constants).total_s
     return 1 - float(np.ravel(total)[0]) / plan.chosen.step_s
 

@@ -22,7 +22,7 @@ from agora.cluster.layout import RECOMPUTES, Kernels, Layout, Precision
 from agora.cluster.memory import MemoryBytes, memory_bytes
 from agora.cluster.models import model_shape
 from agora.cluster.search import Candidate, Question, SearchResult, price, search
-from agora.cluster.step_time import Batch, StepTimes, step_times
+from agora.cluster.step_time import StepTimes, step_times
 from agora.errors import ConfigError
 from agora.model.config import ModelConfig
 from agora.model.counts import flops_per_token, num_parameters
@@ -33,6 +33,7 @@ NOT_COVERED = (
     "failures that come in groups (a rack, a power line, a switch level)",
     "silent corruption that is found late",
     "jobs of others on the same network or storage",
+    "data loading slower than the step (tokens are small: some bytes each)",
     "manufacturing energy and carbon, staff, storage halls",
     "convergence: a larger batch or a lower precision may need more tokens",
     "weather and part load of cooling, taxes, discounts",
@@ -95,6 +96,7 @@ class Plan:
     """The answer. Seconds, bytes, watts, joules and dollars are in base units; `describe.plan_table` makes them readable."""
 
     request: PlanRequest
+    question: Question
     shape: ModelShape
     chip: Table
     net: Table
@@ -180,6 +182,7 @@ def question_of(request: PlanRequest) -> Question:
         precisions=(request.precision,),
         kernels=request.kernels,
         useful_share=_useful_share(request, shape),
+        imbalance=load_tables("memory")["margin"].base("imbalance"),
     )
 
 
@@ -247,7 +250,8 @@ def _too_large(question: Question, candidate: Candidate) -> str:
 def build_plan(request: PlanRequest, question: Question, chosen: Candidate, found: SearchResult | None) -> Plan:
     """Everything that follows from a layout."""
     chip, net, shape = accelerator(request.accelerator), network(request.network), question.shape
-    columns, batch = stack_layouts([chosen.layout]), Batch(seq_len=request.seq_len, global_batch=chosen.global_batch)
+    columns = stack_layouts([chosen.layout])
+    batch = question.batch(chosen.global_batch)
     steps = step_times(shape, batch, columns, question.hardware, question.constants)
     total = num_parameters(shape).total
     tokens = request.tokens or 20.0 * total
@@ -264,6 +268,7 @@ def build_plan(request: PlanRequest, question: Question, chosen: Candidate, foun
     per_j = None if request.usd_per_kwh is None else request.usd_per_kwh / 3.6e6
     return Plan(
         request=request,
+        question=question,
         shape=shape,
         chip=chip,
         net=net,

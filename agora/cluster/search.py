@@ -49,6 +49,11 @@ class Question:
     kernels: Kernels = "plain"
     max_tensor: int = 0
     useful_share: Callable[[Any], Any] | None = None
+    imbalance: float = 1.0
+
+    def batch(self, sequences: Any) -> Batch:
+        """One step of that many sequences."""
+        return Batch(seq_len=self.seq_len, global_batch=sequences, imbalance=self.imbalance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,7 @@ class _Tally:
         if len(batches) == 0:
             return
         self.num_possible += len(batches)
-        batch = Batch(seq_len=question.seq_len, global_batch=batches)
+        batch = question.batch(batches)
         needed = memory_bytes(question.shape, batch, columns).total
         lowest = int(np.argmin(needed))
         if self.least is None or needed[lowest] < self.least[0]:
@@ -123,9 +128,7 @@ class _Tally:
         if len(rows) == 0:
             return
         columns, batches, needed = columns.take(rows), batches[rows], needed[rows]
-        times = step_times(
-            question.shape, Batch(seq_len=question.seq_len, global_batch=batches), columns, question.hardware, question.constants
-        )
+        times = step_times(question.shape, question.batch(batches), columns, question.hardware, question.constants)
         useful = np.ones(len(batches)) if question.useful_share is None else question.useful_share(columns.replicate)
         per_sequence = times.total_s / batches / useful
         kept = np.argsort(per_sequence, kind="stable")[: self.num_best]
@@ -146,7 +149,7 @@ def _candidate(columns: LayoutColumns, batches: _INTS, needed: Any, seconds: Any
 def price(question: Question, layout: Layout) -> Candidate:
     """One layout, whether it fits or not. Raises ConfigError when it cannot be built."""
     layout.check(question.shape, seq_len=question.seq_len, global_batch=question.global_batch)
-    columns, batch = stack_layouts([layout]), Batch(seq_len=question.seq_len, global_batch=np.array([question.global_batch]))
+    columns, batch = stack_layouts([layout]), question.batch(np.array([question.global_batch]))
     seconds = step_times(question.shape, batch, columns, question.hardware, question.constants).total_s
     return Candidate(layout, question.global_batch, float(seconds[0]), float(memory_bytes(question.shape, batch, columns).total[0]))
 

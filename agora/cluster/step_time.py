@@ -35,10 +35,11 @@ BYTES = 2  # of an activation or a weight in the forward pass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Tokens of one step: sequences of `seq_len` tokens, `global_batch` of them."""
+    """Tokens of one step: sequences of `seq_len` tokens, `global_batch` of them. `imbalance`: busiest expert rank against the mean."""
 
     seq_len: Values
     global_batch: Values
+    imbalance: Values = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +99,7 @@ def layer_times(shape: ModelShape, batch: Batch, layouts: LayoutColumns, hardwar
     """Forward and backward seconds of one layer of one micro-batch; depends on micro_batch, tensor, context, expert and choices only."""
     rate, rate_16 = _rates(layouts, hardware, constants)
     tokens = layouts.micro_batch * batch.seq_len / layouts.context
-    forward, backward = _matmuls(shape, tokens, layouts, hardware, constants, rate)
+    forward, backward = _matmuls(shape, tokens, batch.imbalance, layouts, hardware, constants, rate)
     seen = (shape.num_layers - shape.num_windowed_layers) * (batch.seq_len + 1) / 2 + shape.num_windowed_layers * windowed_keys(
         shape, batch.seq_len
     )
@@ -109,7 +110,7 @@ def layer_times(shape: ModelShape, batch: Batch, layouts: LayoutColumns, hardwar
     sparse = shape.num_expert_layers / shape.num_layers
     wide = tokens * shape.dim * BYTES
     tensor = (layouts.tensor > 1) * 2 * all_reduce_s(wide, tensor_group(layouts, hardware, constants))
-    exchange = dispatch_s(wide / layouts.tensor, shape.experts_per_token, expert_group(layouts, hardware, constants))
+    exchange = dispatch_s(wide / layouts.tensor * batch.imbalance, shape.experts_per_token, expert_group(layouts, hardware, constants))
     experts = 2 * sparse * (layouts.expert > 1) * exchange
     keys = np.where(shape.kv_latent > 0, shape.num_heads * shape.head_dim, shape.kv_dim)
     context = ring_pass_s(tokens * 2 * keys / layouts.tensor * BYTES, context_group(layouts, hardware, constants))
@@ -135,7 +136,7 @@ def layer_times(shape: ModelShape, batch: Batch, layouts: LayoutColumns, hardwar
 
 
 def _matmuls(
-    shape: ModelShape, tokens: Values, layouts: LayoutColumns, hardware: Hardware, constants: Constants, rate: Values
+    shape: ModelShape, tokens: Values, imbalance: Values, layouts: LayoutColumns, hardware: Hardware, constants: Constants, rate: Values
 ) -> tuple[Values, Values]:
     """Seconds of the weight products of one layer, forward and backward, mean of dense and expert layers."""
     t = layouts.tensor
@@ -162,17 +163,17 @@ def _matmuls(
         forward = forward + times * matmul_s(rows, columns, depth, **sizes)
         backward = backward + times * (matmul_s(rows, depth, columns, **sizes) + matmul_s(depth, columns, rows, **sizes))
     if np.any(shape.num_experts):
-        one, both = _expert_matmuls(shape, tokens, layouts, constants, sizes)
+        one, both = _expert_matmuls(shape, tokens, imbalance, layouts, constants, sizes)
         forward, backward = forward + sparse * one, backward + sparse * both
     return forward, backward
 
 
 def _expert_matmuls(
-    shape: ModelShape, tokens: Values, layouts: LayoutColumns, constants: Constants, sizes: dict[str, Values]
+    shape: ModelShape, tokens: Values, imbalance: Values, layouts: LayoutColumns, constants: Constants, sizes: dict[str, Values]
 ) -> tuple[Values, Values]:
     experts = np.maximum(shape.num_experts, 1)
     local = np.maximum(experts / layouts.expert, 1)
-    rows = tokens / layouts.tensor * shape.experts_per_token / local
+    rows = tokens / layouts.tensor * shape.experts_per_token * imbalance / local
     wide = 1 + 1 * shape.gated
     grouped = {**sizes, "units": sizes["units"] / local, "rate": sizes["rate"] * constants.experts / local}
     forward: Values = 0.0
