@@ -24,12 +24,13 @@ NUM_ROWS, NUM_DRAWS = 40, 20
 
 
 def _run(quick: bool, options: dict[str, str]) -> Result:
-    from agora.cluster.runs import read_runs
+    from agora.cluster.runs import read_runs, read_usable_runs
 
     is_public = "runs" not in options
     folder = data_folder(options, "published_runs.csv", "a100_single_node_steps.csv") if is_public else None
     path = folder / "published_runs.csv" if folder is not None else Path(options["runs"])
-    details = published(read_runs(path), is_public=is_public, quick=quick)
+    runs, unusable = read_usable_runs(path)
+    details = {**published(runs, is_public=is_public, quick=quick), "unusable": unusable}
     holds = details["holds"]
     if folder is not None:
         steps = single_node(read_runs(folder / "a100_single_node_steps.csv"), 4 if quick else NUM_DRAWS)

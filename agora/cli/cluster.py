@@ -226,7 +226,7 @@ def validate(
     Example: agora cluster validate
     """
     from agora.cluster.calibrate import default_calibration, load_calibration
-    from agora.cluster.runs import read_runs
+    from agora.cluster.runs import read_usable_runs
     from agora.cluster.validate import compare_runs, history
 
     chosen = default_calibration() if calibration is None else load_calibration(calibration)
@@ -245,7 +245,8 @@ def validate(
         emit(rows, as_json=as_json, keys_are_data=True)
         holds = all(check.holds for check in checks)
     else:
-        found = compare_runs(read_runs(runs), chosen)
+        usable, unusable = read_usable_runs(runs)
+        found = compare_runs(usable, chosen)
         holds = found.median_error <= median and found.p90_error <= p90
         summary = {
             "median_error": found.median_error,
@@ -253,7 +254,11 @@ def validate(
             "inside_80_percent_interval": found.inside_interval,
             "holds": holds,
         }
-        emit({**{str(row.pop("run_id")): row for row in found.rows}, "all": summary}, as_json=as_json, keys_are_data=True)
+        emit(
+            {**{str(row.pop("run_id")): row for row in found.rows}, "all": {**summary, "unusable": unusable}},
+            as_json=as_json,
+            keys_are_data=True,
+        )
     next_command("agora cluster calibrate STEPS.csv")
     if not holds:
         raise typer.Exit(1)
