@@ -54,18 +54,20 @@ def published(runs: Sequence[Any], *, is_public: bool, quick: bool) -> dict[str,
     whole = [run for run in runs if run.is_complete] or list(runs)
     keys: dict[str, Callable[[Any], Hashable]] = {"table": lambda run: run.table}
     if not quick:
-        keys |= {"model": lambda run: run.model, "source": lambda run: run.source}
+        keys["model"] = lambda run: run.model
     details: dict[str, Any] = {}
     for name, key in keys.items():
         details[f"whole_layout_by_{name}"] = summary(_left_out(whole, key, start))
     ratios = _left_out(whole, lambda run: run.table, start)
     details["bar"] = details["whole_layout_by_table"]
+    is_whole = np.array([run in whole for run in runs])
+    if not quick:
+        by_source = _left_out(runs, lambda run: run.source, start)
+        details["whole_layout_by_source"] = {**summary(by_source[is_whole]), "note": "constants fitted on the rows of other sources alone"}
     details["inside_80_percent_interval"] = coverage(whole, ratios)
     everything = _left_out(runs, lambda run: run.table, start)
     details["all_rows_by_table"] = summary(everything)
-    details["whole_layout_among_all"] = (
-        summary(everything[[run.is_complete for run in runs]]) if any(run.is_complete for run in runs) else None
-    )
+    details["whole_layout_among_all"] = summary(everything[is_whole])
     shipped = compare_runs(runs, default_calibration())
     details["shipped"] = {
         "median": shipped.median_error, "p90": shipped.p90_error, "inside_interval": shipped.inside_interval,

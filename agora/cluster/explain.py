@@ -51,7 +51,7 @@ def limit_of(plan: Plan) -> Limit:
 def _gain(plan: Plan, names: tuple[str, ...]) -> float:
     better: Hardware = replace(plan.hardware, **{name: getattr(plan.hardware, name) * 2 for name in names})
     batch = plan.question.batch(plan.chosen.global_batch)
-    total = step_times(plan.shape, batch, stack_layouts([plan.layout]), better, plan.request.calibration.constants).total_s
+    total = step_times(plan.shape, batch, stack_layouts([plan.layout]), better, plan.request.calibrated().constants).total_s
     return 1 - float(np.ravel(total)[0]) / plan.chosen.step_s
 
 
@@ -117,7 +117,7 @@ def assumptions(plan: Plan) -> dict[str, list[str]]:
         "electricity": load_tables("power")["electricity"],
     }
     lines = {name: [fact.describe() for fact in table.facts.values()] for name, table in tables.items()}
-    if plan.request.calibration.num_rows != int(load_tables("constants")["interval"].base("rows")):
-        lines["step time"] = [f"calibrated by the user on {plan.request.calibration.num_rows} measured steps"]
+    if plan.request.calibrated().num_rows != int(load_tables("constants")["interval"].base("rows")):
+        lines["step time"] = [f"calibrated by the user on {plan.request.calibrated().num_rows} measured steps"]
     lines["not covered"] = list(NOT_COVERED)
     return lines

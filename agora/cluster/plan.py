@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -45,13 +45,25 @@ _SYNCHRONOUS_LIMIT = 0.8  # below this goodput a job that restarts as a whole is
 class PlanRequest:
     """What is asked. Raises ConfigError for numbers that cannot be.
 
-    model             a name of `data/models.toml`; `shape` replaces it
-    tokens            tokens to train on; 0 = compute-optimal for nothing: 20 per parameter
-    batch_tokens      tokens of one step; 0 = 4M, or one sequence per data rank where that is more
-    layout            price this layout; None = search
-    power_cap         share of the accelerators' TDP they may draw
-    network_share     share of the NIC bandwidth that is there (what-if)
-    memory_share      share of the memory that may be used
+    model                     a name of `data/models.toml`
+    shape                     sizes instead of a name; shape.KEY=VALUE changes those of the model, model.KEY=VALUE plans for Agora's own
+    accelerator               a name of `data/accelerators.toml`
+    num_accelerators          how many
+    network                   a name of `data/networks.toml`
+    tokens                    tokens to train on; 0 = 20 per parameter
+    seq_len                   tokens of a sequence
+    batch_tokens              tokens of one step; 0 = 4M, and 16M from 8,192 accelerators on
+    precision                 number format of the matrix products
+    kernels                   element-wise work: fused (compiled) or plain
+    layout                    price this layout (layout.KEY=VALUE) instead of searching
+    power_cap                 share of the accelerators' TDP that they may draw
+    network_share             share of the NIC bandwidth that is there
+    memory_share              share of the memory that may be used
+    pue                       power of the hall / power of the machines; none = `data/power.toml`
+    usd_per_kwh               price of electricity; none = `data/power.toml`
+    kg_per_kwh                carbon of electricity; none = `data/power.toml`
+    usd_per_accelerator_hour  rent; none = `data/accelerators.toml`
+    calibration               constants of --calibration; none = those that ship
     """
 
     model: str = "Llama-3-8B"
@@ -72,7 +84,7 @@ class PlanRequest:
     usd_per_kwh: float | None = None
     kg_per_kwh: float | None = None
     usd_per_accelerator_hour: float | None = None
-    calibration: Calibration = field(default_factory=default_calibration)
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_accelerators", "seq_len"):
@@ -85,6 +97,10 @@ class PlanRequest:
             raise ConfigError(f"plan.tokens={self.tokens:g} and plan.batch_tokens={self.batch_tokens:g} must not be negative")
         if self.power_cap < 0.4:
             raise ConfigError(f"plan.power_cap={self.power_cap} is below what accelerators run at; the nearest possible is 0.4")
+
+    def calibrated(self) -> Calibration:
+        """The constants in use, with their intervals."""
+        return default_calibration() if self.calibration is None else self.calibration
 
     def resolve_shape(self) -> ModelShape:
         """The shape that is planned for."""
@@ -178,7 +194,7 @@ def question_of(request: PlanRequest) -> Question:
         global_batch=default_batch(request),
         num_accelerators=request.num_accelerators,
         hardware=machine_hardware(request),
-        constants=request.calibration.constants,
+        constants=request.calibrated().constants,
         precisions=(request.precision,),
         kernels=request.kernels,
         useful_share=_useful_share(request, shape),
@@ -281,7 +297,7 @@ def build_plan(request: PlanRequest, question: Question, chosen: Candidate, foun
         memory=memory_bytes(shape, batch, columns),
         num_steps=num_steps,
         tokens=tokens,
-        interval_s=request.calibration.interval(shape.num_experts > 0).around(chosen.step_s),
+        interval_s=request.calibrated().interval(shape.num_experts > 0).around(chosen.step_s),
         failures=failures,
         checkpoint_interval_s=between,
         goodput=synchronous,
