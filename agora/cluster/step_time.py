@@ -31,6 +31,7 @@ from agora.model.counts import layer_parameters, num_parameters, windowed_keys
 from agora.model.shape import ModelShape
 
 BYTES = 2  # of an activation or a weight in the forward pass
+_OPTIMIZER_BYTES = 34  # AdamW reads gradient, master and two moments, writes three and the working copy, and clears the gradient
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -221,8 +222,11 @@ def assemble(
     is_full, is_selective = layouts.recompute == FULL, layouts.recompute == SELECTIVE
     work_f = layer.matmul + layer.attention + layer.memory
     work_b = layer.matmul_backward + layer.attention_backward + 2 * layer.memory
-    again = is_full * _both(layer.launches, work_f) + is_selective * (layer.memory + (layouts.attention == 1) * layer.attention)
-    forward, backward = _both(layer.launches, work_f), _both(2 * layer.launches, work_b)
+    wire = layer.tensor + layer.expert
+    again = is_full * (_both(layer.launches, work_f + wire) - wire) + is_selective * (
+        layer.memory + (layouts.attention == 1) * layer.attention
+    )
+    forward, backward = _both(layer.launches, work_f + wire) - wire, _both(2 * layer.launches, work_b + wire) - wire
     trips = 2 + is_full
     tensor = layer.tensor * trips
     experts = layer.expert * trips
@@ -244,9 +248,7 @@ def assemble(
     message = send_s(tokens * shape.dim * BYTES / np.where(layouts.sequence_parallel, layouts.tensor, 1), layouts, hardware, constants)
     pipe = (layouts.pipeline > 1) * 2 * message * (passes * layouts.virtual * (1 - constants.hidden) + layouts.pipeline - 1)
 
-    data, optimizer = _data_parallel(
-        shape, layouts, hardware, constants, passes, per_stage, forward * per_stage, (backward + again) * per_stage
-    )
+    data, optimizer = _data_parallel(shape, layouts, hardware, constants, passes, heaviest)
     layers_here = np.where(layouts.pipeline > 1, np.where(last >= first, rest, per_stage), shape.num_layers)
     has_head = np.where((layouts.pipeline > 1) & (last < first), 0.0, 1.0)
     count = passes * layers_here
@@ -286,14 +288,12 @@ def _head(shape: ModelShape, batch: Batch, layouts: LayoutColumns, hardware: Har
 
 
 def _data_parallel(
-    shape: ModelShape, layouts: LayoutColumns, hardware: Hardware, constants: Constants, passes: Values, per_stage: Values,
-    forward: Values, backward: Values,
-) -> tuple[Values, Values]:  # fmt: skip
-    """Exposed seconds of gradient and parameter exchange of one step, and seconds of the optimizer."""
-    from agora.cluster.collectives import (
-        all_reduce_s,
-    )
+    shape: ModelShape, layouts: LayoutColumns, hardware: Hardware, constants: Constants, passes: Values, heaviest: Values
+) -> tuple[Values, Values]:
+    """Exposed seconds of gradient and parameter exchange of one step, and seconds of the optimizer.
 
+    `heaviest`: seconds of one micro-batch on the heaviest stage, forward and backward, under which communication hides.
+    """
     counts, layer = num_parameters(shape), layer_parameters(shape)
     routed = shape.num_expert_layers * layer.routed_experts
     dense = (counts.total - routed) / layouts.tensor / layouts.pipeline
@@ -301,19 +301,17 @@ def _data_parallel(
     held = dense + experts
     group, copies = shard_group(layouts, hardware, constants), replicate_group(layouts, hardware, constants)
     # expert weights are exchanged only among the ranks that hold the same experts
-    gather = all_gather_s(dense * BYTES, group) + (routed > 0) * all_gather_s(experts * BYTES, group) * np.where(
-        layouts.shard * layouts.context * layouts.tensor > layouts.expert, 1.0, 0.0
-    )
+    is_shared = (routed > 0) & (layouts.shard * layouts.context * layouts.tensor > layouts.expert)
+    gather = all_gather_s(dense * BYTES, group) + is_shared * all_gather_s(experts * BYTES, group)
     is_sharded = layouts.shard > 1
-    copy = (layouts.replicate > 1) * all_reduce_s(held * BYTES / np.where(is_sharded & (layouts.sharding > 0), layouts.shard, 1), copies)
-    hidden = np.where(layouts.overlap, constants.hidden, 0.0)
-    per_pass = is_sharded * (layouts.sharding == PARAMETERS)
-    # parameters are gathered for both directions and gradients scattered, every pass
-    gathers_f = np.maximum(gather - hidden * forward, 0)
-    gathers_b = np.maximum(2 * gather - hidden * backward, 0)
-    each = per_pass * passes * (gathers_f + gathers_b + constants.interference * (3 * gather) * (layouts.overlap))
+    parts = np.where(is_sharded & (layouts.sharding != WHOLE), layouts.shard, 1)
+    copy = (layouts.replicate > 1) * all_reduce_s(held * BYTES / parts, copies)
+    # parameters are gathered for both directions and gradients scattered, every pass; otherwise both happen once
+    is_every_pass = is_sharded * (layouts.sharding == PARAMETERS)
+    each = is_every_pass * 3 * gather
     once = is_sharded * (layouts.sharding != PARAMETERS) * 2 * gather + copy
-    exposed_once = np.maximum(once - hidden * (backward + forward), 0) + constants.interference * once * layouts.overlap
+    hidden, beside = np.where(layouts.overlap, constants.hidden, 0.0) * heaviest, constants.interference * layouts.overlap
+    exposed = passes * (np.maximum(each - hidden, 0) + beside * each) + np.maximum(once - hidden, 0) + beside * once
     states = held / np.where(layouts.sharding == WHOLE, 1, layouts.shard)
-    optimizer = states * 34 * constants.optimizer / (hardware.memory_bytes_per_s * constants.memory)
-    return each + exposed_once, optimizer
+    optimizer = states * _OPTIMIZER_BYTES * constants.optimizer / (hardware.memory_bytes_per_s * constants.memory)
+    return exposed, optimizer
