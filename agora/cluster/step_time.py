@@ -222,15 +222,19 @@ def assemble(
     is_full, is_selective = layouts.recompute == FULL, layouts.recompute == SELECTIVE
     work_f = layer.matmul + layer.attention + layer.memory
     work_b = layer.matmul_backward + layer.attention_backward + 2 * layer.memory
+    # a ring of keys and values passes under attention; what is left of it, and tensor and expert exchange, take turns with the work
+    ring_f = np.maximum(layer.context - constants.hidden * layer.attention, 0)
+    ring_b = np.maximum(2 * layer.context - constants.hidden * layer.attention_backward, 0)
     wire = layer.tensor + layer.expert
-    again = is_full * (_both(layer.launches, work_f + wire) - wire) + is_selective * (
+    wire_f, wire_b = wire + ring_f, wire + ring_b
+    again = is_full * (_both(layer.launches, work_f + wire_f) - wire_f) + is_selective * (
         layer.memory + (layouts.attention == 1) * layer.attention
     )
-    forward, backward = _both(layer.launches, work_f + wire) - wire, _both(2 * layer.launches, work_b + wire) - wire
+    forward, backward = _both(layer.launches, work_f + wire_f) - wire_f, _both(2 * layer.launches, work_b + wire_b) - wire_b
     trips = 2 + is_full
     tensor = layer.tensor * trips
     experts = layer.expert * trips
-    context = np.maximum(layer.context * (1 + 2 * 1.0 + is_full) - constants.hidden * (layer.attention + layer.attention_backward), 0)
+    context = ring_f * (1 + is_full) + ring_b
     one_layer = forward + backward + again + tensor + experts + context
 
     # stages: chunks of whole layers; the output layer lies on the last one
@@ -311,7 +315,8 @@ def _data_parallel(
     each = is_every_pass * 3 * gather
     once = is_sharded * (layouts.sharding != PARAMETERS) * 2 * gather + copy
     hidden, beside = np.where(layouts.overlap, constants.hidden, 0.0) * heaviest, constants.interference * layouts.overlap
-    exposed = passes * (np.maximum(each - hidden, 0) + beside * each) + np.maximum(once - hidden, 0) + beside * once
+    left = np.maximum(hidden - each, 0)  # of the last pass, for what happens once
+    exposed = passes * (np.maximum(each - hidden, 0) + beside * each) + np.maximum(once - left, 0) + beside * once
     states = held / np.where(layouts.sharding == WHOLE, 1, layouts.shard)
     optimizer = states * _OPTIMIZER_BYTES * constants.optimizer / (hardware.memory_bytes_per_s * constants.memory)
     return exposed, optimizer
