@@ -134,14 +134,14 @@ def _campaigns(draft: _Draft, together: Actions, known: _Known) -> list[Campaign
         mine = actions.of(accounts)
         artefacts = _artefacts(mine, known.shares)
         checks = explanations(accounts, mine, artefacts, known.posts, known.square)
+        nobody = accounts[:0], mine
         is_explained = any(check.holds for check in checks)
-        part = accounts[:0] if is_explained else explained_part(accounts, mine, artefacts, known.posts, known.square)
+        part, theirs = nobody if is_explained else explained_part(accounts, mine, artefacts, known.posts, known.square)
         if not len(part):
             return [*parts, _campaign(draft, accounts, mine, artefacts, checks, known)]
-        mine = actions.of(part)
-        artefacts = _artefacts(mine, known.shares)
-        checks = explanations(part, mine, artefacts, known.posts, known.square)
-        parts.append(_campaign(draft, part, mine, artefacts, checks, known))
+        artefacts = _artefacts(theirs, known.shares)
+        checks = explanations(part, theirs, artefacts, known.posts, known.square)
+        parts.append(_campaign(draft, part, theirs, artefacts, checks, known))
         accounts = np.setdiff1d(accounts, part)
     return parts
 

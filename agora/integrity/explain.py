@@ -23,6 +23,7 @@ from agora.integrity.episodes import contains
 from agora.integrity.records import Explanation
 from agora.integrity.shared import Ints
 from agora.integrity.signals import signals
+from agora.integrity.sources import copied
 
 if TYPE_CHECKING:
     from agora.integrity.campaigns import SharedArtefact
@@ -64,12 +65,17 @@ def explanations(
     return [check(accounts, actions, artefacts, posts, square) for check, _ in _CHECKS]
 
 
-def explained_part(accounts: Ints, actions: Actions, artefacts: Sequence[SharedArtefact], posts: Collected, square: Square) -> Ints:
-    """Some of the members, at least MIN_PART, whom one check explains when it looks at them alone; empty where there are none.
+def explained_part(
+    accounts: Ints, actions: Actions, artefacts: Sequence[SharedArtefact], posts: Collected, square: Square
+) -> tuple[Ints, Actions]:
+    """Some of the members, at least MIN_PART, whom one check explains when it looks at them alone, and their actions; or nobody.
 
-    Only members whose own actions it explains, each in the same way, are tried: what others did beside them counts neither for nor against.
+    Only members whose own actions it explains, each in the same way, are tried. What others did beside them counts neither for nor
+    against, nor do actions of theirs that others merely copied.
     """
+    actions = actions.where(np.flatnonzero(~np.isin(actions.post, copied(artefacts))))
     own = {account: actions.of(np.array([account], np.int32)) for account in accounts.tolist()}
+    own = {account: mine for account, mine in own.items() if len(mine.post)}
     for check, alone in _CHECKS:
         if alone is None:
             continue
@@ -79,8 +85,8 @@ def explained_part(accounts: Ints, actions: Actions, artefacts: Sequence[SharedA
             part = np.array([account for account, its in reasons.items() if its == reason], np.int32)
             among = [one for one in artefacts if np.isin(one.account, part).sum() >= 2]
             if check(part, actions.of(part), among, posts, square).holds:
-                return part
-    return accounts[:0]
+                return part, actions.of(part)
+    return accounts[:0], actions.of(accounts[:0])
 
 
 def _one_account(accounts: Ints, actions: Actions, artefacts: Sequence[SharedArtefact], posts: Collected, square: Square) -> Explanation:

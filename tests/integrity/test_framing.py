@@ -96,3 +96,27 @@ def test_attackers_who_join_an_explained_community_do_not_get_it_labelled(
     result = labelled(run_scan(board, tmp_path, follows=follows))
     assert result <= set(ATTACKERS)
     assert len(result) >= 6
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("extra", [2, 4])
+def test_a_few_copied_posts_take_no_explanation_away(tmp_path: Path, seed: int, extra: int) -> None:
+    """Attackers take part in the habit of colleagues, and copy within seconds what each of them passes on at other times."""
+    board, rng = busy_square(seed)
+    who = [f"clerk{number}" for number in range(14)]
+    own_words(board, rng, [*who, *ATTACKERS])
+    for day in range(14):
+        for boss in range(3):
+            ref = board.post(f"boss{boss}", day * DAY + 9 * 3600 + rng.uniform(0, 3600), sentence(rng))
+            for name in [*who, *ATTACKERS]:
+                if rng.random() < 0.6:
+                    board.repost(name, day * DAY + 10 * 3600 + rng.uniform(0, 1200), ref, f"boss{boss}")
+    for name in who:
+        for at in rng.uniform(0, 13.5 * DAY, extra):
+            outlet = f"outlet{len(board.rows) % 10}"
+            ref = board.post(outlet, at, sentence(rng))
+            shared = at + 60 + rng.exponential(1200)
+            board.repost(name, shared, ref, outlet)
+            for attacker in rng.choice(ATTACKERS, 5, replace=False):
+                board.repost(str(attacker), shared + rng.uniform(2, 20), ref, outlet)
+    assert labelled(run_scan(board, tmp_path)) <= set(ATTACKERS)
