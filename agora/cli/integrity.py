@@ -381,9 +381,10 @@ def _show(campaign: Campaign, labelled: dict[str, bool], appeals: dict[str, str]
         print(f"  {member.account}  q={member.q_value:.2g}  {member.num_actions} of {member.num_posts} posts  {', '.join(words)}")
     print("\nevidence:")
     for one in campaign.evidence:
+        of = "known accounts" if one.test == "creation" else "occasions"
         print(
             f"  {one.signal} within {one.window_s:,} s: {one.observed:,.4g} seen, {one.expected:,.4g} expected "
-            f"in {one.num_occasions:,} occasions; q={one.q_value:.2g} ({one.test})"
+            f"in {one.num_occasions:,} {of}; q={one.q_value:.2g} ({one.test})"
         )
     print("\nwhat else would explain it:")
     for other in campaign.explanations:

@@ -33,11 +33,6 @@ REASONS: Final[dict[Reason, str]] = {
 """What an `explained` verdict must name."""
 
 AppealState = Literal["open", "upheld", "rejected"]
-APPEAL_STATES: Final[dict[AppealState, str]] = {
-    "open": "waits for a decision; the label stands and says so",
-    "upheld": "the account was right: it is not labelled for this campaign any more",
-    "rejected": "the label stays, with the reason in the ledger",
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
