@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import connected_components
 
 from agora.integrity.batch import Hashes
 from agora.integrity.pairs import Floats
-from agora.integrity.shared import Ints
+from agora.integrity.shared import Ints, Longs
 
 MIN_SIZE: Final = 4
 AS_DENSE: Final = 0.2
@@ -39,22 +39,27 @@ def groups_of(pairs: tuple[Ints, Ints, Floats], *, seed: int) -> list[Ints]:
 def communities(left: Hashes | Ints, right: Hashes | Ints, weight: np.ndarray, *, seed: int) -> list[npt.NDArray[Any]]:
     """Communities of at least MIN_SIZE nodes of a weighted graph, largest first. Nodes are any integers."""
     nodes = np.unique(np.concatenate((left, right)))
-    ends = np.stack((np.searchsorted(nodes, left), np.searchsorted(nodes, right)), axis=1)
-    graph = igraph.Graph(n=len(nodes), edges=ends)
-    with _IGRAPH:
-        igraph.set_random_number_generator(random.Random(seed))
-        found = graph.community_leiden(objective_function="modularity", weights=weight, n_iterations=4)
-    member = _rejoined(np.asarray(found.membership), ends, np.asarray(weight, np.float64))
+    member = _rejoined(_leiden(nodes, left, right, weight, seed), nodes, left, right, np.asarray(weight, np.float64))
     order = np.argsort(member, kind="stable")
     groups = np.split(nodes[order], np.flatnonzero(np.diff(member[order])) + 1)
     return sorted((group for group in groups if len(group) >= MIN_SIZE), key=lambda group: (-len(group), group.tolist()))
 
 
-def _rejoined(member: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], weight: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+def _leiden(nodes: npt.NDArray[Any], left: npt.NDArray[Any], right: npt.NDArray[Any], weight: np.ndarray, seed: int) -> Longs:
+    """The community of each node."""
+    graph = igraph.Graph(n=len(nodes), edges=np.stack((np.searchsorted(nodes, left), np.searchsorted(nodes, right)), axis=1))
+    with _IGRAPH:
+        igraph.set_random_number_generator(random.Random(seed))
+        found = graph.community_leiden(objective_function="modularity", weights=weight, n_iterations=4)
+    return np.asarray(found.membership)
+
+
+def _rejoined(member: Longs, nodes: npt.NDArray[Any], left: npt.NDArray[Any], right: npt.NDArray[Any], weight: Floats) -> Longs:
     """The group of each node, groups that are pieces of one joined."""
     count = int(member.max()) + 1
     size = np.bincount(member, minlength=count).astype(np.float64)
-    one, two = np.sort(member[ends], axis=1).T
+    one, two = member[np.searchsorted(nodes, left)], member[np.searchsorted(nodes, right)]
+    one, two = np.minimum(one, two), np.maximum(one, two)
     within = np.bincount(one[one == two], weight[one == two], count) / np.maximum(size * (size - 1) / 2, 1)
     pair, place = np.unique((one * count + two)[one != two], return_inverse=True)
     left, right = np.divmod(pair, count)
