@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from agora import __version__
-from agora.cli import chat, corpus, evaluate, integrity, model, posts, serve, tokenizer, train
+from agora.cli import chat, cluster, corpus, evaluate, integrity, model, posts, serve, tokenizer, train
 from agora.cli.output import PlainCommand
 from agora.errors import AgoraError
 from agora.log import LEVELS, configure_logging
@@ -30,6 +30,7 @@ app.add_typer(corpus.app, name="corpus")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(train.app, name="train")
 app.add_typer(model.app, name="model")
+app.add_typer(cluster.app, name="cluster")
 app.command("evaluate")(evaluate.evaluate)
 app.command("chat")(chat.chat)
 app.command("serve")(serve.serve)

@@ -1,0 +1,35 @@
+"""Accelerators and networks as the planner sees them. Goes in: a name of `data/accelerators.toml` and one of `data/networks.toml`.
+Comes out: Hardware in base units. An unknown name is refused with the nearest that exists."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from agora.cluster.columns import Hardware
+from agora.cluster.facts import Table, load_tables, pick
+
+
+def accelerator(name: str) -> Table:
+    """The accelerator `name`. Raises ConfigError naming the nearest that exists."""
+    return pick(load_tables("accelerators"), name, "accelerator")
+
+
+def network(name: str) -> Table:
+    """The network `name`. Raises ConfigError naming the nearest that exists."""
+    return pick(load_tables("networks"), name, "network")
+
+
+@lru_cache
+def hardware(accelerator_name: str, network_name: str = "infiniband") -> Hardware:
+    """What the step-time model needs of one accelerator on one network."""
+    chip, net = accelerator(accelerator_name), network(network_name)
+    rate_16 = chip.base("bf16")
+    rate_8 = chip.base("fp8", rate_16)
+    return Hardware(
+        rate_16=rate_16, rate_8=rate_8, rate_4=chip.base("fp4", rate_8), matmul_ceiling=chip.base("matmul_ceiling"),
+        attention_ceiling=chip.base("attention_ceiling"),
+        compute_units=chip.base("compute_units"), memory_bytes=chip.base("memory"), memory_bytes_per_s=chip.base("memory_bandwidth"),
+        up_bytes_per_s=chip.base("scale_up") / 2, up_latency_s=net.base("up_latency"), up_domain=chip.base("scale_up_domain"),
+        out_bytes_per_s=chip.base("scale_out"), out_latency_s=net.base("out_latency"), leaf_domain=net.base("leaf_domain"),
+        oversubscription=net.base("oversubscription"),
+    )  # fmt: skip

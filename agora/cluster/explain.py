@@ -1,0 +1,114 @@
+"""What limits a plan and what to change next, in words. Goes in: a Plan. Comes out: sentences, and the assumptions behind every number.
+
+The limit is found by asking: twice the arithmetic, the memory bandwidth, the scale-up links, the network - which one shortens the step most?
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from agora.cluster.columns import Hardware, stack_layouts
+from agora.cluster.facts import load_tables
+from agora.cluster.plan import NOT_COVERED, Plan, times_by_cause
+from agora.cluster.step_time import Batch, step_times
+from agora.units import format_bytes, format_seconds
+
+_RESOURCES: dict[str, tuple[str, ...]] = {
+    "arithmetic": ("rate_16", "rate_8", "rate_4"), "memory bandwidth": ("memory_bytes_per_s",), "scale-up links": ("up_bytes_per_s",),
+    "network": ("out_bytes_per_s",),
+}  # fmt: skip
+_NEXT = {
+    "arithmetic": "the step is bound by matrix products: faster accelerators, a lower precision or more of them shorten it; links do not",
+    "memory bandwidth": "the step is bound by memory traffic: fused kernels, larger micro-batches or less recomputation shorten it",
+    "scale-up links": "the step waits for links inside a domain: a smaller tensor degree, or larger micro-batches, shorten it",
+    "network": "the step waits for the network: more NICs, larger batches per rank, or sharding within fewer nodes shorten it",
+    "waiting": "the step waits for itself (bubble, launches, stragglers): more micro-batches, fewer stages or an interleaved schedule shorten it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Which resource limits a step: `gains` is the share of the step that twice of each would save."""
+
+    name: str
+    gains: dict[str, float]
+    advice: str
+
+
+def limit_of(plan: Plan) -> Limit:
+    """Double each resource and see. When none helps by much, the step waits for itself."""
+    gains = {name: _gain(plan, names) for name, names in _RESOURCES.items()}
+    causes = times_by_cause(plan.steps)
+    waiting = (causes["bubble_s"] + causes["launch_s"] + causes["straggler_s"] + causes["fixed_s"]) / plan.chosen.step_s
+    gains["waiting"] = waiting / 2
+    name = max(gains, key=lambda key: gains[key])
+    return Limit(name, gains, _NEXT[name])
+
+
+def _gain(plan: Plan, names: tuple[str, ...]) -> float:
+    better: Hardware = replace(plan.hardware, **{name: getattr(plan.hardware, name) * 2 for name in names})
+    batch = Batch(seq_len=plan.request.seq_len, global_batch=plan.chosen.global_batch)
+    total = step_times(plan.shape, batch, stack_layouts([plan.layout]), better, plan.request.calibration.constants).total_s
+    return 1 - float(np.ravel(total)[0]) / plan.chosen.step_s
+
+
+def sentences(plan: Plan) -> list[str]:
+    """The plan in words: the limit, the baseline, failures, what to change next."""
+    limit = limit_of(plan)
+    said = [
+        f"Limit: {limit.name}. Twice of it would save {limit.gains[limit.name]:.0%} of the step; {limit.advice}.",
+        _about_memory(plan),
+        _about_baseline(plan),
+        _about_failures(plan),
+    ]
+    causes = sorted(times_by_cause(plan.steps).items(), key=lambda item: -item[1])[:3]
+    said.append(
+        "Most of the step: "
+        + ", ".join(f"{name.removesuffix('_s').replace('_', ' ')} {s / plan.chosen.step_s:.0%}" for name, s in causes)
+        + "."
+    )
+    return said
+
+
+def _about_memory(plan: Plan) -> str:
+    used, have = plan.chosen.memory_bytes, float(plan.hardware.memory_bytes)
+    return f"Memory: {format_bytes(used)} of {format_bytes(have)} on the fullest rank, margin included ({used / have:.0%})."
+
+
+def _about_baseline(plan: Plan) -> str:
+    if plan.search is None:
+        return "The layout was given; nothing was searched."
+    if plan.baseline is None:
+        return "Plain sharded data parallel does not fit or does not divide the batch here."
+    gain = plan.baseline.s_per_sequence / plan.chosen.s_per_sequence - 1
+    return f"Plain sharded data parallel ({plan.baseline.layout.describe()}) would take {gain:.0%} longer."
+
+
+def _about_failures(plan: Plan) -> str:
+    mean = format_seconds(plan.failures.mean_time_s)
+    text = f"Something interrupts the job every {mean} on average; a restart as a whole leaves {plan.goodput:.0%} useful time"
+    if plan.is_elastic:
+        return (
+            f"{text}. Synchronous restarts are out: the plan loses one replica at a time ({plan.layout.replicate} of them) and keeps "
+            f"{plan.elastic_goodput:.0%}."
+        )
+    if plan.goodput < 0.8:
+        return f"{text}; the layout has one replica, so nothing can be lost alone: shard within fewer ranks and replicate."
+    return f"{text}, with a checkpoint every {format_seconds(plan.checkpoint_interval_s)} and {plan.failures.num_spare_nodes} spare nodes."
+
+
+def assumptions(plan: Plan) -> dict[str, list[str]]:
+    """Every number behind the plan, by table, each with value, unit, source and date."""
+    tables = {
+        "accelerator": plan.chip, "network": plan.net, "step time": load_tables("constants")["step_time"], "interval": load_tables("constants")["interval"],
+        "memory": load_tables("memory")["state"], "margin": load_tables("memory")["margin"], "failures": load_tables("failures")["components"],
+        "restart": load_tables("failures")["restart"], "storage": load_tables("failures")["storage"], "node power": load_tables("power")["node"],
+        "facility": load_tables("power")["facility"], "electricity": load_tables("power")["electricity"],
+    }  # fmt: skip
+    lines = {name: [fact.describe() for fact in table.facts.values()] for name, table in tables.items()}
+    if plan.request.calibration.num_rows != int(load_tables("constants")["interval"].base("rows")):
+        lines["step time"] = [f"calibrated by the user on {plan.request.calibration.num_rows} measured steps"]
+    lines["not covered"] = list(NOT_COVERED)
+    return lines

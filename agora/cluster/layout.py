@@ -1,0 +1,170 @@
+"""How one training run is laid over accelerators. Goes in: degrees and choices. Comes out: a frozen Layout that the planner prices and
+`training/parallelize.py` applies; an impossible one is refused with the reason and the nearest that is possible.
+
+    Layout(shard=64, tensor=8, pipeline=2).check(shape, seq_len=8192, global_batch=1024)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Literal, get_args
+
+from agora.errors import ConfigError
+from agora.model.config import ModelConfig
+from agora.model.shape import ModelShape, shape_of
+
+Sharding = Literal["none", "optimizer", "gradients", "parameters"]
+Schedule = Literal["gpipe", "1f1b", "interleaved", "zero_bubble"]
+Recompute = Literal["none", "selective", "full"]
+Precision = Literal["bf16", "fp16", "fp8", "mxfp8", "nvfp4"]
+Kernels = Literal["fused", "plain"]
+SHARDINGS: tuple[Sharding, ...] = get_args(Sharding)
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+KERNELS: tuple[Kernels, ...] = get_args(Kernels)
+RECOMPUTES: tuple[Recompute, ...] = get_args(Recompute)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+_DEGREES = ("replicate", "shard", "tensor", "pipeline", "virtual", "context", "expert", "micro_batch")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """One way to divide a run. Raises ConfigError for values that contradict each other.
+
+    replicate          copies of the whole model that exchange gradients (pure data parallel)
+    shard              ranks of a copy among which data is divided and state is sharded
+    sharding           what `shard` ranks divide: nothing, optimizer states, also gradients, also parameters (FSDP, ZeRO 3)
+    tensor             ranks that divide every matrix
+    sequence_parallel  norms and residuals are divided over the tensor ranks too
+    pipeline           stages
+    virtual            chunks of layers that a stage holds (interleaved schedule)
+    schedule           order of micro-batches through the stages
+    context            ranks that divide a sequence
+    expert             ranks that divide the experts; lies inside shard x context x tensor
+    recompute          what the backward pass computes again
+    micro_batch        sequences per data rank and pass
+    precision          number format of the matrix products
+    attention          fused (never writes scores) or plain
+    kernels            element-wise work between products: fused (compiled) or plain
+    overlap            data-parallel communication runs beside compute
+    """
+
+    replicate: int = 1
+    shard: int = 1
+    sharding: Sharding = "parameters"
+    tensor: int = 1
+    sequence_parallel: bool = True
+    pipeline: int = 1
+    virtual: int = 1
+    schedule: Schedule = "1f1b"
+    context: int = 1
+    expert: int = 1
+    recompute: Recompute = "none"
+    micro_batch: int = 1
+    precision: Precision = "bf16"
+    attention: Kernels = "fused"
+    kernels: Kernels = "plain"
+    overlap: bool = True
+
+    def __post_init__(self) -> None:
+        for name in _DEGREES:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(f"layout.{name}={value!r} must be a whole number of at least 1")
+        for name, allowed in (("sharding", SHARDINGS), ("schedule", SCHEDULES), ("recompute", RECOMPUTES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"layout.{name}={getattr(self, name)!r} is not one of {', '.join(allowed)}")
+        if self.virtual > 1 and self.pipeline == 1:
+            raise ConfigError(f"layout.virtual={self.virtual} needs pipeline > 1; try virtual=1")
+        if self.virtual > 1 and self.schedule != "interleaved":
+            raise ConfigError(f"layout.virtual={self.virtual} needs schedule='interleaved', not {self.schedule!r}")
+        if self.schedule == "interleaved" and self.virtual == 1 and self.pipeline > 1:
+            raise ConfigError("layout.schedule='interleaved' needs virtual >= 2; try virtual=2 or schedule='1f1b'")
+
+    @property
+    def data(self) -> int:
+        """Ranks that read different sequences."""
+        return self.replicate * self.shard
+
+    @property
+    def num_accelerators(self) -> int:
+        """Ranks of the whole run."""
+        return self.data * self.tensor * self.pipeline * self.context
+
+    def num_micro_batches(self, global_batch: int) -> int:
+        """Passes of one data rank per step. Raises ConfigError when the batch does not divide."""
+        if global_batch % (self.data * self.micro_batch):
+            nearest = self.data * self.micro_batch * max(1, round(global_batch / (self.data * self.micro_batch)))
+            raise ConfigError(
+                f"global_batch={global_batch} sequences do not divide over {self.data} data ranks with micro_batch={self.micro_batch}; "
+                f"the nearest that does is global_batch={nearest}"
+            )
+        return global_batch // (self.data * self.micro_batch)
+
+    def check(self, model: ModelConfig | ModelShape, *, seq_len: int, global_batch: int) -> None:
+        """Raises ConfigError with the reason and the nearest possible layout when the model cannot be divided so."""
+        shape = shape_of(model)
+        for name, sizes, why in self._divisions(shape, seq_len):
+            degree, limit = getattr(self, name), math.gcd(*sizes)
+            if limit % degree:
+                nearest = nearest_divisor(limit, degree)
+                raise ConfigError(f"layout.{name}={degree} does not divide {why}; the nearest possible is {name}={nearest}")
+        chunks = self.pipeline * self.virtual
+        if chunks > shape.num_layers:
+            most = max(1, shape.num_layers // self.virtual)
+            raise ConfigError(
+                f"layout.pipeline={self.pipeline} x virtual={self.virtual} needs {chunks} layers, the model has {shape.num_layers}; "
+                f"the nearest possible is pipeline={min(self.pipeline, most)} with virtual={self.virtual if most >= self.pipeline else 1}"
+            )
+        passes = self.num_micro_batches(global_batch)
+        if self.schedule == "interleaved" and passes % self.pipeline:
+            raise ConfigError(
+                f"layout.schedule='interleaved' needs a multiple of pipeline={self.pipeline} micro-batches, not {passes}; "
+                f"the nearest possible is global_batch={self.data * self.micro_batch * self.pipeline * max(1, round(passes / self.pipeline))}"
+            )
+
+    def _divisions(self, shape: ModelShape, seq_len: int) -> list[tuple[str, tuple[int, ...], str]]:
+        width = shape.hidden_dim or shape.expert_dim
+        kv_heads = shape.num_kv_heads if self.tensor <= shape.num_kv_heads else shape.num_heads
+        divisions: list[tuple[str, tuple[int, ...], str]] = [
+            ("tensor", (shape.num_heads, width, kv_heads), f"{shape.num_heads} heads, {shape.num_kv_heads} key heads and width {width}"),
+            ("context", (seq_len,), f"seq_len={seq_len}"),
+        ]
+        if shape.num_experts == 0:
+            divisions.append(("expert", (1,), "a dense model, which has no experts"))
+        else:
+            ranks = self.shard * self.context * self.tensor
+            divisions.append(("expert", (shape.num_experts,), f"{shape.num_experts} experts"))
+            divisions.append(("expert", (ranks,), f"shard x context x tensor = {ranks} ranks"))
+        return divisions
+
+    def describe(self) -> str:
+        """`replicate 2 x shard 64 x tensor 8 ...`: what differs from a single rank."""
+        degrees = [f"{name} {getattr(self, name)}" for name in _DEGREES if getattr(self, name) > 1 or name == "micro_batch"]
+        choices = [
+            self.sharding if self.shard > 1 else "",
+            self.schedule if self.pipeline > 1 else "",
+            f"recompute {self.recompute}",
+            self.precision,
+        ]
+        return ", ".join([*degrees, *(choice for choice in choices if choice)])
+
+    def with_accelerators(self, num_accelerators: int) -> Layout:
+        """The same division with more or fewer replicas. Raises ConfigError when the group does not divide the number."""
+        group = self.num_accelerators // self.replicate
+        if num_accelerators % group:
+            nearest = group * max(1, round(num_accelerators / group))
+            raise ConfigError(f"{num_accelerators} accelerators are no multiple of the layout's group of {group}; try {nearest}")
+        return replace(self, replicate=num_accelerators // group)
+
+
+def nearest_divisor(number: int, wanted: int) -> int:
+    """The divisor of `number` that is nearest to `wanted` (the smaller one of two)."""
+    divisors = [d for d in range(1, math.isqrt(max(number, 1)) + 1) if number % d == 0]
+    divisors += [number // d for d in divisors]
+    return min(divisors, key=lambda d: (abs(d - wanted), d))
+
+
+def layout_fields() -> tuple[str, ...]:
+    """Names of all fields, in order."""
+    return tuple(field.name for field in fields(Layout))

@@ -1,0 +1,275 @@
+"""The plan: layout, time, memory, failures, power, money of one training run on one machine. Goes in: a PlanRequest. Comes out: a Plan.
+
+plan(PlanRequest(model="Llama-3-405B", accelerator="H100", num_accelerators=16_384, tokens=15.6e12))
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+
+from agora.cluster.accelerator import accelerator, hardware, network
+from agora.cluster.calibrate import Calibration, default_calibration
+from agora.cluster.columns import Hardware, stack_layouts
+from agora.cluster.energy import Cost, EnergyUse, PowerDraw, clock_share, cost, energy_use, power_draw
+from agora.cluster.facts import Table, load_tables
+from agora.cluster.failures import FailureModel, best_interval_s, elastic_goodput, failure_model, goodput
+from agora.cluster.layout import RECOMPUTES, Kernels, Layout, Precision
+from agora.cluster.memory import MemoryBytes, memory_bytes
+from agora.cluster.models import model_shape
+from agora.cluster.search import Candidate, Question, SearchResult, price, search
+from agora.cluster.step_time import Batch, StepTimes, step_times
+from agora.errors import ConfigError
+from agora.model.config import ModelConfig
+from agora.model.counts import flops_per_token, num_parameters
+from agora.model.shape import ModelShape, shape_of
+from agora.units import format_bytes
+
+NOT_COVERED = (
+    "failures that come in groups (a rack, a power line, a switch level)",
+    "silent corruption that is found late",
+    "jobs of others on the same network or storage",
+    "manufacturing energy and carbon, staff, storage halls",
+    "convergence: a larger batch or a lower precision may need more tokens",
+    "weather and part load of cooling, taxes, discounts",
+)
+_SYNCHRONOUS_LIMIT = 0.8  # below this goodput a job that restarts as a whole is no plan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanRequest:
+    """What is asked. Raises ConfigError for numbers that cannot be.
+
+    model             a name of `data/models.toml`; `shape` replaces it
+    tokens            tokens to train on; 0 = compute-optimal for nothing: 20 per parameter
+    batch_tokens      tokens of one step; 0 = 4M, or one sequence per data rank where that is more
+    layout            price this layout; None = search
+    power_cap         share of the accelerators' TDP they may draw
+    network_share     share of the NIC bandwidth that is there (what-if)
+    memory_share      share of the memory that may be used
+    """
+
+    model: str = "Llama-3-8B"
+    shape: ModelShape | None = None
+    accelerator: str = "H100"
+    num_accelerators: int = 1024
+    network: str = "infiniband"
+    tokens: float = 0.0
+    seq_len: int = 8192
+    batch_tokens: float = 0.0
+    precision: Precision = "bf16"
+    kernels: Kernels = "plain"
+    layout: Layout | None = None
+    power_cap: float = 1.0
+    network_share: float = 1.0
+    memory_share: float = 1.0
+    pue: float | None = None
+    usd_per_kwh: float | None = None
+    kg_per_kwh: float | None = None
+    usd_per_accelerator_hour: float | None = None
+    calibration: Calibration = field(default_factory=default_calibration)
+
+    def __post_init__(self) -> None:
+        for name in ("num_accelerators", "seq_len"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"plan.{name}={getattr(self, name)} must be at least 1")
+        for name in ("power_cap", "network_share", "memory_share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ConfigError(f"plan.{name}={getattr(self, name)} must be above 0 and at most 1")
+        if self.tokens < 0 or self.batch_tokens < 0:
+            raise ConfigError(f"plan.tokens={self.tokens:g} and plan.batch_tokens={self.batch_tokens:g} must not be negative")
+        if self.power_cap < 0.4:
+            raise ConfigError(f"plan.power_cap={self.power_cap} is below what accelerators run at; the nearest possible is 0.4")
+
+    def resolve_shape(self) -> ModelShape:
+        """The shape that is planned for."""
+        return model_shape(self.model) if self.shape is None else self.shape
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """The answer. Seconds, bytes, watts, joules and dollars are in base units; `describe.plan_table` makes them readable."""
+
+    request: PlanRequest
+    shape: ModelShape
+    chip: Table
+    net: Table
+    hardware: Hardware
+    chosen: Candidate
+    baseline: Candidate | None
+    others: tuple[Candidate, ...]
+    search: SearchResult | None
+    steps: StepTimes
+    memory: MemoryBytes
+    num_steps: float
+    tokens: float
+    interval_s: tuple[float, float]
+    failures: FailureModel
+    checkpoint_interval_s: float
+    goodput: float
+    elastic_goodput: float
+    is_elastic: bool
+    duration_s: float
+    draw: PowerDraw
+    energy: EnergyUse
+    cost: Cost
+
+    @property
+    def layout(self) -> Layout:
+        """The object that `training/parallelize.py` applies."""
+        return self.chosen.layout
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens of an undisturbed second."""
+        return self.chosen.global_batch * self.request.seq_len / self.chosen.step_s
+
+    @property
+    def model_flops_share(self) -> float:
+        """Model FLOPs of a second against the 16-bit peak (MFU; attention counted causally)."""
+        needed = flops_per_token(self.shape, self.request.seq_len) * self.tokens_per_s
+        return float(needed / (self.request.num_accelerators * self.hardware.rate_16))
+
+    @property
+    def activity(self) -> float:
+        """Share of a step in which the accelerators compute."""
+        return compute_share(self.steps)
+
+    @property
+    def useful_share(self) -> float:
+        """Share of calendar time that becomes progress, as the plan recovers from failures."""
+        return self.elastic_goodput if self.is_elastic else self.goodput
+
+
+def compute_share(steps: StepTimes) -> float:
+    """Share of a step in which the busiest rank computes or moves memory."""
+    busy = steps.matmul_s + steps.attention_s + steps.memory_bound_s + steps.recompute_s + steps.optimizer_s
+    return float(np.ravel(busy / steps.total_s)[0])
+
+
+def machine_hardware(request: PlanRequest) -> Hardware:
+    """Hardware under the request's power cap and shares of network and memory."""
+    whole = hardware(accelerator(request.accelerator).name, network(request.network).name)
+    clock = clock_share(request.power_cap)
+    return replace(
+        whole, rate_16=whole.rate_16 * clock, rate_8=whole.rate_8 * clock, rate_4=whole.rate_4 * clock,
+        out_bytes_per_s=whole.out_bytes_per_s * request.network_share, memory_bytes=whole.memory_bytes * request.memory_share,
+    )  # fmt: skip
+
+
+def default_batch(request: PlanRequest) -> int:
+    """Sequences of one step: what is asked, or 4M tokens and 16M from 8,192 accelerators on, in whole sequences."""
+    tokens = request.batch_tokens or (2**24 if request.num_accelerators >= 8192 else 2**22)
+    return max(1, round(tokens / request.seq_len))
+
+
+def question_of(request: PlanRequest) -> Question:
+    """The search that a request asks for."""
+    shape = request.resolve_shape()
+    return Question(
+        shape=shape, seq_len=request.seq_len, global_batch=default_batch(request), num_accelerators=request.num_accelerators,
+        hardware=machine_hardware(request), constants=request.calibration.constants, precisions=(request.precision,), kernels=request.kernels,
+        useful_share=_useful_share(request, shape),
+    )  # fmt: skip
+
+
+def _useful_share(request: PlanRequest, shape: ModelShape) -> Callable[[Any], Any]:
+    """For numbers of replicas: the share of the calendar that becomes progress."""
+    failures = job_failures(request, shape, request.num_accelerators)
+    synchronous = float(goodput(failures, best_interval_s(failures)))
+    restart = load_tables("failures")["restart"]
+
+    def useful(replicate: Any) -> Any:
+        alone = elastic_goodput(failures, request.num_accelerators / replicate, restart.base("rejoin"), restart.base("regroup"))
+        return np.where((replicate > 1) & (synchronous < _SYNCHRONOUS_LIMIT), alone, synchronous)
+
+    return useful
+
+
+def job_failures(request: PlanRequest, shape: ModelShape, num_writers: int) -> FailureModel:
+    """Interruptions of the job; `num_writers` ranks write its checkpoint."""
+    state = load_tables("memory")["state"].base("checkpoint") * num_parameters(shape).total
+    per_node = int(accelerator(request.accelerator).base("per_node"))
+    return failure_model(
+        num_accelerators=request.num_accelerators, checkpoint_bytes=state, accelerators_per_node=per_node, num_writers=num_writers
+    )
+
+
+def plan(request: PlanRequest) -> Plan:
+    """Find the layout and price the run. Raises ConfigError with the reason and the nearest possible thing."""
+    question = question_of(request)
+    if request.layout is None:
+        found = search(question)
+        return build_plan(request, question, found.best[0], found)
+    if request.layout.num_accelerators != request.num_accelerators:
+        nearest = request.layout.num_accelerators
+        raise ConfigError(
+            f"the layout ({request.layout.describe()}) is for {nearest:,} accelerators, the machine has {request.num_accelerators:,}; "
+            f"the nearest possible is num_accelerators={nearest}"
+        )
+    if request.batch_tokens == 0:
+        question = replace(question, global_batch=_near_batch(request.layout, question.global_batch))
+    candidate = price(question, request.layout)
+    if candidate.memory_bytes > question.hardware.memory_bytes:
+        raise ConfigError(_too_large(question, candidate))
+    return build_plan(request, question, candidate, None)
+
+
+def _near_batch(layout: Layout, wanted: int) -> int:
+    """The batch near `wanted` that divides over the layout's ranks."""
+    turn = layout.data * layout.micro_batch * (layout.pipeline if layout.schedule == "interleaved" else 1)
+    return turn * max(1, round(wanted / turn))
+
+
+def _too_large(question: Question, candidate: Candidate) -> str:
+    needed, have = format_bytes(candidate.memory_bytes), format_bytes(float(question.hardware.memory_bytes))
+    reason = f"the layout ({candidate.layout.describe()}) needs {needed} on its fullest rank and there are {have}"
+    for recompute in RECOMPUTES[RECOMPUTES.index(candidate.layout.recompute) + 1 :]:
+        leaner = price(question, replace(candidate.layout, recompute=recompute))
+        if leaner.memory_bytes <= question.hardware.memory_bytes:
+            return f"{reason}; the nearest possible is recompute={recompute!r} with {format_bytes(leaner.memory_bytes)}"
+    best = search(question, num_best=1).best[0]
+    return f"{reason}; the nearest possible is {best.layout.describe()}"
+
+
+def build_plan(request: PlanRequest, question: Question, chosen: Candidate, found: SearchResult | None) -> Plan:
+    """Everything that follows from a layout."""
+    chip, net, shape = accelerator(request.accelerator), network(request.network), question.shape
+    columns, batch = stack_layouts([chosen.layout]), Batch(seq_len=request.seq_len, global_batch=chosen.global_batch)
+    steps = step_times(shape, batch, columns, question.hardware, question.constants)
+    total = num_parameters(shape).total
+    tokens = request.tokens or 20.0 * total
+    num_steps = math.ceil(tokens / (chosen.global_batch * request.seq_len))
+    failures = job_failures(request, shape, request.num_accelerators // chosen.layout.replicate)
+    between = best_interval_s(failures)
+    restart = load_tables("failures")["restart"]
+    replica = request.num_accelerators // chosen.layout.replicate
+    synchronous = float(goodput(failures, between))
+    elastic = float(elastic_goodput(failures, replica, restart.base("rejoin"), restart.base("regroup")))
+    is_elastic = synchronous < _SYNCHRONOUS_LIMIT and chosen.layout.replicate > 1
+    duration = num_steps * chosen.step_s / (elastic if is_elastic else synchronous)
+    draw = power_draw(chip, net, request.num_accelerators, compute_share(steps), power_cap=request.power_cap, pue=request.pue)
+    per_j = None if request.usd_per_kwh is None else request.usd_per_kwh / 3.6e6
+    return Plan(
+        request=request, shape=shape, chip=chip, net=net, hardware=question.hardware, chosen=chosen,
+        baseline=found.baseline if found else None, others=found.best[1:] if found else (), search=found, steps=steps,
+        memory=memory_bytes(shape, batch, columns), num_steps=num_steps, tokens=tokens,
+        interval_s=request.calibration.interval(shape.num_experts > 0).around(chosen.step_s), failures=failures,
+        checkpoint_interval_s=between, goodput=synchronous, elastic_goodput=elastic, is_elastic=is_elastic, duration_s=duration, draw=draw,
+        energy=energy_use(draw, duration, carbon_kg_per_j=None if request.kg_per_kwh is None else request.kg_per_kwh / 3.6e6),
+        cost=cost(chip, net, request.num_accelerators, draw, duration, rent_usd_per_h=request.usd_per_accelerator_hour, electricity_usd_per_j=per_j),
+    )  # fmt: skip
+
+
+def request_for(config: ModelConfig, **changes: Any) -> PlanRequest:
+    """A request for a ModelConfig of Agora itself."""
+    return PlanRequest(model="", shape=shape_of(config), **changes)
+
+
+def times_by_cause(steps: StepTimes) -> dict[str, float]:
+    """Seconds by cause, of the first row."""
+    return {entry.name: float(np.ravel(getattr(steps, entry.name))[0]) for entry in fields(steps)}

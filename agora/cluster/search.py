@@ -1,0 +1,270 @@
+"""Which layout is fastest among those that fit. Goes in: a model, a batch, a machine. Comes out: the best layouts, and the plain baseline.
+
+    search(question).best[0].layout
+
+Candidates are never objects: a grid of arrays is cut by divisibility, then by memory, and only what is left is priced.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agora.cluster.columns import INTERLEAVED, ONE_F_ONE_B, PARAMETERS, ZERO_BUBBLE, Hardware, LayoutColumns, stack_layouts
+from agora.cluster.constants import Constants
+from agora.cluster.layout import KERNELS, PRECISIONS, Kernels, Layout, Precision, nearest_divisor
+from agora.cluster.memory import memory_bytes
+from agora.cluster.step_time import Batch, step_times
+from agora.errors import ConfigError
+from agora.model.shape import ModelShape
+from agora.units import format_bytes
+
+_CHUNK = 16_384
+_MAX_MICRO_BATCH = 16
+_MIN_CONTEXT_TOKENS = 2048  # tokens of a rank when sequences are divided: no measured run had fewer
+_BATCH_TOLERANCE = 0.1  # the batch may move by this share so that it divides over the data ranks
+_INTS = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """What is to be trained on what. `global_batch` in sequences; `precisions` are tried all. `useful_share` says for a number of replicas
+    how much of the calendar becomes progress: on large machines a layout that can lose a replica beats a faster one that cannot."""
+
+    shape: ModelShape
+    seq_len: int
+    global_batch: int
+    num_accelerators: int
+    hardware: Hardware
+    constants: Constants
+    precisions: tuple[Precision, ...] = ("bf16",)
+    kernels: Kernels = "plain"
+    max_tensor: int = 0
+    useful_share: Callable[[Any], Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One layout with its price."""
+
+    layout: Layout
+    global_batch: int
+    step_s: float
+    memory_bytes: float
+    useful_share: float = 1.0
+
+    @property
+    def score(self) -> float:
+        """Calendar seconds per sequence: what the search minimises."""
+        return self.s_per_sequence / self.useful_share
+
+    @property
+    def s_per_sequence(self) -> float:
+        """What candidates with different batches are compared by."""
+        return self.step_s / self.global_batch
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The best layouts, the first is the fastest; `baseline` is plain sharded data parallel, fastest that fits, None when none fits."""
+
+    best: tuple[Candidate, ...]
+    baseline: Candidate | None
+    num_candidates: int
+    num_possible: int
+    num_fitting: int
+    seconds: float
+
+
+def search(question: Question, *, num_best: int = 10) -> SearchResult:
+    """The fastest layouts. Raises ConfigError with the nearest possible thing when nothing fits."""
+    started = time.perf_counter()
+    tally = _Tally(num_best)
+    for columns, batches, num_candidates in _chunks(question):
+        tally.num_candidates += num_candidates
+        tally.add(question, columns, batches)
+    if not tally.best:
+        raise ConfigError(_nothing_fits(question, tally))
+    baseline = tally.baseline
+    return SearchResult(
+        tuple(tally.best), baseline, tally.num_candidates, tally.num_possible, tally.num_fitting, time.perf_counter() - started
+    )
+
+
+class _Tally:
+    """Keeps the best rows of all chunks."""
+
+    def __init__(self, num_best: int) -> None:
+        self.num_best = num_best
+        self.best: list[Candidate] = []
+        self.baseline: Candidate | None = None
+        self.num_candidates = self.num_possible = self.num_fitting = 0
+        self.least: tuple[float, Layout] | None = None
+
+    def add(self, question: Question, columns: LayoutColumns, batches: _INTS) -> None:
+        if len(batches) == 0:
+            return
+        self.num_possible += len(batches)
+        batch = Batch(seq_len=question.seq_len, global_batch=batches)
+        needed = memory_bytes(question.shape, batch, columns).total
+        lowest = int(np.argmin(needed))
+        if self.least is None or needed[lowest] < self.least[0]:
+            self.least = (float(needed[lowest]), columns.layout(lowest))
+        rows = np.flatnonzero(needed <= question.hardware.memory_bytes)
+        self.num_fitting += len(rows)
+        if len(rows) == 0:
+            return
+        columns, batches, needed = columns.take(rows), batches[rows], needed[rows]
+        times = step_times(
+            question.shape, Batch(seq_len=question.seq_len, global_batch=batches), columns, question.hardware, question.constants
+        )
+        useful = np.ones(len(batches)) if question.useful_share is None else question.useful_share(columns.replicate)
+        per_sequence = times.total_s / batches / useful
+        kept = np.argsort(per_sequence, kind="stable")[: self.num_best]
+        self.best += [_candidate(columns, batches, needed, times.total_s, useful, row) for row in kept]
+        self.best = sorted(self.best, key=lambda candidate: candidate.score)[: self.num_best]
+        plain = np.flatnonzero((columns.tensor == 1) & (columns.pipeline == 1) & (columns.context == 1) & (columns.expert == 1))
+        if len(plain):
+            row = plain[np.argmin(per_sequence[plain])]
+            candidate = _candidate(columns, batches, needed, times.total_s, useful, row)
+            if self.baseline is None or candidate.score < self.baseline.score:
+                self.baseline = candidate
+
+
+def _candidate(columns: LayoutColumns, batches: _INTS, needed: Any, seconds: Any, useful: Any, row: Any) -> Candidate:
+    return Candidate(columns.layout(int(row)), int(batches[row]), float(seconds[row]), float(needed[row]), float(useful[row]))
+
+
+def price(question: Question, layout: Layout) -> Candidate:
+    """One layout, whether it fits or not. Raises ConfigError when it cannot be built."""
+    layout.check(question.shape, seq_len=question.seq_len, global_batch=question.global_batch)
+    columns, batch = stack_layouts([layout]), Batch(seq_len=question.seq_len, global_batch=np.array([question.global_batch]))
+    seconds = step_times(question.shape, batch, columns, question.hardware, question.constants).total_s
+    return Candidate(layout, question.global_batch, float(seconds[0]), float(memory_bytes(question.shape, batch, columns).total[0]))
+
+
+def _divisors(number: int, most: int) -> list[int]:
+    return [d for d in range(1, min(number, most) + 1) if number % d == 0]
+
+
+def _outer(question: Question) -> Iterator[tuple[int, int, int, int]]:
+    """(tensor, pipeline, context, data) that divide the model and the machine."""
+    shape, number = question.shape, question.num_accelerators
+    domain = int(np.max(question.hardware.up_domain))
+    widths = [shape.num_heads] + ([shape.hidden_dim] if shape.hidden_dim else []) + ([shape.expert_dim] if shape.num_experts else [])
+    most_tensor = min(question.max_tensor or 64, domain)
+    for tensor in _divisors(math.gcd(*widths), most_tensor):
+        if number % tensor or (shape.num_kv_heads % tensor and tensor % shape.num_kv_heads):
+            continue
+        for context in _divisors(max(question.seq_len // _MIN_CONTEXT_TOKENS, 1), 64):
+            if context & (context - 1) or (number // tensor) % context:
+                continue
+            for pipeline in _divisors(number // tensor // context, shape.num_layers):
+                yield tensor, pipeline, context, number // tensor // context // pipeline
+
+
+def _chunks(question: Question) -> Iterator[tuple[LayoutColumns, _INTS, int]]:
+    """Arrays of possible layouts of about _CHUNK rows, their batches, and how many candidates they were cut from."""
+    waiting: list[tuple[dict[str, Any], _INTS]] = []
+    rows = num_candidates = 0
+    for outer in _outer(question):
+        columns, batches, considered = _inner(question, *outer)
+        num_candidates += considered
+        if len(batches):
+            waiting.append((columns, batches))
+            rows += len(batches)
+        if rows >= _CHUNK:
+            yield (*_join(waiting, question), num_candidates)
+            waiting, rows, num_candidates = [], 0, 0
+    if waiting or num_candidates:
+        yield (*_join(waiting, question), num_candidates)
+
+
+def _join(parts: list[tuple[dict[str, Any], _INTS]], question: Question) -> tuple[LayoutColumns, _INTS]:
+    if not parts:
+        return LayoutColumns(), np.zeros(0, dtype=np.int64)
+    sizes = [len(batches) for _, batches in parts]
+    columns = {
+        name: np.concatenate([np.broadcast_to(part[name], size) for (part, _), size in zip(parts, sizes, strict=True)])
+        for name in parts[0][0]
+    }
+    return LayoutColumns(**columns, kernels=KERNELS.index(question.kernels)), np.concatenate([batches for _, batches in parts])
+
+
+def _inner(question: Question, tensor: int, pipeline: int, context: int, data: int) -> tuple[dict[str, Any], _INTS, int]:
+    """All choices inside one division: micro-batch, schedule, recompute, sharding, shards, experts, precision."""
+    shape = question.shape
+    micro = np.array([2**k for k in range(int(math.log2(_MAX_MICRO_BATCH)) + 1)])
+    schedules = [(1, ONE_F_ONE_B)]
+    if pipeline > 1:
+        schedules += [(1, ZERO_BUBBLE)] + [(v, INTERLEAVED) for v in (2, 3, 4, 5, 6, 8) if pipeline * v <= shape.num_layers]
+    sharded = [(s, shards) for shards in _shards(data) for s in (1, 2, PARAMETERS) if shards > 1] or [(PARAMETERS, 1)]
+    if data > 1:
+        sharded.append((0, 1))
+    experts = [1]
+    if shape.num_experts:
+        experts = [e for e in _divisors(shape.num_experts, data * context * tensor) if e & (e - 1) == 0 or e == shape.num_experts]
+    codes = [PRECISIONS.index(precision) for precision in question.precisions]
+    index = np.indices((len(micro), len(schedules), 3, len(sharded), len(experts), len(codes))).reshape(6, -1)
+    considered = index.shape[1]
+    schedule, shard = np.array(schedules)[index[1]], np.array(sharded)[index[3]]
+    micro_batch, expert = micro[index[0]], np.array(experts)[index[4]]
+    wanted = question.global_batch / (data * micro_batch)
+    passes = np.maximum(np.round(wanted), 1).astype(np.int64)
+    # interleaved schedules take a multiple of the stages
+    turns = np.maximum(np.round(passes / pipeline), 1).astype(np.int64) * pipeline
+    passes = np.where(schedule[:, 1] == INTERLEAVED, turns, passes)
+    batches = passes * data * micro_batch
+    possible = np.abs(batches / question.global_batch - 1) <= _BATCH_TOLERANCE
+    possible &= (shard[:, 1] * context * tensor) % expert == 0
+    kept = np.flatnonzero(possible)
+    columns = {
+        "replicate": data // shard[kept, 1], "shard": shard[kept, 1], "sharding": shard[kept, 0], "tensor": tensor, "pipeline": pipeline,
+        "virtual": schedule[kept, 0], "schedule": schedule[kept, 1], "context": context, "expert": expert[kept], "recompute": index[2][kept],
+        "micro_batch": micro_batch[kept], "precision": np.array(codes)[index[5]][kept],
+    }  # fmt: skip
+    return columns, batches[kept], considered
+
+
+def _shards(data: int) -> list[int]:
+    """Shard degrees to try: all data ranks, and some that keep shards near each other."""
+    near = [nearest_divisor(data, wanted) for wanted in (8, 32, 128, 512)]
+    return sorted({data, *near} - {1}) or [1]
+
+
+def _nothing_fits(question: Question, tally: _Tally) -> str:
+    where = f"{question.shape.name or 'the model'} on {question.num_accelerators:,} accelerators"
+    if tally.least is None:
+        return (
+            f"{where}: no layout divides {question.global_batch} sequences of {question.seq_len} tokens over them; "
+            f"try global_batch={nearest_batch(question)} or a number of accelerators with more divisors"
+        )
+    needed, layout = tally.least
+    have = float(np.max(question.hardware.memory_bytes))
+    more = _enough_accelerators(question, needed, have)
+    return (
+        f"{where}: nothing fits; the leanest layout ({layout.describe()}) needs {format_bytes(needed)} per accelerator and there are "
+        f"{format_bytes(have)}; the nearest possible: {more}"
+    )
+
+
+def nearest_batch(question: Question) -> int:
+    """A global batch that every data rank gets a part of."""
+    return max(question.num_accelerators, question.global_batch)
+
+
+def _enough_accelerators(question: Question, needed: float, have: float) -> str:
+    for factor in (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024):
+        bigger = replace(question, num_accelerators=question.num_accelerators * factor, global_batch=max(question.global_batch, factor))
+        tally = _Tally(1)
+        for columns, batches, _ in _chunks(bigger):
+            tally.add(bigger, columns, batches)
+            if tally.best:
+                return f"{bigger.num_accelerators:,} accelerators, or {needed / have:.1f} times the memory"
+    return f"{needed / have:.1f} times the memory, or shorter sequences"
