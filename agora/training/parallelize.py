@@ -11,7 +11,7 @@ Ranks are numbered with tensor fastest, then context, shard, replicate, and pipe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -173,16 +173,16 @@ def parallelize(
     """Divide `model` by `layout`; it must not be used afterwards. Raises ConfigError for a model that cannot be divided so."""
     config = model.config
     indices = [axes.pipeline_rank + layout.pipeline * turn for turn in range(layout.virtual)]
+    # zero bubble finds the weights whose gradients it puts off in the forward graph, so they must stay gathered until then
+    keeps = layout.sharding != "parameters" or layout.schedule == "zero_bubble"
     stages = []
     for index in indices:
         stage = Stage.cut(model, stage_layers(config.num_layers, layout.pipeline * layout.virtual, index)).to(device)
         if layout.tensor > 1 or layout.context > 1:
             _divide_work(stage, axes, seq_len, torch.device(device))
-        for number, layer in stage.layers.items():
-            assert isinstance(layer, Layer)
+        for layer in stage.layers.values():
             recompute(layer, layout)
-            _shard(layer, axes, DTYPES[dtype], keeps=layout.sharding != "parameters")
-            del number
+            _shard(layer, axes, DTYPES[dtype], keeps=keeps)
         _shard(stage, axes, DTYPES[dtype], keeps=True)
         stages.append(stage)
     return Part(config, layout, axes, stages, indices, DTYPES[dtype], torch.device(device))
@@ -256,6 +256,8 @@ class _Tensor:
         self.mesh, self.group = mesh, mesh.get_group()
         self.rank, self.size = mesh.get_local_rank(), mesh.size()
         self.stream: Placement = Shard(1) if sequence_parallel else Replicate()
+        # what leaves a DTensor is a view; nothing here changes one in place, which is what FSDP2 warns of at every layer
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor", category=UserWarning)
 
     def enter(self, x_BTC: Tensor) -> Tensor:
         """From the stream to what a divided product reads: all positions, whose gradients are parts to be added."""
@@ -410,6 +412,3 @@ class _DividedAttention(nn.Module):
 def _every_head(weight: Tensor) -> Tensor:
     """The norm of heads: each rank has the weight and some of the heads, so its gradient is a part of a sum."""
     return weight.to_local(grad_placements=[Partial()]) if isinstance(weight, DTensor) else weight
-
-
-Loss = Callable[..., Tensor]

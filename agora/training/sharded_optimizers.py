@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, Replicate
+from torch.distributed.tensor import DTensor, Placement, Replicate
 from torch.optim._muon import _adjust_lr, _zeropower_via_newtonschulz
 
 from agora.errors import CheckpointError
@@ -37,8 +37,15 @@ class ShardedMuon(torch.optim.Muon):
 
 
 def whole(x: Tensor) -> Tensor:
-    """All of a tensor that may be divided."""
-    return x.full_tensor() if isinstance(x, DTensor) else x
+    """All of a tensor that may be divided. One axis after the other: FSDP divides what the tensor axis divided before."""
+    if not isinstance(x, DTensor):
+        return x
+    placements: list[Placement] = list(x.placements)
+    for axis, size in enumerate(x.device_mesh.shape):
+        placements[axis] = Replicate()
+        if size > 1:
+            x = x.redistribute(placements=placements)
+    return x.to_local()
 
 
 def _like(x: Tensor, weight: Tensor) -> Tensor:

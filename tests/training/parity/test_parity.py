@@ -1,0 +1,111 @@
+"""Parity: a divided run gives the numbers of one process. Run alone with `pytest -m parity`.
+
+Tolerances, relative. FIRST: the first step differs only in the order of float32 additions; a loss adds some 500 terms and a gradient some
+4000, and errors of 6e-8 each grow like the root of their number. LATER, for 20 steps: what one process drifts by when the same rows are cut
+into other micro-batches, which changes only the order of additions too, times five or less: AdamW's gradient norms by 4e-6 (where a gradient
+is near zero that order decides its sign), Muon's by 1e-2, because torch.optim.Muon rounds to bfloat16 inside, which turns 1e-7 into 4e-3
+for single elements. test_cutting_rows_otherwise_drifts_as_far holds the yardstick.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tests.training.parity.ranks import Ranks, alone
+
+pytestmark = pytest.mark.parity
+
+FIRST = 2e-6
+LATER = {
+    "adamw": {"losses": 2e-6, "grad_norms": 5e-5, "weight_norms": 5e-6},
+    "muon": {"losses": 7e-4, "grad_norms": 5e-2, "weight_norms": 1e-2},
+}
+STEPS = 20
+
+ROWS_AT_ONCE = 8  # fewer, larger passes where each pass makes many exchanges
+TWO: dict[str, dict[str, Any]] = {
+    "replicas": {"replicate": 2},
+    "shards": {"shard": 2},
+    "shards of optimizer": {"shard": 2, "sharding": "optimizer"},
+    "shards of gradients": {"shard": 2, "sharding": "gradients"},
+    "no shards": {"shard": 2, "sharding": "none"},
+    "tensor and sequence": {"tensor": 2, "micro_batch": 4},
+    "tensor": {"tensor": 2, "sequence_parallel": False, "micro_batch": ROWS_AT_ONCE},
+    "gpipe": {"pipeline": 2, "schedule": "gpipe"},
+    "1f1b": {"pipeline": 2, "schedule": "1f1b"},
+    "interleaved": {"pipeline": 2, "schedule": "interleaved", "virtual": 2},
+    "zero bubble": {"pipeline": 2, "schedule": "zero_bubble"},
+    "context": {"context": 2, "micro_batch": ROWS_AT_ONCE},
+}
+FOUR: dict[str, dict[str, Any]] = {
+    "replicas of shards": {"replicate": 2, "shard": 2},
+    "shards x tensor": {"shard": 2, "tensor": 2, "micro_batch": 4},
+    "replicas x tensor": {"replicate": 2, "tensor": 2, "micro_batch": ROWS_AT_ONCE},
+    "shards x pipeline": {"shard": 2, "pipeline": 2},
+    "shards x interleaved": {"shard": 2, "pipeline": 2, "schedule": "interleaved", "virtual": 2},
+    "shards x zero bubble": {"shard": 2, "pipeline": 2, "schedule": "zero_bubble"},
+    "tensor x pipeline": {"tensor": 2, "pipeline": 2, "micro_batch": 4},
+    "shards x context": {"shard": 2, "context": 2, "micro_batch": 4},
+    "tensor x context": {"tensor": 2, "context": 2, "micro_batch": ROWS_AT_ONCE},
+    "context x pipeline": {"context": 2, "pipeline": 2, "micro_batch": 4},
+    "four stages": {"pipeline": 4},
+    "more tensor ranks than key heads": {"tensor": 4, "micro_batch": ROWS_AT_ONCE},
+}
+
+
+@cache
+def _alone(optimizer: str, tied: bool, steps: int) -> dict[str, Any]:
+    return alone({"optimizer": optimizer, "steps": steps, "model": {"tie_embeddings": tied}})
+
+
+def _agree(ranks: Ranks, layout: dict[str, Any], *, optimizer: str = "adamw", tied: bool = False, steps: int = STEPS) -> None:
+    answers = ranks.run({"layout": layout, "optimizer": optimizer, "steps": steps, "model": {"tie_embeddings": tied}})
+    expected = _alone(optimizer, tied, steps)
+    for answer in answers:
+        assert answer["num_tokens"] == expected["num_tokens"]
+        for name in ("losses", "grad_norms"):
+            assert answer[name][0] == pytest.approx(expected[name][0], rel=FIRST), name
+        for name, tolerance in LATER[optimizer].items():
+            assert answer[name] == pytest.approx(expected[name], rel=tolerance), name
+
+
+@pytest.mark.parametrize("optimizer", LATER)
+def test_cutting_rows_otherwise_drifts_as_far(optimizer: str) -> None:
+    expected = _alone(optimizer, False, STEPS)
+    other = alone({"optimizer": optimizer, "steps": STEPS, "micro_batch": 1})
+    drift = max(abs(a - b) / b for a, b in zip(other["grad_norms"], expected["grad_norms"], strict=True))
+    assert LATER[optimizer]["grad_norms"] / 25 < drift < LATER[optimizer]["grad_norms"] / 2
+
+
+@pytest.mark.parametrize("name", TWO)
+def test_two_ranks_give_the_numbers_of_one(name: str, two_ranks: Ranks) -> None:
+    _agree(two_ranks, TWO[name])
+
+
+@pytest.mark.parametrize("name", FOUR)
+def test_four_ranks_give_the_numbers_of_one(name: str, four_ranks: Ranks) -> None:
+    _agree(four_ranks, FOUR[name])
+
+
+@pytest.mark.parametrize("name", ["shards", "tensor and sequence", "interleaved", "context"])
+def test_muon_on_two_ranks_gives_the_numbers_of_one(name: str, two_ranks: Ranks) -> None:
+    _agree(two_ranks, TWO[name], optimizer="muon")
+
+
+@pytest.mark.parametrize("name", ["replicas of shards", "shards x tensor", "tensor x pipeline"])
+def test_muon_on_four_ranks_gives_the_numbers_of_one(name: str, four_ranks: Ranks) -> None:
+    _agree(four_ranks, FOUR[name], optimizer="muon")
+
+
+@pytest.mark.parametrize("name", ["shards", "tensor and sequence", "1f1b", "zero bubble"])
+def test_one_table_for_both_ends_gives_the_same_numbers(name: str, two_ranks: Ranks) -> None:
+    _agree(two_ranks, TWO[name], tied=True, steps=8)
+
+
+@pytest.mark.parametrize("recompute", ["selective", "full"])
+@pytest.mark.parametrize("name", ["shards", "tensor and sequence", "1f1b", "context"])
+def test_recomputing_gives_the_same_numbers(name: str, recompute: str, two_ranks: Ranks) -> None:
+    _agree(two_ranks, {**TWO[name], "recompute": recompute}, steps=4)
