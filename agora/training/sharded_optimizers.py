@@ -42,8 +42,8 @@ def whole(x: Tensor) -> Tensor:
         return x
     placements: list[Placement] = list(x.placements)
     for axis, size in enumerate(x.device_mesh.shape):
-        placements[axis] = Replicate()
         if size > 1:
+            placements[axis] = Replicate()
             x = x.redistribute(placements=placements)
     return x.to_local()
 

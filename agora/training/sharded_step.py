@@ -107,9 +107,7 @@ class ShardedStep:
         group = self.axes.pipeline_group
         other = dist.get_global_rank(group, self.layout.pipeline - 1 - self.axes.pipeline_rank)
         theirs = torch.empty_like(mine)
-        works = dist.batch_isend_irecv(
-            [dist.P2POp(dist.isend, mine.clone(), other, group), dist.P2POp(dist.irecv, theirs, other, group)]
-        )
+        works = dist.batch_isend_irecv([dist.P2POp(dist.isend, mine.clone(), other, group), dist.P2POp(dist.irecv, theirs, other, group)])
         for work in works:
             work.wait()
         mine.add_(theirs)
