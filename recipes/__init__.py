@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Final
 
+from agora.cluster.layout import Layout
 from agora.config import apply_overrides, parse_assignments
 from agora.corpus.config import CorpusConfig
 from agora.errors import ConfigError
@@ -24,13 +25,15 @@ DEFAULT: Final = "laptop"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """Everything from posts to a chat model. `vocab_size` is what the tokenizer is asked for; the model takes what it got."""
+    """Everything from posts to a chat model. `vocab_size` is what the tokenizer is asked for; the model takes what it got. `layout` says
+    how the training lies over accelerators; one process needs none."""
 
     name: str
     purpose: str
     vocab_size: int
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     model: ModelConfig
+    layout: Layout = field(default_factory=Layout)
     training: TrainingConfig
     chat: TrainingConfig
 

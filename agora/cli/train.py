@@ -34,7 +34,8 @@ def pretrain(
 ) -> None:
     """Train a fresh model on packed shards and export it to models/NAME. Stopped or killed, the same command goes on.
 
-    Recipes: laptop (default), demo, qwen3_0_6b. Settings: training.steps=500 training.optimizer.lr=0.002 model.dim=384 ...
+    Recipes: laptop (default), demo, laptop_experts, qwen3_0_6b, gpu8, h100_10k, b200_100k.
+    Settings: training.steps=500 training.optimizer.lr=0.002 model.dim=384 ...
 
     Example: agora train pretrain laptop training.steps=500 --name small
     """

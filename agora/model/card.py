@@ -66,9 +66,15 @@ def _header(facts: CardFacts) -> str:
 
 def _shape(config: ModelConfig) -> str:
     counts = num_parameters(config)
+    experts = {
+        "experts": f"{config.num_experts} of width {config.expert_dim} in {config.num_expert_layers} layers",
+        "experts that a token visits": f"{config.experts_per_token} of each layer",
+        "parameters that a token passes": f"{counts.active:,}",
+    }
     return _table("Shape", {
         "parameters": f"{counts.total:,} ({counts.non_embedding:,} without embeddings)",
         "layers, width, feed-forward": f"{config.num_layers}, {config.dim}, {config.hidden_dim}",
+        **(experts if config.num_experts else {}),
         "heads": f"{config.num_heads} query, {config.num_kv_heads} key-value, {config.head_dim} wide",
         "vocabulary": f"{config.vocab_size:,}{' (tied head)' if config.tie_embeddings else ''}",
         "longest text": f"{config.max_seq_len:,} tokens",

@@ -1,9 +1,12 @@
-"""Hugging Face folders: a Transformer goes out as Qwen3ForCausalLM, and Qwen3 folders come in.
+"""Hugging Face folders: a Transformer goes out as Qwen3ForCausalLM or Qwen3MoeForCausalLM, and such folders come in.
 
     save_hf(model, Path("models/mine"), tokenizer_dir=Path("tokenizer/main")); model = load_hf(Path("models/mine"))
 
 A folder holds config.json, generation_config.json, model.safetensors (or shards with an index), the tokenizer's files and
 README.md, the model card. It is written beside its place and moved there whole. Never reads pickle.
+
+Qwen3-MoE knows no bias on the choice of experts. A model that has one (balance_bias_rate above 0) gets a model_type of our own, so that
+other programs refuse it instead of computing something else.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from agora.errors import ConfigError, ModelError
 from agora.files import replacing_folder
 from agora.model.config import ModelConfig
 from agora.model.counts import num_parameters
-from agora.model.transformer import Transformer, fused_rows
+from agora.model.transformer import Transformer, linear_maps
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -50,19 +53,39 @@ _LAYER_NAMES = {
     "feed_forward_norm.weight": ("post_attention_layernorm",),
     "feed_forward.gate_up.weight": ("mlp.gate_proj", "mlp.up_proj"),
     "feed_forward.down.weight": ("mlp.down_proj",),
+    "feed_forward.router.weight": ("mlp.gate",),
+    "feed_forward.experts.gate": ("mlp.experts.{}.gate_proj",),
+    "feed_forward.experts.up": ("mlp.experts.{}.up_proj",),
+    "feed_forward.experts.down": ("mlp.experts.{}.down_proj",),
 }
+_BIAS = "mlp.gate.e_score_correction_bias"  # as DeepSeek-V3 names it
+_DENSE, _SPARSE, _BIASED = "qwen3", "qwen3_moe", "agora_moe"
+_ARCHITECTURES = {_DENSE: "Qwen3ForCausalLM", _SPARSE: "Qwen3MoeForCausalLM", _BIASED: "AgoraMoeForCausalLM"}
+# Hugging Face key -> (ModelConfig field, what transformers takes when it is absent; None = it must be there)
+_EXPERTS: dict[str, tuple[str, Any]] = {
+    "num_experts": ("num_experts", None), "num_experts_per_tok": ("experts_per_token", None), "moe_intermediate_size": ("expert_dim", None),
+    "norm_topk_prob": ("norm_topk_prob", False), "decoder_sparse_step": ("sparse_step", 1), "mlp_only_layers": ("dense_layers", []),
+    "router_aux_loss_coef": ("balance_loss_weight", 0.001),
+}  # fmt: skip
 # what the network does not have, and the only value it can take
 _FIXED: dict[str, tuple[Any, ...]] = {
-    "model_type": ("qwen3",), "hidden_act": ("silu",), "attention_bias": (False, None), "use_sliding_window": (False, None),
-    "num_experts": (None, 0), "quantization_config": (None,),
+    "model_type": tuple(_ARCHITECTURES), "hidden_act": ("silu",), "attention_bias": (False, None), "use_sliding_window": (False, None),
+    "quantization_config": (None,),
 }  # fmt: skip
 
 
 def config_to_hf(config: ModelConfig, *, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
     """The content of config.json. Rotary settings are written in the old and the new form, for readers of either."""
+    kind = _DENSE if not config.num_experts else _SPARSE if not config.balance_bias_rate else _BIASED
+    experts = {key: getattr(config, field) for key, (field, _) in _EXPERTS.items()} if config.num_experts else {}
+    if experts:
+        experts |= {"mlp_only_layers": list(config.dense_layers), "output_router_logits": False}
+    if kind == _BIASED:
+        experts["balance_bias_rate"] = config.balance_bias_rate
     return {
-        "architectures": ["Qwen3ForCausalLM"],
-        "model_type": "qwen3",
+        "architectures": [_ARCHITECTURES[kind]],
+        "model_type": kind,
+        **experts,
         **{key: getattr(config, field) for key, field in _SIZES.items()},
         "rope_theta": config.rope_theta,
         "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
@@ -81,7 +104,9 @@ def config_from_hf(table: Mapping[str, Any]) -> ModelConfig:
     """Read config.json. Raises ModelError naming the key and value of anything this network cannot do."""
     for key, allowed in _FIXED.items():
         if table.get(key, allowed[0]) not in allowed:
-            raise ModelError(f"config.json: {key}={table[key]!r} is not supported, only {allowed[0]!r}; this is a dense Qwen3 decoder")
+            raise ModelError(
+                f"config.json: {key}={table[key]!r} is not supported, only {' or '.join(map(repr, allowed))}; this is a Qwen3 decoder"
+            )
     layer_types = table.get("layer_types") or []
     if not isinstance(layer_types, list):
         raise ModelError(f"config.json: layer_types={layer_types!r} must be a list")
@@ -97,9 +122,36 @@ def config_from_hf(table: Mapping[str, Any]) -> ModelConfig:
     sizes = {field: _number(key, table[key], whole=key != "rms_norm_eps") for key, field in _SIZES.items()}
     init_std = _number("initializer_range", table.get("initializer_range", 0.02))
     try:
-        return ModelConfig(**sizes, rope_theta=_rope_theta(table), tie_embeddings=tied, init_std=init_std)
+        return ModelConfig(**sizes, **_experts(table), rope_theta=_rope_theta(table), tie_embeddings=tied, init_std=init_std)
     except ConfigError as error:
         raise ModelError(f"config.json cannot be used: {error}") from error
+
+
+def _experts(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the mixture of experts; none for a dense model. transformers 5 writes num_experts as num_local_experts."""
+    table = {**table, "num_experts": table.get("num_experts") or table.get("num_local_experts")}
+    if table["model_type"] == _DENSE:
+        if table["num_experts"]:
+            raise ModelError(f"config.json: num_experts={table['num_experts']!r} does not go with model_type={_DENSE!r}, only {_SPARSE!r}")
+        return {}
+    result: dict[str, Any] = {}
+    for key, (field, default) in _EXPERTS.items():
+        value = default if table.get(key) is None else table[key]
+        if value is None:
+            raise ModelError(f"config.json: missing {key}")
+        if field == "norm_topk_prob":
+            if not isinstance(value, bool):
+                raise ModelError(f"config.json: {key}={value!r} must be true or false")
+        elif field == "dense_layers":
+            if not isinstance(value, list):
+                raise ModelError(f"config.json: {key}={value!r} must be a list")
+            value = tuple(_number(key, layer, whole=True) for layer in value)
+        else:
+            value = _number(key, value, whole=field != "balance_loss_weight")
+        result[field] = value
+    if table["model_type"] == _BIASED:
+        result["balance_bias_rate"] = _number("balance_bias_rate", table.get("balance_bias_rate"))
+    return result
 
 
 def _number(key: str, value: Any, *, whole: bool = False) -> Any:
@@ -126,16 +178,18 @@ def _rope_theta(table: Mapping[str, Any]) -> float:
 
 
 def hf_weights(model: Transformer) -> dict[str, Tensor]:
-    """The parameters under their Hugging Face names; fused matrices are cut into views. A tied head is left out."""
+    """The parameters under their Hugging Face names; fused matrices and experts are cut into views. A tied head is left out."""
     weights = {"model.embed_tokens.weight": model.embedding.detach(), "model.norm.weight": model.norm.weight.detach()}
     if model.head is not None:
         weights["lm_head.weight"] = model.head.detach()
-    rows = fused_rows(model.config)
     for index, layer in enumerate(model.layers):
         for name, parameter in layer.named_parameters():
-            parts = torch.split(parameter.detach(), list(rows.get(name, (parameter.shape[0],))))
-            for part, weight in zip(_LAYER_NAMES[name], parts, strict=True):
-                weights[f"model.layers.{index}.{part}.weight"] = weight
+            for place, weight in zip(_LAYER_NAMES[name], linear_maps(model.config, name, parameter.detach()), strict=True):
+                for expert, matrix in enumerate(weight.unbind() if weight.ndim == 3 else (weight,)):
+                    weights[f"model.layers.{index}.{place.format(expert)}.weight"] = matrix
+    for name, bias_E in model.named_buffers():
+        if name.endswith("router.bias_E"):
+            weights[f"model.layers.{name.split('.')[1]}.{_BIAS}"] = bias_E
     return weights
 
 
@@ -150,7 +204,9 @@ def save_hf(
     if tokenizer_dir is not None and not (tokenizer_dir / "tokenizer.json").is_file():
         raise ModelError(f"tokenizer folder {tokenizer_dir} has no tokenizer.json")
     dtype = dtype or model.embedding.dtype
-    weights = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in hf_weights(model).items()}
+    weights = {
+        name: tensor.to("cpu", torch.float32 if name.endswith(_BIAS) else dtype).contiguous() for name, tensor in hf_weights(model).items()
+    }
     with replacing_folder(folder) as draft:
         save_file(weights, draft / WEIGHTS, metadata={"format": "pt"})
         _write_json(draft / "config.json", config_to_hf(model.config, dtype=dtype))

@@ -17,12 +17,13 @@ def describe_counts(config: ModelConfig, seq_len: int) -> dict[str, Any]:
     return {
         "model": to_dict(config),
         "parameters": counts.total,
+        "active_parameters": counts.active,
         "embedding_parameters": counts.embedding,
         "non_embedding_parameters": counts.non_embedding,
         "seq_len": seq_len,
         "forward_flops_per_token": round(flops_per_token(config, seq_len, training=False)),
         "training_flops_per_token": round(flops_per_token(config, seq_len)),
-        "training_flops_for_20_tokens_per_parameter": format_si(20 * counts.total * flops_per_token(config, seq_len), "FLOP"),
+        "training_flops_for_20_tokens_per_active_parameter": format_si(20 * counts.active * flops_per_token(config, seq_len), "FLOP"),
         "kv_cache_bytes_per_token": kv_bytes_per_token(config),
         "kv_cache_of_one_row": format_bytes(kv_bytes_per_token(config) * seq_len),
     }

@@ -3,7 +3,8 @@
 These are the meaning of the network; each is differentiable by autograd. `agora.model.fast` offers the same functions and, on
 a CPU in bfloat16, computes them in fewer passes; its tests compare it with the functions here.
 
-Shapes: B rows, T positions, S keys, C channels, D head_dim, H query heads, K key-value heads, F hidden_dim, R = D / 2.
+Shapes: B rows, T positions, S keys, C channels, D head_dim, H query heads, K key-value heads, F hidden_dim, R = D / 2,
+M rows sorted by expert, E experts, I in, O out.
 """
 
 from __future__ import annotations
@@ -122,6 +123,12 @@ def causal_attention(
     )
     mask = None if starts_BT is None else attention_mask(starts_BT)
     return attention(q_BTHD, k_BTKD, v_BTKD, mask).flatten(-2)
+
+
+def grouped_linear(x_MI: Float[Tensor, "M I"], weight_EOI: Float[Tensor, "E O I"], counts_E: Int[Tensor, " E"]) -> Float[Tensor, "M O"]:
+    """The first counts[0] rows times weight[0] transposed, the next counts[1] times weight[1] transposed, and so on."""
+    parts = torch.split(x_MI, counts_E.tolist())
+    return torch.cat([F.linear(part, weight_OI) for part, weight_OI in zip(parts, weight_EOI.unbind(), strict=True)])
 
 
 def embedding(tokens_BT: Int[Tensor, "B T"], weight_VC: Float[Tensor, "V C"]) -> Float[Tensor, "B T C"]:

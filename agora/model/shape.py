@@ -1,4 +1,4 @@
-"""The sizes that every count needs, also of networks that Agora does not build itself (mixture of experts, latent attention).
+"""The sizes that every count needs, also of networks that Agora does not build itself (shared experts, latent attention).
 
 Goes in: sizes, or a ModelConfig. Comes out: a frozen ModelShape, or many of them side by side as one whose sizes are arrays.
 """
@@ -101,8 +101,17 @@ def shape_of(config: ModelConfig | ModelShape) -> ModelShape:
     return ModelShape(
         vocab_size=config.vocab_size, dim=config.dim, num_layers=config.num_layers, num_heads=config.num_heads,
         num_kv_heads=config.num_kv_heads, head_dim=config.head_dim, hidden_dim=config.hidden_dim, gated=True, qk_norm=True,
-        tie_embeddings=config.tie_embeddings,
+        tie_embeddings=config.tie_embeddings, **_expert_sizes(config),
     )  # fmt: skip
+
+
+def _expert_sizes(config: ModelConfig) -> dict[str, Size]:
+    if not config.num_experts:
+        return {}
+    return {
+        "num_experts": config.num_experts, "experts_per_token": config.experts_per_token, "expert_dim": config.expert_dim,
+        "num_dense_layers": config.num_layers - config.num_expert_layers,
+    }  # fmt: skip
 
 
 def stack_shapes(shapes: Sequence[ModelShape]) -> ModelShape:

@@ -8,7 +8,7 @@ and so are gate and up: fewer, larger products. Each block returns what it adds 
 does the addition, which lets both happen in one pass over memory.
 
 Shapes: B rows, T positions, S keys, C = dim, D = head_dim, H query heads, K key-value heads, R = D / 2, F = hidden_dim,
-V vocabulary, N = B * T.
+V vocabulary, N = B * T. Shapes of experts: experts.py.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from agora.errors import ModelError
 from agora.model import fast
 from agora.model.cache import KVCache
 from agora.model.config import ModelConfig
+from agora.model.experts import MixtureOfExperts
 from agora.model.loss import chunked_cross_entropy
 from agora.model.operations import attention, document_starts, rotary_tables, split_heads
 
@@ -34,6 +35,11 @@ def fused_rows(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         "attention.qkv.weight": (config.query_dim, config.kv_dim, config.kv_dim),
         "feed_forward.gate_up.weight": (config.hidden_dim, config.hidden_dim),
     }
+
+
+def linear_maps(config: ModelConfig, name: str, parameter: Tensor) -> tuple[Tensor, ...]:
+    """Each linear map in a layer's parameter `name` by itself, as views. A stack of experts stays one."""
+    return torch.split(parameter, list(fused_rows(config).get(name, (parameter.shape[0],))))
 
 
 class Norm(nn.Module):
@@ -128,14 +134,14 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention, then feed-forward, each on a normed copy of the stream."""
+    """Attention, then feed-forward (dense or a mixture of experts), each on a normed copy of the stream."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, index: int) -> None:
         super().__init__()
         self.attention_norm = Norm(config.dim, config.norm_eps)
         self.attention = Attention(config)
         self.feed_forward_norm = Norm(config.dim, config.norm_eps)
-        self.feed_forward = FeedForward(config)
+        self.feed_forward = MixtureOfExperts(config) if config.is_sparse(index) else FeedForward(config)
 
     def forward(
         self, x_BTC: Tensor, delta_BTC: Tensor | None, positions: Positions, cache: KVCache | None, index: int
@@ -153,7 +159,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Parameter(torch.empty(config.vocab_size, config.dim))
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_layers))
         self.norm = Norm(config.dim, config.norm_eps)
         self.head = None if config.tie_embeddings else nn.Parameter(torch.empty(config.vocab_size, config.dim))
         if not self.embedding.is_meta:
@@ -182,8 +188,15 @@ class Transformer(nn.Module):
             assert isinstance(layer, Layer)
             fill(layer.attention.qkv.weight, 1 / math.sqrt(c.dim))
             fill(layer.attention.out.weight, shrink / math.sqrt(c.query_dim))
-            fill(layer.feed_forward.gate_up.weight, 1 / math.sqrt(c.dim))
-            fill(layer.feed_forward.down.weight, shrink / math.sqrt(c.hidden_dim))
+            block = layer.feed_forward
+            if isinstance(block, MixtureOfExperts):
+                fill(block.router.weight, c.init_std)
+                fill(block.experts.gate, 1 / math.sqrt(c.dim))
+                fill(block.experts.up, 1 / math.sqrt(c.dim))
+                fill(block.experts.down, shrink / math.sqrt(c.expert_dim))
+            else:
+                fill(block.gate_up.weight, 1 / math.sqrt(c.dim))
+                fill(block.down.weight, shrink / math.sqrt(c.hidden_dim))
         for module in self.modules():
             if isinstance(module, Norm):
                 module.weight.fill_(1.0)

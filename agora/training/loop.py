@@ -165,8 +165,9 @@ def _open_run(folder: RunFolder, task: Task, stop: StopRequest, *, resume: bool)
 
 def _refuse_other_configuration(folder: RunFolder, saved: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     differences = []
+    newer = {"model": to_dict(ModelConfig()), "training": to_dict(TrainingConfig())}  # a run from before a setting existed had its default
     for area in ("kind", "model", "training", "data"):
-        before, now = _flat(saved.get(area), area), _flat(asked[area], area)
+        before, now = {**_flat(newer.get(area, {}), area), **_flat(saved.get(area), area)}, _flat(asked[area], area)
         for key in sorted(before.keys() | now.keys()):
             if before.get(key) != now.get(key) and key.rpartition(".")[2] not in OPERATIONAL_KEYS:
                 differences.append(f"{key} is {before.get(key)!r} there and {now.get(key)!r} here")
@@ -293,6 +294,7 @@ class _Trainer:
             tokens_per_s=tokens_per_s, limit_share=flops_per_s / self._limit_flops_per_s,
             elapsed_s=self._before.elapsed_s + here_s, eta_s=eta_s,
             joules_per_token=(self._before.joules + energy.joules) / tokens, energy_measured=energy.measured, heldout_loss=heldout_loss,
+            imbalance=result.imbalance,
         )  # fmt: skip
 
     def _note(self, m: StepMetrics) -> str:

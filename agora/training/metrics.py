@@ -27,6 +27,7 @@ class StepMetrics:
 
     `lr` is AdamW's rate in this step, `muon_lr` that of Muon where it steps the matrices. `limit_share` is the share of the machine's
     measured matmul limit; `joules_per_token` covers the run so far and is an estimate unless `energy_measured`.
+    `imbalance`: visits of the busiest expert over the mean, in the worst layer.
     """
 
     step: int
@@ -43,6 +44,7 @@ class StepMetrics:
     energy_measured: bool
     heldout_loss: float | None = None
     muon_lr: float | None = None
+    imbalance: float | None = None
 
 
 DETERMINISTIC: Final = ("step", "loss", "grad_norm", "lr_scale", "tokens", "heldout_loss")  # equal bit for bit after a resume
@@ -68,7 +70,7 @@ class MetricsLog:
         self._file.write(json.dumps(dataclasses.asdict(metrics)) + "\n")
         self._file.flush()
         if self._board is not None:
-            for name in ("loss", "heldout_loss", "grad_norm", "lr", "muon_lr", "lr_scale", "tokens_per_s", "joules_per_token"):
+            for name in ("loss", "heldout_loss", "grad_norm", "lr", "muon_lr", "lr_scale", "tokens_per_s", "joules_per_token", "imbalance"):
                 value = getattr(metrics, name)
                 if value is not None:
                     self._board.add_scalar(name, value, metrics.step)

@@ -2,9 +2,8 @@
 gradients as backward leaves them. Comes out: stepped masters, and the working copy refreshed from them.
 
 All masters lie in one buffer, all working weights in another; gradients.py keeps the gradients. Within a buffer the parameters
-of one kind lie together, so that AdamW takes
-a kind as a single tensor. Muon takes matrix by matrix; the fused projections are cut into query, key, value, gate and up, each
-orthogonalised by itself, because Muon's update is defined per linear map (Jordan et al. 2024) and a fused matrix is several.
+of one kind lie together, so that AdamW takes a kind as a single tensor. Muon takes matrix by matrix, because its update is defined per
+linear map (Jordan et al. 2024): fused projections are cut into query, key, value, gate and up; muon.py takes stacks of experts.
 """
 
 from __future__ import annotations
@@ -19,8 +18,9 @@ from torch import Tensor, nn
 
 from agora.errors import CheckpointError, ConfigError
 from agora.model import fast, kernels
-from agora.model.transformer import Transformer, fused_rows
+from agora.model.transformer import Transformer, linear_maps
 from agora.training.gradients import Gradients
+from agora.training.muon import StackedMuon
 
 Kind = Literal["matrix", "table", "vector"]
 
@@ -105,6 +105,7 @@ class Optimizer:
         self.working = self.masters if dtype == torch.float32 else torch.empty_like(self.masters, dtype=dtype)
         can_hold = config.name == "adamw" and fast.usable(self.working)
         self._views: dict[str, Tensor] = {}
+        self._buffers = {name: value for name, value in model.state_dict().items() if name not in dict(named)}
         offset = 0
         for (name, parameter), size in zip(named, sizes, strict=True):
             place, shape = slice(offset, offset + size), parameter.shape
@@ -124,10 +125,15 @@ class Optimizer:
             names = [name for name, _ in _of_kind(self._model, kind)]
             decay = 0.0 if kind == "vector" else c.weight_decay
             if kind == "matrix" and c.name == "muon":
-                tensors = {label: self._leaf(view, gradient) for label, view, gradient in self._matrices(names)}
+                leaves = {label: self._leaf(view, gradient) for label, view, gradient in self._matrices(names)}
+                stacks = {label: leaf for label, leaf in leaves.items() if leaf.ndim == 3}
+                tensors = {label: leaf for label, leaf in leaves.items() if leaf.ndim == 2}
                 parts.append((c.muon_lr, torch.optim.Muon(
                     list(tensors.values()), lr=c.muon_lr, weight_decay=decay, momentum=c.momentum, adjust_lr_fn="match_rms_adamw"
                 ), tensors))  # fmt: skip
+                if stacks:
+                    muon = StackedMuon(stacks.values(), lr=c.muon_lr, weight_decay=decay, momentum=c.momentum)
+                    parts.append((c.muon_lr, muon, stacks))
                 continue
             first, last = self._views[names[0]], self._views[names[-1]]
             place = slice(first.storage_offset(), last.storage_offset() + last.numel())
@@ -139,12 +145,11 @@ class Optimizer:
         return parts
 
     def _matrices(self, names: list[str]) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Each linear map by itself: (label, master, gradient)."""
-        rows = fused_rows(self._model.config)
+        """Each linear map by itself, those of experts as stacks: (label, master, gradient)."""
         for name in names:
-            view, gradient = self._views[name], self.gradients.views[name]
-            sizes = rows.get(".".join(name.split(".")[2:]), (view.shape[0],))
-            for index, pair in enumerate(zip(torch.split(view, list(sizes)), torch.split(gradient, list(sizes)), strict=True)):
+            place, tensors = ".".join(name.split(".")[2:]), (self._views[name], self.gradients.views[name])
+            masters, gradients = (linear_maps(self._model.config, place, tensor) for tensor in tensors)
+            for index, pair in enumerate(zip(masters, gradients, strict=True)):
                 yield f"{name}.{index}", *pair
 
     def _leaf(self, view: Tensor, gradient: Tensor) -> nn.Parameter:
@@ -178,12 +183,12 @@ class Optimizer:
             self.working.copy_(self.masters)
 
     def master_weights(self) -> dict[str, Tensor]:
-        """Float32 weights by parameter name (views: they change with the next step)."""
-        return dict(self._views)
+        """Float32 weights by parameter name, and what the model keeps beside them (views: they change with the next step)."""
+        return {**self._views, **self._buffers}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything a resumed run needs, as plain tensors: `weight.NAME` and `optimizer.FIELD.NAME`."""
-        result = {f"weight.{name}": view for name, view in self._views.items()}
+        result = {f"weight.{name}": view for name, view in self.master_weights().items()}
         for _, optimizer, tensors in self._parts:
             for name, leaf in tensors.items():
                 for field, value in optimizer.state[leaf].items():
@@ -194,7 +199,7 @@ class Optimizer:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue exactly where `state_dict` was taken. Raises CheckpointError when the state is of another model or optimizer."""
         rest = dict(state)
-        for name, view in self._views.items():
+        for name, view in self.master_weights().items():
             value = rest.pop(f"weight.{name}", None)
             if value is None or value.shape != view.shape:
                 found = "missing" if value is None else f"of shape {list(value.shape)}"

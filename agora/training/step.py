@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from agora.errors import ConfigError, TrainingError
+from agora.model.experts import begin_step, end_step, imbalance
 from agora.model.operations import IGNORED
 from agora.model.transformer import Transformer
 from agora.training.optimizers import OptimizerConfig, build_optimizer
@@ -37,12 +38,13 @@ class Batch:
 @dataclass(frozen=True, slots=True)
 class StepResult:
     """`loss` in nats per target and `grad_norm` before clipping; `num_tokens` = targets learned from. When either number is not
-    finite the weights were left as they were: `is_applied` is False."""
+    finite the weights were left as they were: `is_applied` is False. `imbalance` is that of experts, see agora.model.experts."""
 
     loss: float
     grad_norm: float
     num_tokens: int
     is_applied: bool
+    imbalance: float | None = None
 
 
 class TrainingStep:
@@ -75,6 +77,7 @@ class TrainingStep:
         if num_tokens == 0:
             raise TrainingError("the batch has no token to learn from: every target is -100")
         self.optimizer.zero_grad()
+        begin_step(self.model, len(micro_batches))
         losses = []
         for batch in micro_batches:
             here = batch.to(self.device)
@@ -86,7 +89,8 @@ class TrainingStep:
         is_applied = math.isfinite(total) and math.isfinite(grad_norm)
         if is_applied:
             self.optimizer.step(lr_scale)
-        return StepResult(total, grad_norm, num_tokens, is_applied)
+            end_step(self.model)
+        return StepResult(total, grad_norm, num_tokens, is_applied, imbalance(self.model))
 
     def has_finite_weights(self) -> bool:
         """Whether the norm of the master weights is a number: an update can overflow although loss and gradient were finite."""

@@ -17,7 +17,11 @@ SHAPES = [
     ModelConfig(
         vocab_size=64, dim=32, num_layers=3, num_heads=2, num_kv_heads=2, head_dim=8, hidden_dim=40, max_seq_len=64, tie_embeddings=False
     ),
-]
+    ModelConfig(
+        vocab_size=64, dim=32, num_layers=3, num_heads=2, num_kv_heads=1, head_dim=8, hidden_dim=40, max_seq_len=64, num_experts=5,
+        experts_per_token=3, expert_dim=24, dense_layers=(1,),
+    ),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("config", SHAPES)
@@ -27,6 +31,13 @@ def test_parameters_equal_those_of_the_tensors(config: ModelConfig) -> None:
     counts = num_parameters(config)
     assert counts.total == sum(parameter.numel() for parameter in model.parameters())
     assert (counts.embedding, counts.non_embedding) == (tables, counts.total - tables)
+
+
+@pytest.mark.parametrize("config", SHAPES)
+def test_active_parameters_are_those_of_a_model_with_only_the_visited_experts(config: ModelConfig) -> None:
+    visited = dataclasses.replace(config, num_experts=config.experts_per_token) if config.num_experts else config
+    unseen = config.num_expert_layers * (config.num_experts - config.experts_per_token) * config.dim  # the router scores every expert
+    assert num_parameters(config).active == num_parameters(visited).total + unseen
 
 
 @pytest.mark.parametrize("config", SHAPES)

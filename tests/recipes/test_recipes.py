@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 import recipes
 from agora.errors import ConfigError
 from agora.model.counts import num_parameters
+from agora.model.transformer import Transformer
 from agora.settings import Workspace
 
 
@@ -20,9 +22,38 @@ def test_recipe_fits_together(name: str) -> None:
     assert max(recipe.training.seq_len, recipe.chat.seq_len) <= recipe.model.max_seq_len
 
 
-@pytest.mark.parametrize(("name", "smallest", "largest"), [("laptop", 10e6, 11e6), ("demo", 1e6, 5e6), ("qwen3_0_6b", 595e6, 597e6)])
+@pytest.mark.parametrize(("name", "smallest", "largest"), [
+    ("laptop", 10e6, 11e6), ("demo", 1e6, 5e6), ("qwen3_0_6b", 595e6, 597e6), ("laptop_experts", 24.6e6, 24.8e6),
+    ("gpu8", 30.5e9, 30.6e9), ("h100_10k", 314e9, 316e9), ("b200_100k", 1.000e12, 1.005e12),
+])  # fmt: skip
 def test_recipe_has_the_size_it_says(name: str, smallest: float, largest: float) -> None:
     assert smallest <= num_parameters(recipes.load(name).model).total <= largest
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_counts_of_a_recipe_are_those_of_its_network(name: str) -> None:
+    model = recipes.load(name).model
+    with torch.device("meta"):
+        network = Transformer(model)
+    total = sum(parameter.numel() for parameter in network.parameters())
+    assert num_parameters(model).total == total
+    # what a token passes: of every stack of experts only the visited part
+    unseen = sum(stack.numel() for name, stack in network.named_parameters() if ".experts." in name)
+    visited = unseen * model.experts_per_token // max(1, model.num_experts)
+    assert num_parameters(model).active == total - unseen + visited
+
+
+@pytest.mark.parametrize(
+    ("name", "num_accelerators", "active"),
+    [("laptop_experts", 1, 10.5e6), ("gpu8", 8, 3.35e9), ("h100_10k", 10_240, 84e9), ("b200_100k", 100_352, 136e9)],
+)
+def test_layout_of_a_recipe_is_possible_and_fits_its_machine(name: str, num_accelerators: int, active: float) -> None:
+    recipe = recipes.load(name)
+    training = recipe.training
+    assert recipe.layout.num_accelerators == num_accelerators
+    assert num_parameters(recipe.model).active == pytest.approx(active, rel=0.01)
+    assert recipe.layout.micro_batch == training.micro_batch or num_accelerators == 1
+    recipe.layout.check(recipe.model, seq_len=training.seq_len, global_batch=training.batch_tokens // training.seq_len)
 
 
 def test_unknown_recipe_is_refused_with_the_nearest() -> None:

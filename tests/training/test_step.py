@@ -10,12 +10,15 @@ from safetensors.torch import load_file, save_file
 
 from agora.errors import CheckpointError, ConfigError, TrainingError
 from agora.model.config import ModelConfig
+from agora.model.experts import routers
 from agora.model.transformer import Transformer
+from agora.training.muon import StackedMuon
 from agora.training.optimizers import OptimizerConfig
 from agora.training.step import Batch, TrainingStep
 
 CONFIG = ModelConfig(vocab_size=97, dim=48, num_layers=2, num_heads=6, num_kv_heads=2, head_dim=16, hidden_dim=80, max_seq_len=64)
 UNTIED = dataclasses.replace(CONFIG, tie_embeddings=False)
+EXPERTS = dataclasses.replace(CONFIG, num_experts=4, expert_dim=24, dense_layers=(0,), balance_bias_rate=0.01)
 
 
 def make_step(name: str = "adamw", config: ModelConfig = CONFIG, **options: Any) -> TrainingStep:
@@ -34,7 +37,7 @@ def make_batches(count: int, *, rows: int = 4, documents: bool = False) -> list[
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-@pytest.mark.parametrize("config", [CONFIG, UNTIED])
+@pytest.mark.parametrize("config", [CONFIG, UNTIED, EXPERTS])
 def test_resumed_steps_equal_uninterrupted_ones_bit_for_bit(tmp_path: Path, name: str, dtype: str, config: ModelConfig) -> None:
     batches = make_batches(6, documents=True)
     whole = make_step(name, config, dtype=dtype)
@@ -50,9 +53,10 @@ def test_resumed_steps_equal_uninterrupted_ones_bit_for_bit(tmp_path: Path, name
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
+@pytest.mark.parametrize("config", [CONFIG, EXPERTS])
 @pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_it_learns_a_batch_by_heart(name: str) -> None:
-    step, batch = make_step(name), make_batches(1)
+def test_it_learns_a_batch_by_heart(name: str, config: ModelConfig) -> None:
+    step, batch = make_step(name, config), make_batches(1)
     losses = [step.run(batch).loss for _ in range(30)]
     assert losses[-1] < 0.7 * losses[0]
 
@@ -97,6 +101,48 @@ def test_muon_takes_each_map_of_a_fused_matrix_by_itself() -> None:
         values = torch.linalg.svdvals(part)[: min(part.shape)]
         # Newton-Schulz leaves singular values between about 0.7 and 1.2 (Jordan et al. 2024); weight decay adds a little
         assert float(values.max() / values.min()) < 2.5
+
+
+def test_muon_on_a_stack_equals_muon_on_each_matrix() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for shape in [(5, 24, 48), (5, 48, 24), (3, 16, 16)]:
+        start = torch.randn(shape, generator=generator)
+        stack, matrices = torch.nn.Parameter(start.clone()), [torch.nn.Parameter(matrix.clone()) for matrix in start]
+        settings = {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.95}
+        one = StackedMuon([stack], **settings)
+        other = torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **settings)
+        for _ in range(3):
+            stack.grad = torch.randn(shape, generator=generator)
+            for matrix, gradient in zip(matrices, stack.grad, strict=True):
+                matrix.grad = gradient.clone()
+            one.step()
+            other.step()
+        # five iterations in bfloat16 multiply roundings of 2^-9; one update moves a weight by 0.02 * 0.2
+        torch.testing.assert_close(stack.detach(), torch.stack([matrix.detach() for matrix in matrices]), atol=3 * 0.004 * 2**-5, rtol=0)
+
+
+def test_muon_takes_each_expert_by_itself() -> None:
+    step = make_step("muon", EXPERTS, dtype="float32")
+    name = "layers.1.feed_forward.experts.up"
+    before = step.optimizer.master_weights()[name].clone()
+    step.run(make_batches(1))
+    updates = step.optimizer.master_weights()[name] - before
+    # AdamW's RMS times the rate, for every expert, however many tokens it got (weight decay adds a little)
+    for update in updates:
+        assert 0.7 < float(update.square().mean().sqrt()) / (0.02 * 0.2) < 1.3
+
+
+def test_biases_follow_the_loads_of_all_micro_batches_of_a_step() -> None:
+    step = make_step(config=EXPERTS, dtype="float32")
+    loads = []
+    step.run(make_batches(2))
+    for router in routers(step.model):
+        loads.append(router.load_E.clone())
+        assert int(router.load_E.sum()) == 2 * 4 * 32 * EXPERTS.experts_per_token
+        assert router.bias_E is not None
+        assert torch.equal(router.bias_E, 0.01 * torch.sign(router.load_E.float().mean() - router.load_E))
+    step.run(make_batches(2))
+    assert all(int(router.load_E.sum()) == int(load.sum()) for router, load in zip(routers(step.model), loads, strict=True))
 
 
 def test_working_weights_are_the_rounded_masters() -> None:
