@@ -32,7 +32,9 @@ from agora.model import fast, operations
 from agora.model.cache import KVCache
 from agora.model.config import ModelConfig
 from agora.model.transformer import Attention, FeedForward, Layer, Norm, Positions, Transformer
+from agora.model.experts import MixtureOfExperts, begin_step, end_step
 from agora.training.divided_loss import divided_cross_entropy
+from agora.training.expert_parallel import HeldExperts, judge_balance_together, send_to_experts
 from agora.training.ring_attention import positions_of, ring_attention
 from agora.training.stage import Maps, Stage
 
@@ -41,12 +43,22 @@ DTYPES: Final = {"bf16": torch.bfloat16, "bfloat16": torch.bfloat16, "float32": 
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """This rank's place on each axis of a layout, and the groups of ranks along them."""
+    """This rank's place on each axis of a layout, and the groups of ranks along them.
+
+    world    pipeline x replicate x shard (with context) x tensor
+    context  the ranks of a ring
+    experts  pipeline x replicate x shard x expert: what is left of shard x context x tensor when experts are divided
+    parts    the ranks among which the tokens of one pass lie: context x tensor
+    tokens   what fully_shard works on for the routers: every rank of a stage sees tokens of its own
+    """
 
     layout: Layout
     device_type: str
     world: DeviceMesh
     context: DeviceMesh | None
+    experts: DeviceMesh | None
+    parts: DeviceMesh | None
+    tokens: DeviceMesh | None
 
     @property
     def pipeline_rank(self) -> int:
@@ -83,7 +95,7 @@ class Axes:
         return self.world.get_local_rank("replicate") * self.world["shard"].size() + self.world.get_local_rank("shard")
 
 
-def make_axes(layout: Layout, *, device_type: str = "cpu") -> Axes:
+def make_axes(layout: Layout, *, device_type: str = "cpu", has_experts: bool = False) -> Axes:
     """The meshes of `layout` over all ranks of the process group. Raises ConfigError when their number differs."""
     if dist.get_world_size() != layout.num_accelerators:
         raise ConfigError(
@@ -99,7 +111,28 @@ def make_axes(layout: Layout, *, device_type: str = "cpu") -> Axes:
     if layout.context > 1:
         sizes = (layout.pipeline * layout.data, layout.context, layout.tensor)
         context = init_device_mesh(device_type, sizes, mesh_dim_names=("other", "context", "tensor"))["context"]
-    return Axes(layout, device_type, world, context)
+    return Axes(layout, device_type, world, context, *(_expert_axes(layout, device_type) if has_experts else (None, None, None)))
+
+
+def _expert_axes(layout: Layout, device_type: str) -> tuple[DeviceMesh | None, DeviceMesh | None, DeviceMesh | None]:
+    """Meshes of experts, parts and tokens; those that would add nothing are left out."""
+    inside = layout.shard * layout.context * layout.tensor
+    experts = parts = tokens = None
+    if layout.expert * layout.tensor > 1:
+        experts = _stage_mesh(device_type, layout, inside // layout.expert, layout.expert)
+    if layout.context * layout.tensor > 1:
+        sizes = (layout.pipeline * layout.data, layout.context * layout.tensor)
+        parts = init_device_mesh(device_type, sizes, mesh_dim_names=("other", "part"))["part"]
+    if layout.tensor > 1:
+        mesh = _stage_mesh(device_type, layout, inside, 1)
+        tokens = mesh["replicate", "shard"] if mesh["replicate"].size() > 1 else mesh["shard"]
+    return experts, parts, tokens
+
+
+def _stage_mesh(device_type: str, layout: Layout, shards: int, experts: int) -> DeviceMesh:
+    replicas, shards = (layout.replicate * shards, 1) if layout.sharding == "none" else (layout.replicate, shards)
+    sizes = (layout.pipeline, replicas, shards, experts)
+    return init_device_mesh(device_type, sizes, mesh_dim_names=("pipeline", "replicate", "shard", "expert"))
 
 
 def check(config: ModelConfig, layout: Layout, *, seq_len: int, global_batch: int) -> None:
@@ -107,11 +140,11 @@ def check(config: ModelConfig, layout: Layout, *, seq_len: int, global_batch: in
     layout.check(config, seq_len=seq_len, global_batch=global_batch)
     if layout.context > 1:
         positions_of(0, layout.context, seq_len)
-    if layout.sequence_parallel and layout.tensor > 1 and (seq_len // layout.context) % layout.tensor:
+    if (layout.sequence_parallel or config.num_experts) and layout.tensor > 1 and (seq_len // layout.context) % layout.tensor:
         nearest = nearest_divisor(seq_len // layout.context, layout.tensor)
         raise ConfigError(
             f"layout.tensor={layout.tensor} does not divide the {seq_len // layout.context} positions of a rank, which sequence parallel "
-            f"needs; the nearest possible is tensor={nearest}, or sequence_parallel=false"
+            f"and experts need; the nearest possible is tensor={nearest}"
         )
     if config.vocab_size % layout.tensor:
         nearest = nearest_divisor(config.vocab_size, layout.tensor)
@@ -150,6 +183,16 @@ class Part:
         """Masters by name."""
         return {name: parameter for stage in self.stages for name, parameter in stage.named_parameters()}
 
+    def named_buffers(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps beside the weights: biases of routers, the same on all ranks of a stage."""
+        names = {name: buffer for stage in self.stages for name, buffer in stage.named_buffers()}
+        return {name: buffer for name, buffer in names.items() if any(name in stage.state_dict() for stage in self.stages)}
+
+    def end_step(self) -> None:
+        """After the optimizer step: biases of routers follow the loads."""
+        for stage in self.stages:
+            end_step(stage)
+
     def copies(self, parameter: Tensor) -> int:
         """Ranks of one pipeline stage that hold the same numbers of a parameter."""
         assert isinstance(parameter, DTensor)
@@ -157,6 +200,29 @@ class Part:
         for placement, size in zip(parameter.placements, parameter.device_mesh.shape, strict=True):
             divided *= 1 if placement.is_replicate() else size
         return self.axes.world.size() // self.layout.pipeline // divided
+
+    def begin_step(self, num_micro_batches: int) -> None:
+        """Before the passes of one step; `num_micro_batches` are those of one data rank."""
+        parts = self.layout.context * self.layout.tensor
+        for stage in self.stages:
+            begin_step(stage, num_micro_batches * self.layout.data * parts)
+
+    def sum_loads(self) -> float | None:
+        """Sum up how often each expert was visited, over the ranks: all then move their biases alike. Returns the worst imbalance."""
+        if not self.config.num_experts:
+            return None
+        mine = {
+            int(index): layer.feed_forward.router for stage in self.stages for index, layer in stage.layers.items()
+            if isinstance(layer.feed_forward, MixtureOfExperts)
+        }  # fmt: skip
+        loads_LE = torch.zeros(self.config.num_layers, self.config.num_experts, dtype=torch.int64, device=self.device)
+        for index, router in mine.items():
+            loads_LE[index] = router.load_E
+        dist.all_reduce(loads_LE)
+        for index, router in mine.items():
+            router.load_E.copy_(loads_LE[index])
+        means_L = loads_LE.double().mean(1).clamp(min=1e-9)
+        return float((loads_LE.amax(1) / means_L).max())
 
     def begin_micro_batch(self, *, is_last: bool) -> None:
         """With sharding=optimizer gradients are kept whole until the last micro-batch; otherwise each is divided at once."""
@@ -171,6 +237,8 @@ def parallelize(
     model: Transformer, layout: Layout, axes: Axes, *, seq_len: int, dtype: str = "bfloat16", device: torch.device | str = "cpu"
 ) -> Part:
     """Divide `model` by `layout`; it must not be used afterwards. Raises ConfigError for a model that cannot be divided so."""
+    # what leaves a DTensor or a view_as is a view; nothing here changes one in place, which is what FSDP2 warns of at every layer
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor", category=UserWarning)
     config = model.config
     indices = [axes.pipeline_rank + layout.pipeline * turn for turn in range(layout.virtual)]
     # zero bubble finds the weights whose gradients it puts off in the forward graph, so they must stay gathered until then
@@ -181,9 +249,11 @@ def parallelize(
         if layout.tensor > 1 or layout.context > 1:
             _divide_work(stage, axes, seq_len, torch.device(device))
         for layer in stage.layers.values():
+            if isinstance(layer.feed_forward, MixtureOfExperts):
+                _divide_experts(layer.feed_forward, axes, DTYPES[dtype], keeps=keeps)
             recompute(layer, layout)
-            _shard(layer, axes, DTYPES[dtype], keeps=keeps)
-        _shard(stage, axes, DTYPES[dtype], keeps=True)
+            _shard(layer, axes.data, DTYPES[dtype], keeps=keeps)
+        _shard(stage, axes.data, DTYPES[dtype], keeps=True)
         stages.append(stage)
     return Part(config, layout, axes, stages, indices, DTYPES[dtype], torch.device(device))
 
@@ -195,10 +265,18 @@ def stage_layers(num_layers: int, num_stages: int, index: int) -> range:
     return range(first, first + each + (1 if index < more else 0))
 
 
-def _shard(module: nn.Module, axes: Axes, dtype: torch.dtype, *, keeps: bool) -> None:
+def _shard(module: nn.Module, mesh: DeviceMesh, dtype: torch.dtype, *, keeps: bool) -> None:
     """Masters stay divided in float32; the working copy is gathered in `dtype`, gradients are summed in float32."""
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
-    fully_shard(module, mesh=axes.data, mp_policy=policy, reshard_after_forward=not keeps)
+    num_shards = mesh.shape[-1]
+
+    def placement(parameter: nn.Parameter) -> Shard:
+        """Rows, or the rows of each expert when there are not enough experts for all ranks."""
+        local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+        by_rows = local.ndim == 3 and local.shape[0] % num_shards != 0 and local.shape[1] % num_shards == 0
+        return Shard(1 if by_rows else 0)
+
+    fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=not keeps, shard_placement_fn=placement)
     assert isinstance(module, FSDPModule)
     module.set_gradient_divide_factor(1.0)  # losses are divided by the targets of all ranks, so gradients are added, not averaged
     module.set_force_sum_reduction_for_comms(True)
@@ -230,6 +308,38 @@ def recompute(layer: nn.Module, layout: Layout) -> None:
         checkpoint(layer, context_fn=partial(create_selective_checkpoint_contexts, _keep_products))
 
 
+# ---- experts
+
+
+def _divide_experts(block: MixtureOfExperts, axes: Axes, dtype: torch.dtype, *, keeps: bool) -> None:
+    """Experts over the expert axis; tensor ranks, which hold different positions, work as ranks of their own here."""
+    layout = axes.layout
+    if axes.parts is not None:
+        judge_balance_together(block, axes.parts.get_group())
+    if layout.tensor > 1 and not layout.sequence_parallel:
+        tensor = axes.tensor
+        block.register_forward_pre_hook(lambda _, args: (_change(args[0], tensor, Replicate(), Shard(1)),))
+        block.register_forward_hook(lambda _, args, out: _change(out, tensor, Shard(1), Replicate()))
+    if axes.experts is None:
+        return
+    experts = HeldExperts(block.experts)
+    if layout.expert > 1:
+        send_to_experts(block, axes.experts.get_group("expert"))
+        for name in ("gate", "up", "down"):
+            whole = getattr(experts, name)
+            divided = distribute_tensor(whole.detach(), axes.experts["expert"], [Shard(0)], src_data_rank=None)
+            experts.register_parameter(name, nn.Parameter(divided))
+    block.experts = experts  # type: ignore[assignment]
+    is_replicated = axes.experts["replicate"].size() > 1
+    _shard(experts, axes.experts["replicate", "shard"] if is_replicated else axes.experts["shard"], dtype, keeps=keeps)
+    if axes.tokens is not None:
+        _shard(block.router, axes.tokens, dtype, keeps=keeps)
+
+
+def _change(x: Tensor, mesh: DeviceMesh, before: Placement, after: Placement) -> Tensor:
+    return DTensor.from_local(x, mesh, [before], run_check=False).redistribute(placements=[after]).to_local()
+
+
 # ---- tensor, sequence and context parallel
 
 
@@ -256,8 +366,6 @@ class _Tensor:
         self.mesh, self.group = mesh, mesh.get_group()
         self.rank, self.size = mesh.get_local_rank(), mesh.size()
         self.stream: Placement = Shard(1) if sequence_parallel else Replicate()
-        # what leaves a DTensor is a view; nothing here changes one in place, which is what FSDP2 warns of at every layer
-        warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor", category=UserWarning)
 
     def enter(self, x_BTC: Tensor) -> Tensor:
         """From the stream to what a divided product reads: all positions, whose gradients are parts to be added."""

@@ -42,6 +42,8 @@ def ring_attention(q_BTHD: Tensor, k_BTKD: Tensor, v_BTKD: Tensor, starts_BT: Te
 def _pass_on(tensors: list[Tensor], group: dist.ProcessGroup) -> list[Tensor]:
     """Send to the next rank of the ring, receive from the one before."""
     rank, size = dist.get_rank(group), dist.get_world_size(group)
+    if size == 1:
+        return tensors
     to, source = dist.get_global_rank(group, (rank + 1) % size), dist.get_global_rank(group, (rank - 1) % size)
     received = [torch.empty_like(tensor) for tensor in tensors]
     operations = [dist.P2POp(dist.isend, tensor.contiguous(), to, group) for tensor in tensors]
@@ -61,7 +63,7 @@ def _hidden_from(query_positions_T: Tensor, key_positions_S: Tensor, starts_BT: 
 
 def _heads_first(x: Tensor, num_kv_heads: int) -> Tensor:
     """(B, T, H, D) -> (B, K, G, T, D)."""
-    return x.unflatten(2, (num_kv_heads, -1)).permute(0, 2, 3, 1, 4)
+    return x.reshape(*x.shape[:2], num_kv_heads, -1, x.shape[3]).permute(0, 2, 3, 1, 4)
 
 
 class _RingAttention(torch.autograd.Function):

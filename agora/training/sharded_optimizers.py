@@ -7,7 +7,8 @@ parameters here (stage.py), so each linear map is one matrix.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.distributed.tensor import DTensor, Placement, Replicate
 from torch.optim._muon import _adjust_lr, _zeropower_via_newtonschulz
 
 from agora.errors import CheckpointError
+from agora.training.muon import RMS, StackedMuon, orthogonalize
 from agora.training.optimizers import OptimizerConfig
 
 
@@ -36,6 +38,22 @@ class ShardedMuon(torch.optim.Muon):
                 weight.add_(_like(update, weight), alpha=-rate)
 
 
+class ShardedStackedMuon(StackedMuon):
+    """StackedMuon on divided stacks. What each rank has of whole matrices it orthogonalises alone."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """As StackedMuon.step."""
+        for group in self.param_groups:
+            for stack_EOI in group["params"]:
+                momentum = self.state[stack_EOI]["momentum_buffer"]
+                momentum.lerp_(stack_EOI.grad, 1 - group["momentum"])
+                update_EOI = orthogonalize(whole_matrices(stack_EOI.grad.lerp(momentum, group["momentum"])))
+                rate = group["lr"] * RMS * math.sqrt(max(stack_EOI.shape[-2:]))
+                stack_EOI.mul_(1 - group["lr"] * group["weight_decay"])
+                stack_EOI.add_(_like_stack(update_EOI, stack_EOI), alpha=-rate)
+
+
 def whole(x: Tensor) -> Tensor:
     """All of a tensor that may be divided. One axis after the other: FSDP divides what the tensor axis divided before."""
     if not isinstance(x, DTensor):
@@ -48,6 +66,25 @@ def whole(x: Tensor) -> Tensor:
     return x.to_local()
 
 
+def _by_matrix(x: DTensor) -> list[Placement]:
+    """How a stack is divided when no matrix of it is."""
+    return [placement if placement.is_shard(0) else Replicate() for placement in x.placements]
+
+
+def whole_matrices(x: Tensor) -> Tensor:
+    """Of a divided stack, whole matrices: all of them, or those of this rank where matrices are not cut."""
+    return x.redistribute(placements=_by_matrix(x)).to_local() if isinstance(x, DTensor) else x
+
+
+def _like_stack(x: Tensor, stack: Tensor) -> Tensor:
+    if not isinstance(stack, DTensor):
+        return x
+    placed = DTensor.from_local(
+        x, stack.device_mesh, _by_matrix(stack), run_check=False, shape=stack.shape, stride=stack.stride()
+    )  # fmt: skip
+    return placed.redistribute(placements=stack.placements)
+
+
 def _like(x: Tensor, weight: Tensor) -> Tensor:
     """This rank's part of `x`, divided as `weight` is."""
     if not isinstance(weight, DTensor):
@@ -57,13 +94,14 @@ def _like(x: Tensor, weight: Tensor) -> Tensor:
 
 
 class ShardedOptimizer:
-    """AdamW and Muon over `named` parameters. Moments exist from the start, so that a checkpoint can be read into them."""
+    """AdamW and Muon over `named` parameters; `buffers` are kept with them, not stepped. Moments exist from the start, so that a checkpoint can be read into them."""
 
-    def __init__(self, named: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig) -> None:
+    def __init__(self, named: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig, buffers: Mapping[str, Tensor]) -> None:
         self.config = config
         self.parameters = dict(named)
+        self._buffers = dict(buffers)
         self._parts: list[tuple[float, torch.optim.Optimizer, dict[str, nn.Parameter]]] = []
-        kinds: dict[str, dict[str, nn.Parameter]] = {"matrix": {}, "table": {}, "vector": {}}
+        kinds: dict[str, dict[str, nn.Parameter]] = {"matrix": {}, "stack": {}, "table": {}, "vector": {}}
         for name, parameter in self.parameters.items():
             kinds[_kind(name, parameter)][name] = parameter
         for kind, members in kinds.items():
@@ -75,6 +113,9 @@ class ShardedOptimizer:
                     list(members.values()), lr=config.muon_lr, weight_decay=decay, momentum=config.momentum, adjust_lr_fn="match_rms_adamw"
                 )
                 self._parts.append((config.muon_lr, muon, members))
+            elif kind == "stack" and config.name == "muon":
+                stacks = ShardedStackedMuon(members.values(), lr=config.muon_lr, weight_decay=decay, momentum=config.momentum)
+                self._parts.append((config.muon_lr, stacks, members))
             else:
                 adamw = torch.optim.AdamW(
                     list(members.values()), lr=config.lr, betas=(config.betas[0], config.betas[1]), eps=config.eps, weight_decay=decay,
@@ -87,7 +128,7 @@ class ShardedOptimizer:
         for _, optimizer, members in self._parts:
             for parameter in members.values():
                 state = optimizer.state[parameter]
-                if isinstance(optimizer, ShardedMuon):
+                if isinstance(optimizer, (ShardedMuon, ShardedStackedMuon)):
                     state["momentum_buffer"] = torch.zeros_like(parameter)
                 else:
                     state.update(step=torch.zeros(()), exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter))
@@ -108,6 +149,7 @@ class ShardedOptimizer:
     def state_dict(self) -> dict[str, Tensor]:
         """`weight.NAME` and `optimizer.FIELD.NAME`: live tensors, DTensors where they are divided."""
         result: dict[str, Tensor] = {f"weight.{name}": parameter.detach() for name, parameter in self.parameters.items()}
+        result.update({f"weight.{name}": value for name, value in self._buffers.items()})
         for _, optimizer, members in self._parts:
             for name, parameter in members.items():
                 result.update({f"optimizer.{field}.{name}": value for field, value in optimizer.state[parameter].items()})
@@ -129,4 +171,6 @@ class ShardedOptimizer:
 
 
 def _kind(name: str, parameter: Tensor) -> str:
-    return "vector" if parameter.ndim == 1 else "table" if name in ("embedding", "head") else "matrix"
+    if parameter.ndim == 1:
+        return "vector"
+    return "stack" if parameter.ndim == 3 else "table" if name in ("embedding", "head") else "matrix"

@@ -43,9 +43,9 @@ class ShardedStep:
         grad_clip: float | None = 1.0,
     ) -> None:
         self.config, self.layout, self.device, self.grad_clip = model.config, layout, torch.device(device), grad_clip
-        self.axes = parallelize.make_axes(layout, device_type=self.device.type)
+        self.axes = parallelize.make_axes(layout, device_type=self.device.type, has_experts=self.config.num_experts > 0)
         self.part = parallelize.parallelize(model.train(), layout, self.axes, seq_len=seq_len, dtype=dtype, device=device)
-        self.optimizer = ShardedOptimizer(self.part.named_parameters().items(), optimizer_config)
+        self.optimizer = ShardedOptimizer(self.part.named_parameters().items(), optimizer_config, self.part.named_buffers())
         self._pipeline = Pipeline(self.part, seq_len=seq_len) if layout.pipeline > 1 else None
         self._copies = {name: self.part.copies(parameter) for name, parameter in self.optimizer.parameters.items()}
         is_tied = layout.pipeline > 1 and self.config.tie_embeddings
@@ -58,6 +58,7 @@ class ShardedStep:
         if num_tokens == 0:
             raise TrainingError("the batch has no token to learn from: every target is -100")
         self.optimizer.zero_grad()
+        self.part.begin_step(len(micro_batches))
         loss = self._accumulate([self._here(batch) for batch in micro_batches], float(num_tokens))
         self._add_tied()
         squares = torch.stack([self._sum_of_squares(), loss.double() / self.layout.tensor])
@@ -67,7 +68,10 @@ class ShardedStep:
         if is_applied:
             self._clip(grad_norm)
             self.optimizer.step(lr_scale)
-        return StepResult(total, grad_norm, num_tokens, is_applied)
+        imbalance = self.part.sum_loads()
+        if is_applied:
+            self.part.end_step()
+        return StepResult(total, grad_norm, num_tokens, is_applied, imbalance)
 
     @property
     def _ranks_per_share(self) -> int:
@@ -143,6 +147,7 @@ class ShardedStep:
     def full_weights(self) -> dict[str, Tensor]:
         """Float32 weights of the whole model by the names of a Transformer, on the CPU of every rank: for tests and small models."""
         here = {name: whole(parameter.detach()).cpu() for name, parameter in self.optimizer.parameters.items()}
+        here.update({name: buffer.cpu() for name, buffer in self.part.named_buffers().items()})
         if self.layout.pipeline > 1:
             gathered: list[dict[str, Tensor] | None] = [None] * self.layout.pipeline
             dist.all_gather_object(gathered, here, group=self.axes.pipeline_group)

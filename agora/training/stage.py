@@ -118,8 +118,9 @@ def _split_fused(layer: nn.Module, rows: Mapping[str, tuple[int, ...]]) -> None:
     for name, sizes in rows.items():
         parent_name, _, child = name.removesuffix(".weight").rpartition(".")
         parent = layer.get_submodule(parent_name)
-        fused: Any = getattr(parent, child)
-        setattr(parent, child, Maps(fused.weight, sizes))
+        fused: Any = getattr(parent, child, None)  # a layer of experts has no gate_up
+        if fused is not None:
+            setattr(parent, child, Maps(fused.weight, sizes))
 
 
 def fuse(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:

@@ -9,12 +9,13 @@ for single elements. test_cutting_rows_otherwise_drifts_as_far holds the yardsti
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from typing import Any
 
 import pytest
 
-from tests.training.parity.ranks import Ranks, alone
+from tests.training.parity.ranks import MICRO_BATCH, Ranks, alone
 
 pytestmark = pytest.mark.parity
 
@@ -56,14 +57,39 @@ FOUR: dict[str, dict[str, Any]] = {
 }
 
 
+TWO_EXPERTS: dict[str, dict[str, Any]] = {
+    "shards with experts": {"shard": 2},
+    "experts": {"shard": 2, "expert": 2},
+    "tensor with experts": {"tensor": 2, "micro_batch": ROWS_AT_ONCE},
+    "experts x tensor": {"tensor": 2, "expert": 2, "micro_batch": ROWS_AT_ONCE},
+    "experts x tensor without sequence": {"tensor": 2, "sequence_parallel": False, "expert": 2, "micro_batch": ROWS_AT_ONCE},
+    "experts x context": {"context": 2, "expert": 2, "micro_batch": ROWS_AT_ONCE},
+    "stages with experts": {"pipeline": 2},
+}
+FOUR_EXPERTS: dict[str, dict[str, Any]] = {
+    "experts x shards": {"shard": 4, "expert": 2},
+    "experts x replicas": {"replicate": 2, "shard": 2, "expert": 2},
+    "experts x stages": {"shard": 2, "expert": 2, "pipeline": 2},
+    "experts x shards x tensor": {"shard": 2, "tensor": 2, "expert": 4, "micro_batch": 4},
+}
+# Every token visits every expert: which two are best is a step, and a difference of 1e-7 can fall on either side of it.
+EXPERTS = {"num_experts": 4, "experts_per_token": 4, "expert_dim": 16, "balance_loss_weight": 0.05}
+CHOOSING = {**EXPERTS, "experts_per_token": 2, "balance_bias_rate": 0.01}
+
+
 @cache
-def _alone(optimizer: str, tied: bool, steps: int) -> dict[str, Any]:
-    return alone({"optimizer": optimizer, "steps": steps, "model": {"tie_embeddings": tied}})
+def _alone(case: str) -> dict[str, Any]:
+    return alone(json.loads(case))
 
 
-def _agree(ranks: Ranks, layout: dict[str, Any], *, optimizer: str = "adamw", tied: bool = False, steps: int = STEPS) -> None:
-    answers = ranks.run({"layout": layout, "optimizer": optimizer, "steps": steps, "model": {"tie_embeddings": tied}})
-    expected = _alone(optimizer, tied, steps)
+def _agree(
+    ranks: Ranks, layout: dict[str, Any], *, optimizer: str = "adamw", model: dict[str, Any] | None = None, steps: int = STEPS
+) -> None:
+    case = {"optimizer": optimizer, "steps": steps, "model": model or {}}
+    answers = ranks.run({"layout": layout, **case})
+    # the balance of experts is judged pass by pass, so one process must make the same passes; without experts any do
+    rows = layout.get("micro_batch", MICRO_BATCH) if model and "num_experts" in model else MICRO_BATCH
+    expected = _alone(json.dumps({**case, "micro_batch": rows}))
     for answer in answers:
         assert answer["num_tokens"] == expected["num_tokens"]
         for name in ("losses", "grad_norms"):
@@ -74,7 +100,7 @@ def _agree(ranks: Ranks, layout: dict[str, Any], *, optimizer: str = "adamw", ti
 
 @pytest.mark.parametrize("optimizer", LATER)
 def test_cutting_rows_otherwise_drifts_as_far(optimizer: str) -> None:
-    expected = _alone(optimizer, False, STEPS)
+    expected = _alone(json.dumps({"optimizer": optimizer, "steps": STEPS, "model": {}, "micro_batch": MICRO_BATCH}))
     other = alone({"optimizer": optimizer, "steps": STEPS, "micro_batch": 1})
     drift = max(abs(a - b) / b for a, b in zip(other["grad_norms"], expected["grad_norms"], strict=True))
     assert LATER[optimizer]["grad_norms"] / 25 < drift < LATER[optimizer]["grad_norms"] / 2
@@ -102,10 +128,30 @@ def test_muon_on_four_ranks_gives_the_numbers_of_one(name: str, four_ranks: Rank
 
 @pytest.mark.parametrize("name", ["shards", "tensor and sequence", "1f1b", "zero bubble"])
 def test_one_table_for_both_ends_gives_the_same_numbers(name: str, two_ranks: Ranks) -> None:
-    _agree(two_ranks, TWO[name], tied=True, steps=8)
+    _agree(two_ranks, TWO[name], model={"tie_embeddings": True}, steps=8)
 
 
 @pytest.mark.parametrize("recompute", ["selective", "full"])
 @pytest.mark.parametrize("name", ["shards", "tensor and sequence", "1f1b", "context"])
 def test_recomputing_gives_the_same_numbers(name: str, recompute: str, two_ranks: Ranks) -> None:
     _agree(two_ranks, {**TWO[name], "recompute": recompute}, steps=4)
+
+
+@pytest.mark.parametrize("name", TWO_EXPERTS)
+def test_experts_on_two_ranks_give_the_numbers_of_one(name: str, two_ranks: Ranks) -> None:
+    _agree(two_ranks, TWO_EXPERTS[name], model=EXPERTS)
+
+
+@pytest.mark.parametrize("name", FOUR_EXPERTS)
+def test_experts_on_four_ranks_give_the_numbers_of_one(name: str, four_ranks: Ranks) -> None:
+    _agree(four_ranks, FOUR_EXPERTS[name], model=EXPERTS)
+
+
+@pytest.mark.parametrize("name", ["experts", "experts x tensor"])
+def test_muon_steps_divided_experts_as_whole_ones(name: str, two_ranks: Ranks) -> None:
+    _agree(two_ranks, TWO_EXPERTS[name], model=EXPERTS, optimizer="muon")
+
+
+@pytest.mark.parametrize("name", ["experts", "experts x tensor", "experts x context", "stages with experts"])
+def test_choosing_experts_on_ranks_begins_as_alone(name: str, two_ranks: Ranks) -> None:
+    _agree(two_ranks, TWO_EXPERTS[name], model=CHOOSING, steps=1)
