@@ -8,13 +8,11 @@ Shapes as in agora.model.experts; L experts of this rank.
 
 from __future__ import annotations
 
-
-
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import is_fake
-from torch.distributed._functional_collectives import all_to_all_single, all_to_all_single_autograd, wait_tensor
+from torch.distributed._functional_collectives import all_to_all_single_autograd
 from torch.distributed.tensor import DTensor
 
 from agora.model.experts import Experts, MixtureOfExperts, Routes, Visits
@@ -55,7 +53,8 @@ def send_to_experts(block: MixtureOfExperts, group: dist.ProcessGroup) -> None:
     def dispatch(x_NC: Tensor, routes: Routes) -> Visits:
         home = sort(x_NC, routes)
         counts_RL = home.counts_E.view(size, -1)
-        arriving_RL = wait_tensor(all_to_all_single(counts_RL, None, None, group)).view(size, -1)
+        arriving_RL = torch.empty_like(counts_RL)
+        dist.all_to_all_single(arriving_RL, counts_RL.contiguous(), group=group)
         sent, received = _rows_of(counts_RL, home), _rows_of(arriving_RL, home)
         rows_MC = all_to_all_single_autograd(home.rows_MC, received, sent, group)
         order_M = _expert_of_each(arriving_RL, sum(received)).argsort(stable=True)

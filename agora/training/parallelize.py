@@ -31,8 +31,8 @@ from agora.errors import ConfigError
 from agora.model import fast, operations
 from agora.model.cache import KVCache
 from agora.model.config import ModelConfig
-from agora.model.transformer import Attention, FeedForward, Layer, Norm, Positions, Transformer
 from agora.model.experts import MixtureOfExperts, begin_step, end_step
+from agora.model.transformer import Attention, FeedForward, Layer, Norm, Positions, Transformer
 from agora.training.divided_loss import divided_cross_entropy
 from agora.training.expert_parallel import HeldExperts, judge_balance_together, send_to_experts
 from agora.training.ring_attention import positions_of, ring_attention
@@ -507,8 +507,8 @@ class _DividedAttention(nn.Module):
     def forward(self, x_BTC: Tensor, positions: Positions, cache: KVCache | None, layer: int) -> Tensor:
         """Mix positions; training only, so without a cache."""
         assert cache is None
-        norms = [_every_head(norm.weight) for norm in (self.query_norm, self.key_norm)]
-        arguments = (self.qkv(x_BTC), *norms, positions.cos_BTR, positions.sin_BTR)
+        query_norm_D, key_norm_D = _every_head(self.query_norm.weight), _every_head(self.key_norm.weight)
+        arguments = (self.qkv(x_BTC), query_norm_D, key_norm_D, positions.cos_BTR, positions.sin_BTR)
         sizes: dict[str, Any] = {"num_heads": self.num_heads, "num_kv_heads": self.num_kv_heads, "eps": self.config.norm_eps}
         if self._ring is None:
             mixed_BTX = fast.causal_attention(*arguments, positions.starts_BT, **sizes)

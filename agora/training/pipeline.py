@@ -1,4 +1,4 @@
-"""A step through the stages of a pipeline. Goes in: a Part and micro-batches. Comes out: gradients on every stage, and the loss on the last.
+"""A step through the stages of a pipeline. Goes in: a Part and micro-batches. Comes out: gradients on every stage, the loss on the last.
 
 The schedules are PyTorch's (torch.distributed.pipelining): GPipe (Huang et al. 2019), 1F1B and interleaved (Narayanan et al. 2021),
 zero bubble (Qi et al. 2024, ZB1P).

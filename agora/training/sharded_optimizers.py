@@ -1,8 +1,8 @@
-"""Optimizers over weights that are divided over ranks. Goes in: float32 parameters (DTensors) with their gradients. Comes out: stepped ones.
+"""Optimizers over weights that are divided over ranks. Goes in: float32 parameters (DTensors) and their gradients. Comes out: stepped ones.
 
-AdamW works on each rank's shards. Muon needs the whole matrix: a step gathers the momentum of one matrix, orthogonalises it, and writes this
-rank's part; nothing whole is kept. What is stepped by which, and how, is that of optimizers.py: the fused projections are already several
-parameters here (stage.py), so each linear map is one matrix.
+AdamW works on each rank's shards. Muon needs the whole matrix: a step gathers the momentum of one matrix, orthogonalises it, and writes
+this rank's part; nothing whole is kept. What is stepped by which, and how, is that of optimizers.py: the fused projections are already
+several parameters here (stage.py), so each linear map is one matrix; experts are stacks of matrices (muon.py).
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ def _like(x: Tensor, weight: Tensor) -> Tensor:
 
 
 class ShardedOptimizer:
-    """AdamW and Muon over `named` parameters; `buffers` are kept with them, not stepped. Moments exist from the start, so that a checkpoint can be read into them."""
+    """AdamW and Muon over `named` parameters; `buffers` are kept with them, not stepped. Moments exist from the start, so that a checkpoint
+    can be read into them."""
 
     def __init__(self, named: Iterable[tuple[str, nn.Parameter]], config: OptimizerConfig, buffers: Mapping[str, Tensor]) -> None:
         self.config = config

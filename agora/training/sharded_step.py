@@ -2,8 +2,8 @@
 
     step = ShardedStep(Transformer(config), OptimizerConfig(), layout, seq_len=512); result = step.run(my_micro_batches, lr_scale=1.0)
 
-Goes in: the micro-batches of this rank's share of the batch (`axes.data_rank` of `layout.data`): whole rows, the same on all ranks that divide
-rows, matrices or layers. Comes out: stepped weights, and the loss and gradient norm of the whole batch, the same on every rank.
+Goes in: the micro-batches of this rank's share of the batch (`axes.data_rank` of `layout.data`): whole rows, the same on all ranks that
+divide rows, matrices or layers. Comes out: stepped weights, and the loss and gradient norm of the whole batch, the same on every rank.
 """
 
 from __future__ import annotations
