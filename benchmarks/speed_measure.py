@@ -99,7 +99,7 @@ def describe(times: dict[str, Times], limits: list[float], config: ModelConfig) 
 def share_of_limit(times: Times, limits: list[float], config: ModelConfig) -> float:
     """Median over rounds of our FLOP rate, over the best limit measured in any round."""
     needed = BATCH * LENGTH * flops_per_token(config, LENGTH)
-    return needed / statistics.median(times.wall_s) / max(limits)
+    return float(needed / statistics.median(times.wall_s) / max(limits))
 
 
 def profile_step(step: Step) -> dict[str, float]:

@@ -16,11 +16,12 @@ def b200_100k() -> Recipe:
     Parameters: experts 64 x 64 x 3 x 8192 x 9856 = 992.1e9, attention 64 x 2 x 8192 x (8192 + 1024) = 9.7e9, tables 2.1e9.
     Tokens: 30e12 are 221 for each parameter that a token passes. Steps: 30e12 / (12,544 rows x 8192) = 292,000. A batch of 103M tokens is
     large; a smaller one leaves each of 100,352 GPUs with less than a row, and the links with all the work.
-    Compute: 6 x 136e9 x 30e12 = 2.4e25 FLOP; at 17% of 100,352 x 2.25e15 FLOP/s that is 7 days, and 7.5 with failures, as
-    `agora cluster plan` says for this layout. Experts are wide because compute is plenty: at 8 of 384 narrow ones the same machine would
-    run out of text before it ran out of days.
-    Layout: the planner's, for this batch. Balance: a bias keeps 64 experts busy without a loss that competes with learning, so the
-    weight of that loss is small (as DeepSeek-V3, 2024, section 2.1.2). The rates are a start; nobody has tried them on this shape here.
+    Compute: 6 x 136e9 x 30e12 = 2.4e25 FLOP; at a sixth of 100,352 x 2.25e15 FLOP/s that is 7.5 days; `agora cluster plan`, given these
+    sizes as model.dim=8192 and so on, adds failures, links and bubbles. Experts are wide because compute is plenty: at 8 of 384 narrow
+    ones the same machine would run out of text before it ran out of days.
+    Layout: what the planner's search found for this batch. Balance: a bias keeps 64 experts busy without a loss that competes with
+    learning, so the weight of that loss is small (as DeepSeek-V3, 2024, section 2.1.2). The rates are a start; nobody has tried them on
+    this shape here.
     """
     return Recipe(
         name="b200_100k",

@@ -18,7 +18,8 @@ def gpu8() -> Recipe:
 
     Tokens: 20 for each parameter that a token passes (Hoffmann et al. 2022, table 3, for dense models): 20 x 3.35e9 = 67e9, which are
     32,000 steps of 2^21. Memory: 18 bytes of state for each parameter over 8 GPUs, 30.5e9 x 18 / 8 = 69e9 bytes.
-    `agora cluster plan Qwen3-30B-A3B accelerator=H200 num_accelerators=8` prices it. The rates are a start; nobody has tried them here.
+    `agora cluster plan Qwen3-30B-A3B accelerator=H200 num_accelerators=8 tokens=67e9 seq_len=4096 batch_tokens=2097152`
+    prices it. The rates are a start; nobody has tried them here.
     """
     return Recipe(
         name="gpu8",

@@ -17,8 +17,8 @@ def h100_10k() -> Recipe:
     Parameters: experts 64 x 8 x 3 x 6144 x 32768 = 309.2e9, attention 64 x 2 x 6144 x (6144 + 1024) = 5.6e9, table 0.8e9.
     Tokens: 12e12 are 143 for each parameter that a token passes, seven times Hoffmann's 20, because the model will be asked more often
     than it is trained. Steps: 12e12 / (2560 rows x 8192) = 572,000.
-    Compute: 6 x 84e9 x 12e12 = 6.0e24 FLOP; at 18% of 10,240 x 989e12 FLOP/s that is 38 days, and 40 with failures, as
-    `agora cluster plan Grok-1 accelerator=H100 num_accelerators=10240 tokens=12e12` says for this layout.
+    Compute: 6 x 84e9 x 12e12 = 6.0e24 FLOP; at a sixth of 10,240 x 989e12 FLOP/s that is 41 days. With failures, links and bubbles:
+    `agora cluster plan Grok-1 accelerator=H100 num_accelerators=10240 tokens=12e12 seq_len=8192 batch_tokens=20971520`.
     Layout: experts lie 8 to a stage and rank group (one node: all-to-all stays on its links); 160 rows side by side, 16 passes each.
     The rates are a start; nobody has tried them on this shape here.
     """

@@ -89,7 +89,9 @@ def compare(
     on: Annotated[list[str] | None, typer.Option("--on", help="An accelerator to compare (repeat).", show_default=False)] = None,
     number: Annotated[list[int] | None, typer.Option("--number", help="A number of accelerators (repeat).", show_default=False)] = None,
     power_cap: Annotated[list[float] | None, typer.Option("--power-cap", help="A share of TDP (repeat).", show_default=False)] = None,
-    plot: Annotated[Path | None, typer.Option(help="Also write days, cost and power against the number as SVG.", show_default=False)] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Also write days, cost and power against the number as SVG.", show_default=False)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Put the same run on other accelerators, numbers or power caps; marks what no other option beats in time, cost and energy.
@@ -201,9 +203,12 @@ def calibrate(
     found = fit(read_runs(steps))
     save_calibration(found, out)
     result = {
-        "rows": found.num_rows, "median_error_of_left_out_rows": found.median_error, "interval_80_percent": [found.dense.low, found.dense.high],
-        "constants": dict(as_mapping(found.constants)), "file": str(out),
-    }  # fmt: skip
+        "rows": found.num_rows,
+        "median_error_of_left_out_rows": found.median_error,
+        "interval_80_percent": [found.dense.low, found.dense.high],
+        "constants": dict(as_mapping(found.constants)),
+        "file": str(out),
+    }
     emit(result, as_json=as_json)
     next_command(f"agora cluster plan --calibration {out}")
 
@@ -221,23 +226,39 @@ def validate(
     Example: agora cluster validate
     """
     from agora.cluster.calibrate import default_calibration, load_calibration
-    from agora.cluster.runs import read_runs
+    from agora.cluster.runs import read_usable_runs
     from agora.cluster.validate import compare_runs, history
 
     chosen = default_calibration() if calibration is None else load_calibration(calibration)
     if runs is None:
         checks = history(chosen)
         rows = {
-            check.name: {"predicted": check.predicted, "published": check.published, "unit": check.unit, "holds": check.holds, "assumption": check.assumption}
+            check.name: {
+                "predicted": check.predicted,
+                "published": check.published,
+                "unit": check.unit,
+                "holds": check.holds,
+                "assumption": check.assumption,
+            }
             for check in checks
         }
         emit(rows, as_json=as_json, keys_are_data=True)
         holds = all(check.holds for check in checks)
     else:
-        found = compare_runs(read_runs(runs), chosen)
+        usable, unusable = read_usable_runs(runs)
+        found = compare_runs(usable, chosen)
         holds = found.median_error <= median and found.p90_error <= p90
-        summary = {"median_error": found.median_error, "p90_error": found.p90_error, "inside_80_percent_interval": found.inside_interval, "holds": holds}
-        emit({**{str(row.pop("run_id")): row for row in found.rows}, "all": summary}, as_json=as_json, keys_are_data=True)
+        summary = {
+            "median_error": found.median_error,
+            "p90_error": found.p90_error,
+            "inside_80_percent_interval": found.inside_interval,
+            "holds": holds,
+        }
+        emit(
+            {**{str(row.pop("run_id")): row for row in found.rows}, "all": {**summary, "unusable": unusable}},
+            as_json=as_json,
+            keys_are_data=True,
+        )
     next_command("agora cluster calibrate STEPS.csv")
     if not holds:
         raise typer.Exit(1)
@@ -245,7 +266,9 @@ def validate(
 
 @app.command()
 def known(
-    accelerator: Annotated[str | None, typer.Option(help="Show every figure of one accelerator with its source.", show_default=False)] = None,
+    accelerator: Annotated[
+        str | None, typer.Option(help="Show every figure of one accelerator with its source.", show_default=False)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the accelerators, networks, models and ready questions that plans can name.

@@ -23,6 +23,8 @@ command line.
 def page() -> str:
     """The whole page."""
     from agora.cli import app
+    from agora.cluster.layout import Layout
+    from agora.cluster.plan import PlanRequest
     from agora.integrity.config import IntegrityConfig
     from agora.integrity.labels import LabelConfig
     from agora.model.config import ModelConfig
@@ -38,6 +40,7 @@ def page() -> str:
         ("training.*, chat.*", TrainingConfig), ("training.schedule.*, chat.schedule.*", ScheduleConfig),
         ("training.optimizer.*, chat.optimizer.*", OptimizerConfig), ("model.*", ModelConfig),
         ("integrity.*", IntegrityConfig), ("labels.*", LabelConfig),
+        ("Plans (agora cluster)", PlanRequest), ("layout.*", Layout),
     )  # fmt: skip
     parts += [f"## {title}\n\n{options_table(config)}\n" for title, config in settings]
     return "\n".join(parts)

@@ -10,6 +10,7 @@ intervals as in split conformal prediction, Lei et al. 2018, section 2).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -139,13 +140,16 @@ def _rows(value: Values, rows: NDArray[Any]) -> Values:
 
 
 def cross_validate(runs: Sequence[Run], key: Callable[[Run], Hashable], *, start: Constants | None = None) -> Floats:
-    """Predicted seconds of each run by constants fitted without any run of the same `key`."""
+    """Predicted seconds of each run by constants fitted without any run of the same `key`.
+
+    When no other run is left, the constants are `start`, or the medians of the priors: never those that ship, which saw published runs.
+    """
     columns, keys = run_columns(runs), [key(run) for run in runs]
     predicted = np.empty(len(runs))
     for left_out in dict.fromkeys(keys):
         is_out = np.array([other == left_out for other in keys])
         others = take_runs(columns, ~is_out)
-        constants = fit_constants(others, start=start) if len(others.step_time_s) else start or default_constants()
+        constants = fit_constants(others, start=start) if len(others.step_time_s) else start or from_logs(priors()[0])
         predicted[is_out] = predict_s(take_runs(columns, is_out), constants)
     return predicted
 
@@ -153,9 +157,9 @@ def cross_validate(runs: Sequence[Run], key: Callable[[Run], Hashable], *, start
 def interval_of(ratios: Floats, coverage: float = COVERAGE) -> Interval:
     """The interval that holds the share `coverage` of ratios measured / predicted, widened for their small number."""
     tail = (1 - coverage) / 2
-    count = len(ratios)
-    level = np.clip([tail - tail / (count + 1), 1 - tail + tail / (count + 1)], 0, 1)
-    low, high = np.quantile(ratios, level)
+    # half a standard error of the tail's share: few rows must not promise more than they know
+    tail -= 0.5 * math.sqrt(tail * (1 - tail) / len(ratios))
+    low, high = np.quantile(ratios, [max(tail, 0.0), min(1 - tail, 1.0)])
     return Interval(float(low), float(high))
 
 
@@ -177,9 +181,12 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
     from agora.files import write_atomically
 
     content = {
-        "constants": dict(as_mapping(calibration.constants)), "dense": [calibration.dense.low, calibration.dense.high],
-        "experts": [calibration.experts.low, calibration.experts.high], "num_rows": calibration.num_rows, "median_error": calibration.median_error,
-    }  # fmt: skip
+        "constants": dict(as_mapping(calibration.constants)),
+        "dense": [calibration.dense.low, calibration.dense.high],
+        "experts": [calibration.experts.low, calibration.experts.high],
+        "num_rows": calibration.num_rows,
+        "median_error": calibration.median_error,
+    }
     write_atomically(path, json.dumps(content, indent=2) + "\n")
 
 

@@ -28,10 +28,13 @@ def line_chart(title: str, series: Mapping[str, Points], *, x_label: str, y_labe
     parts = [_frame(title, x_label, y_label)]
     for decade in range(math.ceil(x_low), math.floor(x_high) + 1):
         x, _ = place((10.0**decade, 10.0**y_low))
-        parts.append(f'<line x1="{x}" y1="{_TOP}" x2="{x}" y2="{_HEIGHT - _BOTTOM}" class="grid"/>{_text(x, _HEIGHT - _BOTTOM + 14, _si(10.0**decade), "middle")}')
+        parts.append(f'<line x1="{x}" y1="{_TOP}" x2="{x}" y2="{_HEIGHT - _BOTTOM}" class="grid"/>')
+        parts.append(_text(x, _HEIGHT - _BOTTOM + 14, _si(10.0**decade), "middle"))
     for decade in range(math.ceil(y_low), math.floor(y_high) + 1):
         _, y = place((10.0**x_low, 10.0**decade))
-        parts.append(f'<line x1="{_LEFT}" y1="{y}" x2="{_WIDTH - _RIGHT}" y2="{y}" class="grid"/>{_text(_LEFT - 6, y + 4, _si(10.0**decade), "end")}')
+        parts.append(
+            f'<line x1="{_LEFT}" y1="{y}" x2="{_WIDTH - _RIGHT}" y2="{y}" class="grid"/>{_text(_LEFT - 6, y + 4, _si(10.0**decade), "end")}'
+        )
     for number, (name, points) in enumerate(series.items()):
         colour = _COLOURS[number % len(_COLOURS)]
         placed = [place(point) for point in points if point[0] > 0 and point[1] > 0]
@@ -74,10 +77,11 @@ def _text(x: float, y: float, text: str, anchor: str) -> str:
 
 
 def _frame(title: str, x_label: str, y_label: str) -> str:
+    middle = _HEIGHT / 2
     return (
         f'<text x="{_LEFT}" y="18" font-weight="600">{escape(title)}</text>'
         + _text((_LEFT + _WIDTH) / 2, _HEIGHT - 8, x_label, "middle")
-        + f'<text x="14" y="{_HEIGHT / 2}" transform="rotate(-90 14 {_HEIGHT / 2})" text-anchor="middle" class="tick">{escape(y_label)}</text>'
+        + f'<text x="14" y="{middle}" transform="rotate(-90 14 {middle})" text-anchor="middle" class="tick">{escape(y_label)}</text>'
     )
 
 

@@ -1,7 +1,7 @@
 """Power, energy, heat, carbon and money of a run. Goes in: a machine, hours, activity. Comes out: both ways of counting energy, and costs.
 
-Energy is given twice: accelerators at their TDP for all hours, which is what model cards publish, and metered-like, which is what a meter at
-the hall would show: nodes at the power of their activity, network, cooling. Not covered: manufacturing, storage halls, staff.
+Energy is given twice: accelerators at their TDP for all hours, which is what model cards publish, and metered-like, which is what a
+meter at the hall would show: nodes at the power of their activity, network, cooling. Not covered: manufacturing, storage halls, staff.
 """
 
 from __future__ import annotations
@@ -86,9 +86,12 @@ def power_draw(
     network_w = num_accelerators * ports * network.base("port_power")
     factor = load_tables("power")["facility"].base("pue") if pue is None else pue
     return PowerDraw(
-        tdp_w=num_accelerators * chip.base("tdp") * power_cap, rated_w=nodes * chip.base("node_power"), nodes_w=nodes_w, network_w=network_w,
+        tdp_w=num_accelerators * chip.base("tdp") * power_cap,
+        rated_w=nodes * chip.base("node_power"),
+        nodes_w=nodes_w,
+        network_w=network_w,
         cooling_w=(nodes_w + network_w) * (factor - 1),
-    )  # fmt: skip
+    )
 
 
 def energy_use(draw: PowerDraw, seconds: float, *, carbon_kg_per_j: float | None = None) -> EnergyUse:

@@ -1,6 +1,7 @@
 """What limits a plan and what to change next, in words. Goes in: a Plan. Comes out: sentences, and the assumptions behind every number.
 
-The limit is found by asking: twice the arithmetic, the memory bandwidth, the scale-up links, the network - which one shortens the step most?
+The limit is found by asking: twice the arithmetic, the memory bandwidth, the scale-up links, the network - which one shortens the step
+most?
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 from agora.cluster.columns import Hardware, stack_layouts
 from agora.cluster.facts import load_tables
 from agora.cluster.plan import NOT_COVERED, Plan, times_by_cause
-from agora.cluster.step_time import Batch, step_times
+from agora.cluster.step_time import step_times
 from agora.units import format_bytes, format_seconds
 
 _RESOURCES: dict[str, tuple[str, ...]] = {
@@ -24,7 +25,7 @@ _NEXT = {
     "memory bandwidth": "the step is bound by memory traffic: fused kernels, larger micro-batches or less recomputation shorten it",
     "scale-up links": "the step waits for links inside a domain: a smaller tensor degree, or larger micro-batches, shorten it",
     "network": "the step waits for the network: more NICs, larger batches per rank, or sharding within fewer nodes shorten it",
-    "waiting": "the step waits for itself (bubble, launches, stragglers): more micro-batches, fewer stages or an interleaved schedule shorten it",
+    "waiting": "the step waits for itself (bubble, launches, stragglers): more micro-batches, fewer stages or interleaving shorten it",
 }
 
 
@@ -49,8 +50,8 @@ def limit_of(plan: Plan) -> Limit:
 
 def _gain(plan: Plan, names: tuple[str, ...]) -> float:
     better: Hardware = replace(plan.hardware, **{name: getattr(plan.hardware, name) * 2 for name in names})
-    batch = Batch(seq_len=plan.request.seq_len, global_batch=plan.chosen.global_batch)
-    total = step_times(plan.shape, batch, stack_layouts([plan.layout]), better, plan.request.calibration.constants).total_s
+    batch = plan.question.batch(plan.chosen.global_batch)
+    total = step_times(plan.shape, batch, stack_layouts([plan.layout]), better, plan.request.calibrated().constants).total_s
     return 1 - float(np.ravel(total)[0]) / plan.chosen.step_s
 
 
@@ -102,13 +103,21 @@ def _about_failures(plan: Plan) -> str:
 def assumptions(plan: Plan) -> dict[str, list[str]]:
     """Every number behind the plan, by table, each with value, unit, source and date."""
     tables = {
-        "accelerator": plan.chip, "network": plan.net, "step time": load_tables("constants")["step_time"], "interval": load_tables("constants")["interval"],
-        "memory": load_tables("memory")["state"], "margin": load_tables("memory")["margin"], "failures": load_tables("failures")["components"],
-        "restart": load_tables("failures")["restart"], "storage": load_tables("failures")["storage"], "node power": load_tables("power")["node"],
-        "facility": load_tables("power")["facility"], "electricity": load_tables("power")["electricity"],
-    }  # fmt: skip
+        "accelerator": plan.chip,
+        "network": plan.net,
+        "step time": load_tables("constants")["step_time"],
+        "interval": load_tables("constants")["interval"],
+        "memory": load_tables("memory")["state"],
+        "margin": load_tables("memory")["margin"],
+        "failures": load_tables("failures")["components"],
+        "restart": load_tables("failures")["restart"],
+        "storage": load_tables("failures")["storage"],
+        "node power": load_tables("power")["node"],
+        "facility": load_tables("power")["facility"],
+        "electricity": load_tables("power")["electricity"],
+    }
     lines = {name: [fact.describe() for fact in table.facts.values()] for name, table in tables.items()}
-    if plan.request.calibration.num_rows != int(load_tables("constants")["interval"].base("rows")):
-        lines["step time"] = [f"calibrated by the user on {plan.request.calibration.num_rows} measured steps"]
+    if plan.request.calibrated().num_rows != int(load_tables("constants")["interval"].base("rows")):
+        lines["step time"] = [f"calibrated by the user on {plan.request.calibrated().num_rows} measured steps"]
     lines["not covered"] = list(NOT_COVERED)
     return lines

@@ -15,8 +15,8 @@ from agora.cluster.failures import FailureModel
 def simulate_goodput(model: FailureModel, interval_s: float, *, num_failures: int, seed: int) -> float:
     """Lasting progress / time, over `num_failures` interruptions.
 
-    The job works, stands still at each checkpoint, and writes it beside the work; a failure throws it back to the last one written. A failed
-    node goes to repair and a spare takes its place; without a spare the job waits for a repair. Restarts can fail.
+    The job works, stands still at each checkpoint, and writes it beside the work; a failure throws it back to the last one written. A
+    failed node goes to repair and a spare takes its place; without a spare the job waits for a repair. Restarts can fail.
     """
     draw = np.random.default_rng(seed)
     mean_s = model.mean_time_s
@@ -54,7 +54,8 @@ def _saved_work(up_s: float, model: FailureModel, interval_s: float) -> float:
 def simulate_elastic_goodput(
     model: FailureModel, accelerators_per_replica: int, rejoin_s: float, regroup_s: float, *, num_failures: int, seed: int
 ) -> float:
-    """Share of the machine that works when each failure takes one replica away for `rejoin_s`, and everyone pauses when it leaves and returns.
+    """Share of the machine that works when each failure takes one replica away for `rejoin_s`, and everyone pauses when it leaves and
+    returns.
 
     Pauses stop the work and also the clock of failures and of rejoining, as in the formula.
     """

@@ -94,11 +94,12 @@ def best_interval_s(model: FailureModel) -> float:
 def goodput(model: FailureModel, interval_s: Values) -> Values:
     """Share of time that becomes lasting progress, with a checkpoint after every `interval_s` of useful work.
 
-    Daly 2006, equation 20 per segment: M exp(R/M) (exp((t + d)/M) - 1); after a failure the part of the last segment that was not yet written
-    is lost with it, as if the restart took that much longer; times the share of time that enough nodes are there.
+    Daly 2006, equation 20 per segment: M exp(R/M) (exp((t + d)/M) - 1); after a failure the part of the last segment that was not yet
+    written is lost with it, as if the restart took that much longer; times the share of time that enough nodes are there.
     """
     m = model.mean_time_s
-    again = np.minimum(model.write_s, interval_s) * interval_s / (interval_s + model.stall_s)
+    late = np.minimum(max(model.write_s - model.stall_s, 0.0), interval_s)
+    again = late * interval_s / (interval_s + model.stall_s)
     segment = m * np.exp(np.minimum((model.restart_s + again) / m, 600)) * np.expm1(np.minimum((interval_s + model.stall_s) / m, 600))
     return interval_s / segment * availability(model)
 

@@ -109,6 +109,7 @@ class Layout:
             if limit % degree:
                 nearest = nearest_divisor(limit, degree)
                 raise ConfigError(f"layout.{name}={degree} does not divide {why}; the nearest possible is {name}={nearest}")
+        self._check_shards(shape)
         chunks = self.pipeline * self.virtual
         if chunks > shape.num_layers:
             most = max(1, shape.num_layers // self.virtual)
@@ -118,9 +119,21 @@ class Layout:
             )
         passes = self.num_micro_batches(global_batch)
         if self.schedule == "interleaved" and passes % self.pipeline:
+            turn = self.data * self.micro_batch * self.pipeline
             raise ConfigError(
                 f"layout.schedule='interleaved' needs a multiple of pipeline={self.pipeline} micro-batches, not {passes}; "
-                f"the nearest possible is global_batch={self.data * self.micro_batch * self.pipeline * max(1, round(passes / self.pipeline))}"
+                f"the nearest possible is global_batch={turn * max(1, round(passes / self.pipeline))}"
+            )
+
+    def _check_shards(self, shape: ModelShape) -> None:
+        """FSDP2 divides the rows of every matrix: more shards than rows leave ranks empty."""
+        rows, shards = shard_rows(shape, self.tensor), self.shard * self.context
+        if self.sharding != "none" and self.shard > 1 and shards > rows:
+            nearest = max(d for d in range(1, self.shard + 1) if self.shard % d == 0 and d * self.context <= max(rows, self.context))
+            raise ConfigError(
+                f"layout.shard={self.shard} x context={self.context} shards are more than the {rows} rows of the smallest matrix, "
+                "so ranks would stay empty; the nearest possible is "
+                f"shard={nearest} with replicate={self.replicate * self.shard // nearest}"
             )
 
     def _divisions(self, shape: ModelShape, seq_len: int) -> list[tuple[str, tuple[int, ...], str]]:
@@ -156,6 +169,13 @@ class Layout:
             nearest = group * max(1, round(num_accelerators / group))
             raise ConfigError(f"{num_accelerators} accelerators are no multiple of the layout's group of {group}; try {nearest}")
         return replace(self, replicate=num_accelerators // group)
+
+
+def shard_rows(shape: ModelShape, tensor: int) -> int:
+    """Rows of the smallest weight matrix of a tensor rank."""
+    widths = [int(shape.dim), int((shape.query_dim + 2 * shape.kv_dim) // tensor)]
+    widths += [int(shape.hidden_dim // tensor)] if shape.hidden_dim else []
+    return min(widths + ([int(shape.expert_dim)] if shape.num_experts else []))
 
 
 def nearest_divisor(number: int, wanted: int) -> int:

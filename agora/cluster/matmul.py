@@ -18,8 +18,8 @@ def matmul_s(
 ) -> Values:
     """Seconds of (rows x depth) @ (depth x columns) at `rate` FLOP/s, the rate that a large product reaches.
 
-    `half_depth`: depth at which a tile runs at half speed. `quantisation`: 0 = fractions of a wave of tiles are free (work is split further),
-    1 = the last wave costs as much as a full one.
+    `half_depth`: depth at which a tile runs at half speed. `quantisation`: 0 = fractions of a wave of tiles are free (work is split
+    further), 1 = the last wave costs as much as a full one.
     """
     tiles = np.ceil(rows / TILE_ROWS) * np.ceil(columns / TILE_COLUMNS)
     padded = tiles * (TILE_ROWS * TILE_COLUMNS)

@@ -107,10 +107,8 @@ def _stage(shape: ModelShape, layouts: LayoutColumns, num_layers: Values, positi
     sparse_layers = shape.num_expert_layers
     is_alone = layouts.pipeline == 1
     dense_total = shape.num_layers - sparse_layers
-    if position == 0:
-        dense = np.minimum(dense_total, num_layers)
-    else:
-        dense = np.maximum(dense_total - (shape.num_layers - num_layers), 0)
+    # layers without experts come first
+    dense = np.clip(dense_total - position * (shape.num_layers - num_layers), 0, num_layers)
     sparse = num_layers - dense
     every = counts.attention / t + counts.attention_whole + counts.norms
     feed, shared = counts.dense_feed_forward / t, counts.shared_experts / t + counts.router
@@ -143,40 +141,50 @@ def activation_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns) ->
 
     Counted by tensor, per token (C = dim, Q and K = widths of queries and keys, F = width of the feed-forward block): plain norms keep a
     float32 copy and the normed value (6 bytes a channel), products keep their input, attention keeps queries, keys, values, result and one
-    float32 per head. `tests/cluster/test_memory.py` compares with what autograd keeps.
+    float32 per head. `tests/cluster/test_memory.py` compares with what autograd keeps of `agora.model`.
     """
     tokens = layouts.micro_batch * batch.seq_len / layouts.context
     t = layouts.tensor
     stream = np.where(layouts.sequence_parallel, t, 1)
-    dim, queries, keys = shape.dim, shape.query_dim, _key_dim(shape)
     sparse = shape.num_expert_layers / shape.num_layers
     is_fused = layouts.kernels == 0
-    norm = np.where(is_fused, 2, 6)
-    # inputs of the products after a norm are whole on every tensor rank
-    both = 2 * norm * dim / stream + 2 * BYTES * dim
-    turned = (
-        np.where(is_fused, 0, 8) * (shape.qk_norm * (queries + keys)) / t
-        + np.where(is_fused, 0, 2) * (1 - shape.qk_norm) * (queries + keys) / t
-    )
-    attention = (BYTES * (queries + 2 * keys) + BYTES * (queries + keys) + BYTES * shape.output_dim + 4 * shape.num_heads) / t + turned
-    latent = (shape.kv_latent > 0) * (BYTES + norm) * (shape.query_latent + shape.kv_latent)
-    plain = (layouts.attention == 1) * 5 * shape.num_heads * batch.seq_len / t
-    width = BYTES * np.where(shape.gated, np.where(is_fused, 3, 4), 2)
-    feed = (1 - sparse) * width * shape.hidden_dim / t
     visits = shape.experts_per_token * load_tables("memory")["margin"].base("imbalance")
-    routed = sparse * (visits * (2 * BYTES * dim + width * shape.expert_dim) / t + 8 * shape.num_experts / stream)
-    routed = routed + sparse * shape.num_shared_experts * width * shape.expert_dim / t
-    everything = both + attention + latent + plain + feed + routed
-    inputs = np.where(is_fused, 2, 4) * dim / stream
-    products = BYTES * (queries + 2 * keys + shape.output_dim) / t + 4 * shape.num_heads / t + 2 * BYTES * dim / stream
-    products = products + (1 - sparse) * 2 * BYTES * shape.hidden_dim / t + sparse * visits * 2 * BYTES * (dim + shape.expert_dim) / t
+    everything = _attention_bytes(shape, batch, layouts) + _feed_forward_bytes(shape, layouts, visits)
+    inputs = np.where(is_fused, 2, 4) * shape.dim / stream
+    queries, keys = shape.query_dim, _key_dim(shape)
+    products = (BYTES * (queries + 2 * keys + shape.output_dim) + 4 * shape.num_heads) / t + 2 * BYTES * shape.dim / stream
+    products = products + (1 - sparse) * 2 * BYTES * shape.hidden_dim / t + sparse * visits * 2 * BYTES * (shape.dim + shape.expert_dim) / t
     kept = np.where(layouts.recompute == FULL, inputs, np.where(layouts.recompute == SELECTIVE, inputs + products, everything))
-    working = (
-        np.where(layouts.recompute > 0, everything, 0.0)
-        + 2 * BYTES * dim
-        + np.where(sparse > 0, 0.0, 1.0) * 2 * BYTES * shape.hidden_dim / t
-    )
+    # gradients of the widest values, and under recomputation the whole layer again
+    working = 2 * BYTES * shape.dim + (sparse == 0) * 2 * BYTES * shape.hidden_dim / t + (layouts.recompute > 0) * everything
     return kept * tokens, working * tokens
+
+
+def _attention_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns) -> Values:
+    """What one layer keeps per token outside its feed-forward block, both norms included."""
+    t = layouts.tensor
+    is_plain = layouts.kernels != 0
+    norm = np.where(is_plain, 6, 2)
+    queries, keys = shape.query_dim, _key_dim(shape)
+    # inputs of the products after a norm are whole on every tensor rank
+    norms = 2 * norm * shape.dim / np.where(layouts.sequence_parallel, t, 1) + 2 * BYTES * shape.dim + 8 * is_plain
+    kept = BYTES * (queries + 2 * keys) + BYTES * (queries + keys) + BYTES * shape.output_dim + 4 * shape.num_heads
+    turned = is_plain * shape.qk_norm * (6 * (queries + keys) + 4 * (shape.num_heads + shape.num_kv_heads))
+    tables = is_plain * 4 * shape.head_dim / layouts.micro_batch
+    latent = (shape.kv_latent > 0) * (BYTES + norm) * (shape.query_latent + shape.kv_latent)
+    scores = (layouts.attention == 1) * 5 * shape.num_heads * batch.seq_len
+    return norms + (kept + turned + scores) / t + tables + latent
+
+
+def _feed_forward_bytes(shape: ModelShape, layouts: LayoutColumns, visits: Values) -> Values:
+    """What the feed-forward blocks keep per token, mean of dense layers and of those with experts."""
+    t = layouts.tensor
+    sparse = shape.num_expert_layers / shape.num_layers
+    width = BYTES * np.where(shape.gated, np.where(layouts.kernels == 0, 3, 4), 2)
+    router = 8 * shape.num_experts / np.where(layouts.sequence_parallel, t, 1)
+    routed = visits * (2 * BYTES * shape.dim + width * shape.expert_dim) / t
+    shared = shape.num_shared_experts * width * shape.expert_dim / t
+    return (1 - sparse) * width * shape.hidden_dim / t + sparse * (routed + shared + router)
 
 
 def _key_dim(shape: ModelShape) -> Values:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from agora.cluster.layout import RECOMPUTES, Kernels, Layout, Precision
 from agora.cluster.memory import MemoryBytes, memory_bytes
 from agora.cluster.models import model_shape
 from agora.cluster.search import Candidate, Question, SearchResult, price, search
-from agora.cluster.step_time import Batch, StepTimes, step_times
+from agora.cluster.step_time import StepTimes, step_times
 from agora.errors import ConfigError
 from agora.model.config import ModelConfig
 from agora.model.counts import flops_per_token, num_parameters
@@ -33,6 +33,7 @@ NOT_COVERED = (
     "failures that come in groups (a rack, a power line, a switch level)",
     "silent corruption that is found late",
     "jobs of others on the same network or storage",
+    "data loading slower than the step (tokens are small: some bytes each)",
     "manufacturing energy and carbon, staff, storage halls",
     "convergence: a larger batch or a lower precision may need more tokens",
     "weather and part load of cooling, taxes, discounts",
@@ -44,13 +45,25 @@ _SYNCHRONOUS_LIMIT = 0.8  # below this goodput a job that restarts as a whole is
 class PlanRequest:
     """What is asked. Raises ConfigError for numbers that cannot be.
 
-    model             a name of `data/models.toml`; `shape` replaces it
-    tokens            tokens to train on; 0 = compute-optimal for nothing: 20 per parameter
-    batch_tokens      tokens of one step; 0 = 4M, or one sequence per data rank where that is more
-    layout            price this layout; None = search
-    power_cap         share of the accelerators' TDP they may draw
-    network_share     share of the NIC bandwidth that is there (what-if)
-    memory_share      share of the memory that may be used
+    model                     a name of `data/models.toml`
+    shape                     sizes instead of a name; shape.KEY=VALUE changes those of the model, model.KEY=VALUE plans for Agora's own
+    accelerator               a name of `data/accelerators.toml`
+    num_accelerators          how many
+    network                   a name of `data/networks.toml`
+    tokens                    tokens to train on; 0 = 20 per parameter
+    seq_len                   tokens of a sequence
+    batch_tokens              tokens of one step; 0 = 4M, and 16M from 8,192 accelerators on
+    precision                 number format of the matrix products
+    kernels                   element-wise work: fused (compiled) or plain
+    layout                    price this layout (layout.KEY=VALUE) instead of searching
+    power_cap                 share of the accelerators' TDP that they may draw
+    network_share             share of the NIC bandwidth that is there
+    memory_share              share of the memory that may be used
+    pue                       power of the hall / power of the machines; none = `data/power.toml`
+    usd_per_kwh               price of electricity; none = `data/power.toml`
+    kg_per_kwh                carbon of electricity; none = `data/power.toml`
+    usd_per_accelerator_hour  rent; none = `data/accelerators.toml`
+    calibration               constants of --calibration; none = those that ship
     """
 
     model: str = "Llama-3-8B"
@@ -71,7 +84,7 @@ class PlanRequest:
     usd_per_kwh: float | None = None
     kg_per_kwh: float | None = None
     usd_per_accelerator_hour: float | None = None
-    calibration: Calibration = field(default_factory=default_calibration)
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_accelerators", "seq_len"):
@@ -85,6 +98,10 @@ class PlanRequest:
         if self.power_cap < 0.4:
             raise ConfigError(f"plan.power_cap={self.power_cap} is below what accelerators run at; the nearest possible is 0.4")
 
+    def calibrated(self) -> Calibration:
+        """The constants in use, with their intervals."""
+        return default_calibration() if self.calibration is None else self.calibration
+
     def resolve_shape(self) -> ModelShape:
         """The shape that is planned for."""
         return model_shape(self.model) if self.shape is None else self.shape
@@ -95,6 +112,7 @@ class Plan:
     """The answer. Seconds, bytes, watts, joules and dollars are in base units; `describe.plan_table` makes them readable."""
 
     request: PlanRequest
+    question: Question
     shape: ModelShape
     chip: Table
     net: Table
@@ -171,10 +189,17 @@ def question_of(request: PlanRequest) -> Question:
     """The search that a request asks for."""
     shape = request.resolve_shape()
     return Question(
-        shape=shape, seq_len=request.seq_len, global_batch=default_batch(request), num_accelerators=request.num_accelerators,
-        hardware=machine_hardware(request), constants=request.calibration.constants, precisions=(request.precision,), kernels=request.kernels,
+        shape=shape,
+        seq_len=request.seq_len,
+        global_batch=default_batch(request),
+        num_accelerators=request.num_accelerators,
+        hardware=machine_hardware(request),
+        constants=request.calibrated().constants,
+        precisions=(request.precision,),
+        kernels=request.kernels,
         useful_share=_useful_share(request, shape),
-    )  # fmt: skip
+        imbalance=load_tables("memory")["margin"].base("imbalance"),
+    )
 
 
 def _useful_share(request: PlanRequest, shape: ModelShape) -> Callable[[Any], Any]:
@@ -205,6 +230,8 @@ def plan(request: PlanRequest) -> Plan:
     if request.layout is None:
         found = search(question)
         return build_plan(request, question, found.best[0], found)
+    near = _near_batch(request.layout, question.global_batch)
+    request.layout.check(question.shape, seq_len=request.seq_len, global_batch=near if request.batch_tokens == 0 else question.global_batch)
     if request.layout.num_accelerators != request.num_accelerators:
         nearest = request.layout.num_accelerators
         raise ConfigError(
@@ -212,7 +239,7 @@ def plan(request: PlanRequest) -> Plan:
             f"the nearest possible is num_accelerators={nearest}"
         )
     if request.batch_tokens == 0:
-        question = replace(question, global_batch=_near_batch(request.layout, question.global_batch))
+        question = replace(question, global_batch=near)
     candidate = price(question, request.layout)
     if candidate.memory_bytes > question.hardware.memory_bytes:
         raise ConfigError(_too_large(question, candidate))
@@ -239,7 +266,8 @@ def _too_large(question: Question, candidate: Candidate) -> str:
 def build_plan(request: PlanRequest, question: Question, chosen: Candidate, found: SearchResult | None) -> Plan:
     """Everything that follows from a layout."""
     chip, net, shape = accelerator(request.accelerator), network(request.network), question.shape
-    columns, batch = stack_layouts([chosen.layout]), Batch(seq_len=request.seq_len, global_batch=chosen.global_batch)
+    columns = stack_layouts([chosen.layout])
+    batch = question.batch(chosen.global_batch)
     steps = step_times(shape, batch, columns, question.hardware, question.constants)
     total = num_parameters(shape).total
     tokens = request.tokens or 20.0 * total
@@ -255,14 +283,39 @@ def build_plan(request: PlanRequest, question: Question, chosen: Candidate, foun
     draw = power_draw(chip, net, request.num_accelerators, compute_share(steps), power_cap=request.power_cap, pue=request.pue)
     per_j = None if request.usd_per_kwh is None else request.usd_per_kwh / 3.6e6
     return Plan(
-        request=request, shape=shape, chip=chip, net=net, hardware=question.hardware, chosen=chosen,
-        baseline=found.baseline if found else None, others=found.best[1:] if found else (), search=found, steps=steps,
-        memory=memory_bytes(shape, batch, columns), num_steps=num_steps, tokens=tokens,
-        interval_s=request.calibration.interval(shape.num_experts > 0).around(chosen.step_s), failures=failures,
-        checkpoint_interval_s=between, goodput=synchronous, elastic_goodput=elastic, is_elastic=is_elastic, duration_s=duration, draw=draw,
+        request=request,
+        question=question,
+        shape=shape,
+        chip=chip,
+        net=net,
+        hardware=question.hardware,
+        chosen=chosen,
+        baseline=found.baseline if found else None,
+        others=found.best[1:] if found else (),
+        search=found,
+        steps=steps,
+        memory=memory_bytes(shape, batch, columns),
+        num_steps=num_steps,
+        tokens=tokens,
+        interval_s=request.calibrated().interval(shape.num_experts > 0).around(chosen.step_s),
+        failures=failures,
+        checkpoint_interval_s=between,
+        goodput=synchronous,
+        elastic_goodput=elastic,
+        is_elastic=is_elastic,
+        duration_s=duration,
+        draw=draw,
         energy=energy_use(draw, duration, carbon_kg_per_j=None if request.kg_per_kwh is None else request.kg_per_kwh / 3.6e6),
-        cost=cost(chip, net, request.num_accelerators, draw, duration, rent_usd_per_h=request.usd_per_accelerator_hour, electricity_usd_per_j=per_j),
-    )  # fmt: skip
+        cost=cost(
+            chip,
+            net,
+            request.num_accelerators,
+            draw,
+            duration,
+            rent_usd_per_h=request.usd_per_accelerator_hour,
+            electricity_usd_per_j=per_j,
+        ),
+    )
 
 
 def request_for(config: ModelConfig, **changes: Any) -> PlanRequest:

@@ -1,6 +1,6 @@
 """Ready questions: machines and runs that people ask about. Goes in: a name. Comes out: a PlanRequest to change and to plan.
 
-    agora cluster plan --question gigafactory-100k
+agora cluster plan --question gigafactory-100k
 """
 
 from __future__ import annotations
@@ -31,13 +31,21 @@ def b200_100k() -> PlanRequest:
 
 def llama_405b() -> PlanRequest:
     """Llama 3 405B as it was trained: 16,384 H100, 15.6T tokens, 16M tokens a step."""
-    return PlanRequest(model="Llama-3-405B", accelerator="H100", num_accelerators=16_384, network="ethernet", tokens=15.6e12, batch_tokens=2**24)
+    return PlanRequest(
+        model="Llama-3-405B", accelerator="H100", num_accelerators=16_384, network="ethernet", tokens=15.6e12, batch_tokens=2**24
+    )
 
 
 def deepseek_v3() -> PlanRequest:
     """DeepSeek-V3: 2,048 H800-like accelerators (H100 here), 14.8T tokens of 4,096, 63M tokens a step, 8-bit products."""
     return PlanRequest(
-        model="DeepSeek-V3", accelerator="H100", num_accelerators=2_048, tokens=14.8e12, seq_len=4096, batch_tokens=15_360 * 4096, precision="fp8"
+        model="DeepSeek-V3",
+        accelerator="H100",
+        num_accelerators=2_048,
+        tokens=14.8e12,
+        seq_len=4096,
+        batch_tokens=15_360 * 4096,
+        precision="fp8",
     )
 
 

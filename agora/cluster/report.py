@@ -1,6 +1,6 @@
 """A plan as one HTML page that needs no network. Goes in: a Plan. Comes out: the page as text.
 
-    agora cluster plan Llama-3-405B --report plan.html
+agora cluster plan Llama-3-405B --report plan.html
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from agora.model.counts import flops_per_token, num_parameters
 
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#0f172a}
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}table{border-collapse:collapse;margin:.5rem 0}
-td,th{padding:.2rem .7rem;border-bottom:1px solid #e2e8f0;text-align:left;vertical-align:top}td.n{text-align:right;font-variant-numeric:tabular-nums}
+td,th{padding:.2rem .7rem;border-bottom:1px solid #e2e8f0;text-align:left;vertical-align:top}
+td.n{text-align:right;font-variant-numeric:tabular-nums}
 figure{display:inline-block;margin:.5rem 1rem .5rem 0}details{margin:.4rem 0}summary{cursor:pointer}"""
 
 

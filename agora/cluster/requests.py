@@ -1,7 +1,7 @@
 """A PlanRequest out of words. Goes in: a model's name, `key=value` words, a ready question. Comes out: a checked PlanRequest.
 
-`layout.tensor=8` gives (part of) a layout instead of a search; `shape.dim=8192` changes sizes of the named model; `model.dim=512` plans for a
-ModelConfig of Agora itself.
+`layout.tensor=8` gives (part of) a layout instead of a search; `shape.dim=8192` changes sizes of the named model; `model.dim=512`
+plans for a ModelConfig of Agora itself.
 """
 
 from __future__ import annotations
@@ -58,7 +58,10 @@ def _with_settings(request: PlanRequest, settings: Mapping[str, Any]) -> PlanReq
     for key in settings:
         if key not in known:
             raise ConfigError(unknown_key(key, known, "PlanRequest", _WHERE))
-    whole = {key: int(value) if key in ("num_accelerators", "seq_len") and isinstance(value, float) and value == int(value) else value for key, value in settings.items()}
+    whole = {
+        key: int(value) if key in ("num_accelerators", "seq_len") and isinstance(value, float) and value == int(value) else value
+        for key, value in settings.items()
+    }
     return apply_overrides(request, whole, _WHERE)
 
 
@@ -81,4 +84,3 @@ def _with_layout(request: PlanRequest, changes: Mapping[str, Any]) -> PlanReques
     if "shard" not in changes and request.num_accelerators % layout.num_accelerators == 0:
         layout = replace(layout, shard=request.num_accelerators // layout.num_accelerators * layout.shard)
     return replace(request, layout=layout, precision=layout.precision, kernels=layout.kernels)
-

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from agora.cluster.accelerator import hardware
 from agora.cluster.columns import Hardware, LayoutColumns, stack_hardware, stack_layouts
-from agora.cluster.layout import Layout, Sharding
+from agora.cluster.layout import PRECISIONS, Layout, Sharding
 from agora.cluster.models import known_shape
 from agora.cluster.step_time import Batch
+from agora.config import from_dict
 from agora.errors import ConfigError, DataError
 from agora.model.counts import num_parameters
 from agora.model.shape import ModelShape, stack_shapes
@@ -66,6 +67,15 @@ class RunColumns:
 
 def read_runs(path: Path) -> list[Run]:
     """All runs of a CSV. Raises DataError with the line and the column at fault."""
+    runs, unusable = read_usable_runs(path)
+    if unusable:
+        line, reason = next(iter(unusable.items()))
+        raise DataError(f"{path}, {line}: {reason}")
+    return runs
+
+
+def read_usable_runs(path: Path) -> tuple[list[Run], dict[str, str]]:
+    """The runs of a CSV that say enough to be priced, and why each other line does not. Raises DataError when no line does."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -73,37 +83,72 @@ def read_runs(path: Path) -> list[Run]:
         raise DataError(f"runs {path} cannot be read: {error.strerror}") from error
     if not rows:
         raise DataError(f"runs {path} holds no row")
-    runs = []
+    runs, unusable = [], {}
     for line, row in enumerate(rows, start=2):
         try:
             runs.append(_run(row))
-        except (KeyError, ValueError, ConfigError) as error:
-            what = f"lacks the column {error}" if isinstance(error, KeyError) else str(error)
-            raise DataError(f"{path}, line {line}: {what}") from error
-    return runs
+        except KeyError as error:
+            unusable[f"line {line}"] = f"lacks the column {error}"
+        except (ValueError, ConfigError) as error:
+            unusable[f"line {line}"] = str(error)
+    if not runs:
+        line_at_fault, reason = next(iter(unusable.items()))
+        raise DataError(f"{path} holds no usable run; {line_at_fault}: {reason}")
+    return runs, unusable
 
 
 def _run(row: Mapping[str, str]) -> Run:
     number = {name: int(float(value)) for name, value in row.items() if name in _WHOLE and value}
+    hardware(row["accelerator"])
     shape = _shape(row, number)
     is_old = "zero_stage" not in row
+    if "dp" not in number:
+        number["dp"] = number["num_accelerators"] // (number["tp"] * number["pp"] * number.get("cp", 1))
     data = number["dp"]
-    zero = row.get("zero_stage", "")
+    zero = (row.get("zero_stage") or "").partition(".")[0]
     recompute = row.get("recompute") or "unknown"
     virtual, pipeline = number.get("vpp", 1), number["pp"]
-    layout = Layout(
-        replicate=data if is_old else 1, shard=1 if is_old else data, sharding="none" if is_old else _SHARDING[zero], tensor=number["tp"],
+    layout = from_dict(
+        Layout,
+        {"recompute": "none" if recompute == "unknown" else recompute, "precision": _precision(row["precision"])},
+        f"run {row['run_id']}",
+    )
+    layout = replace(
+        layout, replicate=data if is_old else 1, shard=1 if is_old else data, sharding="none" if is_old else _sharding(zero),
+        tensor=number["tp"],
         sequence_parallel=not is_old, pipeline=pipeline, virtual=virtual if pipeline > 1 else 1,
         schedule="interleaved" if virtual > 1 and pipeline > 1 else "1f1b", context=number.get("cp", 1), expert=number.get("ep", 1),
-        recompute="none" if recompute == "unknown" else recompute, micro_batch=number["micro_batch"], precision=row["precision"],
-        attention="plain" if is_old else "fused",
-        kernels="plain" if is_old or zero else "fused", overlap=not is_old,
-    )  # type: ignore[arg-type]  # fmt: skip
+        micro_batch=number["micro_batch"], attention="plain" if is_old else "fused", kernels="plain" if is_old or zero else "fused",
+        overlap=not is_old,
+    )  # fmt: skip
     run = Run(
         row["run_id"], row.get("source", ""), row.get("source_table") or row.get("source", ""), shape, layout, row["accelerator"],
-        number["seq_len"], number["global_batch_seqs"], float(row["step_time_s"]), recompute != "unknown",
+        number["seq_len"], number["global_batch_seqs"], _seconds(row), recompute != "unknown",
     )  # fmt: skip
     return run if recompute != "unknown" else replace(run, layout=_lightest(run))
+
+
+def _seconds(row: Mapping[str, str]) -> float:
+    seconds = float(row["step_time_s"] or "nan")
+    if not seconds > 0:
+        raise ValueError(f"step_time_s={row['step_time_s']!r} is not a time above 0")
+    return seconds
+
+
+def _precision(text: str) -> str:
+    """The planner's name of a number format; other spellings of 8 and 4 bits are known."""
+    word = text.strip().lower().replace("_", "-")
+    if word in PRECISIONS:
+        return word
+    if "mx" in word:
+        return "mxfp8"
+    return "nvfp4" if "fp4" in word else "fp8" if "fp8" in word else word
+
+
+def _sharding(zero_stage: str) -> Sharding:
+    if zero_stage not in _SHARDING:
+        raise ValueError(f"zero_stage={zero_stage!r} is not one of 0, 1, 2, 3")
+    return _SHARDING[zero_stage]
 
 
 _WHOLE = (

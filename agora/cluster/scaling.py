@@ -53,4 +53,4 @@ def loss_of(fit: str, parameters: float, tokens: float) -> float | None:
     if "alpha" not in facts:
         return None
     value = {key: facts[key].value for key in ("e", "a", "b", "alpha", "beta")}
-    return value["e"] + value["a"] / parameters ** value["alpha"] + value["b"] / tokens ** value["beta"]
+    return float(value["e"] + value["a"] / parameters ** value["alpha"] + value["b"] / tokens ** value["beta"])

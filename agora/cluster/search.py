@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from agora.cluster.columns import INTERLEAVED, ONE_F_ONE_B, PARAMETERS, ZERO_BUBBLE, Hardware, LayoutColumns, stack_layouts
 from agora.cluster.constants import Constants
-from agora.cluster.layout import KERNELS, PRECISIONS, Kernels, Layout, Precision, nearest_divisor
+from agora.cluster.layout import KERNELS, PRECISIONS, Kernels, Layout, Precision, shard_rows
 from agora.cluster.memory import memory_bytes
 from agora.cluster.step_time import Batch, step_times
 from agora.errors import ConfigError
@@ -26,7 +27,8 @@ from agora.model.shape import ModelShape
 from agora.units import format_bytes
 
 _CHUNK = 16_384
-_MAX_MICRO_BATCH = 16
+_MAX_MICRO_BATCH = 32
+_MAX_SHARD_DEGREES = 14
 _MIN_CONTEXT_TOKENS = 2048  # tokens of a rank when sequences are divided: no measured run had fewer
 _BATCH_TOLERANCE = 0.1  # the batch may move by this share so that it divides over the data ranks
 _INTS = NDArray[np.int64]
@@ -47,6 +49,11 @@ class Question:
     kernels: Kernels = "plain"
     max_tensor: int = 0
     useful_share: Callable[[Any], Any] | None = None
+    imbalance: float = 1.0
+
+    def batch(self, sequences: Any) -> Batch:
+        """One step of that many sequences."""
+        return Batch(seq_len=self.seq_len, global_batch=sequences, imbalance=self.imbalance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +118,7 @@ class _Tally:
         if len(batches) == 0:
             return
         self.num_possible += len(batches)
-        batch = Batch(seq_len=question.seq_len, global_batch=batches)
+        batch = question.batch(batches)
         needed = memory_bytes(question.shape, batch, columns).total
         lowest = int(np.argmin(needed))
         if self.least is None or needed[lowest] < self.least[0]:
@@ -121,9 +128,7 @@ class _Tally:
         if len(rows) == 0:
             return
         columns, batches, needed = columns.take(rows), batches[rows], needed[rows]
-        times = step_times(
-            question.shape, Batch(seq_len=question.seq_len, global_batch=batches), columns, question.hardware, question.constants
-        )
+        times = step_times(question.shape, question.batch(batches), columns, question.hardware, question.constants)
         useful = np.ones(len(batches)) if question.useful_share is None else question.useful_share(columns.replicate)
         per_sequence = times.total_s / batches / useful
         kept = np.argsort(per_sequence, kind="stable")[: self.num_best]
@@ -144,13 +149,15 @@ def _candidate(columns: LayoutColumns, batches: _INTS, needed: Any, seconds: Any
 def price(question: Question, layout: Layout) -> Candidate:
     """One layout, whether it fits or not. Raises ConfigError when it cannot be built."""
     layout.check(question.shape, seq_len=question.seq_len, global_batch=question.global_batch)
-    columns, batch = stack_layouts([layout]), Batch(seq_len=question.seq_len, global_batch=np.array([question.global_batch]))
+    columns, batch = stack_layouts([layout]), question.batch(np.array([question.global_batch]))
     seconds = step_times(question.shape, batch, columns, question.hardware, question.constants).total_s
     return Candidate(layout, question.global_batch, float(seconds[0]), float(memory_bytes(question.shape, batch, columns).total[0]))
 
 
+@lru_cache(maxsize=4096)
 def _divisors(number: int, most: int) -> list[int]:
-    return [d for d in range(1, min(number, most) + 1) if number % d == 0]
+    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
+    return [d for d in sorted({*small, *(number // d for d in small)}) if d <= most]
 
 
 def _outer(question: Question) -> Iterator[tuple[int, int, int, int]]:
@@ -223,19 +230,31 @@ def _inner(question: Question, tensor: int, pipeline: int, context: int, data: i
     batches = passes * data * micro_batch
     possible = np.abs(batches / question.global_batch - 1) <= _BATCH_TOLERANCE
     possible &= (shard[:, 1] * context * tensor) % expert == 0
+    possible &= (shard[:, 1] == 1) | (shard[:, 1] * context <= shard_rows(shape, tensor))
     kept = np.flatnonzero(possible)
     columns = {
-        "replicate": data // shard[kept, 1], "shard": shard[kept, 1], "sharding": shard[kept, 0], "tensor": tensor, "pipeline": pipeline,
-        "virtual": schedule[kept, 0], "schedule": schedule[kept, 1], "context": context, "expert": expert[kept], "recompute": index[2][kept],
-        "micro_batch": micro_batch[kept], "precision": np.array(codes)[index[5]][kept],
-    }  # fmt: skip
+        "replicate": data // shard[kept, 1],
+        "shard": shard[kept, 1],
+        "sharding": shard[kept, 0],
+        "tensor": tensor,
+        "pipeline": pipeline,
+        "virtual": schedule[kept, 0],
+        "schedule": schedule[kept, 1],
+        "context": context,
+        "expert": expert[kept],
+        "recompute": index[2][kept],
+        "micro_batch": micro_batch[kept],
+        "precision": np.array(codes)[index[5]][kept],
+    }
     return columns, batches[kept], considered
 
 
 def _shards(data: int) -> list[int]:
-    """Shard degrees to try: all data ranks, and some that keep shards near each other."""
-    near = [nearest_divisor(data, wanted) for wanted in (8, 32, 128, 512)]
-    return sorted({data, *near} - {1}) or [1]
+    """Shard degrees to try: divisors of the data ranks, spread evenly when there are many."""
+    every = [d for d in _divisors(data, data) if d > 1]
+    if len(every) > _MAX_SHARD_DEGREES:
+        every = [every[round(k * (len(every) - 1) / (_MAX_SHARD_DEGREES - 1))] for k in range(_MAX_SHARD_DEGREES)]
+    return every or [1]
 
 
 def _nothing_fits(question: Question, tally: _Tally) -> str:

@@ -31,14 +31,16 @@ from agora.model.counts import layer_parameters, num_parameters, windowed_keys
 from agora.model.shape import ModelShape
 
 BYTES = 2  # of an activation or a weight in the forward pass
+_OPTIMIZER_BYTES = 34  # AdamW reads gradient, master and two moments, writes three and the working copy, and clears the gradient
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Tokens of one step: sequences of `seq_len` tokens, `global_batch` of them."""
+    """Tokens of one step: sequences of `seq_len` tokens, `global_batch` of them. `imbalance`: busiest expert rank against the mean."""
 
     seq_len: Values
     global_batch: Values
+    imbalance: Values = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +100,7 @@ def layer_times(shape: ModelShape, batch: Batch, layouts: LayoutColumns, hardwar
     """Forward and backward seconds of one layer of one micro-batch; depends on micro_batch, tensor, context, expert and choices only."""
     rate, rate_16 = _rates(layouts, hardware, constants)
     tokens = layouts.micro_batch * batch.seq_len / layouts.context
-    forward, backward = _matmuls(shape, tokens, layouts, hardware, constants, rate)
+    forward, backward = _matmuls(shape, tokens, batch.imbalance, layouts, hardware, constants, rate)
     seen = (shape.num_layers - shape.num_windowed_layers) * (batch.seq_len + 1) / 2 + shape.num_windowed_layers * windowed_keys(
         shape, batch.seq_len
     )
@@ -109,7 +111,7 @@ def layer_times(shape: ModelShape, batch: Batch, layouts: LayoutColumns, hardwar
     sparse = shape.num_expert_layers / shape.num_layers
     wide = tokens * shape.dim * BYTES
     tensor = (layouts.tensor > 1) * 2 * all_reduce_s(wide, tensor_group(layouts, hardware, constants))
-    exchange = dispatch_s(wide / layouts.tensor, shape.experts_per_token, expert_group(layouts, hardware, constants))
+    exchange = dispatch_s(wide / layouts.tensor * batch.imbalance, shape.experts_per_token, expert_group(layouts, hardware, constants))
     experts = 2 * sparse * (layouts.expert > 1) * exchange
     keys = np.where(shape.kv_latent > 0, shape.num_heads * shape.head_dim, shape.kv_dim)
     context = ring_pass_s(tokens * 2 * keys / layouts.tensor * BYTES, context_group(layouts, hardware, constants))
@@ -135,7 +137,7 @@ def layer_times(shape: ModelShape, batch: Batch, layouts: LayoutColumns, hardwar
 
 
 def _matmuls(
-    shape: ModelShape, tokens: Values, layouts: LayoutColumns, hardware: Hardware, constants: Constants, rate: Values
+    shape: ModelShape, tokens: Values, imbalance: Values, layouts: LayoutColumns, hardware: Hardware, constants: Constants, rate: Values
 ) -> tuple[Values, Values]:
     """Seconds of the weight products of one layer, forward and backward, mean of dense and expert layers."""
     t = layouts.tensor
@@ -162,17 +164,17 @@ def _matmuls(
         forward = forward + times * matmul_s(rows, columns, depth, **sizes)
         backward = backward + times * (matmul_s(rows, depth, columns, **sizes) + matmul_s(depth, columns, rows, **sizes))
     if np.any(shape.num_experts):
-        one, both = _expert_matmuls(shape, tokens, layouts, constants, sizes)
+        one, both = _expert_matmuls(shape, tokens, imbalance, layouts, constants, sizes)
         forward, backward = forward + sparse * one, backward + sparse * both
     return forward, backward
 
 
 def _expert_matmuls(
-    shape: ModelShape, tokens: Values, layouts: LayoutColumns, constants: Constants, sizes: dict[str, Values]
+    shape: ModelShape, tokens: Values, imbalance: Values, layouts: LayoutColumns, constants: Constants, sizes: dict[str, Values]
 ) -> tuple[Values, Values]:
     experts = np.maximum(shape.num_experts, 1)
     local = np.maximum(experts / layouts.expert, 1)
-    rows = tokens / layouts.tensor * shape.experts_per_token / local
+    rows = tokens / layouts.tensor * shape.experts_per_token * imbalance / local
     wide = 1 + 1 * shape.gated
     grouped = {**sizes, "units": sizes["units"] / local, "rate": sizes["rate"] * constants.experts / local}
     forward: Values = 0.0
@@ -220,12 +222,19 @@ def assemble(
     is_full, is_selective = layouts.recompute == FULL, layouts.recompute == SELECTIVE
     work_f = layer.matmul + layer.attention + layer.memory
     work_b = layer.matmul_backward + layer.attention_backward + 2 * layer.memory
-    again = is_full * _both(layer.launches, work_f) + is_selective * (layer.memory + (layouts.attention == 1) * layer.attention)
-    forward, backward = _both(layer.launches, work_f), _both(2 * layer.launches, work_b)
+    # a ring of keys and values passes under attention; what is left of it, and tensor and expert exchange, take turns with the work
+    ring_f = np.maximum(layer.context - constants.hidden * layer.attention, 0)
+    ring_b = np.maximum(2 * layer.context - constants.hidden * layer.attention_backward, 0)
+    wire = layer.tensor + layer.expert
+    wire_f, wire_b = wire + ring_f, wire + ring_b
+    again = is_full * (_both(layer.launches, work_f + wire_f) - wire_f) + is_selective * (
+        layer.memory + (layouts.attention == 1) * layer.attention
+    )
+    forward, backward = _both(layer.launches, work_f + wire_f) - wire_f, _both(2 * layer.launches, work_b + wire_b) - wire_b
     trips = 2 + is_full
     tensor = layer.tensor * trips
     experts = layer.expert * trips
-    context = np.maximum(layer.context * (1 + 2 * 1.0 + is_full) - constants.hidden * (layer.attention + layer.attention_backward), 0)
+    context = ring_f * (1 + is_full) + ring_b
     one_layer = forward + backward + again + tensor + experts + context
 
     # stages: chunks of whole layers; the output layer lies on the last one
@@ -243,9 +252,7 @@ def assemble(
     message = send_s(tokens * shape.dim * BYTES / np.where(layouts.sequence_parallel, layouts.tensor, 1), layouts, hardware, constants)
     pipe = (layouts.pipeline > 1) * 2 * message * (passes * layouts.virtual * (1 - constants.hidden) + layouts.pipeline - 1)
 
-    data, optimizer = _data_parallel(
-        shape, layouts, hardware, constants, passes, per_stage, forward * per_stage, (backward + again) * per_stage
-    )
+    data, optimizer = _data_parallel(shape, layouts, hardware, constants, passes, heaviest)
     layers_here = np.where(layouts.pipeline > 1, np.where(last >= first, rest, per_stage), shape.num_layers)
     has_head = np.where((layouts.pipeline > 1) & (last < first), 0.0, 1.0)
     count = passes * layers_here
@@ -285,14 +292,12 @@ def _head(shape: ModelShape, batch: Batch, layouts: LayoutColumns, hardware: Har
 
 
 def _data_parallel(
-    shape: ModelShape, layouts: LayoutColumns, hardware: Hardware, constants: Constants, passes: Values, per_stage: Values,
-    forward: Values, backward: Values,
-) -> tuple[Values, Values]:  # fmt: skip
-    """Exposed seconds of gradient and parameter exchange of one step, and seconds of the optimizer."""
-    from agora.cluster.collectives import (
-        all_reduce_s,
-    )
+    shape: ModelShape, layouts: LayoutColumns, hardware: Hardware, constants: Constants, passes: Values, heaviest: Values
+) -> tuple[Values, Values]:
+    """Exposed seconds of gradient and parameter exchange of one step, and seconds of the optimizer.
 
+    `heaviest`: seconds of one micro-batch on the heaviest stage, forward and backward, under which communication hides.
+    """
     counts, layer = num_parameters(shape), layer_parameters(shape)
     routed = shape.num_expert_layers * layer.routed_experts
     dense = (counts.total - routed) / layouts.tensor / layouts.pipeline
@@ -300,19 +305,18 @@ def _data_parallel(
     held = dense + experts
     group, copies = shard_group(layouts, hardware, constants), replicate_group(layouts, hardware, constants)
     # expert weights are exchanged only among the ranks that hold the same experts
-    gather = all_gather_s(dense * BYTES, group) + (routed > 0) * all_gather_s(experts * BYTES, group) * np.where(
-        layouts.shard * layouts.context * layouts.tensor > layouts.expert, 1.0, 0.0
-    )
+    is_shared = (routed > 0) & (layouts.shard * layouts.context * layouts.tensor > layouts.expert)
+    gather = all_gather_s(dense * BYTES, group) + is_shared * all_gather_s(experts * BYTES, group)
     is_sharded = layouts.shard > 1
-    copy = (layouts.replicate > 1) * all_reduce_s(held * BYTES / np.where(is_sharded & (layouts.sharding > 0), layouts.shard, 1), copies)
-    hidden = np.where(layouts.overlap, constants.hidden, 0.0)
-    per_pass = is_sharded * (layouts.sharding == PARAMETERS)
-    # parameters are gathered for both directions and gradients scattered, every pass
-    gathers_f = np.maximum(gather - hidden * forward, 0)
-    gathers_b = np.maximum(2 * gather - hidden * backward, 0)
-    each = per_pass * passes * (gathers_f + gathers_b + constants.interference * (3 * gather) * (layouts.overlap))
+    parts = np.where(is_sharded & (layouts.sharding != WHOLE), layouts.shard, 1)
+    copy = (layouts.replicate > 1) * all_reduce_s(held * BYTES / parts, copies)
+    # parameters are gathered for both directions and gradients scattered, every pass; otherwise both happen once
+    is_every_pass = is_sharded * (layouts.sharding == PARAMETERS)
+    each = is_every_pass * 3 * gather
     once = is_sharded * (layouts.sharding != PARAMETERS) * 2 * gather + copy
-    exposed_once = np.maximum(once - hidden * (backward + forward), 0) + constants.interference * once * layouts.overlap
+    hidden, beside = np.where(layouts.overlap, constants.hidden, 0.0) * heaviest, constants.interference * layouts.overlap
+    left = np.maximum(hidden - each, 0)  # of the last pass, for what happens once
+    exposed = passes * (np.maximum(each - hidden, 0) + beside * each) + np.maximum(once - left, 0) + beside * once
     states = held / np.where(layouts.sharding == WHOLE, 1, layouts.shard)
-    optimizer = states * 34 * constants.optimizer / (hardware.memory_bytes_per_s * constants.memory)
-    return each + exposed_once, optimizer
+    optimizer = states * _OPTIMIZER_BYTES * constants.optimizer / (hardware.memory_bytes_per_s * constants.memory)
+    return exposed, optimizer

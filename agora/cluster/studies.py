@@ -38,12 +38,17 @@ def options(requests: Iterable[tuple[str, PlanRequest]]) -> list[Option]:
     return found
 
 
-def compare(request: PlanRequest, *, accelerators: Sequence[str] = (), numbers: Sequence[int] = (), power_caps: Sequence[float] = ()) -> list[Option]:
+def compare(
+    request: PlanRequest, *, accelerators: Sequence[str] = (), numbers: Sequence[int] = (), power_caps: Sequence[float] = ()
+) -> list[Option]:
     """The same run on every combination of accelerators, numbers and power caps. Raises ConfigError for an unknown accelerator."""
     for name in accelerators:
         accelerator(name)
     chosen = [
-        (f"{number:,} x {name}" + (f" at {cap:.0%}" if cap < 1 else ""), replace(request, accelerator=name, num_accelerators=number, power_cap=cap, network=_network(request, name)))
+        (
+            f"{number:,} x {name}" + (f" at {cap:.0%}" if cap < 1 else ""),
+            replace(request, accelerator=name, num_accelerators=number, power_cap=cap, network=_network(request, name)),
+        )
         for name in accelerators or (request.accelerator,)
         for number in numbers or (request.num_accelerators,)
         for cap in power_caps or (request.power_cap,)
@@ -147,7 +152,13 @@ def affordable(request: PlanRequest, days: float) -> Affordable:
         share = found.model_flops_share * found.useful_share
     flops = request.num_accelerators * chip.rate_16 * share * days * 86_400
     sizes = [
-        {"fit": optimum.fit, "parameters": optimum.parameters, "tokens": optimum.tokens, "tokens_per_parameter": optimum.tokens / optimum.parameters, "loss": optimum.loss}
+        {
+            "fit": optimum.fit,
+            "parameters": optimum.parameters,
+            "tokens": optimum.tokens,
+            "tokens_per_parameter": optimum.tokens / optimum.parameters,
+            "loss": optimum.loss,
+        }
         for optimum in optima(flops)
     ]
     return Affordable(flops, share, sizes)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from agora.cluster.layout import Layout
 from agora.cluster.plan import Plan, times_by_cause
 
 _MAX_PASSES = 64
@@ -41,10 +42,7 @@ def step_trace(plan: Plan) -> dict[str, Any]:
     layout = plan.layout
     passes = layout.num_micro_batches(plan.chosen.global_batch)
     shown = min(passes, max(_MAX_PASSES // layout.pipeline, 2) * layout.pipeline)
-    if layout.schedule == "interleaved" and layout.virtual > 1:
-        orders = [_interleaved(stage, layout.pipeline, layout.virtual, shown) for stage in range(layout.pipeline)]
-    else:
-        orders = [_plain(stage, layout.pipeline, shown, layout.schedule) for stage in range(layout.pipeline)]
+    orders = [stage_order(layout, stage, shown) for stage in range(layout.pipeline)]
     events, end_s = _play([_Stage(order) for order in orders], _lengths(plan, passes), layout.virtual)
     causes = times_by_cause(plan.steps)
     for name in ("data_s", "optimizer_s", "fixed_s"):
@@ -55,6 +53,13 @@ def step_trace(plan: Plan) -> dict[str, Any]:
     names += [{"ph": "M", "name": "thread_name", "pid": 0, "tid": s, "args": {"name": f"stage {s}"}} for s in range(layout.pipeline)]
     note = {"layout": layout.describe(), "micro_batches_shown": shown, "micro_batches": passes, "end_s": end_s}
     return {"traceEvents": names + events, "displayTimeUnit": "ms", "otherData": note}
+
+
+def stage_order(layout: Layout, stage: int, passes: int) -> list[Task]:
+    """What one stage does with `passes` micro-batches, in order."""
+    if layout.schedule == "interleaved" and layout.virtual > 1:
+        return _interleaved(stage, layout.pipeline, layout.virtual, passes)
+    return _plain(stage, layout.pipeline, passes, layout.schedule)
 
 
 def _lengths(plan: Plan, passes: int) -> _Lengths:

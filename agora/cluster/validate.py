@@ -1,6 +1,6 @@
 """Predictions beside published figures. Goes in: the shipped history, or a CSV of measured runs. Comes out: rows, and whether bounds hold.
 
-    agora cluster validate runs.csv
+agora cluster validate runs.csv
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def history(calibration: Calibration) -> list[Check]:
             chip = accelerator(str(table.words["accelerator"]))
             known = table.facts["energy_mwh"].value
             energy = chip.base("tdp") * hours * 3600 / J_PER_MWH
-            checks.append(_near(f"{name}: energy, TDP x predicted hours", energy, known, bound, "MWh", "TDP of every accelerator for all hours"))
+            checks.append(
+                _near(f"{name}: energy, TDP x predicted hours", energy, known, bound, "MWh", "TDP of every accelerator for all hours")
+            )
             from_hours = chip.base("tdp") * published * 3600 / J_PER_MWH
             checks.append(_near(f"{name}: energy, TDP x published hours", from_hours, known, bound, "MWh", "the paper's own way"))
     return [*checks, *_interruptions(), _busy_node()]
@@ -151,11 +153,19 @@ def compare_runs(runs: Sequence[Run], calibration: Calibration) -> RowReport:
         low, high = calibration.interval(run.shape.num_experts > 0).around(seconds)
         rows.append(
             {
-                "run_id": run.run_id, "model": run.model, "accelerator": run.accelerator, "num_accelerators": run.layout.num_accelerators,
-                "layout": run.layout.describe(), "measured_s": run.step_time_s, "predicted_s": seconds, "error": seconds / run.step_time_s - 1,
-                "low_s": low, "high_s": high, "is_inside": low <= run.step_time_s <= high,
+                "run_id": run.run_id,
+                "model": run.model,
+                "accelerator": run.accelerator,
+                "num_accelerators": run.layout.num_accelerators,
+                "layout": run.layout.describe(),
+                "measured_s": run.step_time_s,
+                "predicted_s": seconds,
+                "error": seconds / run.step_time_s - 1,
+                "low_s": low,
+                "high_s": high,
+                "is_inside": low <= run.step_time_s <= high,
             }
-        )  # fmt: skip
+        )
     errors = np.abs(predicted / columns.step_time_s - 1)
     inside = float(np.mean([row["is_inside"] for row in rows]))
     return RowReport(rows, float(np.median(errors)), float(np.quantile(errors, 0.9)), inside)

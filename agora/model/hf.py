@@ -27,6 +27,7 @@ from agora.errors import ConfigError, ModelError
 from agora.files import replacing_folder
 from agora.model.config import ModelConfig
 from agora.model.counts import num_parameters
+from agora.model.experts import routers
 from agora.model.transformer import Transformer, linear_maps
 
 WEIGHTS = "model.safetensors"
@@ -263,6 +264,9 @@ def load_hf(folder: Path, *, dtype: torch.dtype = torch.float32, device: torch.d
     config = read_hf_config(folder)
     files = weight_files(folder)
     model = _empty_model(config, files, folder).to_empty(device=device).to(dtype)
+    for router in routers(model):
+        if router.bias_E is not None:
+            router.bias_E = router.bias_E.float()  # rounded to 8 bits it would choose other experts
     expected = hf_weights(model)
     for path in files:
         for name, tensor in _load_weights(path).items():

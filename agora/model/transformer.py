@@ -136,7 +136,7 @@ class FeedForward(nn.Module):
 class Layer(nn.Module):
     """Attention, then feed-forward (dense or a mixture of experts), each on a normed copy of the stream."""
 
-    def __init__(self, config: ModelConfig, index: int) -> None:
+    def __init__(self, config: ModelConfig, index: int = 0) -> None:
         super().__init__()
         self.attention_norm = Norm(config.dim, config.norm_eps)
         self.attention = Attention(config)

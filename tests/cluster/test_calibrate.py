@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agora.cluster.calibrate import (
+    calibrate,
+    cross_validate,
+    default_calibration,
+    fit_constants,
+    interval_of,
+    load_calibration,
+    predict_s,
+    save_calibration,
+    take_runs,
+)
+from agora.cluster.constants import default_constants
+from agora.cluster.runs import Run, read_runs, run_columns
+from agora.cluster.validate import compare_runs, history
+from agora.errors import DataError
+from benchmarks.planner_order import order
+from benchmarks.planner_runs import coverage, summary
+
+COLUMNS = (
+    "run_id",
+    "source",
+    "accelerator",
+    "model_name",
+    "params_b",
+    "layers",
+    "hidden",
+    "heads",
+    "ffn",
+    "vocab",
+    "seq_len",
+    "global_batch_seqs",
+    "micro_batch",
+    "tp",
+    "dp",
+    "pp",
+    "zero_stage",
+    "recompute",
+    "precision",
+    "step_time_s",
+)
+
+
+def write_runs(path: Path, number: int = 24) -> None:
+    """Made-up measurements: the planner's own prediction under other constants, with 3% of noise."""
+    draw = np.random.default_rng(0)
+    rows = []
+    for row in range(number):
+        tensor, pipeline, micro = int(2 ** draw.integers(0, 3)), int(2 ** draw.integers(0, 2)), int(2 ** draw.integers(0, 3))
+        rows.append(
+            {
+                "run_id": f"r{row}",
+                "source": f"s{row % 4}",
+                "accelerator": "A100-80",
+                "model_name": "made up",
+                "params_b": 1.3,
+                "layers": 24,
+                "hidden": 2048,
+                "heads": 16,
+                "ffn": 8192,
+                "vocab": 50304,
+                "seq_len": 2048,
+                "global_batch_seqs": 16 * micro * 4,
+                "micro_batch": micro,
+                "tp": tensor,
+                "dp": 4,
+                "pp": pipeline,
+                "zero_stage": 1,
+                "recompute": "full",
+                "precision": "bf16",
+                "step_time_s": 1.0,
+            }
+        )
+    _write(path, rows)
+    truth = replace(default_constants(), matmul=0.6, step_s=0.05, up=0.4)
+    seconds = predict_s(run_columns(read_runs(path)), truth) * np.exp(0.03 * draw.standard_normal(number))
+    _write(path, [{**row, "step_time_s": second} for row, second in zip(rows, seconds, strict=True)])
+
+
+def _write(path: Path, rows: list[dict[str, object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Run]:
+    write_runs(tmp_path / "runs.csv")
+    return read_runs(tmp_path / "runs.csv")
+
+
+def test_the_fit_finds_constants_that_explain_made_up_runs(runs: list[Run]) -> None:
+    columns = run_columns(runs)
+    before = summary(predict_s(columns, default_constants()) / columns.step_time_s)
+    after = summary(predict_s(columns, fit_constants(columns)) / columns.step_time_s)
+    assert before["median"] > 0.15 and after["median"] < 0.04
+
+
+def test_few_rows_leave_constants_that_they_say_nothing_about(runs: list[Run]) -> None:
+    constants = fit_constants(take_runs(run_columns(runs), np.arange(5)), start=default_constants())
+    assert constants.experts == pytest.approx(default_constants().experts, rel=1e-6)
+    assert constants.rate_4 == pytest.approx(default_constants().rate_4, rel=1e-6)
+
+
+def test_held_out_rows_are_predicted_without_themselves(runs: list[Run]) -> None:
+    spoiled = [replace(run, step_time_s=run.step_time_s * 100) if run.source == "s0" else run for run in runs]
+    key = [run.source == "s0" for run in runs]
+    clean, dirty = (cross_validate(some, lambda run: run.source) for some in (runs, spoiled))
+    assert np.allclose(clean[key], dirty[key])
+
+
+def test_a_calibration_survives_its_file(runs: list[Run], tmp_path: Path) -> None:
+    found = calibrate(runs)
+    save_calibration(found, tmp_path / "mine.json")
+    assert load_calibration(tmp_path / "mine.json") == found
+    assert found.dense.low < 1 < found.dense.high and found.median_error is not None and found.median_error < 0.05
+
+
+def test_intervals_hold_their_share_and_are_wider_for_fewer_rows() -> None:
+    ratios = np.exp(0.1 * np.random.default_rng(0).standard_normal(4000))
+    wide, narrow = interval_of(ratios[:20]), interval_of(ratios)
+    assert np.mean((ratios >= narrow.low) & (ratios <= narrow.high)) == pytest.approx(0.8, abs=0.02)
+    assert wide.low < 0.95 and narrow.around(2.0) == (2 * narrow.low, 2 * narrow.high)
+
+
+def test_too_few_or_broken_runs_are_refused(runs: list[Run], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="4 measured steps are too few"):
+        calibrate(runs[:4])
+    with pytest.raises(DataError, match="cannot be read"):
+        read_runs(tmp_path / "none.csv")
+    (tmp_path / "empty.csv").write_text("run_id\n")
+    with pytest.raises(DataError, match="holds no row"):
+        read_runs(tmp_path / "empty.csv")
+    (tmp_path / "short.csv").write_text("run_id,hidden\na,12\n")
+    with pytest.raises(DataError, match="line 2: lacks the column"):
+        read_runs(tmp_path / "short.csv")
+    (tmp_path / "no.json").write_text("{}")
+    with pytest.raises(DataError, match="is no calibration"):
+        load_calibration(tmp_path / "no.json")
+
+
+def test_history_holds() -> None:
+    failed = [check.name for check in history(default_calibration()) if not check.holds]
+    assert not failed
+
+
+def test_rows_come_back_with_prediction_and_interval(runs: list[Run]) -> None:
+    found = compare_runs(runs, default_calibration())
+    assert len(found.rows) == len(runs)
+    assert all(row["low_s"] < row["predicted_s"] < row["high_s"] for row in found.rows)
+
+
+def test_coverage_and_order_of_a_perfect_prediction(runs: list[Run]) -> None:
+    measured = np.array([run.step_time_s for run in runs])
+    assert coverage(runs, np.ones(len(runs))) == 1.0
+    found = order(runs, measured, measured, lambda run: run.accelerator)
+    assert found["spearman"] == pytest.approx(1) and found["loss_max"] == 0
+
+
+@pytest.mark.shared
+def test_public_files_are_read_whole(shared_data: Path) -> None:
+    published, steps = read_runs(shared_data / "published_runs.csv"), read_runs(shared_data / "a100_single_node_steps.csv")
+    assert (len(published), len(steps)) == (229, 1440)
+    assert {run.model for run in published} >= {"Llama-3-405B", "DeepSeek-V3", "Qwen3-30B-A3B", "GPT-OSS-120B", "MPT-7b"}
+    assert all(run.layout.sharding == "none" and run.layout.attention == "plain" for run in steps)
+
+
+@pytest.mark.shared
+def test_single_node_steps_are_met_after_forty_of_them(shared_data: Path) -> None:
+    runs = read_runs(shared_data / "a100_single_node_steps.csv")
+    columns = run_columns(runs)
+    chosen = np.random.default_rng(7).choice(len(runs), 40, replace=False)
+    found = summary(predict_s(columns, fit_constants(take_runs(columns, chosen))) / columns.step_time_s)
+    assert found["median"] < 0.09 and found["p90"] < 0.25

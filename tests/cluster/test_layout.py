@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agora.cluster.columns import stack_layouts
+from agora.cluster.layout import PRECISIONS, RECOMPUTES, SCHEDULES, SHARDINGS, Layout, nearest_divisor
+from agora.cluster.models import model_shape
+from agora.config import from_dict, to_dict
+from agora.errors import ConfigError
+
+POWERS = st.integers(0, 3).map(lambda power: 2**power)
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> Layout:
+    pipeline = draw(POWERS)
+    schedule = draw(st.sampled_from(SCHEDULES)) if pipeline > 1 else "1f1b"
+    return Layout(
+        replicate=draw(POWERS),
+        shard=draw(POWERS),
+        sharding=draw(st.sampled_from(SHARDINGS)),
+        tensor=draw(POWERS),
+        pipeline=pipeline,
+        schedule=schedule,
+        virtual=draw(st.integers(2, 3)) if schedule == "interleaved" else 1,
+        context=draw(POWERS),
+        micro_batch=draw(POWERS),
+        recompute=draw(st.sampled_from(RECOMPUTES)),
+        precision=draw(st.sampled_from(PRECISIONS)),
+        overlap=draw(st.booleans()),
+    )
+
+
+@given(st.lists(layouts(), min_size=1, max_size=5))
+def test_columns_give_back_the_layouts_they_were_made_of(chosen: list[Layout]) -> None:
+    columns = stack_layouts(chosen)
+    assert [columns.layout(row) for row in range(len(chosen))] == chosen
+    assert np.array_equal(columns.num_accelerators, [layout.num_accelerators for layout in chosen])
+
+
+@given(layouts())
+def test_a_layout_survives_being_saved(layout: Layout) -> None:
+    assert from_dict(Layout, to_dict(layout), "test") == layout
+
+
+@pytest.mark.parametrize(
+    ("layout", "reason", "nearest"),
+    [
+        (Layout(tensor=3), "does not divide 32 heads", "tensor=2"),
+        (Layout(tensor=12), "does not divide 32 heads", "tensor=8"),
+        (Layout(context=3), "does not divide seq_len=8192", "context=2"),
+        (Layout(expert=4), "has no experts", "expert=1"),
+        (Layout(pipeline=64), "needs 64 layers, the model has 32", "pipeline=32"),
+        (Layout(shard=3), "do not divide over 3 data ranks", "global_batch=63"),
+        (Layout(shard=8192), "ranks would stay empty", "shard=4096 with replicate=2"),
+        (Layout(pipeline=4, virtual=2, schedule="interleaved", shard=32), "needs a multiple of pipeline=4", "global_batch=128"),
+    ],
+)
+def test_an_impossible_layout_is_refused_with_the_nearest_possible(layout: Layout, reason: str, nearest: str) -> None:
+    with pytest.raises(ConfigError, match=f"{re.escape(reason)}.*nearest.*{re.escape(nearest)}"):
+        layout.check(model_shape("Llama-3-8B"), seq_len=8192, global_batch=64)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"tensor": 0}, "at least 1"),
+        ({"virtual": 2}, "needs pipeline > 1"),
+        ({"pipeline": 2, "virtual": 2}, "needs schedule='interleaved'"),
+        ({"pipeline": 2, "schedule": "interleaved"}, "virtual >= 2"),
+        ({"recompute": "some"}, "not one of none, selective, full"),
+    ],
+)
+def test_choices_that_contradict_each_other_are_refused(values: dict[str, object], reason: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(reason)):
+        Layout(**values)  # type: ignore[arg-type]
+
+
+def test_a_possible_layout_passes_and_knows_its_micro_batches() -> None:
+    layout = Layout(shard=8, tensor=4, pipeline=2, micro_batch=2)
+    layout.check(model_shape("Llama-3-8B"), seq_len=8192, global_batch=64)
+    assert (layout.num_micro_batches(64), layout.num_accelerators, layout.data) == (4, 64, 8)
+    assert layout.with_accelerators(256).replicate == 4
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000))
+def test_nearest_divisor_divides_and_none_is_nearer(number: int, wanted: int) -> None:
+    found = nearest_divisor(number, wanted)
+    assert number % found == 0
+    assert all(abs(d - wanted) >= abs(found - wanted) for d in range(1, number + 1) if number % d == 0)

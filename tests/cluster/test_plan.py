@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from agora.cluster.describe import plan_table
+from agora.cluster.explain import assumptions, limit_of, sentences
+from agora.cluster.layout import Layout
+from agora.cluster.plan import Plan, PlanRequest, plan, request_for
+from agora.cluster.questions import QUESTIONS, ready_question
+from agora.cluster.report import plan_report
+from agora.cluster.requests import request_from_words
+from agora.cluster.scaling import optima
+from agora.cluster.search import search
+from agora.cluster.studies import affordable, compare, dense_shape, grow, pareto, what_ifs
+from agora.cluster.trace import step_trace
+from agora.errors import ConfigError, UsageError
+from agora.model.config import ModelConfig
+from agora.model.counts import num_parameters
+
+SMALL = PlanRequest(model="Llama-3-8B", num_accelerators=64, tokens=1e12)
+
+
+@pytest.fixture(scope="module")
+def small() -> Plan:
+    return plan(SMALL)
+
+
+def test_a_plan_hangs_together(small: Plan) -> None:
+    assert small.layout.num_accelerators == 64
+    assert small.chosen.memory_bytes <= small.hardware.memory_bytes
+    assert small.duration_s == pytest.approx(small.num_steps * small.chosen.step_s / small.useful_share)
+    assert small.energy.metered_j == pytest.approx(small.draw.facility_w * small.duration_s)
+    assert small.interval_s[0] < small.chosen.step_s < small.interval_s[1]
+    assert 0.2 < small.model_flops_share < 0.7
+    small.layout.check(small.shape, seq_len=8192, global_batch=small.chosen.global_batch)
+
+
+def test_the_chosen_layout_is_no_slower_than_the_baseline(small: Plan) -> None:
+    assert small.baseline is not None
+    assert small.chosen.score <= small.baseline.score
+
+
+def test_the_table_is_json_and_every_number_names_its_assumption(small: Plan) -> None:
+    table = json.loads(json.dumps(plan_table(small)))
+    assert table["layout"]["shard"] == small.layout.shard
+    assert table["not_covered"]
+    lines = assumptions(small)
+    assert {"accelerator", "network", "step time", "memory", "failures", "facility", "not covered"} <= set(lines)
+    assert all(
+        re.search(r"\((tool|memory|fit|assumption), \d{4}", line)
+        for name, group in lines.items()
+        if name != "not covered"
+        for line in group
+    )
+
+
+def test_the_words_name_the_limit(small: Plan) -> None:
+    said = sentences(small)
+    assert said[0].startswith(f"Limit: {limit_of(small).name}.")
+    starved = plan(replace(SMALL, network_share=0.01, layout=Layout(shard=64, recompute="full")))
+    assert limit_of(starved).name == "network"
+
+
+def test_the_search_finds_what_trying_everything_finds() -> None:
+    """The slow twin: every layout as an object, priced alone."""
+    from agora.cluster.plan import question_of
+    from agora.cluster.search import price
+
+    question = question_of(replace(SMALL, num_accelerators=8, batch_tokens=64 * 8192))
+    question = replace(question, useful_share=None, global_batch=64)
+    best = search(question, num_best=1).best[0]
+    prices = []
+    for tensor in (1, 2, 4, 8):
+        for shard in (8 // tensor,):
+            for sharding in ("optimizer", "gradients", "parameters"):
+                for micro_batch in (1, 2, 4, 8):
+                    for recompute in ("none", "selective", "full"):
+                        layout = Layout(tensor=tensor, shard=shard, sharding=sharding, micro_batch=micro_batch, recompute=recompute)  # type: ignore[arg-type]
+                        try:
+                            candidate = price(question, layout)
+                        except ConfigError:
+                            continue
+                        if candidate.memory_bytes <= question.hardware.memory_bytes:
+                            prices.append(candidate.s_per_sequence)
+    assert best.s_per_sequence <= min(prices) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (PlanRequest(model="Llama-3-405B", num_accelerators=32), "nothing fits.*nearest possible: [0-9,]+ accelerators"),
+        (PlanRequest(model="Llama-4-405B"), "unknown model.*nearest is 'llama-3"),
+        (PlanRequest(accelerator="H10"), "nearest is 'h100'|nearest is 'H100'"),
+        (replace(SMALL, layout=Layout(shard=32)), "for 32 accelerators.*nearest possible is num_accelerators=32"),
+        (replace(SMALL, layout=Layout(shard=64, micro_batch=8)), "needs .* nearest possible is recompute='full'"),
+        (replace(SMALL, layout=Layout(shard=8, tensor=3)), "nearest possible is tensor=2"),
+    ],
+)
+def test_a_wrong_question_gets_the_reason_and_the_nearest_possible(request_: PlanRequest, reason: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?i){reason}"):
+        plan(request_)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"power_cap": 0.1}, {"power_cap": 1.5}, {"num_accelerators": 0}, {"tokens": -1.0}, {"network_share": 0.0}]
+)
+def test_numbers_that_cannot_be_are_refused(changes: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=r"plan\."):
+        replace(SMALL, **changes)  # type: ignore[arg-type]
+
+
+def test_a_large_machine_loses_replicas_and_not_the_job() -> None:
+    large = plan(ready_question("million"))
+    assert large.goodput < 0.2 and large.is_elastic and large.layout.replicate > 1 and large.useful_share > 0.8
+    assert any("one replica at a time" in text for text in sentences(large))
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_ready_questions_have_answers(name: str) -> None:
+    found = plan(ready_question(name))
+    assert found.duration_s > 0 and found.draw.facility_w > 0
+
+
+def test_unknown_questions_name_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'million'"):
+        ready_question("milion")
+
+
+def test_a_power_cap_trades_speed_for_watts() -> None:
+    capped = plan(replace(SMALL, power_cap=0.7))
+    full = plan(SMALL)
+    assert capped.chosen.step_s > full.chosen.step_s and capped.draw.facility_w < full.draw.facility_w
+
+
+def test_options_that_another_beats_are_not_on_the_front() -> None:
+    found = compare(SMALL, accelerators=["H100", "V100", "B200"], power_caps=[1.0, 0.7])
+    best = pareto(found)
+    assert best and {option.label for option in best} < {option.label for option in found}
+    assert not any(option.label.startswith("64 x V100") for option in best)
+
+
+def test_what_ifs_answer_or_say_why_not() -> None:
+    found = what_ifs(SMALL)
+    assert len(found) == 8 and all((option.plan is None) != (option.reason is None) for option in found)
+
+
+def test_growth_says_what_survives() -> None:
+    growth = grow(SMALL, 256)
+    assert growth.kept is not None and growth.kept.layout.tensor == growth.today.layout.tensor
+    assert growth.kept.layout.num_accelerators == 256 and set(growth.survives) >= {"tensor", "pipeline"}
+
+
+def test_scaling_laws_bracket_what_was_trained() -> None:
+    """Llama 3 spent 3.8e25 FLOPs on 402B parameters, which its own fit recommends."""
+    sizes = {optimum.fit: optimum.parameters for optimum in optima(3.8e25)}
+    assert sizes["llama3"] == pytest.approx(402e9, rel=0.1)
+    assert min(sizes.values()) < 402e9 < max(sizes.values())
+
+
+def test_affordable_sizes_spend_what_the_machine_gives() -> None:
+    found = affordable(PlanRequest(num_accelerators=1024), days=30)
+    assert 0.2 < found.model_flops_share < 0.6
+    for size in found.sizes:
+        assert 6 * size["parameters"] * size["tokens"] == pytest.approx(found.flops, rel=1e-6)
+
+
+@pytest.mark.parametrize("parameters", [1e9, 8e9, 70e9, 405e9, 2e12])
+def test_dense_shapes_have_the_wanted_size(parameters: float) -> None:
+    assert num_parameters(dense_shape(parameters)).total == pytest.approx(parameters, rel=0.1)
+
+
+class _Links(HTMLParser):
+    outside: list[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outside = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.outside += [str(value) for name, value in attrs if name in ("src", "href") and value]
+
+
+def test_the_report_needs_no_network(small: Plan) -> None:
+    page = plan_report(small)
+    links = _Links()
+    links.feed(page)
+    assert not links.outside and "<svg" in page and "Assumptions" in page
+
+
+def test_every_stage_does_each_micro_batch_once_each_way(small: Plan) -> None:
+    found = plan(replace(SMALL, num_accelerators=64, layout=Layout(shard=4, tensor=4, pipeline=4), batch_tokens=64 * 8192))
+    events = [event for event in step_trace(found)["traceEvents"] if event["ph"] == "X" and event["name"][0] in "FB"]
+    assert len(events) == 4 * 2 * 16 == len({(event["tid"], event["name"]) for event in events})
+
+
+def test_words_become_a_request() -> None:
+    request = request_from_words(
+        ["Llama-3-70B", "num_accelerators=512", "tokens=2e12", "layout.tensor=8", "layout.virtual=2", "layout.pipeline=4"]
+    )
+    assert request.layout is not None
+    assert (request.layout.shard, request.layout.schedule, request.layout.num_accelerators) == (16, "interleaved", 512)
+    own = request_from_words(["model.dim=512", "num_accelerators=8"])
+    assert own.resolve_shape().dim == 512
+    assert request_from_words(["Llama-3-8B", "shape.num_layers=16"]).resolve_shape().num_layers == 16
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "reason"),
+    [
+        (["Llama-3-8B", "Llama-3-70B"], UsageError, "neither key=value nor the first name"),
+        (["acelerator=H100"], ConfigError, "did you mean 'accelerator'"),
+        (["layout.tenser=8"], ConfigError, "did you mean 'tensor'"),
+        (["shape.dimm=8"], ConfigError, "unknown key 'dimm'"),
+        (["shape.dim=8.5"], ConfigError, "must be a whole number"),
+    ],
+)
+def test_wrong_words_are_refused(words: list[str], error: type[Exception], reason: str) -> None:
+    with pytest.raises(error, match=reason):
+        request_from_words(words)
+
+
+def test_a_model_of_agora_itself_can_be_planned() -> None:
+    found = plan(
+        request_for(ModelConfig(dim=1024, num_layers=16, hidden_dim=4096, num_heads=16, num_kv_heads=8), num_accelerators=8, seq_len=2048)
+    )
+    assert found.shape.qk_norm and found.layout.num_accelerators == 8
