@@ -42,7 +42,9 @@ def run(quick: bool, options: dict[str, str]) -> Result:
 
 def _differences(answers: list[dict[str, Any]], expected: dict[str, Any]) -> dict[str, float]:
     def largest(name: str, part: slice) -> float:
-        pairs = [(one, other) for answer in answers for one, other in zip(answer[name][part], expected[name][part], strict=True)]
+        pairs: list[tuple[float, float]] = [
+            (one, other) for answer in answers for one, other in zip(answer[name][part], expected[name][part], strict=True)
+        ]
         return max(abs(one - other) / abs(other) for one, other in pairs)
 
     first, everything = slice(0, 1), slice(None)
@@ -58,7 +60,11 @@ def _suite() -> dict[str, Any]:
     command = [sys.executable, "-m", "pytest", "-m", "parity", "tests/training/parity"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     found = re.findall(r"\d+ (?:passed|failed|error)[^\n]*", done.stdout)
-    return {"passes": done.returncode == 0, "summary": found[-1] if found else done.stdout[-300:], "wall_s": time.perf_counter() - started_s}
+    return {
+        "passes": done.returncode == 0,
+        "summary": found[-1] if found else done.stdout[-300:],
+        "wall_s": time.perf_counter() - started_s,
+    }
 
 
 BENCHMARK = Benchmark(

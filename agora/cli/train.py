@@ -36,12 +36,14 @@ def pretrain(
 
     Recipes: laptop (default), demo, laptop_experts, qwen3_0_6b, gpu8, h100_10k, b200_100k.
     Settings: training.steps=500 training.optimizer.lr=0.002 model.dim=384 ...
+    Under torchrun the processes share the work: layout.shard=2 layout.tensor=2 layout.pipeline=2 layout.context=2 ...
 
     Example: agora train pretrain laptop training.steps=500 --name small
     """
     import recipes
     from agora.errors import UsageError
     from agora.training.pretrain import pretrain as run_pretrain
+    from agora.training.world import is_first_process
 
     plain = [word for word in words or [] if "=" not in word]
     if len(plain) > 1:
@@ -51,10 +53,11 @@ def pretrain(
     asked = recipe.model.vocab_size if recipes.sets_vocabulary(chosen, words or [], Workspace.find(workspace)) else None
     result = run_pretrain(
         Workspace.find(workspace), name=name, data=data, model_config=recipe.model, training_config=recipe.training,
-        vocab_size=asked, recipe=recipe.name,
+        vocab_size=asked, recipe=recipe.name, layout=recipe.layout,
         progress=terminal_progress, resume=not fresh, command=_command("pretrain", words or [], workspace, name=name, data=data),
     )  # fmt: skip
-    _report(result.summary, result.model_dir, {}, name, workspace, as_json)
+    if is_first_process():
+        _report(result.summary, result.model_dir, {}, name, workspace, as_json)
 
 
 @app.command()

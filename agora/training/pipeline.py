@@ -7,6 +7,7 @@ zero bubble (Qi et al. 2024, ZB1P).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +21,7 @@ from torch.distributed.pipelining import (
 )
 
 from agora.cluster.layout import Layout
+from agora.model.operations import IGNORED
 
 if TYPE_CHECKING:
     from agora.training.parallelize import Part
@@ -42,16 +44,36 @@ class Pipeline:
 
     def run(self, batches: Sequence[dict[str, Tensor | None]], divisor: float) -> Tensor:
         """Forward and backward of all micro-batches; the loss on the rank of the last stage, elsewhere zero."""
+        schedule = self._schedule(len(batches))
+        return self._pass(partial(schedule.step, return_outputs=False), batches, divisor)
+
+    def evaluate(self, batches: Sequence[dict[str, Tensor | None]], divisor: float) -> Tensor:
+        """Forward alone; the loss as `run` gives it. Batches are filled up to whole passes with rows that have no target."""
+        rows = {name: [tensor for batch in batches if (tensor := batch[name]) is not None] for name in batches[0]}
+        count = sum(tensor.shape[0] for tensor in rows["tokens_BT"])
+        each = self._layout.micro_batch
+        num_passes = -(-count // (each * self._layout.pipeline)) * self._layout.pipeline
+        filled: dict[str, Tensor | None] = {}
+        for name, tensors in rows.items():
+            empty = IGNORED if name == "targets_BT" else 0
+            missing = [tensor.new_full((num_passes * each - count, tensor.shape[1]), empty) for tensor in tensors[:1]]
+            filled[name] = torch.cat([*tensors, *missing]) if tensors else None
+        passes = [
+            {name: None if tensor is None else tensor[first * each : (first + 1) * each] for name, tensor in filled.items()}
+            for first in range(num_passes)
+        ]
+        return self._pass(partial(self._schedule(num_passes).eval, return_outputs=False), passes, divisor)
+
+    def _pass(self, step: Callable[..., Any], batches: Sequence[dict[str, Tensor | None]], divisor: float) -> Tensor:
         rows = {
             name: None if batches[0][name] is None else torch.cat([tensor for batch in batches if (tensor := batch[name]) is not None])
             for name in batches[0]
         }
-        schedule = self._schedule(len(batches))
         keywords = {"targets_BT": rows["targets_BT"], "starts_BT": rows["starts_BT"], "divisor": divisor}
         tokens = (rows["tokens_BT"],) if self._part.stages[0].is_first else ()
         losses: list[Tensor] = []
         target = rows["targets_BT"] if self._part.stages[-1].is_last else None
-        schedule.step(*tokens, target=target, losses=losses, return_outputs=False, **keywords)
+        step(*tokens, target=target, losses=losses, **keywords)
         return torch.stack([loss.detach() for loss in losses]).sum() if losses else torch.zeros((), device=self._part.device)
 
     def _schedule(self, num_micro_batches: int) -> Any:

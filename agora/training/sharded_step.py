@@ -138,6 +138,21 @@ class ShardedStep:
         dist.all_reduce(summed)
         return summed
 
+    @torch.no_grad()
+    def evaluate(self, batches: Sequence[Batch]) -> float:
+        """Mean loss in nats over every target of `batches`, which all ranks are given alike."""
+        num_targets = sum(int((batch.targets_BT != IGNORED).sum()) for batch in batches)
+        divisor, here = float(max(1, num_targets)), [self._here(batch) for batch in batches]
+        if self._pipeline is not None:
+            total = self._pipeline.evaluate(here, divisor)
+        else:
+            (stage,) = self.part.stages
+            losses = [
+                stage(batch["tokens_BT"], targets_BT=batch["targets_BT"], starts_BT=batch["starts_BT"], divisor=divisor) for batch in here
+            ]
+            total = torch.stack(losses).sum()
+        return float(self._sum_over_ranks([float(total) / self.layout.tensor / self.layout.data])[0])
+
     def has_finite_weights(self) -> bool:
         """Whether the weights of all ranks are numbers."""
         here = sum(float(_local(parameter.detach()).square().sum(dtype=torch.float64)) for parameter in self.optimizer.parameters.values())
@@ -166,8 +181,22 @@ class ShardedStep:
         """`weight.NAME` and `optimizer.FIELD.NAME` of what this rank holds: live tensors, DTensors where they are divided."""
         return self.optimizer.state_dict()
 
+    @torch.no_grad()
+    def full_state(self) -> dict[str, Tensor]:
+        """`state_dict` with every tensor whole, on the CPU of every rank: for small models."""
+        here = {name: whole(value).cpu() for name, value in self.state_dict().items()}
+        if self.layout.pipeline > 1:
+            gathered: list[dict[str, Tensor]] = [{}] * self.layout.pipeline
+            dist.all_gather_object(gathered, here, group=self.axes.pipeline_group)
+            here = {name: value for part in gathered for name, value in part.items()}
+        return here
+
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue where `state_dict` was taken. Raises CheckpointError when it belongs to another model or optimizer."""
+        """Continue where `state_dict` or `full_state` was taken, also under another layout. Raises CheckpointError when it belongs to
+        another model or optimizer."""
+        if self.layout.pipeline > 1:
+            mine = self.state_dict()
+            state = {name: value for name, value in state.items() if name in mine}
         self.optimizer.load_state_dict(state)
 
 
