@@ -151,15 +151,6 @@ def check(config: ModelConfig, layout: Layout, *, seq_len: int, global_batch: in
         raise ConfigError(
             f"layout.tensor={layout.tensor} does not divide model.vocab_size={config.vocab_size}; the nearest possible is tensor={nearest}"
         )
-    kv_ranks = min(layout.tensor, config.num_kv_heads)
-    rows = min(config.dim, config.kv_dim // kv_ranks, config.hidden_dim // layout.tensor)
-    shards = layout.shard * layout.context
-    if layout.sharding == "parameters" and shards > rows:
-        nearest = max(n for n in range(1, layout.shard + 1) if layout.shard % n == 0 and (n * layout.context <= rows or n == 1))
-        raise ConfigError(
-            f"layout.shard={layout.shard} x context={layout.context} cuts the {rows} rows of the smallest weight into {shards}: "
-            f"ranks would stay empty; the nearest possible is shard={nearest} with replicate={layout.replicate * layout.shard // nearest}"
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,25 +17,11 @@ pytestmark = pytest.mark.parity
 
 ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = [
-    "model.dim=32",
-    "model.num_layers=2",
-    "model.num_heads=2",
-    "model.num_kv_heads=1",
-    "model.head_dim=16",
-    "model.hidden_dim=64",
-    "model.max_seq_len=64",
-    "training.steps=6",
-    "training.batch_tokens=256",
-    "training.micro_batch=2",
-    "training.seq_len=32",
-    "training.dtype=float32",
-    "training.compile=off",
-    "training.optimizer.name=adamw",
-    "training.evaluate_every=3",
-    "training.evaluate_tokens=320",
-    "training.checkpoint_every_steps=3",
-    "training.keep=2",
-]
+    "model.dim=32", "model.num_layers=2", "model.num_heads=2", "model.num_kv_heads=1", "model.head_dim=16", "model.hidden_dim=64",
+    "model.max_seq_len=64", "training.steps=6", "training.batch_tokens=256", "training.micro_batch=2", "training.seq_len=32",
+    "training.dtype=float32", "training.compile=off", "training.optimizer.name=adamw", "training.evaluate_every=3",
+    "training.evaluate_tokens=320", "training.checkpoint_every_steps=3", "training.keep=2",
+]  # fmt: skip
 
 
 def pretrain(workspace: Workspace, name: str, *words: str, processes: int = 1) -> subprocess.CompletedProcess[str]:
@@ -44,7 +30,7 @@ def pretrain(workspace: Workspace, name: str, *words: str, processes: int = 1) -
         launcher += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
     command = [*launcher, "agora", "train", "pretrain", "laptop", *SETTINGS, *words, "--name", name, "--workspace", str(workspace.root)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([*command, "--json"], capture_output=True, text=True, env=environment, timeout=90, check=False)
+    return subprocess.run([*command, "--json"], capture_output=True, text=True, env=environment, timeout=180, check=False)
 
 
 def test_under_torchrun_a_run_is_the_run_of_one_process(workspace: Workspace) -> None:
