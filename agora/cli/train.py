@@ -86,6 +86,7 @@ def chat(
     import recipes
     from agora.errors import UsageError
     from agora.training.chat_tuning import tune_chat
+    from agora.training.world import is_first_process
 
     paths = [Path(word) for word in words or [] if "=" not in word]
     if not paths and corpus is None:
@@ -94,11 +95,12 @@ def chat(
     options: dict[str, Any] = {"corpus": corpus, "base": base, "name": name, "recipe": recipe}
     result = tune_chat(
         Workspace.find(workspace), name=name, base=base, conversations=paths, corpus=corpus, training_config=chosen.chat,
-        recipe=chosen.name,
+        recipe=chosen.name, layout=chosen.layout,
         licences=licence or (), progress=terminal_progress, resume=not fresh, command=_command("chat", words or [], workspace, **options),
     )  # fmt: skip
     more = {"conversations": result.conversations}
-    _report(result.trained.summary, result.trained.model_dir, more, name, workspace, as_json)
+    if is_first_process():
+        _report(result.trained.summary, result.trained.model_dir, more, name, workspace, as_json)
 
 
 @app.command()
