@@ -3,8 +3,8 @@ DTensor for tensor and sequence parallel, fully_shard (FSDP2) for replicas and s
 
     axes = make_axes(layout, device_type="cpu"); part = parallelize(Transformer(config), layout, axes, seq_len=512)
 
-Goes in: a whole model, the same on every rank (or on the meta device: then `part.fill` comes before the first step). Comes out: a Part,
-whose stages hold float32 masters as DTensors. Every rank of a run calls the same functions in the same order.
+Goes in: a whole model, the same on every rank, or one on the meta device, which takes no memory: then `part.allocate` comes next, and weights
+from a checkpoint. Comes out: a Part, whose stages hold float32 masters as DTensors. Every rank of a run calls the same functions in the same order.
 
 Ranks are numbered with tensor fastest, then context, shard, replicate, and pipeline slowest: the ranks that talk most are neighbours.
 """
@@ -170,6 +170,14 @@ class Part:
         """Stages of the whole model."""
         return self.layout.pipeline * self.layout.virtual
 
+    @torch.no_grad()
+    def allocate(self) -> None:
+        """Give memory to a part that was cut from a model on the meta device. Weights hold whatever was there."""
+        for stage in self.stages:
+            stage.to_empty(device=self.device)
+            for buffer in stage.buffers():
+                buffer.zero_()
+
     def named_parameters(self) -> dict[str, nn.Parameter]:
         """Masters by name."""
         return {name: parameter for stage in self.stages for name, parameter in stage.named_parameters()}
@@ -230,13 +238,14 @@ def parallelize(
     """Divide `model` by `layout`; it must not be used afterwards. Raises ConfigError for a model that cannot be divided so."""
     # what leaves a DTensor or a view_as is a view; nothing here changes one in place, which is what FSDP2 warns of at every layer
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor", category=UserWarning)
-    config = model.config
+    config, is_meta = model.config, model.embedding.is_meta
     indices = [axes.pipeline_rank + layout.pipeline * turn for turn in range(layout.virtual)]
     # zero bubble finds the weights whose gradients it puts off in the forward graph, so they must stay gathered until then
     keeps = layout.sharding != "parameters" or layout.schedule == "zero_bubble"
     stages = []
     for index in indices:
-        stage = Stage.cut(model, stage_layers(config.num_layers, layout.pipeline * layout.virtual, index)).to(device)
+        stage = Stage.cut(model, stage_layers(config.num_layers, layout.pipeline * layout.virtual, index))
+        stage = stage if is_meta else stage.to(device)
         if layout.tensor > 1 or layout.context > 1:
             _divide_work(stage, axes, seq_len, torch.device(device))
         for layer in stage.layers.values():

@@ -29,7 +29,8 @@ from agora.training.step import Batch, StepResult
 
 
 class ShardedStep:
-    """A divided model with its optimizer. Takes `model` over; every rank of the process group makes one."""
+    """A divided model with its optimizer. Takes `model` over; every rank of the process group makes one. A model on the meta device gets
+    memory for this rank's part only; `load_state_dict` must bring its weights."""
 
     def __init__(
         self,
@@ -44,7 +45,10 @@ class ShardedStep:
     ) -> None:
         self.config, self.layout, self.device, self.grad_clip = model.config, layout, torch.device(device), grad_clip
         self.axes = parallelize.make_axes(layout, device_type=self.device.type, has_experts=self.config.num_experts > 0)
+        is_meta = model.embedding.is_meta
         self.part = parallelize.parallelize(model.train(), layout, self.axes, seq_len=seq_len, dtype=dtype, device=device)
+        if is_meta:
+            self.part.allocate()
         self.optimizer = ShardedOptimizer(self.part.named_parameters().items(), optimizer_config, self.part.named_buffers())
         self._pipeline = Pipeline(self.part, seq_len=seq_len) if layout.pipeline > 1 else None
         self._copies = {name: self.part.copies(parameter) for name, parameter in self.optimizer.parameters.items()}

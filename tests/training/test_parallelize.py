@@ -184,3 +184,16 @@ def test_shares_of_a_step_are_its_micro_batches_in_order_and_all_stand_at_the_sa
         taken = [batch.tokens_BT for share, each in enumerate(shares) for batch in share_of_step(each, 4, share, num_shares)]
         assert torch.equal(torch.cat(whole), torch.cat(taken))
         assert all(each.state_dict() == alone.state_dict() for each in shares)
+
+
+@pytest.mark.parametrize("model", [CONFIG, dataclasses.replace(CONFIG, num_experts=4, expert_dim=16, balance_bias_rate=0.01)])
+def test_a_model_without_memory_goes_on_from_a_state(model: ModelConfig, group: dist.ProcessGroup) -> None:
+    tokens = torch.randint(64, (1, 17))
+    batch = Batch(tokens[:, :-1], tokens[:, 1:])
+    one = ShardedStep(Transformer(model), OptimizerConfig(name="muon"), Layout(), seq_len=16, dtype="float32")
+    one.run([batch])
+    with torch.device("meta"):
+        empty = Transformer(model)
+    other = ShardedStep(empty, OptimizerConfig(name="muon"), Layout(), seq_len=16, dtype="float32")
+    other.load_state_dict(one.full_state())
+    assert [one.run([batch]) for _ in range(2)] == [other.run([batch]) for _ in range(2)]
