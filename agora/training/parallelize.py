@@ -3,8 +3,9 @@ DTensor for tensor and sequence parallel, fully_shard (FSDP2) for replicas and s
 
     axes = make_axes(layout, device_type="cpu"); part = parallelize(Transformer(config), layout, axes, seq_len=512)
 
-Goes in: a whole model, the same on every rank, or one on the meta device, which takes no memory: then `part.allocate` comes next, and weights
-from a checkpoint. Comes out: a Part, whose stages hold float32 masters as DTensors. Every rank of a run calls the same functions in the same order.
+Goes in: a whole model, the same on every rank, or one on the meta device, which takes no memory: then `part.allocate` comes next, and
+weights from a checkpoint. Comes out: a Part, whose stages hold float32 masters as DTensors. Every rank of a run calls the same functions
+in the same order.
 
 Ranks are numbered with tensor fastest, then context, shard, replicate, and pipeline slowest: the ranks that talk most are neighbours.
 """
