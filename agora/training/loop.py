@@ -315,7 +315,7 @@ class _Trainer:
         if num_timed == 0:
             self._first_step_ended_s = time.perf_counter()  # the first step also warms up, so that it tells nothing about the others
         step_s = (time.perf_counter() - self._first_step_ended_s) / num_timed if num_timed else self._config.batch_tokens / tokens_per_s
-        flops_per_s = tokens_per_s * self._flops_per_token
+        flops_per_s = tokens_per_s * self._flops_per_token / self._world.size  # of one process: the limit is that of one
         self._limit_flops_per_s = max(self._limit_flops_per_s, flops_per_s)  # what the machine does, it can do: it was busy when measured
         eta_s = step_s * (self._config.steps - self._num_done)
         return StepMetrics(
@@ -411,7 +411,9 @@ class _Trainer:
                 pictures = tuple(draw_loss(metrics, self._folder.path, f"{self._folder.path.name}: {self._task.kind}"))
             except MissingExtraError as error:
                 logger.warning("no picture of the loss: %s", error)
-        summary = summarise(self._folder.path, self._task.model, self._config, self._machine, self._kept)
+        summary = summarise(
+            self._folder.path, self._task.model, self._config, self._machine, self._kept, num_processes=self._world.size
+        )  # fmt: skip
         summary = replace(summary, stopped_by=self._stopped_by, pictures=pictures)
         message = f"{format_seconds(summary.elapsed_s)}, {format_joules(summary.joules)}, {format_si(summary.flops, 'FLOP')}"
         self._folder.write("outcome.json", {"state": summary.state, "message": message, "summary": to_dict(summary)})
