@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -214,11 +213,11 @@ def _expert_bytes(shape: Any, layout: Any, tokens: int) -> float:
 
 def _autograd_bytes(shape: Any, layout: Any) -> float:
     """What autograd keeps of one plain layer of a tensor rank; norms count for the part of sequence parallelism."""
-    os.environ["AGORA_KERNELS"] = "off"
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     from agora.model.config import ModelConfig
+    from agora.model.fast import plain_operations
     from agora.model.transformer import Layer, Positions
 
     t, rows, length = layout.tensor, layout.micro_batch, SEQ_LEN // layout.context
@@ -227,22 +226,22 @@ def _autograd_bytes(shape: Any, layout: Any) -> float:
         vocab_size=8, dim=shape.dim, num_layers=1, num_heads=shape.num_heads // t, num_kv_heads=max(shape.num_kv_heads // t, 1),
         head_dim=shape.head_dim, hidden_dim=hidden, max_seq_len=SEQ_LEN,
     )  # fmt: skip
+    # made of real tensors: the tables of positions are kept for the whole process
+    positions = Positions(config, torch.zeros(rows, length, dtype=torch.int64), None, None, None)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
+        with plain_operations(), FakeTensorMode(allow_non_fake_inputs=True):
             layer = Layer(config)
             stream = torch.zeros(rows, length, shape.dim, requires_grad=True)
-            positions = Positions(config, torch.zeros(rows, length, dtype=torch.int64), None, None, None)
             weights = {weight.untyped_storage()._cdata for weight in layer.parameters()}
-            tables = {positions.cos_BTR.untyped_storage()._cdata, positions.sin_BTR.untyped_storage()._cdata}
             kept: dict[int, tuple[Any, float]] = {}
 
             def keep(tensor: torch.Tensor) -> torch.Tensor:
                 storage = tensor.untyped_storage()
                 # values of width dim with three axes are those inside the norms
                 share = t if layout.sequence_parallel and tensor.dim() == 3 and tensor.shape[-1] in (shape.dim, 1) else 1
-                if storage._cdata not in weights | tables:
+                if storage._cdata not in weights:
                     kept[storage._cdata] = (tensor, storage.nbytes() / share)
                 return tensor
 

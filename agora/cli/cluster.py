@@ -90,7 +90,7 @@ def compare(
     number: Annotated[list[int] | None, typer.Option("--number", help="A number of accelerators (repeat).", show_default=False)] = None,
     power_cap: Annotated[list[float] | None, typer.Option("--power-cap", help="A share of TDP (repeat).", show_default=False)] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Also write days, cost and power against the number as SVG.", show_default=False)
+        Path | None, typer.Option(help="Also write days, cost and power against the number as a page.", show_default=False)
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -14,22 +14,35 @@ def accelerator(name: str) -> Table:
     return pick(load_tables("accelerators"), name, "accelerator")
 
 
-def network(name: str) -> Table:
-    """The network `name`. Raises ConfigError naming the nearest that exists."""
+def network(name: str, accelerator_name: str = "") -> Table:
+    """The network `name`; without a name the usual one of the accelerator. Raises ConfigError naming the nearest that exists."""
+    if not name:
+        is_torus = str(accelerator(accelerator_name).words["topology"]).startswith("torus")
+        name = "torus" if is_torus else "infiniband"
     return pick(load_tables("networks"), name, "network")
 
 
 @lru_cache
-def hardware(accelerator_name: str, network_name: str = "infiniband") -> Hardware:
+def hardware(accelerator_name: str, network_name: str = "") -> Hardware:
     """What the step-time model needs of one accelerator on one network."""
-    chip, net = accelerator(accelerator_name), network(network_name)
+    chip, net = accelerator(accelerator_name), network(network_name, accelerator_name)
     rate_16 = chip.base("bf16")
     rate_8 = chip.base("fp8", rate_16)
     return Hardware(
-        rate_16=rate_16, rate_8=rate_8, rate_4=chip.base("fp4", rate_8), matmul_ceiling=chip.base("matmul_ceiling"),
+        rate_16=rate_16,
+        rate_8=rate_8,
+        rate_4=chip.base("fp4", rate_8),
+        matmul_ceiling=chip.base("matmul_ceiling"),
         attention_ceiling=chip.base("attention_ceiling"),
-        compute_units=chip.base("compute_units"), memory_bytes=chip.base("memory"), memory_bytes_per_s=chip.base("memory_bandwidth"),
-        up_bytes_per_s=chip.base("scale_up") / 2, up_latency_s=net.base("up_latency"), up_domain=chip.base("scale_up_domain"),
-        out_bytes_per_s=chip.base("scale_out"), out_latency_s=net.base("out_latency"), leaf_domain=net.base("leaf_domain"),
+        compute_units=chip.base("compute_units"),
+        memory_bytes=chip.base("memory"),
+        memory_bytes_per_s=chip.base("memory_bandwidth"),
+        up_bytes_per_s=chip.base("scale_up") / 2,
+        up_latency_s=net.base("up_latency"),
+        up_domain=chip.base("scale_up_domain"),
+        is_mesh=float(chip.words["topology"] == "mesh"),
+        out_bytes_per_s=chip.base("scale_out"),
+        out_latency_s=net.base("out_latency"),
+        leaf_domain=net.base("leaf_domain"),
         oversubscription=net.base("oversubscription"),
-    )  # fmt: skip
+    )

@@ -40,8 +40,11 @@ def _group(size: Values, stride: Values, hardware: Hardware, constants: Constant
     inside = np.clip(np.floor(hardware.up_domain / stride), 1, size)
     spans_leaf = size * stride > hardware.leaf_domain
     out = hardware.out_bytes_per_s * constants.out
+    # on a mesh a group of few uses the links between its members only
+    reached = np.where(hardware.is_mesh, np.clip((inside - 1) / np.maximum(hardware.up_domain - 1, 1), 1e-9, 1), 1.0)
+    up = hardware.up_bytes_per_s * constants.up * np.where(inside > 1, reached, 1.0)
     return Group(
-        size, inside, hardware.up_bytes_per_s * constants.up, out, np.where(spans_leaf, out / hardware.oversubscription, out),
+        size, inside, up, out, np.where(spans_leaf, out / hardware.oversubscription, out),
         hardware.up_latency_s + constants.up_step_s, hardware.out_latency_s + constants.up_step_s,
     )  # fmt: skip
 

@@ -89,7 +89,8 @@ def stack_layouts(layouts: Sequence[Layout]) -> LayoutColumns:
 class Hardware:
     """What one accelerator and its links can do, in base units; numbers, or arrays with one value per row.
 
-    rates: peak dense FLOP/s by precision class (16, 8, 4 bits); links: bytes/s of one direction per accelerator.
+    rates: peak dense FLOP/s by precision class (16, 8, 4 bits); links: bytes/s of one direction per accelerator. `is_mesh`: links lead to
+    single neighbours, so that a small group cannot use all of them.
     """
 
     rate_16: Values
@@ -103,6 +104,7 @@ class Hardware:
     up_bytes_per_s: Values
     up_latency_s: Values
     up_domain: Values
+    is_mesh: Values
     out_bytes_per_s: Values
     out_latency_s: Values
     leaf_domain: Values

@@ -46,6 +46,7 @@ def plan_table(plan: Plan) -> dict[str, Any]:
         "cost_usd": {name: value for name, value in dataclasses.asdict(plan.cost).items() if value is not None},
         "step_by_cause_s": times_by_cause(plan.steps),
         "limit": limit_of(plan).name,
+        "next_best": [_candidate(plan, other) for other in plan.others[:3]],
         "baseline": _candidate(plan, plan.baseline),
         "in_words": sentences(plan),
         "not_covered": list(NOT_COVERED),

@@ -49,7 +49,7 @@ class PlanRequest:
     shape                     sizes instead of a name; shape.KEY=VALUE changes those of the model, model.KEY=VALUE plans for Agora's own
     accelerator               a name of `data/accelerators.toml`
     num_accelerators          how many
-    network                   a name of `data/networks.toml`
+    network                   a name of `data/networks.toml`; empty = the usual one of the accelerator
     tokens                    tokens to train on; 0 = 20 per parameter
     seq_len                   tokens of a sequence
     batch_tokens              tokens of one step; 0 = 4M, and 16M from 8,192 accelerators on
@@ -70,7 +70,7 @@ class PlanRequest:
     shape: ModelShape | None = None
     accelerator: str = "H100"
     num_accelerators: int = 1024
-    network: str = "infiniband"
+    network: str = ""
     tokens: float = 0.0
     seq_len: int = 8192
     batch_tokens: float = 0.0
@@ -171,7 +171,7 @@ def compute_share(steps: StepTimes) -> float:
 
 def machine_hardware(request: PlanRequest) -> Hardware:
     """Hardware under the request's power cap and shares of network and memory."""
-    whole = hardware(accelerator(request.accelerator).name, network(request.network).name)
+    whole = hardware(accelerator(request.accelerator).name, network(request.network, request.accelerator).name)
     clock = clock_share(request.power_cap)
     return replace(
         whole, rate_16=whole.rate_16 * clock, rate_8=whole.rate_8 * clock, rate_4=whole.rate_4 * clock,
@@ -265,7 +265,7 @@ def _too_large(question: Question, candidate: Candidate) -> str:
 
 def build_plan(request: PlanRequest, question: Question, chosen: Candidate, found: SearchResult | None) -> Plan:
     """Everything that follows from a layout."""
-    chip, net, shape = accelerator(request.accelerator), network(request.network), question.shape
+    chip, net, shape = accelerator(request.accelerator), network(request.network, request.accelerator), question.shape
     columns = stack_layouts([chosen.layout])
     batch = question.batch(chosen.global_batch)
     steps = step_times(shape, batch, columns, question.hardware, question.constants)

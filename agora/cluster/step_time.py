@@ -262,7 +262,7 @@ def assemble(
         matmul_s=count * (layer.matmul + layer.matmul_backward) + passes * has_head * head_matmul,
         attention_s=count * (layer.attention + layer.attention_backward),
         memory_bound_s=count * 3 * layer.memory + passes * has_head * head_memory,
-        launch_s=count * (forward - work_f + backward - work_b),
+        launch_s=count * np.maximum(forward - work_f + backward - work_b, 0),  # rounding may leave less than nothing
         recompute_s=count * again,
         tensor_s=count * tensor,
         context_s=count * context,

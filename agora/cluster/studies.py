@@ -47,19 +47,13 @@ def compare(
     chosen = [
         (
             f"{number:,} x {name}" + (f" at {cap:.0%}" if cap < 1 else ""),
-            replace(request, accelerator=name, num_accelerators=number, power_cap=cap, network=_network(request, name)),
+            replace(request, accelerator=name, num_accelerators=number, power_cap=cap),
         )
         for name in accelerators or (request.accelerator,)
         for number in numbers or (request.num_accelerators,)
         for cap in power_caps or (request.power_cap,)
     ]
     return options(chosen)
-
-
-def _network(request: PlanRequest, name: str) -> str:
-    """Chips on a torus come with their own network."""
-    is_torus = str(accelerator(name).words["topology"]).startswith("torus")
-    return "torus" if is_torus else request.network
 
 
 def what_ifs(request: PlanRequest) -> list[Option]:
