@@ -56,6 +56,12 @@ def test_model_imports_nothing_distributed() -> None:
         assert not any(module.startswith("torch.distributed") for module in imported_modules(path)), path
 
 
+def test_one_file_alone_knows_device_meshes() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        meshes = any(module.startswith("torch.distributed.device_mesh") for module in imported_modules(path))
+        assert not meshes or path.relative_to(PACKAGE).as_posix() == "training/parallelize.py", path
+
+
 def test_command_line_imports_nothing_slow_at_module_level() -> None:
     for path in (PACKAGE / "cli").rglob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -36,12 +36,14 @@ def pretrain(
 
     Recipes: laptop (default), demo, laptop_experts, qwen3_0_6b, gpu8, h100_10k, b200_100k.
     Settings: training.steps=500 training.optimizer.lr=0.002 model.dim=384 ...
+    Under torchrun the processes share the work: layout.shard=2 layout.tensor=2 layout.pipeline=2 layout.context=2 ...
 
     Example: agora train pretrain laptop training.steps=500 --name small
     """
     import recipes
     from agora.errors import UsageError
     from agora.training.pretrain import pretrain as run_pretrain
+    from agora.training.world import is_first_process
 
     plain = [word for word in words or [] if "=" not in word]
     if len(plain) > 1:
@@ -51,10 +53,11 @@ def pretrain(
     asked = recipe.model.vocab_size if recipes.sets_vocabulary(chosen, words or [], Workspace.find(workspace)) else None
     result = run_pretrain(
         Workspace.find(workspace), name=name, data=data, model_config=recipe.model, training_config=recipe.training,
-        vocab_size=asked, recipe=recipe.name,
+        vocab_size=asked, recipe=recipe.name, layout=recipe.layout,
         progress=terminal_progress, resume=not fresh, command=_command("pretrain", words or [], workspace, name=name, data=data),
     )  # fmt: skip
-    _report(result.summary, result.model_dir, {}, name, workspace, as_json)
+    if is_first_process():
+        _report(result.summary, result.model_dir, {}, name, workspace, as_json)
 
 
 @app.command()
@@ -83,6 +86,7 @@ def chat(
     import recipes
     from agora.errors import UsageError
     from agora.training.chat_tuning import tune_chat
+    from agora.training.world import is_first_process
 
     paths = [Path(word) for word in words or [] if "=" not in word]
     if not paths and corpus is None:
@@ -91,11 +95,12 @@ def chat(
     options: dict[str, Any] = {"corpus": corpus, "base": base, "name": name, "recipe": recipe}
     result = tune_chat(
         Workspace.find(workspace), name=name, base=base, conversations=paths, corpus=corpus, training_config=chosen.chat,
-        recipe=chosen.name,
+        recipe=chosen.name, layout=chosen.layout,
         licences=licence or (), progress=terminal_progress, resume=not fresh, command=_command("chat", words or [], workspace, **options),
     )  # fmt: skip
     more = {"conversations": result.conversations}
-    _report(result.trained.summary, result.trained.model_dir, more, name, workspace, as_json)
+    if is_first_process():
+        _report(result.trained.summary, result.trained.model_dir, more, name, workspace, as_json)
 
 
 @app.command()

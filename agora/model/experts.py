@@ -73,11 +73,15 @@ class Router(nn.Module):
             self.load_E += counts_E
             if c.balance_loss_weight:
                 weight = c.balance_loss_weight * self.share / c.num_expert_layers
-                scores_NE = _also_minimize(scores_NE, balance_loss(scores_NE, counts_E), weight)
+                scores_NE = _also_minimize(scores_NE, balance_loss(scores_NE, self.visits_of_pass(counts_E)), weight)
         weights_NK = scores_NE.gather(-1, chosen_NK)
         if c.norm_topk_prob:
             weights_NK = weights_NK / weights_NK.sum(-1, keepdim=True)
         return Routes(weights_NK.to(x_NC.dtype), chosen_NK, counts_E)
+
+    def visits_of_pass(self, counts_E: Tensor) -> Tensor:
+        """The visits by which balance is judged. What divides the tokens of a pass over ranks replaces this by the mean over those."""
+        return counts_E
 
     @torch.no_grad()
     def update_bias(self) -> None:

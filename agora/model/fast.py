@@ -23,6 +23,7 @@ from agora.model import buffers, kernels, operations, products
 QUERY_BLOCK = 128  # positions per block of scores: a finer cut skips more of the masked half, a coarser one multiplies faster
 MAX_POSITIONS = 2048  # all probabilities are kept for backward; beyond this torch's attention, which keeps none, takes over
 MAX_VOCABULARY = 65536  # one row of float32 powers must fit a thread's stack
+_PLAIN = (Tensor, torch.nn.Parameter)
 _is_on = True
 
 
@@ -41,6 +42,8 @@ def usable(*tensors: Tensor | None) -> bool:
     """Whether the kernels can take all of `tensors`: they read addresses, so one float32 weight, as under autocast, would be misread."""
     if not _is_on or torch.compiler.is_compiling():
         return False
+    if any(x is not None and type(x) not in _PLAIN for x in tensors):
+        return False  # a subclass (fake, divided over ranks, still on its way) has its numbers elsewhere, or none
     if any(x is not None and (x.device.type != "cpu" or x.dtype != torch.bfloat16) for x in tensors):
         return False
     return kernels.library() is not None

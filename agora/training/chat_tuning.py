@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agora.cluster.layout import Layout
 from agora.corpus.deletions import refuse_stale_corpus
 from agora.errors import ConfigError, DataError
 from agora.log import Progress, silent
@@ -29,6 +30,7 @@ from agora.training.export import export_run
 from agora.training.loop import Task, run_task
 from agora.training.pretrain import TrainedModel
 from agora.training.source import chat_source
+from agora.training.world import is_first_process
 
 HELDOUT_SHARE = 0.03
 
@@ -56,6 +58,7 @@ def tune_chat(
     progress: Progress = silent,
     resume: bool = True,
     command: str = "",
+    layout: Layout | None = None,
 ) -> TunedModel:
     """Tune `base` (a model of the workspace or a model folder) into `models/NAME`, on files of conversations and on the threads of
     `corpus/CORPUS`. Raises ModelError for a base that cannot be used, DataError without a usable conversation, and as `loop.train` does.
@@ -76,10 +79,11 @@ def tune_chat(
         base_dir, conversations=origins, report=report, corpus=corpus_dir, licences=licences, recipe=recipe,
         tokenizer_hash=task.data["tokenizer_hash"],
     )  # fmt: skip
-    trained = run_task(run_dir, dataclasses.replace(task, source=source), progress=progress, resume=resume)
+    trained = run_task(run_dir, dataclasses.replace(task, source=source, layout=layout or Layout()), progress=progress, resume=resume)
     if trained.summary.state != "finished":
         return TunedModel(trained=TrainedModel(summary=trained.summary, model_dir=None), conversations=report)
-    export_run(trained, model_dir, progress=progress)
+    if is_first_process():
+        export_run(trained, model_dir, progress=progress)
     return TunedModel(trained=TrainedModel(summary=trained.summary, model_dir=model_dir), conversations=report)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from agora.errors import CheckpointError, DataError
+from agora.errors import CheckpointError, ConfigError, DataError
 from agora.training.step import Batch
 
 IGNORED_TARGET = -100
@@ -45,6 +45,9 @@ class Batches(Protocol):
     def next(self) -> Batch:
         """The next micro-batch."""
 
+    def skip(self, num_batches: int) -> None:
+        """Leave out micro-batches: other processes take them."""
+
     def state_dict(self) -> dict[str, Any]:
         """Where the next micro-batch starts."""
 
@@ -53,6 +56,18 @@ class Batches(Protocol):
 
     def describe(self, state: Mapping[str, Any], num_batches: int, beginning: Beginning | None = None) -> list[dict[str, Any]]:
         """What the `num_batches` micro-batches after `state` were made of, for a person to look up; `text` is how each begins."""
+
+
+def share_of_step(batches: Batches, num_micro_batches: int, share: int, num_shares: int) -> list[Batch]:
+    """The micro-batches of one step that one of `num_shares` processes takes. All stand at the same place before and after, so where a run
+    stands does not depend on how many share it. Raises ConfigError when they do not divide."""
+    each, rest = divmod(num_micro_batches, num_shares)
+    if rest:
+        raise ConfigError(f"{num_micro_batches} micro-batches of a step do not divide over {num_shares} processes")
+    batches.skip(share * each)
+    mine = [batches.next() for _ in range(each)]
+    batches.skip((num_shares - share - 1) * each)
+    return mine
 
 
 class ShardBatches:
@@ -97,6 +112,10 @@ class ShardBatches:
             ids_BT = documents[:-1].reshape(rows, width)
             document_ids_BT = torch.from_numpy((ids_BT - ids_BT[:, :1]).astype(np.int32))
         return Batch(tokens_BT=tokens_BT, targets_BT=targets_BT, document_ids_BT=document_ids_BT)
+
+    def skip(self, num_batches: int) -> None:
+        """Leave out micro-batches: other processes take them."""
+        self._position += num_batches * self._micro_batch * self._seq_len
 
     def _read(self, start: int, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """`count` tokens of the endless stream from `start`, and for each the running number of the document it opens or continues."""
@@ -199,6 +218,10 @@ class ChatBatches:
     def next(self) -> Batch:
         """The next micro-batch; document_ids_BT keeps conversations of one row apart."""
         return self.batch(self._take(self._micro_batch))
+
+    def skip(self, num_batches: int) -> None:
+        """Leave out micro-batches: other processes take them."""
+        self._take(num_batches * self._micro_batch)
 
     def epoch_batches(self) -> list[Batch]:
         """All rows of the first epoch, each once (for a held-out set)."""

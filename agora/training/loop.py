@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import torch
 
+from agora.cluster.layout import Layout
 from agora.config import to_dict
 from agora.errors import CheckpointError, ConfigError, MissingExtraError, OtherRunError, TrainingError
 from agora.log import Progress, Step, silent
@@ -27,16 +28,19 @@ from agora.model.transformer import Transformer
 from agora.training.broken_batch import keep_broken_batch, refusal
 from agora.training.checkpoint import CheckpointWriter, clean, load_latest_checkpoint
 from agora.training.config import OPERATIONAL_KEYS, TrainingConfig
-from agora.training.data import IGNORED_TARGET, Batches, ShardBatches, TokenShards, heldout_batches
+from agora.training.data import IGNORED_TARGET, Batches, ShardBatches, TokenShards, heldout_batches, share_of_step
 from agora.training.energy import EnergyMeter
 from agora.training.machine import check_machine, decide_machine, raise_limit
 from agora.training.metrics import MetricsLog, StepMetrics, draw_loss, read_metrics, rewind_metrics
+from agora.training.parallelize import check as check_layout
 from agora.training.run_folder import Machine, RunFolder
 from agora.training.schedule import lr_scale
+from agora.training.sharded_step import ShardedStep
 from agora.training.signals import StopRequest, stop_on_signals
 from agora.training.source import ModelSource, merged
 from agora.training.step import Batch, StepResult, TrainingStep
 from agora.training.summary import Standing, TrainingSummary, summarise
+from agora.training.world import World, joined_world, layout_for
 from agora.units import format_joules, format_seconds, format_si
 
 logger = logging.getLogger(__name__)
@@ -46,7 +50,7 @@ logger = logging.getLogger(__name__)
 class Task:
     """One thing to learn. `data` identifies what `batches` read: a resumed run must find the same. `make_model` gives the weights
     that training starts from. `source` is what model cards say; `heldout_bytes` the text that the targets of `heldout` stand for,
-    where bits per byte mean something. `command` is what a person types to go on."""
+    where bits per byte mean something. `command` is what a person types to go on. `layout` says how several processes share the work."""
 
     kind: Literal["pretrain", "chat"]
     model: ModelConfig
@@ -59,6 +63,7 @@ class Task:
     source: ModelSource = field(default_factory=ModelSource)
     heldout_bytes: int | None = None
     command: str = ""
+    layout: Layout = field(default_factory=Layout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ def train(
     progress: Progress = silent,
     resume: bool = True,
     command: str = "",
+    layout: Layout | None = None,
 ) -> TrainingSummary:
     """Train a fresh model on packed shards, or go on with the run in `run_dir`; `resume=False` starts it again from nothing.
 
@@ -91,7 +97,7 @@ def train(
         model_config=model_config, training_config=training_config, shards=shards, heldout=heldout,
         tokenizer_dir=tokenizer_dir, data=data or {}, command=command,
     )  # fmt: skip
-    return run_task(run_dir, task, progress=progress, resume=resume).summary
+    return run_task(run_dir, replace(task, layout=layout or Layout()), progress=progress, resume=resume).summary
 
 
 def pretraining_task(
@@ -119,16 +125,19 @@ def pretraining_task(
 
 
 def run_task(run_dir: Path, task: Task, *, progress: Progress = silent, resume: bool = True) -> Trained:
-    """Carry `task` out in `run_dir`. Raises as `train` does."""
-    folder, is_new = RunFolder(run_dir), not run_dir.exists()
-    with folder.locked(), stop_on_signals() as stop:
-        try:
-            trainer = _open_run(folder, task, stop, resume=resume)
-        except BaseException:
-            if is_new and not folder.holds_run():
-                shutil.rmtree(run_dir, ignore_errors=True)
-            raise
-        return trainer.run(progress)
+    """Carry `task` out in `run_dir`, alone or with the processes that a launcher started. Raises as `train` does."""
+    with joined_world(task.training.device) as world:
+        place = world.folder(run_dir)
+        folder, is_new = RunFolder(place), not place.exists()
+        with folder.locked(), stop_on_signals() as stop:
+            try:
+                trainer = _open_run(folder, task, stop, world, run_dir, resume=resume)
+            except BaseException:
+                if is_new and not folder.holds_run():
+                    shutil.rmtree(place, ignore_errors=True)
+                raise
+            world.wait()
+            return trainer.run(progress if world.is_first else silent)
 
 
 def _start_over(folder: RunFolder) -> None:
@@ -138,7 +147,7 @@ def _start_over(folder: RunFolder) -> None:
         folder.remove(name)
 
 
-def _open_run(folder: RunFolder, task: Task, stop: StopRequest, *, resume: bool) -> _Trainer:
+def _open_run(folder: RunFolder, task: Task, stop: StopRequest, world: World, run_dir: Path, *, resume: bool) -> _Trainer:
     """Compare run.json with `task` or begin a run. Whatever can fail comes first: a refused command changes nothing of an older run."""
     record = {
         "kind": task.kind, "model": to_dict(task.model), "training": to_dict(task.training),
@@ -151,14 +160,14 @@ def _open_run(folder: RunFolder, task: Task, stop: StopRequest, *, resume: bool)
         check_machine(machine)
     else:
         flops = task.training.num_tokens * flops_per_token(task.model, task.training.seq_len)
-        machine = decide_machine(folder, task.training, flops)
-    trainer = _Trainer(folder, task, machine, stop)
+        machine = world.from_first(decide_machine(folder, task.training, flops))
+    trainer = _Trainer(folder, task, machine, stop, world, RunFolder(run_dir).checkpoints)
     if not saved:
         _copy_tokenizer(task.tokenizer_dir, folder.path / "tokenizer")
     if not resume:
         _start_over(folder)
     source = merged(saved.get("source") or {}, to_dict(task.source))
-    folder.write("run.json", {**record, "source": source, "machine": to_dict(machine)})
+    folder.write("run.json", {**record, "source": source, "machine": to_dict(machine), "layout": to_dict(trainer.layout)})
     folder.remove("outcome.json")
     return trainer
 
@@ -196,16 +205,17 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
 class _Trainer:
     """The state of one process that trains."""
 
-    def __init__(self, folder: RunFolder, task: Task, machine: Machine, stop: StopRequest) -> None:
+    def __init__(self, folder: RunFolder, task: Task, machine: Machine, stop: StopRequest, world: World, checkpoints: Path) -> None:
         self._folder, self._task, self._machine, self._stop = folder, task, machine, stop
+        self._world, self._checkpoints = world, checkpoints
+        self.layout = layout_for(world, task.layout, task.training.micro_batch)
+        self._must_stop = False  # as agreed by all processes
         c = task.training
         self._config = c
         self._num_heldout = sum(int((batch.targets_BT != IGNORED_TARGET).sum()) for batch in task.heldout)
         self._flops_per_token = flops_per_token(task.model, c.seq_len)
         self._limit_flops_per_s = machine.limit_flops_per_s
-        self._step = TrainingStep(
-            task.make_model(), c.optimizer, device=machine.device, dtype=machine.dtype, compile=machine.compile, grad_clip=c.grad_clip
-        )
+        self._step = self._make_step()
         self._num_done = self._num_saved = 0
         self._before = self._kept = Standing()  # when this process began, and in the last checkpoint
         self._loss: float | None = None
@@ -217,12 +227,24 @@ class _Trainer:
         self._first_step_ended_s = 0.0
         self._last: tuple[Mapping[str, Any], StepResult] | None = None  # where the data stood before the last step, and what it gave
 
+    def _make_step(self) -> TrainingStep | ShardedStep:
+        """Alone there is no wrapper."""
+        c, machine, model = self._config, self._machine, self._task.make_model()
+        if self._world.size == 1:
+            return TrainingStep(
+                model, c.optimizer, device=machine.device, dtype=machine.dtype, compile=machine.compile, grad_clip=c.grad_clip
+            )
+        check_layout(model.config, self.layout, seq_len=c.seq_len, global_batch=c.batch_tokens // c.seq_len)
+        return ShardedStep(
+            model, c.optimizer, self.layout, seq_len=c.seq_len, device=machine.device, dtype=machine.dtype, grad_clip=c.grad_clip
+        )
+
     def run(self, progress: Progress) -> Trained:
         """From the last checkpoint to the end, or to a signal."""
         self._restore()
         if self._num_done < self._config.steps:
             board = self._folder.path / "tensorboard" if self._config.tensorboard else None
-            writer = CheckpointWriter(self._folder.checkpoints, keep=self._config.keep)
+            writer = CheckpointWriter(self._checkpoints, keep=self._config.keep)
             title = f"train ({self._task.kind})"
             try:
                 try:
@@ -240,7 +262,7 @@ class _Trainer:
         return self._finish()
 
     def _steps(self, log: MetricsLog, writer: CheckpointWriter, bar: Step) -> None:
-        while self._num_done < self._config.steps and not self._stop:
+        while self._num_done < self._config.steps and not (self._must_stop or (self._world.size == 1 and self._stop)):
             metrics = self._one_step()
             log.write(metrics)
             bar.advance()
@@ -249,7 +271,7 @@ class _Trainer:
                 self._save(log, writer)
         if self._num_saved != self._num_done and self._num_done != self._before.num_done:
             self._save(log, writer)  # the signal came after the last look at it
-        self._stopped_by = self._stop.signal_name if self._num_done < self._config.steps else None
+        self._stopped_by = (self._stop.signal_name or "another process") if self._num_done < self._config.steps else None
 
     def _save(self, log: MetricsLog, writer: CheckpointWriter) -> None:
         self._refuse_broken_weights()
@@ -257,13 +279,16 @@ class _Trainer:
         if self._limit_flops_per_s > self._machine.limit_flops_per_s:
             self._machine = raise_limit(self._folder, self._machine, self._limit_flops_per_s)
         self._kept = self._standing()
-        writer.save(self._num_done, self._state())
+        state = self._state()
+        if self._world.is_first:
+            writer.save(self._num_done, state)
         self._num_saved, self._saved_s = self._num_done, time.perf_counter()
 
     def _one_step(self) -> StepMetrics:
         before = self._task.batches.state_dict()
         started_s = time.perf_counter()
-        batches = [self._task.batches.next() for _ in range(self._config.num_micro_batches)]
+        share = 0 if isinstance(self._step, TrainingStep) else self._step.axes.data_rank
+        batches = share_of_step(self._task.batches, self._config.num_micro_batches, share, self.layout.data)
         scale = lr_scale(self._num_done, self._config.steps, self._config.schedule)
         result = self._step.run(batches, scale)
         self._last = before, result
@@ -275,8 +300,13 @@ class _Trainer:
         every, heldout_loss = self._config.evaluate_every, None
         if self._task.heldout and (self._num_done == self._config.steps or (every and self._num_done % every == 0)):
             self._refuse_broken_weights()
-            heldout_loss = self._heldout_loss = evaluate_loss(self._step.model, self._task.heldout, self._step.device)
+            heldout_loss = self._heldout_loss = self._evaluate()
         return self._metrics(result, scale, tokens_per_s, heldout_loss)
+
+    def _evaluate(self) -> float:
+        if isinstance(self._step, ShardedStep):
+            return self._step.evaluate(self._task.heldout)
+        return evaluate_loss(self._step.model, self._task.heldout, self._step.device)
 
     def _metrics(self, result: StepResult, scale: float, tokens_per_s: float, heldout_loss: float | None) -> StepMetrics:
         energy, tokens = self._meter.read(), self._num_done * self._config.batch_tokens
@@ -285,7 +315,7 @@ class _Trainer:
         if num_timed == 0:
             self._first_step_ended_s = time.perf_counter()  # the first step also warms up, so that it tells nothing about the others
         step_s = (time.perf_counter() - self._first_step_ended_s) / num_timed if num_timed else self._config.batch_tokens / tokens_per_s
-        flops_per_s = tokens_per_s * self._flops_per_token
+        flops_per_s = tokens_per_s * self._flops_per_token / self._world.size  # of one process: the limit is that of one
         self._limit_flops_per_s = max(self._limit_flops_per_s, flops_per_s)  # what the machine does, it can do: it was busy when measured
         eta_s = step_s * (self._config.steps - self._num_done)
         return StepMetrics(
@@ -306,6 +336,12 @@ class _Trainer:
         )
 
     def _is_checkpoint_due(self, writer: CheckpointWriter) -> bool:
+        """All processes save after the same step: when the first one finds it time."""
+        is_due = self._world.is_first and self._is_due_here(writer)
+        self._must_stop, is_due = self._world.any(bool(self._stop), is_due)
+        return is_due or self._must_stop
+
+    def _is_due_here(self, writer: CheckpointWriter) -> bool:
         c = self._config
         if self._num_done == c.steps or self._stop:
             return True
@@ -316,7 +352,7 @@ class _Trainer:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "step": self._step.state_dict(),
+            "step": self._step.state_dict() if isinstance(self._step, TrainingStep) else self._step.full_state(),
             "data": self._task.batches.state_dict(),
             "torch_random": torch.get_rng_state(),
             "progress": to_dict(self._kept),
@@ -334,10 +370,10 @@ class _Trainer:
         )  # fmt: skip
 
     def _restore(self) -> None:
-        checkpoint = load_latest_checkpoint(self._folder.checkpoints)
-        clean(
-            self._folder.checkpoints, checkpoint.path if checkpoint else None
-        )  # only now: with every checkpoint damaged the run must stop, not begin again
+        checkpoint = load_latest_checkpoint(self._checkpoints)
+        self._world.wait()
+        if self._world.is_first:  # only now: with every checkpoint damaged the run must stop, not begin again
+            clean(self._checkpoints, checkpoint.path if checkpoint else None)
         if checkpoint is not None:
             state = checkpoint.state
             try:
@@ -375,7 +411,9 @@ class _Trainer:
                 pictures = tuple(draw_loss(metrics, self._folder.path, f"{self._folder.path.name}: {self._task.kind}"))
             except MissingExtraError as error:
                 logger.warning("no picture of the loss: %s", error)
-        summary = summarise(self._folder.path, self._task.model, self._config, self._machine, self._kept)
+        summary = summarise(
+            self._folder.path, self._task.model, self._config, self._machine, self._kept, num_processes=self._world.size
+        )  # fmt: skip
         summary = replace(summary, stopped_by=self._stopped_by, pictures=pictures)
         message = f"{format_seconds(summary.elapsed_s)}, {format_joules(summary.joules)}, {format_si(summary.flops, 'FLOP')}"
         self._folder.write("outcome.json", {"state": summary.state, "message": message, "summary": to_dict(summary)})

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 _COEFFICIENTS: Final = (3.4445, -4.775, 2.0315)
 _NUM_ITERATIONS: Final = 5
 _EPS: Final = 1e-7
-_RMS: Final = 0.2  # of AdamW's updates (Liu et al. 2025, equation 4)
+RMS: Final = 0.2  # of AdamW's updates (Liu et al. 2025, equation 4)
 
 
 class StackedMuon(torch.optim.Optimizer):
@@ -38,7 +38,7 @@ class StackedMuon(torch.optim.Optimizer):
                     state["momentum_buffer"] = torch.zeros_like(stack_EOI.grad)
                 mean_EOI = state["momentum_buffer"].lerp_(stack_EOI.grad, 1 - group["momentum"])
                 update_EOI = orthogonalize(stack_EOI.grad.lerp(mean_EOI, group["momentum"]))
-                rate = group["lr"] * _RMS * math.sqrt(max(stack_EOI.shape[-2:]))
+                rate = group["lr"] * RMS * math.sqrt(max(stack_EOI.shape[-2:]))
                 stack_EOI.mul_(1 - group["lr"] * group["weight_decay"])
                 stack_EOI.add_(update_EOI, alpha=-rate)
 

@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from agora.cluster.layout import Layout
 from agora.corpus.deletions import refuse_stale_shards
 from agora.corpus.document_files import HELD_OUT
 from agora.errors import ConfigError
@@ -26,6 +27,7 @@ from agora.training.export import export_run
 from agora.training.loop import pretraining_task, run_task
 from agora.training.source import corpus_source
 from agora.training.summary import TrainingSummary
+from agora.training.world import is_first_process
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ def pretrain(
     progress: Progress = silent,
     resume: bool = True,
     command: str = "",
+    layout: Layout | None = None,
 ) -> TrainedModel:
     """Train `runs/NAME` on `shards/DATA` with `tokenizer/DATA`, watched on `shards/DATA-heldout`, and export it to `models/NAME`.
 
@@ -70,11 +73,12 @@ def pretrain(
         data={"name": data, "tokenizer_hash": tokenizer.hash, "shards_sha256": [shard.sha256 for shard in shards.manifest.shards]},
     )  # fmt: skip
     source = corpus_source(workspace.folder("corpus", data), recipe=recipe, tokenizer_hash=tokenizer.hash)
-    task = dataclasses.replace(task, source=source, heldout_bytes=target_bytes(task.heldout, tokenizer))
+    task = dataclasses.replace(task, layout=layout or Layout(), source=source, heldout_bytes=target_bytes(task.heldout, tokenizer))
     trained = run_task(run_dir, task, progress=progress, resume=resume)
     if trained.summary.state != "finished":
         return TrainedModel(summary=trained.summary, model_dir=None)
-    export_run(trained, model_dir, progress=progress)
+    if is_first_process():
+        export_run(trained, model_dir, progress=progress)
     return TrainedModel(summary=trained.summary, model_dir=model_dir)
 
 

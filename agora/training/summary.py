@@ -65,15 +65,18 @@ class TrainingSummary:
     pictures: tuple[Path, ...] = ()
 
 
-def summarise(run_dir: Path, model: ModelConfig, training: TrainingConfig, machine: Machine, standing: Standing) -> TrainingSummary:
-    """The summary of a run that stands there."""
+def summarise(
+    run_dir: Path, model: ModelConfig, training: TrainingConfig, machine: Machine, standing: Standing, *, num_processes: int = 1
+) -> TrainingSummary:
+    """The summary of a run that stands there. The machine's limit is that of one process."""
     tokens, flops = standing.num_done * training.batch_tokens, flops_per_token(model, training.seq_len)
     tokens_per_s = tokens / standing.elapsed_s if standing.elapsed_s else 0.0
     return TrainingSummary(
         state="finished" if standing.num_done == training.steps else "stopped", run_dir=run_dir, step=standing.num_done,
         steps=training.steps, loss=standing.loss, heldout_loss=standing.heldout_loss,
         heldout_bits_per_byte=standing.heldout_bits_per_byte, tokens=tokens, tokens_per_s=tokens_per_s,
-        limit_share=min(1.0, tokens_per_s * flops / machine.limit_flops_per_s), elapsed_s=standing.elapsed_s, flops=tokens * flops,
+        limit_share=min(1.0, tokens_per_s * flops / num_processes / machine.limit_flops_per_s),
+        elapsed_s=standing.elapsed_s, flops=tokens * flops,
         joules=standing.joules, energy_measured=standing.energy_measured, energy_source=standing.energy_source or "not known",
         device=machine.device, dtype=machine.dtype, compiled=machine.compile,
     )  # fmt: skip

@@ -1,0 +1,523 @@
+"""From a plain model and a Layout to what this rank holds. The only file that knows device meshes; PyTorch's own engine does the work:
+DTensor for tensor and sequence parallel, fully_shard (FSDP2) for replicas and shards, torch.distributed.pipelining for stages.
+
+    axes = make_axes(layout, device_type="cpu"); part = parallelize(Transformer(config), layout, axes, seq_len=512)
+
+Goes in: a whole model, the same on every rank, or one on the meta device, which takes no memory: then `part.allocate` comes next, and
+weights from a checkpoint. Comes out: a Part, whose stages hold float32 masters as DTensors. Every rank of a run calls the same functions
+in the same order.
+
+Ranks are numbered with tensor fastest, then context, shard, replicate, and pipeline slowest: the ranks that talk most are neighbours.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributed._composable.checkpoint_activation import checkpoint
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard, distribute_tensor
+from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
+
+from agora.cluster.layout import Layout, nearest_divisor
+from agora.errors import ConfigError
+from agora.model import fast, operations
+from agora.model.cache import KVCache
+from agora.model.config import ModelConfig
+from agora.model.experts import MixtureOfExperts, begin_step, end_step
+from agora.model.transformer import Attention, FeedForward, Layer, Norm, Positions, Transformer
+from agora.training.divided_loss import divided_cross_entropy
+from agora.training.expert_parallel import HeldExperts, judge_balance_together, send_to_experts
+from agora.training.ring_attention import positions_of, ring_attention
+from agora.training.stage import Maps, Stage
+
+DTYPES: Final = {"bf16": torch.bfloat16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """This rank's place on each axis of a layout, and the groups of ranks along them.
+
+    world    pipeline x replicate x shard (with context) x tensor
+    context  the ranks of a ring
+    experts  pipeline x replicate x shard x expert: what is left of shard x context x tensor when experts are divided
+    parts    the ranks among which the tokens of one pass lie: context x tensor
+    tokens   what fully_shard works on for the routers: every rank of a stage sees tokens of its own
+    """
+
+    layout: Layout
+    device_type: str
+    world: DeviceMesh
+    context: DeviceMesh | None
+    experts: DeviceMesh | None
+    parts: DeviceMesh | None
+    tokens: DeviceMesh | None
+
+    @property
+    def pipeline_rank(self) -> int:
+        """Which stage."""
+        return self.world.get_local_rank("pipeline")
+
+    @property
+    def pipeline_group(self) -> dist.ProcessGroup:
+        """The ranks that together hold one copy of the layers."""
+        return self.world.get_group("pipeline")
+
+    @property
+    def data_rank(self) -> int:
+        """Which share of the batch this rank reads, out of layout.data."""
+        return self._flat_rank // self.layout.context
+
+    @property
+    def context_rank(self) -> int:
+        """Which part of each row."""
+        return self._flat_rank % self.layout.context
+
+    @property
+    def tensor(self) -> DeviceMesh:
+        """The ranks that divide every matrix."""
+        return self.world["tensor"]
+
+    @property
+    def data(self) -> DeviceMesh:
+        """What fully_shard works on: with several replicas, replicate x shard."""
+        return self.world["replicate", "shard"] if self.world["replicate"].size() > 1 else self.world["shard"]
+
+    @property
+    def _flat_rank(self) -> int:
+        return self.world.get_local_rank("replicate") * self.world["shard"].size() + self.world.get_local_rank("shard")
+
+
+def make_axes(layout: Layout, *, device_type: str = "cpu", has_experts: bool = False) -> Axes:
+    """The meshes of `layout` over all ranks of the process group. Raises ConfigError when their number differs."""
+    if dist.get_world_size() != layout.num_accelerators:
+        raise ConfigError(
+            f"the layout ({layout.describe()}) is for {layout.num_accelerators} ranks, but {dist.get_world_size()} run; "
+            f"start {layout.num_accelerators}, or change layout.replicate"
+        )
+    shards = layout.shard * layout.context
+    replicas, shards = (layout.replicate * shards, 1) if layout.sharding == "none" else (layout.replicate, shards)
+    world = init_device_mesh(
+        device_type, (layout.pipeline, replicas, shards, layout.tensor), mesh_dim_names=("pipeline", "replicate", "shard", "tensor")
+    )
+    context = None
+    if layout.context > 1:
+        sizes = (layout.pipeline * layout.data, layout.context, layout.tensor)
+        context = init_device_mesh(device_type, sizes, mesh_dim_names=("other", "context", "tensor"))["context"]
+    return Axes(layout, device_type, world, context, *(_expert_axes(layout, device_type) if has_experts else (None, None, None)))
+
+
+def _expert_axes(layout: Layout, device_type: str) -> tuple[DeviceMesh | None, DeviceMesh | None, DeviceMesh | None]:
+    """Meshes of experts, parts and tokens; those that would add nothing are left out."""
+    inside = layout.shard * layout.context * layout.tensor
+    experts = parts = tokens = None
+    if layout.expert * layout.tensor > 1:
+        experts = _stage_mesh(device_type, layout, inside // layout.expert, layout.expert)
+    if layout.context * layout.tensor > 1:
+        sizes = (layout.pipeline * layout.data, layout.context * layout.tensor)
+        parts = init_device_mesh(device_type, sizes, mesh_dim_names=("other", "part"))["part"]
+    if layout.tensor > 1:
+        mesh = _stage_mesh(device_type, layout, inside, 1)
+        tokens = mesh["replicate", "shard"] if mesh["replicate"].size() > 1 else mesh["shard"]
+    return experts, parts, tokens
+
+
+def _stage_mesh(device_type: str, layout: Layout, shards: int, experts: int) -> DeviceMesh:
+    replicas, shards = (layout.replicate * shards, 1) if layout.sharding == "none" else (layout.replicate, shards)
+    sizes = (layout.pipeline, replicas, shards, experts)
+    return init_device_mesh(device_type, sizes, mesh_dim_names=("pipeline", "replicate", "shard", "expert"))
+
+
+def check(config: ModelConfig, layout: Layout, *, seq_len: int, global_batch: int) -> None:
+    """Raises ConfigError with the reason and the nearest possible layout when `config` cannot be divided so."""
+    layout.check(config, seq_len=seq_len, global_batch=global_batch)
+    if layout.context > 1:
+        positions_of(0, layout.context, seq_len)
+    if (layout.sequence_parallel or config.num_experts) and layout.tensor > 1 and (seq_len // layout.context) % layout.tensor:
+        nearest = nearest_divisor(seq_len // layout.context, layout.tensor)
+        raise ConfigError(
+            f"layout.tensor={layout.tensor} does not divide the {seq_len // layout.context} positions of a rank, which sequence parallel "
+            f"and experts need; the nearest possible is tensor={nearest}"
+        )
+    if config.vocab_size % layout.tensor:
+        nearest = nearest_divisor(config.vocab_size, layout.tensor)
+        raise ConfigError(
+            f"layout.tensor={layout.tensor} does not divide model.vocab_size={config.vocab_size}; the nearest possible is tensor={nearest}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What this rank holds: its stages in order (several only with an interleaved schedule)."""
+
+    config: ModelConfig
+    layout: Layout
+    axes: Axes
+    stages: list[Stage]
+    stage_indices: list[int]
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def num_stages(self) -> int:
+        """Stages of the whole model."""
+        return self.layout.pipeline * self.layout.virtual
+
+    @torch.no_grad()
+    def allocate(self) -> None:
+        """Give memory to a part that was cut from a model on the meta device. Weights hold whatever was there."""
+        for stage in self.stages:
+            stage.to_empty(device=self.device)
+            for buffer in stage.buffers():
+                buffer.zero_()
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        """Masters by name."""
+        return {name: parameter for stage in self.stages for name, parameter in stage.named_parameters()}
+
+    def named_buffers(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps beside the weights: biases of routers, the same on all ranks of a stage."""
+        names = {name: buffer for stage in self.stages for name, buffer in stage.named_buffers()}
+        return {name: buffer for name, buffer in names.items() if any(name in stage.state_dict() for stage in self.stages)}
+
+    def end_step(self) -> None:
+        """After the optimizer step: biases of routers follow the loads."""
+        for stage in self.stages:
+            end_step(stage)
+
+    def copies(self, parameter: Tensor) -> int:
+        """Ranks of one pipeline stage that hold the same numbers of a parameter."""
+        assert isinstance(parameter, DTensor)
+        divided = 1
+        for placement, size in zip(parameter.placements, parameter.device_mesh.shape, strict=True):
+            divided *= 1 if placement.is_replicate() else size
+        return self.axes.world.size() // self.layout.pipeline // divided
+
+    def begin_step(self, num_micro_batches: int) -> None:
+        """Before the passes of one step; `num_micro_batches` are those of one data rank."""
+        parts = self.layout.context * self.layout.tensor
+        for stage in self.stages:
+            begin_step(stage, num_micro_batches * self.layout.data * parts)
+
+    def sum_loads(self) -> float | None:
+        """Sum up how often each expert was visited, over the ranks: all then move their biases alike. Returns the worst imbalance."""
+        if not self.config.num_experts:
+            return None
+        mine = {
+            int(index): layer.feed_forward.router for stage in self.stages for index, layer in stage.layers.items()
+            if isinstance(layer.feed_forward, MixtureOfExperts)
+        }  # fmt: skip
+        loads_LE = torch.zeros(self.config.num_layers, self.config.num_experts, dtype=torch.int64, device=self.device)
+        for index, router in mine.items():
+            loads_LE[index] = router.load_E
+        dist.all_reduce(loads_LE)
+        for index, router in mine.items():
+            router.load_E.copy_(loads_LE[index])
+        means_L = loads_LE.double().mean(1).clamp(min=1e-9)
+        return float((loads_LE.amax(1) / means_L).max())
+
+    def begin_micro_batch(self, *, is_last: bool) -> None:
+        """With sharding=optimizer gradients are kept whole until the last micro-batch; otherwise each is divided at once."""
+        wait = self.layout.sharding in ("none", "optimizer")
+        for stage in self.stages:
+            assert isinstance(stage, FSDPModule)
+            stage.set_requires_gradient_sync(is_last or not wait)
+            stage.set_reshard_after_backward(is_last or self.layout.sharding == "parameters")
+
+
+def parallelize(
+    model: Transformer, layout: Layout, axes: Axes, *, seq_len: int, dtype: str = "bfloat16", device: torch.device | str = "cpu"
+) -> Part:
+    """Divide `model` by `layout`; it must not be used afterwards. Raises ConfigError for a model that cannot be divided so."""
+    # what leaves a DTensor or a view_as is a view; nothing here changes one in place, which is what FSDP2 warns of at every layer
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor", category=UserWarning)
+    config, is_meta = model.config, model.embedding.is_meta
+    indices = [axes.pipeline_rank + layout.pipeline * turn for turn in range(layout.virtual)]
+    # zero bubble finds the weights whose gradients it puts off in the forward graph, so they must stay gathered until then
+    keeps = layout.sharding != "parameters" or layout.schedule == "zero_bubble"
+    stages = []
+    for index in indices:
+        stage = Stage.cut(model, stage_layers(config.num_layers, layout.pipeline * layout.virtual, index))
+        stage = stage if is_meta else stage.to(device)
+        if layout.tensor > 1 or layout.context > 1:
+            _divide_work(stage, axes, seq_len, torch.device(device))
+        for layer in stage.layers.values():
+            if isinstance(layer.feed_forward, MixtureOfExperts):
+                _divide_experts(layer.feed_forward, axes, DTYPES[dtype], keeps=keeps)
+            recompute(layer, layout)
+            _shard(layer, axes.data, DTYPES[dtype], keeps=keeps)
+        _shard(stage, axes.data, DTYPES[dtype], keeps=True)
+        stages.append(stage)
+    return Part(config, layout, axes, stages, indices, DTYPES[dtype], torch.device(device))
+
+
+def stage_layers(num_layers: int, num_stages: int, index: int) -> range:
+    """Layers of a stage: as even as possible, the longer stages first (the last one also has the head)."""
+    each, more = divmod(num_layers, num_stages)
+    first = index * each + min(index, more)
+    return range(first, first + each + (1 if index < more else 0))
+
+
+def _shard(module: nn.Module, mesh: DeviceMesh, dtype: torch.dtype, *, keeps: bool) -> None:
+    """Masters stay divided in float32; the working copy is gathered in `dtype`, gradients are summed in float32."""
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    num_shards = mesh.shape[-1]
+
+    def placement(parameter: nn.Parameter) -> Shard:
+        """Rows, or the rows of each expert when there are not enough experts for all ranks."""
+        local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+        by_rows = local.ndim == 3 and local.shape[0] % num_shards != 0 and local.shape[1] % num_shards == 0
+        return Shard(1 if by_rows else 0)
+
+    fully_shard(module, mesh=mesh, mp_policy=policy, reshard_after_forward=not keeps, shard_placement_fn=placement)
+    assert isinstance(module, FSDPModule)
+    module.set_gradient_divide_factor(1.0)  # losses are divided by the targets of all ranks, so gradients are added, not averaged
+    module.set_force_sum_reduction_for_comms(True)
+
+
+# ---- recompute
+
+
+_KEPT_OPERATIONS: Final = {
+    torch.ops.aten.mm.default,
+    torch.ops.aten.addmm.default,
+    torch.ops.aten.bmm.default,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+    torch.ops.aten._scaled_dot_product_flash_attention.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_cudnn_attention.default,
+}
+
+
+def _keep_products(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    return CheckpointPolicy.MUST_SAVE if operation in _KEPT_OPERATIONS else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+def recompute(layer: nn.Module, layout: Layout) -> None:
+    """`full` keeps a layer's input and computes the rest again; `selective` also keeps the results of products and attention."""
+    if layout.recompute == "full":
+        checkpoint(layer)
+    elif layout.recompute == "selective":
+        checkpoint(layer, context_fn=partial(create_selective_checkpoint_contexts, _keep_products))
+
+
+# ---- experts
+
+
+def _divide_experts(block: MixtureOfExperts, axes: Axes, dtype: torch.dtype, *, keeps: bool) -> None:
+    """Experts over the expert axis; tensor ranks, which hold different positions, work as ranks of their own here."""
+    layout = axes.layout
+    if axes.parts is not None:
+        judge_balance_together(block, axes.parts.get_group())
+    if layout.tensor > 1 and not layout.sequence_parallel:
+        tensor = axes.tensor
+        block.register_forward_pre_hook(lambda _, args: (_change(args[0], tensor, Replicate(), Shard(1)),))
+        block.register_forward_hook(lambda _, args, out: _change(out, tensor, Shard(1), Replicate()))
+    if axes.experts is None:
+        return
+    experts = HeldExperts(block.experts)
+    if layout.expert > 1:
+        send_to_experts(block, axes.experts.get_group("expert"))
+        for name in ("gate", "up", "down"):
+            whole = getattr(experts, name)
+            divided = distribute_tensor(whole.detach(), axes.experts["expert"], [Shard(0)], src_data_rank=None)
+            experts.register_parameter(name, nn.Parameter(divided))
+    block.experts = experts  # type: ignore[assignment]
+    is_replicated = axes.experts["replicate"].size() > 1
+    _shard(experts, axes.experts["replicate", "shard"] if is_replicated else axes.experts["shard"], dtype, keeps=keeps)
+    if axes.tokens is not None:
+        _shard(block.router, axes.tokens, dtype, keeps=keeps)
+
+
+def _change(x: Tensor, mesh: DeviceMesh, before: Placement, after: Placement) -> Tensor:
+    return DTensor.from_local(x, mesh, [before], run_check=False).redistribute(placements=[after]).to_local()
+
+
+# ---- tensor, sequence and context parallel
+
+
+def _divide_work(stage: Stage, axes: Axes, seq_len: int, device: torch.device) -> None:
+    tensor = _Tensor(axes.tensor, axes.layout.sequence_parallel) if axes.layout.tensor > 1 else None
+    ring: dist.ProcessGroup | None = None
+    if axes.context is not None:
+        ring = axes.context.get_group()
+        stage.positions_T = positions_of(axes.context_rank, axes.layout.context, seq_len).to(device)
+    for layer in stage.layers.values():
+        assert isinstance(layer, Layer)
+        attention = _DividedAttention(layer.attention, tensor, ring)
+        layer.attention = attention  # type: ignore[assignment]
+        if tensor is not None:
+            tensor.divide_layer(layer, attention)
+    if tensor is not None:
+        tensor.divide_ends(stage)
+
+
+class _Tensor:
+    """The ranks that divide every matrix. The stream between layers is divided by position (sequence parallel) or whole on each rank."""
+
+    def __init__(self, mesh: DeviceMesh, sequence_parallel: bool) -> None:
+        self.mesh, self.group = mesh, mesh.get_group()
+        self.rank, self.size = mesh.get_local_rank(), mesh.size()
+        self.stream: Placement = Shard(1) if sequence_parallel else Replicate()
+
+    def enter(self, x_BTC: Tensor) -> Tensor:
+        """From the stream to what a divided product reads: all positions, whose gradients are parts to be added."""
+        wide = DTensor.from_local(x_BTC, self.mesh, [self.stream], run_check=False).redistribute(placements=[Replicate()])
+        return wide.to_local(grad_placements=[Partial()])
+
+    def leave(self, x_BTC: Tensor) -> Tensor:
+        """From the parts that divided products give to the stream."""
+        parts = DTensor.from_local(x_BTC, self.mesh, [Partial()], run_check=False)
+        return parts.redistribute(placements=[self.stream]).to_local()
+
+    def place(self, module: nn.Module, name: str, placement: Placement) -> None:
+        """Make a parameter a DTensor; every rank has the whole one, so each takes its part."""
+        whole = getattr(module, name)
+        divided = distribute_tensor(whole.detach(), self.mesh, [placement], src_data_rank=None)
+        module.register_parameter(name, nn.Parameter(divided))
+
+    def divide_layer(self, layer: Layer, attention: _DividedAttention) -> None:
+        """Columns of the products that read the stream, rows of those that write to it (Shoeybi et al. 2019, section 3)."""
+        for norm in (layer.attention_norm, layer.feed_forward_norm):
+            self.divide_norm(norm)
+        for norm in (attention.query_norm, attention.key_norm):
+            self.place(norm, "weight", Replicate())
+        divisible = attention.num_kv_heads % self.size == 0
+        attention.qkv = _DividedMaps(attention.qkv, self, [True, divisible, divisible], attention.config.head_dim)
+        attention.out = _DividedRows(attention.out, self)
+        attention.take_heads(self.size)
+        if isinstance(layer.feed_forward, FeedForward):
+            layer.feed_forward.gate_up = _DividedMaps(layer.feed_forward.gate_up, self, [True, True], 1)  # type: ignore[assignment]
+            layer.feed_forward.down = _DividedRows(layer.feed_forward.down, self)  # type: ignore[assignment]
+
+    def divide_norm(self, norm: Norm) -> None:
+        """A norm of the stream: every rank has the weight, and sees the gradient of its positions."""
+        self.place(norm, "weight", Replicate())
+        norm.forward = partial(self._norm, norm)  # type: ignore[method-assign]
+
+    def _norm(self, norm: Norm, x_BTC: Tensor, delta_BTC: Tensor | None) -> tuple[Tensor, Tensor]:
+        weight = norm.weight
+        assert isinstance(weight, DTensor)
+        here = weight.to_local(grad_placements=[Partial() if self.stream.is_shard() else Replicate()])
+        return fast.add_rms_norm(x_BTC, delta_BTC, here, norm.eps)
+
+    def divide_ends(self, stage: Stage) -> None:
+        """Tables by rows."""
+        for name in ("embedding", "head"):
+            if name in stage._parameters:
+                self.place(stage, name, Shard(0))
+        if isinstance(stage.norm, Norm):
+            self.divide_norm(stage.norm)
+        stage.ends = _DividedEnds(self)
+
+
+class _DividedEnds:
+    """Tables whose rows lie on several ranks."""
+
+    def __init__(self, tensor: _Tensor) -> None:
+        self._tensor = tensor
+
+    def embed(self, tokens_BT: Tensor, table_VC: Tensor) -> Tensor:
+        """Each rank gives the rows it has and zeros for the others; the sum is the stream."""
+        assert isinstance(table_VC, DTensor)
+        here_VC = table_VC.to_local()
+        local_BT = tokens_BT - self._first_row(table_VC)
+        is_here_BT = (local_BT >= 0) & (local_BT < here_VC.shape[0])
+        rows_BTC = F.embedding(torch.where(is_here_BT, local_BT, 0), here_VC)
+        return self._tensor.leave(rows_BTC * is_here_BT[:, :, None])
+
+    def loss(self, hidden_BTC: Tensor, table_VC: Tensor, targets_BT: Tensor, divisor: float) -> Tensor:
+        """The same on every rank of the tensor axis."""
+        assert isinstance(table_VC, DTensor)
+        hidden_NC = self._tensor.enter(hidden_BTC).flatten(0, 1)
+        return divided_cross_entropy(
+            hidden_NC, table_VC.to_local(), targets_BT.flatten(), first_row=self._first_row(table_VC), group=self._tensor.group,
+            divisor=divisor,
+        )  # fmt: skip
+
+    def _first_row(self, table_VC: DTensor) -> int:
+        return int(self._tensor.rank * (table_VC.shape[0] // self._tensor.size))
+
+
+class _DividedMaps(nn.Module):
+    """Maps that read the stream: each rank has some of the rows of each. A map that is not to be divided (key and value heads, when there
+    are more ranks than heads) is whole on every rank, which uses the rows of its head."""
+
+    def __init__(self, maps: Any, tensor: _Tensor, is_divided: list[bool], rows_each: int) -> None:
+        super().__init__()
+        assert isinstance(maps, Maps)
+        self._tensor, self._is_divided, self._rows_each = tensor, is_divided, rows_each
+        self.weight = maps.weight
+        for index, divided in enumerate(is_divided):
+            tensor.place(self.weight, str(index), Shard(0) if divided else Replicate())
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        """The stream -> this rank's part of each map, side by side, for all positions."""
+        wide_BTC = self._tensor.enter(x_BTC)
+        parts = zip(self.weight, self._is_divided, strict=True)
+        return torch.cat([fast.linear(wide_BTC, self._rows(weight, divided)) for weight, divided in parts], dim=-1)
+
+    def _rows(self, weight: Any, is_divided: bool) -> Tensor:
+        assert isinstance(weight, DTensor)
+        if is_divided:
+            return weight.to_local()
+        head = self._tensor.rank * (weight.shape[0] // self._rows_each) // self._tensor.size
+        return weight.to_local(grad_placements=[Partial()])[head * self._rows_each : (head + 1) * self._rows_each]
+
+
+class _DividedRows(nn.Module):
+    """A product that writes to the stream: each rank has some of the columns, and its result is a part of a sum."""
+
+    def __init__(self, linear: Any, tensor: _Tensor) -> None:
+        super().__init__()
+        self.weight = linear.weight
+        self._tensor = tensor
+        tensor.place(self, "weight", Shard(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """This rank's channels -> the stream."""
+        weight = self.weight
+        assert isinstance(weight, DTensor)
+        return self._tensor.leave(fast.linear(x, weight.to_local()))
+
+
+class _DividedAttention(nn.Module):
+    """Attention over this rank's heads, and, in a ring, this rank's positions."""
+
+    def __init__(self, attention: Attention, tensor: _Tensor | None, ring: dist.ProcessGroup | None) -> None:
+        super().__init__()
+        self.config = attention.config
+        self.qkv: nn.Module = attention.qkv
+        self.out: nn.Module = attention.out
+        self.query_norm, self.key_norm = attention.query_norm, attention.key_norm
+        self.num_heads, self.num_kv_heads = attention.config.num_heads, attention.config.num_kv_heads
+        self._ring = ring
+
+    def take_heads(self, num_ranks: int) -> None:
+        """Only this rank's share of the heads from now on."""
+        self.num_heads, self.num_kv_heads = self.num_heads // num_ranks, max(1, self.num_kv_heads // num_ranks)
+
+    def forward(self, x_BTC: Tensor, positions: Positions, cache: KVCache | None, layer: int) -> Tensor:
+        """Mix positions; training only, so without a cache."""
+        assert cache is None
+        query_norm_D, key_norm_D = _every_head(self.query_norm.weight), _every_head(self.key_norm.weight)
+        arguments = (self.qkv(x_BTC), query_norm_D, key_norm_D, positions.cos_BTR, positions.sin_BTR)
+        sizes: dict[str, Any] = {"num_heads": self.num_heads, "num_kv_heads": self.num_kv_heads, "eps": self.config.norm_eps}
+        if self._ring is None:
+            mixed_BTX = fast.causal_attention(*arguments, positions.starts_BT, **sizes)
+        else:
+            mixed_BTX = ring_attention(*operations.split_heads(*arguments, **sizes), positions.starts_BT, self._ring).flatten(-2)
+        return self.out(mixed_BTX)  # type: ignore[no-any-return]
+
+
+def _every_head(weight: Tensor) -> Tensor:
+    """The norm of heads: each rank has the weight and some of the heads, so its gradient is a part of a sum."""
+    return weight.to_local(grad_placements=[Partial()]) if isinstance(weight, DTensor) else weight

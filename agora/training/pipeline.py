@@ -1,0 +1,110 @@
+"""A step through the stages of a pipeline. Goes in: a Part and micro-batches. Comes out: gradients on every stage, the loss on the last.
+
+The schedules are PyTorch's (torch.distributed.pipelining): GPipe (Huang et al. 2019), 1F1B and interleaved (Narayanan et al. 2021),
+zero bubble (Qi et al. 2024, ZB1P).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.distributed.pipelining import (
+    PipelineStage,
+    Schedule1F1B,
+    ScheduleGPipe,
+    ScheduleInterleaved1F1B,
+    ScheduleInterleavedZeroBubble,
+)
+
+from agora.cluster.layout import Layout
+from agora.model.operations import IGNORED
+
+if TYPE_CHECKING:
+    from agora.training.parallelize import Part
+
+
+class Pipeline:
+    """This rank's stages under one schedule."""
+
+    def __init__(self, part: Part, *, seq_len: int) -> None:
+        self._part, self._layout = part, part.layout
+        self._stages = [
+            PipelineStage(
+                stage, index, part.num_stages, part.device, group=part.axes.pipeline_group,
+                input_args=(_example(part, seq_len, is_tokens=stage.is_first),),
+                output_args=(torch.empty((), device="meta") if stage.is_last else _example(part, seq_len, is_tokens=False),),
+            )
+            for stage, index in zip(part.stages, part.stage_indices, strict=True)
+        ]  # fmt: skip
+        self._schedules: dict[int, Any] = {}
+
+    def run(self, batches: Sequence[dict[str, Tensor | None]], divisor: float) -> Tensor:
+        """Forward and backward of all micro-batches; the loss on the rank of the last stage, elsewhere zero."""
+        schedule = self._schedule(len(batches))
+        return self._pass(partial(schedule.step, return_outputs=False), batches, divisor)
+
+    def evaluate(self, batches: Sequence[dict[str, Tensor | None]], divisor: float) -> Tensor:
+        """Forward alone; the loss as `run` gives it. Batches are filled up to whole passes with rows that have no target."""
+        rows = {name: [tensor for batch in batches if (tensor := batch[name]) is not None] for name in batches[0]}
+        count = sum(tensor.shape[0] for tensor in rows["tokens_BT"])
+        each = self._layout.micro_batch
+        num_passes = -(-count // (each * self._layout.pipeline)) * self._layout.pipeline
+        filled: dict[str, Tensor | None] = {}
+        for name, tensors in rows.items():
+            empty = IGNORED if name == "targets_BT" else 0
+            missing = [tensor.new_full((num_passes * each - count, tensor.shape[1]), empty) for tensor in tensors[:1]]
+            filled[name] = torch.cat([*tensors, *missing]) if tensors else None
+        passes = [
+            {name: None if tensor is None else tensor[first * each : (first + 1) * each] for name, tensor in filled.items()}
+            for first in range(num_passes)
+        ]
+        return self._pass(partial(self._schedule(num_passes).eval, return_outputs=False), passes, divisor)
+
+    def _pass(self, step: Callable[..., Any], batches: Sequence[dict[str, Tensor | None]], divisor: float) -> Tensor:
+        rows = {
+            name: None if batches[0][name] is None else torch.cat([tensor for batch in batches if (tensor := batch[name]) is not None])
+            for name in batches[0]
+        }
+        keywords = {"targets_BT": rows["targets_BT"], "starts_BT": rows["starts_BT"], "divisor": divisor}
+        tokens = (rows["tokens_BT"],) if self._part.stages[0].is_first else ()
+        losses: list[Tensor] = []
+        target = rows["targets_BT"] if self._part.stages[-1].is_last else None
+        step(*tokens, target=target, losses=losses, **keywords)
+        return torch.stack([loss.detach() for loss in losses]).sum() if losses else torch.zeros((), device=self._part.device)
+
+    def _schedule(self, num_micro_batches: int) -> Any:
+        if num_micro_batches not in self._schedules:
+            make = schedule_class(self._layout)
+            stages = self._stages if self._layout.schedule in ("interleaved", "zero_bubble") else self._stages[0]
+            self._schedules[num_micro_batches] = make(stages, num_micro_batches, loss_fn=_already_a_loss, scale_grads=False)
+        return self._schedules[num_micro_batches]
+
+
+def schedule_class(layout: Layout) -> Callable[..., Any]:
+    """PyTorch's class for the layout's schedule."""
+    classes: dict[str, Callable[..., Any]] = {
+        "gpipe": ScheduleGPipe,
+        "1f1b": Schedule1F1B,
+        "interleaved": ScheduleInterleaved1F1B,
+        "zero_bubble": ScheduleInterleavedZeroBubble,
+    }
+    return classes[layout.schedule]
+
+
+def _already_a_loss(output: Tensor, target: Tensor) -> Tensor:
+    """The last stage gives the loss itself: the head's logits need never be whole."""
+    return output
+
+
+def _example(part: Part, seq_len: int, *, is_tokens: bool) -> Tensor:
+    """Shape and dtype of what goes between stages."""
+    layout = part.layout
+    length = seq_len // layout.context
+    if is_tokens:
+        return torch.empty(layout.micro_batch, length, dtype=torch.int64, device="meta")
+    length //= layout.tensor if layout.sequence_parallel else 1
+    return torch.empty(layout.micro_batch, length, part.config.dim, dtype=part.dtype, device="meta", requires_grad=True)

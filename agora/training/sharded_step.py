@@ -1,0 +1,208 @@
+"""One training step of a model that is divided over ranks. The interface is that of TrainingStep (step.py), whose numbers it must give.
+
+    step = ShardedStep(Transformer(config), OptimizerConfig(), layout, seq_len=512); result = step.run(my_micro_batches, lr_scale=1.0)
+
+Goes in: the micro-batches of this rank's share of the batch (`axes.data_rank` of `layout.data`): whole rows, the same on all ranks that
+divide rows, matrices or layers. Comes out: stepped weights, and the loss and gradient norm of the whole batch, the same on every rank.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from agora.cluster.layout import Layout
+from agora.errors import TrainingError
+from agora.model.operations import IGNORED, document_starts
+from agora.model.transformer import Transformer
+from agora.training import parallelize
+from agora.training.optimizers import OptimizerConfig
+from agora.training.pipeline import Pipeline
+from agora.training.sharded_optimizers import ShardedOptimizer, whole
+from agora.training.stage import fuse
+from agora.training.step import Batch, StepResult
+
+
+class ShardedStep:
+    """A divided model with its optimizer. Takes `model` over; every rank of the process group makes one. A model on the meta device gets
+    memory for this rank's part only; `load_state_dict` must bring its weights."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        optimizer_config: OptimizerConfig,
+        layout: Layout,
+        *,
+        seq_len: int,
+        device: torch.device | str = "cpu",
+        dtype: str = "bfloat16",
+        grad_clip: float | None = 1.0,
+    ) -> None:
+        self.config, self.layout, self.device, self.grad_clip = model.config, layout, torch.device(device), grad_clip
+        self.axes = parallelize.make_axes(layout, device_type=self.device.type, has_experts=self.config.num_experts > 0)
+        is_meta = model.embedding.is_meta
+        self.part = parallelize.parallelize(model.train(), layout, self.axes, seq_len=seq_len, dtype=dtype, device=device)
+        if is_meta:
+            self.part.allocate()
+        self.optimizer = ShardedOptimizer(self.part.named_parameters().items(), optimizer_config, self.part.named_buffers())
+        self._pipeline = Pipeline(self.part, seq_len=seq_len) if layout.pipeline > 1 else None
+        self._copies = {name: self.part.copies(parameter) for name, parameter in self.optimizer.parameters.items()}
+        is_tied = layout.pipeline > 1 and self.config.tie_embeddings
+        self._tied = is_tied and (self.axes.pipeline_rank in (0, layout.pipeline - 1))
+
+    def run(self, micro_batches: Sequence[Batch], lr_scale: float = 1.0) -> StepResult:
+        """Learn from the micro-batches of all ranks as if they were one batch. Raises TrainingError when none has a target."""
+        num_here = sum(int((batch.targets_BT != IGNORED).sum()) for batch in micro_batches)
+        num_tokens = round(float(self._sum_over_ranks([num_here / self._ranks_per_share])[0]))
+        if num_tokens == 0:
+            raise TrainingError("the batch has no token to learn from: every target is -100")
+        self.optimizer.zero_grad()
+        self.part.begin_step(len(micro_batches))
+        loss = self._accumulate([self._here(batch) for batch in micro_batches], float(num_tokens))
+        self._add_tied()
+        squares = torch.stack([self._sum_of_squares(), loss.double() / self.layout.tensor])
+        total_squares, total = (float(value) for value in self._sum_over_ranks(squares))
+        grad_norm = math.sqrt(total_squares)
+        is_applied = math.isfinite(total) and math.isfinite(grad_norm)
+        if is_applied:
+            self._clip(grad_norm)
+            self.optimizer.step(lr_scale)
+        imbalance = self.part.sum_loads()
+        if is_applied:
+            self.part.end_step()
+        return StepResult(total, grad_norm, num_tokens, is_applied, imbalance)
+
+    @property
+    def _ranks_per_share(self) -> int:
+        """Ranks that are given the same micro-batches."""
+        return self.layout.num_accelerators // self.layout.data
+
+    def _here(self, batch: Batch) -> dict[str, Tensor | None]:
+        """This rank's positions of the rows."""
+        starts_BT = None if batch.document_ids_BT is None else document_starts(batch.document_ids_BT)
+        tensors = {"tokens_BT": batch.tokens_BT, "targets_BT": batch.targets_BT, "starts_BT": starts_BT}
+        where = self.part.stages[0].positions_T
+        result: dict[str, Tensor | None] = {}
+        for name, tensor in tensors.items():
+            moved = None if tensor is None else tensor.to(self.device)
+            result[name] = moved if where is None or moved is None else moved[:, where]
+        return result
+
+    def _accumulate(self, batches: Sequence[dict[str, Tensor | None]], divisor: float) -> Tensor:
+        """Gradients of all micro-batches; this rank's part of the loss."""
+        if self._pipeline is not None:
+            return self._pipeline.run(batches, divisor)
+        (stage,), losses = self.part.stages, []
+        for index, batch in enumerate(batches):
+            self.part.begin_micro_batch(is_last=index == len(batches) - 1)
+            loss = stage(batch["tokens_BT"], targets_BT=batch["targets_BT"], starts_BT=batch["starts_BT"], divisor=divisor)
+            loss.backward()
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
+
+    def _add_tied(self) -> None:
+        """First and last stage hold the same table: each needs the gradient of both."""
+        if not self._tied:
+            return
+        gradient = self.optimizer.parameters["embedding"].grad
+        assert isinstance(gradient, DTensor)
+        mine = gradient.to_local()
+        group = self.axes.pipeline_group
+        other = dist.get_global_rank(group, self.layout.pipeline - 1 - self.axes.pipeline_rank)
+        theirs = torch.empty_like(mine)
+        works = dist.batch_isend_irecv([dist.P2POp(dist.isend, mine.clone(), other, group), dist.P2POp(dist.irecv, theirs, other, group)])
+        for work in works:
+            work.wait()
+        mine.add_(theirs)
+
+    @torch.no_grad()
+    def _sum_of_squares(self) -> Tensor:
+        """Of the gradients here; what other ranks hold too counts in part, so that the sum over ranks is that of one model."""
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for name, parameter in self.optimizer.parameters.items():
+            if parameter.grad is not None:
+                copies = self._copies[name] * (2 if self._tied and name == "embedding" else 1)
+                total += _local(parameter.grad).square().sum(dtype=torch.float64) / copies
+        return total
+
+    @torch.no_grad()
+    def _clip(self, grad_norm: float) -> None:
+        if self.grad_clip is not None and grad_norm > self.grad_clip:
+            for parameter in self.optimizer.parameters.values():
+                if parameter.grad is not None:
+                    _local(parameter.grad).mul_(self.grad_clip / grad_norm)
+
+    def _sum_over_ranks(self, values: Tensor | list[float]) -> Tensor:
+        summed = torch.as_tensor(values, dtype=torch.float64, device=self.device).clone()
+        dist.all_reduce(summed)
+        return summed
+
+    @torch.no_grad()
+    def evaluate(self, batches: Sequence[Batch]) -> float:
+        """Mean loss in nats over every target of `batches`, which all ranks are given alike."""
+        num_targets = sum(int((batch.targets_BT != IGNORED).sum()) for batch in batches)
+        divisor, here = float(max(1, num_targets)), [self._here(batch) for batch in batches]
+        if self._pipeline is not None:
+            total = self._pipeline.evaluate(here, divisor)
+        else:
+            (stage,) = self.part.stages
+            losses = [
+                stage(batch["tokens_BT"], targets_BT=batch["targets_BT"], starts_BT=batch["starts_BT"], divisor=divisor) for batch in here
+            ]
+            total = torch.stack(losses).sum()
+        return float(self._sum_over_ranks([float(total) / self.layout.tensor / self.layout.data])[0])
+
+    def has_finite_weights(self) -> bool:
+        """Whether the weights of all ranks are numbers."""
+        here = sum(float(_local(parameter.detach()).square().sum(dtype=torch.float64)) for parameter in self.optimizer.parameters.values())
+        return math.isfinite(float(self._sum_over_ranks([here])[0]))
+
+    @torch.no_grad()
+    def full_weights(self) -> dict[str, Tensor]:
+        """Float32 weights of the whole model by the names of a Transformer, on the CPU of every rank: for tests and small models."""
+        here = {name: whole(parameter.detach()).cpu() for name, parameter in self.optimizer.parameters.items()}
+        here.update({name: buffer.cpu() for name, buffer in self.part.named_buffers().items()})
+        if self.layout.pipeline > 1:
+            gathered: list[dict[str, Tensor] | None] = [None] * self.layout.pipeline
+            dist.all_gather_object(gathered, here, group=self.axes.pipeline_group)
+            here = {name: weight for part in gathered if part is not None for name, weight in part.items()}
+        return fuse(here, self.config)
+
+    def float32_model(self) -> Transformer:
+        """A whole copy of the model with the master weights, on the CPU of every rank."""
+        with torch.device("meta"):
+            copy = Transformer(self.config)
+        copy.to_empty(device="cpu")
+        copy.load_state_dict(self.full_weights())
+        return copy.eval()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """`weight.NAME` and `optimizer.FIELD.NAME` of what this rank holds: live tensors, DTensors where they are divided."""
+        return self.optimizer.state_dict()
+
+    @torch.no_grad()
+    def full_state(self) -> dict[str, Tensor]:
+        """`state_dict` with every tensor whole, on the CPU of every rank: for small models."""
+        here = {name: whole(value).cpu() for name, value in self.state_dict().items()}
+        if self.layout.pipeline > 1:
+            gathered: list[dict[str, Tensor]] = [{}] * self.layout.pipeline
+            dist.all_gather_object(gathered, here, group=self.axes.pipeline_group)
+            here = {name: value for part in gathered for name, value in part.items()}
+        return here
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continue where `state_dict` or `full_state` was taken, also under another layout. Raises CheckpointError when it belongs to
+        another model or optimizer."""
+        if self.layout.pipeline > 1:
+            mine = self.state_dict()
+            state = {name: value for name, value in state.items() if name in mine}
+        self.optimizer.load_state_dict(state)
+
+
+def _local(x: Tensor) -> Tensor:
+    return x.to_local() if isinstance(x, DTensor) else x

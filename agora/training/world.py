@@ -1,0 +1,107 @@
+"""The processes of one run. Goes in: what a launcher set (RANK, WORLD_SIZE, LOCAL_RANK). Comes out: this process's place.
+
+    torchrun --nproc-per-node 2 -m agora train pretrain laptop layout.shard=2
+
+Without those variables, or with one process, nothing is started and every question is answered alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+from agora.cluster.layout import Layout
+from agora.errors import ConfigError
+from agora.training.machine import choose_device
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """This process among `size`. The first one writes what there is once: run files, checkpoints, the screen."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes."""
+        return self.rank == 0
+
+    def folder(self, run_dir: Path) -> Path:
+        """Where this process keeps its metrics and decisions: the run's folder, or one of its own in it."""
+        return run_dir if self.is_first else run_dir / "ranks" / f"{self.rank:05d}"
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """Each flag, raised when any process raised it."""
+        if self.size == 1:
+            return flags
+        raised = torch.tensor([int(flag) for flag in flags], device=_device())
+        dist.all_reduce(raised, dist.ReduceOp.MAX)
+        return tuple(bool(flag) for flag in raised.tolist())
+
+    def from_first(self, value: T) -> T:
+        """What the first process has."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def is_first_process() -> bool:
+    """Whether this process may write to the screen, before any world is joined."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+@contextmanager
+def joined_world(device: str) -> Iterator[World]:
+    """Join the processes that a launcher started; leave them at the end. Raises ConfigError for half-set variables."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World()
+        return
+    if "RANK" not in os.environ:
+        raise ConfigError(f"WORLD_SIZE={size} is set and RANK is not; start with torchrun, or unset WORLD_SIZE to train alone")
+    is_cuda = choose_device(device).startswith("cuda")
+    if is_cuda:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    begins_here = not dist.is_initialized()
+    if begins_here:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if is_cuda else "gloo")
+    try:
+        yield World(dist.get_rank(), dist.get_world_size())
+    finally:
+        if begins_here:
+            dist.destroy_process_group()
+
+
+def layout_for(world: World, layout: Layout, micro_batch: int) -> Layout:
+    """`layout` for the processes there are: one that names no division shards over all; another keeps its division and gets as many
+    replicas as fit. Raises ConfigError when that does not divide, or when one process is asked for a division."""
+    layout = replace(layout, micro_batch=micro_batch)
+    if world.size == 1 and layout.num_accelerators > 1:
+        raise ConfigError(
+            f"the layout ({layout.describe()}) is for {layout.num_accelerators} processes and one runs; start it with torchrun "
+            f"--nproc-per-node {layout.num_accelerators}, or set its degrees to 1 (layout.shard=1 ...)"
+        )
+    if layout.num_accelerators == 1:
+        return replace(layout, shard=world.size)
+    return layout.with_accelerators(world.size)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")

@@ -1,0 +1,170 @@
+"""Processes that train together over gloo, kept between tests because starting one takes seconds. The file is also what they run.
+
+A case goes in as one line of JSON, every rank answers with one: {"layout": {...}, "optimizer": "adamw", "steps": 20, ...}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agora.cluster.layout import Layout
+from agora.model.config import ModelConfig
+from agora.model.transformer import Transformer
+from agora.training.optimizers import OptimizerConfig
+from agora.training.step import Batch, TrainingStep
+
+ROOT = Path(__file__).resolve().parents[3]
+ANSWER = "answer: "
+LIMIT_S = 180.0
+MODEL: dict[str, Any] = {
+    "vocab_size": 64, "dim": 32, "num_layers": 4, "num_heads": 4, "num_kv_heads": 2, "head_dim": 8, "hidden_dim": 48, "max_seq_len": 64,
+    "tie_embeddings": False,
+}  # fmt: skip
+SEQ_LEN, MICRO_BATCH, NUM_MICRO_BATCHES = 32, 2, 8
+
+
+class Ranks:
+    """`num_ranks` processes. A case that fails ends them; the next one starts new ones."""
+
+    def __init__(self, num_ranks: int) -> None:
+        self.num_ranks = num_ranks
+        self._processes: list[subprocess.Popen[str]] = []
+
+    def run(self, case: dict[str, Any]) -> list[dict[str, Any]]:
+        """What each rank answers. Raises AssertionError with the trace of a rank that failed."""
+        if not self._processes:
+            self._start()
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.write(json.dumps(case) + "\n")
+            process.stdin.flush()
+        answers = [self._answer(process) for process in self._processes]
+        failed = [answer["error"] for answer in answers if "error" in answer]
+        if failed:
+            self.close()
+            raise AssertionError("\n".join(failed))
+        return answers
+
+    def _answer(self, process: subprocess.Popen[str]) -> dict[str, Any]:
+        assert process.stdout is not None
+        until = time.monotonic() + LIMIT_S
+        while time.monotonic() < until:
+            ready, _, _ = select.select([process.stdout], [], [], until - time.monotonic())
+            line = process.stdout.readline() if ready else ""
+            if line.startswith(ANSWER):
+                answer: dict[str, Any] = json.loads(line.removeprefix(ANSWER))
+                return answer
+            if not line:
+                break
+        return {"error": f"a rank gave no answer within {LIMIT_S} s (exit code {process.poll()})"}
+
+    def _start(self) -> None:
+        meeting = tempfile.mkdtemp(prefix="agora-ranks-")
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(self.num_ranks)}
+        for rank in range(self.num_ranks):
+            self._processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-W", "error::UserWarning", __file__, meeting], env={**environment, "RANK": str(rank)},
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+                )
+            )  # fmt: skip
+
+    def close(self) -> None:
+        """End the processes."""
+        for process in self._processes:
+            process.kill()
+            process.communicate()
+        self._processes = []
+
+
+def batches(step: int, num_micro_batches: int = NUM_MICRO_BATCHES, micro_batch: int = MICRO_BATCH, seq_len: int = SEQ_LEN) -> list[Batch]:
+    """The micro-batches of one step: some targets ignored, several documents in a row. The same for every division of the rows."""
+    generator = torch.Generator().manual_seed(step)
+    rows = num_micro_batches * micro_batch
+    tokens = torch.randint(0, MODEL["vocab_size"], (rows, seq_len + 1), generator=generator)
+    documents = (torch.rand(rows, seq_len, generator=generator) < 0.05).cumsum(1).int()
+    targets = tokens[:, 1:].clone()
+    targets[torch.rand(rows, seq_len, generator=generator) < 0.1] = -100
+    pieces = [x.split(micro_batch) for x in (tokens[:, :-1], targets, documents)]
+    return [Batch(*three) for three in zip(*pieces, strict=True)]
+
+
+def model_of(case: dict[str, Any]) -> Transformer:
+    return Transformer(ModelConfig(**{**MODEL, **case.get("model", {})}), seed=1)
+
+
+def options(case: dict[str, Any]) -> dict[str, Any]:
+    return {"dtype": case.get("dtype", "float32"), "grad_clip": case.get("grad_clip", 1.0)}
+
+
+def alone(case: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of one process with no layout."""
+    step = TrainingStep(model_of(case), OptimizerConfig(name=case.get("optimizer", "adamw")), **options(case))
+    rows = case.get("micro_batch", MICRO_BATCH)
+    results = [step.run(batches(number, NUM_MICRO_BATCHES * MICRO_BATCH // rows, rows), 1.0) for number in range(case.get("steps", 2))]
+    norms = {name: float(weight.norm()) for name, weight in step.optimizer.master_weights().items()}
+    return {
+        "losses": [result.loss for result in results], "grad_norms": [result.grad_norm for result in results],
+        "num_tokens": [result.num_tokens for result in results], "weight_norms": norms,
+    }  # fmt: skip
+
+
+def together(case: dict[str, Any]) -> dict[str, Any]:
+    """The numbers of one rank under a layout."""
+    from agora.training.sharded_step import ShardedStep
+
+    layout = Layout(**{"micro_batch": MICRO_BATCH, **case["layout"]})
+    optimizer = OptimizerConfig(name=case.get("optimizer", "adamw"))
+    step = ShardedStep(model_of(case), optimizer, layout, seq_len=SEQ_LEN, **options(case))
+    results = []
+    for number in range(case.get("steps", 2)):
+        mine = batches(number, NUM_MICRO_BATCHES * MICRO_BATCH // layout.micro_batch, layout.micro_batch)
+        share = len(mine) // layout.data
+        results.append(step.run(mine[step.axes.data_rank * share : (step.axes.data_rank + 1) * share], 1.0))
+    norms = {name: float(weight.norm()) for name, weight in step.full_weights().items()}
+    return {
+        "losses": [result.loss for result in results], "grad_norms": [result.grad_norm for result in results],
+        "num_tokens": [result.num_tokens for result in results], "weight_norms": norms,
+    }  # fmt: skip
+
+
+def refused(case: dict[str, Any]) -> dict[str, Any]:
+    """The message with which a layout is refused."""
+    from agora.errors import AgoraError
+
+    try:
+        together(case)
+    except AgoraError as error:
+        return {"message": str(error)}
+    return {"message": ""}
+
+
+def _serve() -> None:
+    import traceback
+
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}/store", rank=rank, world_size=size)
+    for line in sys.stdin:
+        case = json.loads(line)
+        try:
+            answer = {"together": together, "refused": refused}[case.get("task", "together")](case)
+        except Exception:  # noqa: BLE001  (whatever it is, the test shows it)
+            answer = {"error": f"rank {rank}: {traceback.format_exc()}"}
+        print(ANSWER + json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,72 @@
+"""`agora train pretrain` alone and under torchrun: the same run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agora.settings import Workspace
+from agora.training.metrics import read_metrics
+
+pytestmark = pytest.mark.parity
+
+ROOT = Path(__file__).resolve().parents[3]
+SETTINGS = [
+    "model.dim=32", "model.num_layers=2", "model.num_heads=2", "model.num_kv_heads=1", "model.head_dim=16", "model.hidden_dim=64",
+    "model.max_seq_len=64", "training.steps=6", "training.batch_tokens=256", "training.micro_batch=2", "training.seq_len=32",
+    "training.dtype=float32", "training.compile=off", "training.optimizer.name=adamw", "training.evaluate_every=3",
+    "training.evaluate_tokens=320", "training.checkpoint_every_steps=3", "training.keep=2",
+]  # fmt: skip
+
+
+def pretrain(workspace: Workspace, name: str, *words: str, processes: int = 1) -> subprocess.CompletedProcess[str]:
+    launcher = [sys.executable, "-m"]
+    if processes > 1:
+        launcher += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+    command = [*launcher, "agora", "train", "pretrain", "laptop", *SETTINGS, *words, "--name", name, "--workspace", str(workspace.root)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([*command, "--json"], capture_output=True, text=True, env=environment, timeout=180, check=False)
+
+
+def test_under_torchrun_a_run_is_the_run_of_one_process(workspace: Workspace) -> None:
+    one = pretrain(workspace, "one")
+    assert one.returncode == 0, one.stderr
+    expected = read_metrics(workspace.folder("runs", "one") / "metrics.jsonl")
+    for name, words in {"shards": [], "stages": ["layout.pipeline=2"]}.items():
+        two = pretrain(workspace, name, *words, processes=2)
+        assert two.returncode == 0, two.stderr
+        assert json.loads(two.stdout)["state"] == "finished"  # the first rank speaks, and only it
+        folder = workspace.folder("runs", name)
+        for path in (folder, folder / "ranks" / "00001"):
+            found = read_metrics(path / "metrics.jsonl")
+            for key in ("loss", "grad_norm", "heldout_loss"):
+                theirs, mine = ([line[key] for line in lines if line[key] is not None] for lines in (expected, found))
+                assert mine == pytest.approx(theirs, rel=1e-5), key
+            assert [line["tokens"] for line in found] == [line["tokens"] for line in expected]
+        assert (workspace.folder("models", name) / "model.safetensors").exists()
+
+
+def test_a_run_goes_on_under_another_layout(workspace: Workspace) -> None:
+    whole = pretrain(workspace, "whole", processes=2)
+    assert whole.returncode == 0, whole.stderr
+    cut = pretrain(workspace, "cut", processes=2)
+    assert cut.returncode == 0, cut.stderr
+    folder = workspace.folder("runs", "cut")
+    for path in sorted((folder / "checkpoints").iterdir())[-1:]:
+        for file in path.iterdir():
+            file.unlink()
+        path.rmdir()
+    again = pretrain(workspace, "cut", "layout.pipeline=2", processes=2)
+    assert again.returncode == 0, again.stderr
+    losses = [[line["loss"] for line in read_metrics(workspace.folder("runs", name) / "metrics.jsonl")] for name in ("whole", "cut")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_a_layout_for_more_processes_is_refused_with_the_command(workspace: Workspace) -> None:
+    done = pretrain(workspace, "alone", "layout.shard=2")
+    assert done.returncode == 2 and "torchrun --nproc-per-node 2" in done.stderr
