@@ -1,13 +1,14 @@
 # make demo [POSTS=path]   the whole road on this machine: posts -> corpus -> tokenizer -> model -> answers
 # make stop                end the server that the demo leaves running
-# make test                set-up and all tests
+# make test                set-up and all tests but the next ones
+# make parity              divided training against one process, on up to four processes
 # make lint                style and types
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo stop test lint setup clean
+.PHONY: demo stop test parity lint setup clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Agora needs Python >= 3.11; this is " + sys.version.split()[0] + ". Use: make PYTHON=/path/to/python3.11")'
@@ -25,7 +26,10 @@ stop: $(READY)
 	$(BIN)/python -m runs.demo --stop
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not parity"
+
+parity: $(READY)
+	$(BIN)/python -m pytest -m parity tests/training/parity
 
 lint: $(READY)
 	$(BIN)/ruff check .
