@@ -195,12 +195,13 @@ class EmbeddedIndex:
             old = self._generation
             fresh = Generation(self.folder, replace(files.new_state(old.state.generation + 1), key=old.state.key))
             fresh.begin()
-            rows = np.flatnonzero(old.snapshot.view.alive)
-            with progress.step("compact index", total=len(rows), unit="posts") as step:
+            rows: list[int] = []
+            with progress.step("compact index", total=self.num_posts, unit="posts") as step:
                 for first in range(0, old.state.num_rows, _BATCH_ROWS):
-                    last = min(first + _BATCH_ROWS, old.state.num_rows)
-                    step.advance(fresh.add([post for _, post in old.stored(first, last)]))
-            fresh.copy_vectors(old, rows)
+                    part = list(old.stored(first, min(first + _BATCH_ROWS, old.state.num_rows)))
+                    rows += [row for row, _ in part]
+                    step.advance(fresh.add([post for _, post in part]))
+            fresh.copy_vectors(old, np.array(rows, np.int64))
             carried = ("position", "version", "num_tombstones", "vectors", "dim")
             fresh.seal(replace(fresh.state, **{name: getattr(old.state, name) for name in carried}))
             if fresh.near is not None:

@@ -53,7 +53,7 @@ class Hits:
 
 @dataclass(frozen=True, slots=True)
 class CatchUp:
-    """Posts that came in, posts that went, and how many posts of the store (`PostStore.appended`) the index has seen."""
+    """Posts that came in (edits do not count), posts that went, and the position in the store (`PostStore.appended`) that was seen."""
 
     added: int
     deleted: int
@@ -70,7 +70,7 @@ class PostIndex(Protocol):
     def catch_up(
         self, store: PostStore, *, embeddings: Embeddings | None = None, labels: pa.Table | None = None, progress: Progress = silent
     ) -> CatchUp:
-        """Take in what the store has appended and deleted since; killed at any moment, the next call goes on.
+        """Take in what the store has appended, edited and deleted since; killed at any moment, the next call goes on.
 
         With `embeddings`, posts without vectors get them; with `labels` (LABEL_SCHEMA), these hold from now on.
         """
@@ -101,7 +101,7 @@ class PostIndex(Protocol):
         """How many posts hold each word. May count posts that were deleted a moment ago."""
 
     def compact(self, *, progress: Progress = silent) -> None:
-        """Write everything anew: the bytes of deleted posts are gone from the disk afterwards."""
+        """Write everything anew: the bytes of deleted posts, and of versions before an edit, are gone from the disk afterwards."""
 
     def close(self) -> None:
         """Let another writer in. Reading goes on."""

@@ -143,7 +143,7 @@ class TextIndex:
             document.add_text("links", link)
         for key in post_keys(read):
             document.add_text("keys", key)
-        document.add_bytes("post", json.dumps(post, ensure_ascii=False).encode())
+        document.add_bytes("post", _as_stored(post))
         self._writer.add_document(document)
         self._is_changed = True
 
@@ -270,6 +270,15 @@ def stored_post(searcher: Any, address: Any) -> dict[str, Any]:
     """The post as it was added. Fields that the schema has gained since are null."""
     post = json.loads(searcher.doc(address).get_first("post"))
     return {name: post.get(name) for name in POST_SCHEMA.names}
+
+
+def is_stored(searcher: Any, address: Any, post: Mapping[str, Any]) -> bool:
+    """Whether it is this version of the post that was added."""
+    return bytes(searcher.doc(address).get_first("post")) == _as_stored(post)
+
+
+def _as_stored(post: Mapping[str, Any]) -> bytes:
+    return json.dumps(post, ensure_ascii=False).encode()
 
 
 def _schema(tantivy: Any) -> Any:

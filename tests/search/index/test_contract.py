@@ -266,6 +266,57 @@ def test_deleted_bytes_are_gone_after_compact(index: PostIndex, store: PostStore
     assert index.catch_up(store).added == 10
 
 
+def test_edit_is_found_by_its_new_words_only(index: PostIndex, store: PostStore, tmp_path: Path) -> None:
+    embeddings = LexicalEmbeddings(64)
+    posts = some_posts(30)
+    for post in posts:
+        post["text"], post["kind"], post["ref_id"], post["ref_author"] = "vote brexit", "post", None, None
+    posts[10]["text"] = "xyzzybefore"
+    posts[12].update(kind="reply", ref_id="p10", ref_author=posts[10]["author"])
+    store.append(table(posts))
+    index.catch_up(store, embeddings=embeddings)
+    asked = embeddings.vectors(pa.array(["xyzzybefore", "plughafter"], pa.large_string()))
+    assert found(index, Word("xyzzybefore")) == {"p10"}
+    store.replace(table([{**posts[10], "text": "plughafter"}]))
+    assert index.catch_up(store, embeddings=embeddings).added == 0
+
+    def check() -> None:
+        assert index.find_text(["xyzzybefore"], None, 5).ids == []
+        assert found(index, Word("xyzzybefore")) == set()
+        assert found(index, Word("plughafter")) == set(index.find_text(["plughafter"], None, 5).ids) == {"p10"}
+        assert [row["text"] for row in index.get(["p10"]).to_pylist()] == ["plughafter"]
+        assert [row["num_replies"] for row in index.get(["p10"]).to_pylist()] == [1]
+        assert index.num_posts == len(found(index, None)) == 30
+        before, after = (index.find_near(vector, None, 1) for vector in asked)
+        assert after.ids == ["p10"] and after.scores[0] > 0.9
+        assert before.scores[0] < 0.9
+
+    check()
+    assert found(index, AtLeast("replies", 1)) == {"p10"}
+    again = index.catch_up(store, embeddings=embeddings)
+    assert (again.added, again.deleted) == (0, 0)
+    index.compact()
+    store.compact()
+    check()
+    for path in [*(tmp_path / "index").rglob("*"), *store.folder.rglob("*")]:
+        if path.is_file():
+            assert b"xyzzy" not in path.read_bytes(), path
+
+
+def test_edited_twice_then_deleted_it_is_gone(index: PostIndex, store: PostStore) -> None:
+    posts = some_posts(20)
+    store.append(table(posts))
+    index.catch_up(store)
+    for text in ("once", "twice"):
+        store.replace(table([{**posts[3], "text": text}]))
+        index.catch_up(store)
+    assert found(index, Word("twice")) == {"p3"}
+    assert not found(index, Word("once"))
+    store.delete_posts(["p3"])
+    assert index.catch_up(store).deleted == 20 - store.num_posts
+    assert "p3" not in found(index, None)
+
+
 def test_empty_index_answers(index: PostIndex, store: PostStore) -> None:
     assert index.find_text(["vote"], Lang("en"), 10).ids == []
     assert index.latest(None, 10).ids == []
