@@ -161,21 +161,46 @@ class EmbeddedIndex:
         at.filters.labelled = LabelledRows(np.unique(at.hashes(accounts)), np.unique(at.hashes(posts)))
 
     def catch_up(
-        self, store: PostStore, *, embeddings: Embeddings | None = None, labels: pa.Table | None = None, progress: Progress = silent
+        self,
+        store: PostStore,
+        *,
+        embeddings: Embeddings | None = None,
+        labels: pa.Table | None = None,
+        most_vectors: int | None = None,
+        progress: Progress = silent,
     ) -> CatchUp:
-        """Take in what the store has appended and deleted since. Raises PostIndexError while another process writes."""
+        """Take in what the store has appended, edited and deleted since; with `most_vectors`, only so many posts get theirs, the others
+        with later calls. Raises PostIndexError while another process writes."""
         with self._mutex:
             if labels is not None:
                 self.set_labels(labels)
             version, appended = store.version, store.appended  # before the scan: what comes in meanwhile is seen again
             self._begin()
             try:
-                return self._caught_up(store, version, appended, embeddings, progress)
+                done = self._caught_up(store, version, appended, progress)
+                if embeddings is not None:
+                    self._embed(embeddings, most_vectors, progress)
+                return done
             except BaseException:  # half a batch may be staged
                 self._roll_back()
                 raise
 
-    def _caught_up(self, store: PostStore, version: int, appended: int, embeddings: Embeddings | None, progress: Progress) -> CatchUp:
+    def forget_deleted(self, store: PostStore) -> int:
+        """Take out what the store has deleted, and take nothing in. Returns how many went. Raises PostIndexError as `catch_up`."""
+        with self._mutex:
+            self._begin()
+            try:
+                state = self._generation.state
+                if store.appended < state.position:  # another store, made anew: all of it is for `catch_up`
+                    return 0
+                deleted, num_tombstones = self._delete(store)
+                self._generation.seal(replace(state, num_tombstones=num_tombstones))
+                return deleted
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def _caught_up(self, store: PostStore, version: int, appended: int, progress: Progress) -> CatchUp:
         if appended < self._generation.state.position:  # another store, made anew
             self._replace(Generation(self.folder, files.new_state(self._generation.state.generation + 1)))
         at = self._generation
@@ -184,8 +209,6 @@ class EmbeddedIndex:
             deleted, num_tombstones = self._delete(store)
             added = self._add(store, appended, progress)
             at.seal(replace(at.state, position=appended, version=version, num_tombstones=num_tombstones))
-        if embeddings is not None:
-            self._embed(embeddings, progress)
         return CatchUp(added, deleted, appended)
 
     def compact(self, *, progress: Progress = silent) -> None:
@@ -263,14 +286,19 @@ class EmbeddedIndex:
                     sealed = seen
         return added
 
-    def _embed(self, embeddings: Embeddings, progress: Progress) -> None:
+    def num_without_vectors(self, embeddings: Embeddings) -> int:
+        """Posts that still have to get vectors of these embeddings."""
+        state = self._generation.state
+        return state.num_rows - (state.num_vectors if embeddings.name == state.vectors else 0)
+
+    def _embed(self, embeddings: Embeddings, most: int | None, progress: Progress) -> None:
         at = self._generation
-        missing = at.state.num_rows - (at.state.num_vectors if embeddings.name == at.state.vectors else 0)
+        missing = min(self.num_without_vectors(embeddings), most if most is not None else self._generation.state.num_rows)
         if not missing:
             return
         with progress.step("vectors of posts", total=missing, unit="posts") as step:
             unsealed = 0
-            for count in at.embed(embeddings):
+            for count in at.embed(embeddings, missing):
                 step.advance(count)
                 unsealed += count
                 if unsealed >= _SEAL_ROWS:

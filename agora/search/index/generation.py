@@ -164,15 +164,17 @@ class Generation:
             self.engagement.changed(touched, view)
         self.snapshot = self._taken()
 
-    def embed(self, embeddings: Embeddings) -> Iterator[int]:
-        """Give vectors to the rows that lack them, a block at a time; yields the number of each. Vectors of another name are removed."""
+    def embed(self, embeddings: Embeddings, most: int) -> Iterator[int]:
+        """Give vectors to the first `most` rows that lack them, a block at a time; yields the number of each. Vectors of another name are
+        removed."""
         if embeddings.name != self.state.vectors:
             self._forget_vectors(embeddings)
         near = self.near
         assert near is not None
-        while near.num_rows < self.state.num_rows:
+        end = min(near.num_rows + most, self.state.num_rows)
+        while near.num_rows < end:
             first = near.num_rows
-            last = min(first + _VECTOR_ROWS, self.state.num_rows)
+            last = min(first + _VECTOR_ROWS, end)
             texts = [""] * (last - first)
             for row, post in self.stored(first, last):
                 texts[row - first] = post["text"]
