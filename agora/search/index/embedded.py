@@ -26,11 +26,12 @@ import pyarrow.compute as pc
 
 from agora.errors import PostIndexError
 from agora.integrity.labels import ACCOUNT
+from agora.integrity.voice import voices
 from agora.log import Progress, silent
 from agora.posts.schema import REPLY, REPOST
 from agora.posts.store import PostStore
 from agora.search.index import files
-from agora.search.index.columns import Mask, Rows
+from agora.search.index.columns import Mask, Rows, Speakers
 from agora.search.index.files import WriterLock
 from agora.search.index.filters import LabelledRows, Snapshot
 from agora.search.index.generation import Generation
@@ -153,12 +154,13 @@ class EmbeddedIndex:
         return {word: at.text.frequency(at.snapshot.searcher, word) for word in words}
 
     def set_labels(self, labels: pa.Table) -> None:
-        """The labels that `label:coordinated` goes by from now on."""
+        """The labels that `label:coordinated` goes by from now on, and that say who counts as one voice."""
         at = self._generation
         is_account = pc.equal(labels["kind"], ACCOUNT)
         accounts, posts = labels.filter(is_account)["id"].to_pylist(), labels.filter(pc.invert(is_account))["id"].to_pylist()
         self._labels = labels
         at.filters.labelled = LabelledRows(np.unique(at.hashes(accounts)), np.unique(at.hashes(posts)))
+        at.engagement.speakers = Speakers.of(voices(labels), at.key)
 
     def catch_up(
         self,

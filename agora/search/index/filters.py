@@ -1,7 +1,7 @@
 """Filters of a search over the embedded index. Goes in: a node. Comes out: queries that tantivy applies, and a mask over rows.
 
 Both ways say the same where both can; which is faster depends on how many posts pass. A mask is exact for what changes after a post
-has arrived: replies and reposts counted from the posts, conversations, labels.
+has arrived: replies and reposts counted from the posts in voices, conversations, labels.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ Match = Literal["any", "all"]
 
 COUNTS_SCHEMA: Final = pa.schema(
     [
-        pa.field("num_replies", pa.int64(), nullable=False, metadata={"doc": "accounts that replied, among the posts of the index"}),
-        pa.field("num_reposts", pa.int64(), nullable=False, metadata={"doc": "accounts that reposted, among the posts of the index"}),
+        pa.field("num_replies", pa.int64(), nullable=False, metadata={"doc": "voices that replied, among the posts of the index"}),
+        pa.field("num_reposts", pa.int64(), nullable=False, metadata={"doc": "voices that reposted, among the posts of the index"}),
         pa.field("num_likes", pa.int64(), nullable=False, metadata={"doc": "likes as the source counted them; 0 when it does not say"}),
     ]
 )
@@ -76,7 +76,8 @@ class PostIndex(Protocol):
         """
 
     def set_labels(self, labels: pa.Table) -> None:
-        """The labels (LABEL_SCHEMA) that `label:coordinated` goes by. They are not kept: give them again after opening."""
+        """The labels (LABEL_SCHEMA) that `label:coordinated` goes by, and by which a campaign that replies or reposts counts as one voice.
+        They are not kept: give them again after opening."""
 
     def find_text(self, words: Sequence[str], where: Node | None, limit: int, *, match: Match = "any", now: datetime | None = None) -> Hits:
         """Posts with any or all of these words (agora/text/words.py), by BM25 (Robertson and Zaragoza, "The Probabilistic Relevance

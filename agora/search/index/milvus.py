@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 
 from agora.errors import MissingExtraError, PostIndexError
 from agora.integrity.labels import ACCOUNT
+from agora.integrity.voice import voices
 from agora.log import Progress, silent
 from agora.posts.schema import POST_SCHEMA, REPLY, REPOST
 from agora.posts.store import PostStore
@@ -88,6 +89,7 @@ class MilvusIndex:
         self._client, self._name = client, name
         self._accounts: list[str] = []
         self._posts: list[str] = []
+        self._campaigns: dict[str, str] = {}
         self._labels: pa.Table | None = None
         if not client.has_collection(f"{name}_state"):
             _create_state(client, f"{name}_state")
@@ -156,10 +158,12 @@ class MilvusIndex:
 
     def get(self, ids: Sequence[str]) -> pa.Table:
         """These posts with their counts, in the order of `ids`."""
-        posts = {}
-        for row in self._among("key", [self._hash(key) for key in ids], ["post", "replies", "reposts", "likes"]):
+        posts, keys = {}, [self._hash(key) for key in ids]
+        more = {kind: self._accounts_above_voices(kind, keys) for kind in (REPLY, REPOST)}
+        for row in self._among("key", keys, ["key", "post", "replies", "reposts", "likes"]):
             post = {name: row["post"].get(name) for name in POST_SCHEMA.names}
-            posts[post["id"]] = {**post, "num_replies": row["replies"], "num_reposts": row["reposts"], "num_likes": row["likes"]}
+            num_replies, num_reposts = (row[name] - more[kind][row["key"]] for name, kind in (("replies", REPLY), ("reposts", REPOST)))
+            posts[post["id"]] = {**post, "num_replies": num_replies, "num_reposts": num_reposts, "num_likes": row["likes"]}
         return pa.Table.from_pylist([posts[key] for key in ids if key in posts], schema=FOUND_SCHEMA)
 
     def document_frequency(self, words: Sequence[str]) -> Mapping[str, int]:
@@ -167,7 +171,8 @@ class MilvusIndex:
         return {word: self._count(self._holds(word)) for word in dict.fromkeys(words)}
 
     def set_labels(self, labels: pa.Table) -> None:
-        """The labels that `label:coordinated` goes by from now on."""
+        """The labels that `label:coordinated` goes by from now on, and that say who counts as one voice."""
+        self._campaigns = {self._hash(account): campaign for account, campaign in voices(labels).accounts.items()}
         is_account = pc.equal(labels["kind"], ACCOUNT)
         self._labels = labels
         self._accounts = [self._hash(name) for name in labels.filter(is_account)["id"].unique().to_pylist()]
@@ -236,12 +241,38 @@ class MilvusIndex:
             case syntax.WithinTime(seconds):
                 return f"(at >= {microseconds(now) - seconds * 1_000_000})"
             case syntax.AtLeast(what, count):
-                return f"({'likes' if what == 'faves' else what} >= {count})"
+                return self._at_least(what, count)
             case syntax.Conversation(root):
                 return f"(key in {_listed(self._conversation(self._hash(root)))})"
             case syntax.Labelled():
                 return f"(author in {_listed(self._accounts)} or key in {_listed(self._posts)})"
         return "(" + " or ".join(self._holds(value) for _, value in node_keys(node)) + ")"
+
+    def _at_least(self, what: syntax.Counted, count: int) -> str:
+        """Posts with so many voices: kept are accounts, from which those are taken that labels join to one voice."""
+        if what == "faves":
+            return f"(likes >= {count})"
+        more = self._accounts_above_voices(REPLY if what == "replies" else REPOST)
+        others = f"({what} >= {count})"
+        if not more:
+            return others
+        parts = [f"({others} and key not in {_listed(sorted(more))})"]
+        for number in sorted(set(more.values())):
+            parts.append(f"({what} >= {count + number} and key in {_listed(sorted(key for key in more if more[key] == number))})")
+        return "(" + " or ".join(parts) + ")"
+
+    def _accounts_above_voices(self, kind: str, targets: Sequence[str] | None = None) -> Counter[str]:
+        """By how many the accounts that reply to or repost a post are more than their voices, where they are."""
+        pairs: set[tuple[str, str]] = set()
+        if self._campaigns:
+            fields = ["ref", "kind", "author"]
+            found = self._among("author", sorted(self._campaigns), fields) if targets is None else self._among("ref", targets, fields)
+            pairs = {
+                (row["ref"], row["author"]) for row in found if row["ref"] and row["kind"] == kind and row["author"] in self._campaigns
+            }
+        accounts = Counter(ref for ref, _ in pairs)
+        accounts.subtract(Counter(ref for ref, _ in {(ref, self._campaigns[author]) for ref, author in pairs}))
+        return +accounts
 
     def _conversation(self, root: str) -> list[str]:
         """The post, its replies and, when the thread begins with it, the replies to these."""

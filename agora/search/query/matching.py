@@ -30,7 +30,7 @@ MEDIA_LINK: Final = "link"
 
 @dataclass(frozen=True, slots=True)
 class Engagement:
-    """How often a post was favoured, passed on and answered."""
+    """How often a post was favoured, and how many voices passed it on and answered."""
 
     faves: int = 0
     reposts: int = 0

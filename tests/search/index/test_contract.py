@@ -27,12 +27,15 @@ from tests.search.index.made_posts import ACCOUNTS, NOW, START, WORDS, some_post
 Post = dict[str, Any]
 
 
+_LABEL = {"is_automatic": True, "confidence": 1.0, "campaign": "c1", "expires_at": "9999-01-01T00:00:00Z"}
+
+
 def label_rows(accounts: list[str], posts: list[str]) -> pa.Table:
     rows = [("account", name) for name in accounts] + [("post", name) for name in posts]
     filled: list[dict[str, Any]] = []
     for kind, name in rows:
         row = {field.name: "" for field in LABEL_SCHEMA}
-        filled.append({**row, "kind": kind, "id": name, "is_automatic": True, "confidence": 1.0})
+        filled.append({**row, "kind": kind, "id": name, **_LABEL})
     return pa.Table.from_pylist(filled, schema=LABEL_SCHEMA)
 
 
@@ -42,7 +45,8 @@ def context_of(posts: list[Post], accounts: frozenset[str] = frozenset(), labell
 
     def engagement(key: str) -> Engagement:
         def distinct(kind: str) -> int:
-            return len({post["author"] for post in posts if post["ref_id"] == key and post["kind"] == kind})
+            authors = {post["author"] for post in posts if post["ref_id"] == key and post["kind"] == kind}
+            return len({"one voice" if author in accounts else author for author in authors})
 
         return Engagement(faves=0, reposts=distinct(REPOST), replies=distinct(REPLY))
 
@@ -92,14 +96,14 @@ def found(index: PostIndex, node: Node | None) -> set[str]:
 def test_index_finds_what_matching_says(index: PostIndex, store: PostStore, seed: int) -> None:
     posts = some_posts(120, seed)
     store.append(table(posts[:70]))
-    labels = label_rows(["eve"], ["p3", "p77"])
+    labels = label_rows(["eve", "ada"], ["p3", "p77"])
     index.catch_up(store, labels=labels)
     store.append(table(posts[70:]))
     store.delete_posts(["p5", "p80"])
     store.delete_authors(["çelik"])
     index.catch_up(store)
     living = store_posts(store)
-    context = context_of(living, frozenset({"eve"}), frozenset({"p3", "p77"}))
+    context = context_of(living, frozenset({"eve", "ada"}), frozenset({"p3", "p77"}))
     rng = random.Random(seed)
     for _ in range(150 if isinstance(index, EmbeddedIndex) else 30):  # Milvus Lite takes ten times as long
         node = random_node(rng)
@@ -204,6 +208,35 @@ def test_labels_change_without_reading_posts_again(index: PostIndex, store: Post
     index.set_labels(label_rows([], ["p1"]))
     assert found(index, Labelled()) == {"p1"}
     assert found(index, Not(Labelled())) == found(index, None) - {"p1"}
+
+
+def test_a_campaign_that_reposts_and_replies_counts_as_one_voice(index: PostIndex, store: PostStore) -> None:
+    posts = some_posts(30)
+    for number, post in enumerate(posts):
+        post.update(author=f"a{number}", kind="post", ref_id=None, ref_author=None)
+    for number in range(10, 20):
+        posts[number].update(kind=REPOST if number < 15 else REPLY, ref_id="p1", ref_author="a1")
+    store.append(table(posts))
+    index.catch_up(store)
+
+    def counts() -> tuple[int, int]:
+        (row,) = index.get(["p1"]).to_pylist()
+        for what, name in (("reposts", "num_reposts"), ("replies", "num_replies")):
+            assert found(index, AtLeast(what, row[name])) == {"p1"} and not found(index, AtLeast(what, row[name] + 1))
+        return row["num_reposts"], row["num_replies"]
+
+    assert counts() == (5, 5)
+    index.set_labels(label_rows([f"a{number}" for number in range(10, 19)], []))
+    assert counts() == (1, 2)
+    assert index.count(Not(AtLeast("replies", 2))) == 29
+    store.append(table([{**posts[20], "id": "x1", "author": "a12", "kind": REPLY, "ref_id": "p1", "ref_author": "a1"}]))
+    index.catch_up(store)
+    assert counts() == (1, 2)
+    store.delete_posts(["p19"])
+    index.catch_up(store)
+    assert counts() == (1, 1)
+    index.set_labels(label_rows([], []))
+    assert counts() == (5, 5)
 
 
 def test_frequent_words_are_counted(index: PostIndex, store: PostStore) -> None:
