@@ -226,6 +226,7 @@ class EmbeddedIndex:
                     part = list(old.stored(first, min(first + _BATCH_ROWS, old.state.num_rows)))
                     rows += [row for row, _ in part]
                     step.advance(fresh.add([post for _, post in part]))
+            fresh.keep_places(old)
             fresh.copy_vectors(old, np.array(rows, np.int64))
             carried = ("position", "version", "num_tombstones", "vectors", "dim")
             fresh.seal(replace(fresh.state, **{name: getattr(old.state, name) for name in carried}))

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from agora.posts.schema import REPOST
+from agora.posts.schema import REPLY, REPOST
 from agora.search.index import files
 from agora.search.index.columns import KIND, ROW, Columns, Engagement, Hashes, Lookup, Rows, name_hash
 from agora.search.index.files import AppendedFile, State
@@ -189,6 +189,23 @@ class Generation:
         for place in np.argsort(rows).tolist():
             if self.columns.alive[rows[place]]:
                 yield int(rows[place]), stored_post(searcher, hits[place][1])
+
+    def keep_places(self, other: Generation) -> None:
+        """Take over what deleted replies of another generation replied to, hashed, where something is still below them: nothing else of
+        them is kept."""
+        view = other.columns.view()
+        ids, refs, is_reply = view.hashes("id"), view.hashes("ref"), view.arrays["kind"] == KIND[REPLY]
+        gone = np.flatnonzero(is_reply & ~view.alive & (refs != 0))
+        gone = gone[~np.isin(ids[gone], ids[view.alive])]
+        needed, above = np.empty(0, np.int64), refs[is_reply & view.alive]
+        while len(more := np.setdiff1d(gone[np.isin(ids[gone], above)], needed)):
+            needed, above = np.union1d(needed, more), refs[more]
+        rows = np.zeros(len(needed), ROW)
+        rows["id"], rows["ref"], rows["kind"], rows["id_end"] = ids[needed], refs[needed], KIND[REPLY], len(self._id_text)
+        first = self.columns.num_rows
+        self._files["rows.bin"].append(rows.tobytes())
+        self.columns.append(rows)
+        self._hide(np.arange(first, self.columns.num_rows))
 
     def copy_vectors(self, other: Generation, rows: Rows) -> None:
         """Take over the vectors of these rows of another generation; the rows of this one are they, in order."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,10 @@ def label_rows(accounts: list[str], posts: list[str]) -> pa.Table:
     return pa.Table.from_pylist(filled, schema=LABEL_SCHEMA)
 
 
-def context_of(posts: list[Post], accounts: frozenset[str] = frozenset(), labelled: frozenset[str] = frozenset()) -> MatchContext:
-    """What the twin needs to know, worked out the slow way."""
+def context_of(
+    posts: list[Post], accounts: frozenset[str] = frozenset(), labelled: frozenset[str] = frozenset(), threads: Sequence[Post] = ()
+) -> MatchContext:
+    """What the twin needs to know, worked out the slow way; `threads`: posts that may have gone, and still hold threads together."""
     by_id = {post["id"]: post for post in posts}
 
     def engagement(key: str) -> Engagement:
@@ -50,14 +52,16 @@ def context_of(posts: list[Post], accounts: frozenset[str] = frozenset(), labell
 
         return Engagement(faves=0, reposts=distinct(REPOST), replies=distinct(REPLY))
 
-    def conversation_of(key: str) -> str:
-        seen = set()
-        while key in by_id and by_id[key]["kind"] == REPLY and by_id[key]["ref_id"] and key not in seen:
-            seen.add(key)
-            key = by_id[key]["ref_id"]
-        return "" if key in seen else key
+    by_id |= {post["id"]: post for post in threads}
 
-    return MatchContext(NOW, accounts, labelled, engagement, conversation_of)
+    def above(key: str) -> set[str]:
+        seen: set[str] = set()
+        while key in by_id and by_id[key]["kind"] == REPLY and by_id[key]["ref_id"] and by_id[key]["ref_id"] not in seen:
+            key = by_id[key]["ref_id"]
+            seen.add(key)
+        return seen
+
+    return MatchContext(NOW, accounts, labelled, engagement, above)
 
 
 def random_node(rng: random.Random, depth: int = 2) -> Node:
@@ -99,11 +103,12 @@ def test_index_finds_what_matching_says(index: PostIndex, store: PostStore, seed
     labels = label_rows(["eve", "ada"], ["p3", "p77"])
     index.catch_up(store, labels=labels)
     store.append(table(posts[70:]))
+    index.catch_up(store)
     store.delete_posts(["p5", "p80"])
     store.delete_authors(["çelik"])
     index.catch_up(store)
     living = store_posts(store)
-    context = context_of(living, frozenset({"eve", "ada"}), frozenset({"p3", "p77"}))
+    context = context_of(living, frozenset({"eve", "ada"}), frozenset({"p3", "p77"}), posts)
     rng = random.Random(seed)
     for _ in range(150 if isinstance(index, EmbeddedIndex) else 30):  # Milvus Lite takes ten times as long
         node = random_node(rng)
@@ -237,6 +242,35 @@ def test_a_campaign_that_reposts_and_replies_counts_as_one_voice(index: PostInde
     assert counts() == (1, 1)
     index.set_labels(label_rows([], []))
     assert counts() == (5, 5)
+
+
+def test_a_deleted_reply_breaks_no_thread(index: PostIndex, store: PostStore) -> None:
+    posts = some_posts(8)
+    for number, post in enumerate(posts):
+        above = number - 1 if 0 < number < 6 else None
+        post.update(author=f"a{number}", kind="post" if above is None else REPLY, ref_id=None if above is None else f"p{above}")
+        post["ref_author"] = None if above is None else f"a{above}"
+    store.append(table(posts))
+    index.catch_up(store, embeddings=LexicalEmbeddings(16))
+    assert found(index, Conversation("p0")) == {f"p{number}" for number in range(6)}
+    assert found(index, Conversation("p3")) == {"p3", "p4", "p5"}
+    store.delete_posts(["p1", "p5"])
+    store.delete_authors(["a3"])
+    assert index.catch_up(store).deleted == 3
+
+    def check() -> None:
+        assert found(index, Conversation("p0")) == {"p0", "p2", "p4"}
+        assert found(index, Conversation("p2")) == {"p2", "p4"}
+        assert found(index, Not(Conversation("p0"))) == {"p6", "p7"}
+        assert index.num_posts == index.count(None) == index.get([post["id"] for post in posts]).num_rows == 5
+        assert index.histogram(None, 86_400 * 365 * 100)["num_posts"].to_pylist() == [5]
+
+    check()
+    for _ in range(2):
+        index.compact()
+        check()
+        index.catch_up(store, embeddings=LexicalEmbeddings(16))
+        check()
 
 
 def test_frequent_words_are_counted(index: PostIndex, store: PostStore) -> None:
