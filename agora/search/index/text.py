@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,11 +74,6 @@ class ReadPost:
         return cls(
             post, post["created_at"], " ".join(in_row), list(dict.fromkeys(others)), [" ".join(link_words(u)) for u in addresses], flags
         )
-
-
-@lru_cache(maxsize=4096)  # members pass the same links on
-def _link_row(address: str) -> str:
-    return " ".join(link_words(address))
 
 
 def language(declared: str | None) -> str:
