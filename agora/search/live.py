@@ -23,7 +23,7 @@ from agora.log import Progress, silent
 from agora.posts.store import PostStore
 from agora.search.answers.workspace import stored_answers
 from agora.search.index.embedded import EmbeddedIndex
-from agora.search.workspace import chosen_embeddings, is_indexed, load_choice, opened_index
+from agora.search.workspace import chosen_embeddings, is_indexed, load_choice, opened_index, when_free
 from agora.settings import Workspace
 from agora.text.embeddings import Embeddings
 
@@ -31,8 +31,6 @@ POLL_S: Final = 0.5
 """Seconds between looks at the store; a look at a store that did not change reads one small file."""
 _VECTORS_PER_ROUND: Final = 128  # about a second of MiniLM on a laptop: so long may words wait
 _AGAIN_S: Final = 5.0  # after a failure
-_BUSY_S: Final = 5.0  # a writer that follows holds the index for about a second at a time
-_BUSY_AGAIN_S: Final = 0.1
 
 log = logging.getLogger(__name__)
 
@@ -83,16 +81,13 @@ def forget_deleted(place: Workspace, store: PostStore) -> bool:
     """Take what the store has deleted out of stored answers and out of the index, if there is one. False when the index is being written
     by another process for long: it will see the deletion with its next look."""
     stored_answers(place).catch_up(store)
-    until = time.monotonic() + _BUSY_S
-    while is_indexed(place):
-        try:
-            with opened_index(place) as index:
-                index.forget_deleted(store)
-            break
-        except IndexBusyError:
-            if time.monotonic() > until:
-                return False
-            time.sleep(_BUSY_AGAIN_S)
+    if not is_indexed(place):
+        return True
+    try:
+        with opened_index(place) as index:
+            when_free(lambda: index.forget_deleted(store))
+    except IndexBusyError:
+        return False
     return True
 
 

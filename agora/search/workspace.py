@@ -10,14 +10,15 @@ again. Labels are read anew each time, so a ruling holds at once.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from agora.config import apply_overrides
-from agora.errors import MissingExtraError, PostIndexError, UsageError
+from agora.errors import IndexBusyError, MissingExtraError, PostIndexError, UsageError
 from agora.files import write_atomically
 from agora.integrity.labels import read_labels
 from agora.integrity.voice import voices
@@ -35,6 +36,7 @@ from agora.settings import Workspace
 from agora.text.embeddings import Embeddings, LexicalEmbeddings, ModelEmbeddings
 from agora.text.minilm import is_installed, load_minilm
 
+Changed = TypeVar("Changed")
 AUTO: Final = "auto"
 NONE: Final = "none"
 LEXICAL: Final = "lexical"
@@ -42,6 +44,9 @@ MINILM: Final = "minilm"
 SETTINGS_FILE: Final = "index.json"
 AUTHORITY_FILE: Final = "authority.parquet"
 RERANKER_FILE: Final = "reranker.json"
+BUSY_S: Final = 5.0
+"""A process that keeps the index up holds it for about a second at a time."""
+_BUSY_AGAIN_S: Final = 0.1
 _MEASURED: Final = (NONE, MINILM)
 """Confidence was trained on scores of these; other models spread theirs otherwise."""
 
@@ -63,7 +68,7 @@ def index_posts(place: Workspace, *, embeddings: str | None = None, compact: boo
     made = load_choice(choice)
     with PostStore.open(place.folder("posts")) as store, opened_index(place) as index:
         labels = read_labels(place.root, deletions=store.deletions())
-        caught_up = index.catch_up(store, embeddings=made, labels=labels, progress=progress)
+        caught_up = when_free(lambda: index.catch_up(store, embeddings=made, labels=labels, progress=progress))
         stored_answers(place).catch_up(store)
         if compact:
             index.compact(progress=progress)
@@ -72,6 +77,18 @@ def index_posts(place: Workspace, *, embeddings: str | None = None, compact: boo
         write_authority(known, place.folder("search") / AUTHORITY_FILE)
         write_atomically(place.folder("search") / SETTINGS_FILE, json.dumps({"embeddings": choice}) + "\n")
         return Indexed(caught_up, index.num_posts, choice, labels.num_rows)
+
+
+def when_free(change: Callable[[], Changed]) -> Changed:
+    """Change an index as soon as no other process writes it. Raises IndexBusyError when one does for longer than BUSY_S."""
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            return change()
+        except IndexBusyError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_BUSY_AGAIN_S)
 
 
 def is_indexed(place: Workspace) -> bool:

@@ -106,13 +106,24 @@ def test_a_deletion_reaches_an_index_that_is_behind(place: Workspace) -> None:
 
 def test_an_index_in_use_says_so(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     index_posts(place, embeddings="none")
-    monkeypatch.setattr("agora.search.live._BUSY_S", 0.2)
+    monkeypatch.setattr("agora.search.workspace.BUSY_S", 0.2)
     with PostStore.open(place.folder("posts")) as store, EmbeddedIndex.open(place.folder("index")) as writer:
         writer.catch_up(store)
         store.delete_posts(["p1"])
         assert not forget_deleted(place, store)
         writer.catch_up(store)
     assert found(place, "trains") == []
+
+
+def test_indexing_waits_for_a_process_that_keeps_the_index_up(place: Workspace) -> None:
+    index_posts(place, embeddings="none")
+    with PostStore.open(place.folder("posts")) as store:
+        writer = EmbeddedIndex.open(place.folder("index"))
+        writer.catch_up(store)
+        timer = threading.Timer(0.5, writer.close)
+        timer.start()
+        assert index_posts(place).num_posts == len(ROWS)
+        timer.join()
 
 
 def test_posts_without_an_index_are_deleted_as_before(place: Workspace) -> None:
