@@ -12,6 +12,7 @@ AgoraError                 anything Agora raises on purpose               exit 1
 +- StoreError              the post store is missing, locked or damaged
 |  +- StoreBusyError       another process is writing it; the same may be tried again
 +- PostIndexError          the index of posts is locked or damaged
+|  +- IndexBusyError       another process is writing it; the same may be tried again
 +- CheckpointError         a checkpoint is corrupt or belongs to another run
 +- TrainingError           training cannot go on (NaN loss, no data left)
 +- ModelError              a model folder or configuration cannot be used
@@ -80,6 +81,10 @@ class StoreBusyError(StoreError):
 
 class PostIndexError(AgoraError):
     """The index of posts is in use by another writer, or damaged. It can always be made anew from the store."""
+
+
+class IndexBusyError(PostIndexError):
+    """Another process is writing the index: nothing was changed, and the same may be tried again later."""
 
 
 class CheckpointError(AgoraError):

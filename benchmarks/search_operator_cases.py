@@ -68,7 +68,7 @@ LABELLED_ACCOUNTS: Final = frozenset({"bot1"})
 LABELLED_POSTS: Final = frozenset({"p15"})
 ENGAGEMENT: Final = {"p1": Engagement(reposts=1, replies=1), "p2": Engagement(replies=1)}
 """What the posts show: p4 reposts p1, p2 and p16 reply to p1 and p2."""
-CONVERSATIONS: Final = {"p2": "p1", "p16": "p1"}
+ABOVE: Final = {"p2": ("p1",), "p16": ("p2", "p1")}
 ALL: Final = " ".join(post["id"] for post in POSTS)
 
 

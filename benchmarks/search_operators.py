@@ -40,7 +40,7 @@ def context() -> MatchContext:
         labelled_accounts=written.LABELLED_ACCOUNTS,
         labelled_posts=written.LABELLED_POSTS,
         engagement=lambda post: written.ENGAGEMENT.get(post, Engagement()),
-        conversation_of=lambda post: written.CONVERSATIONS.get(post, post),
+        above=lambda post: written.ABOVE.get(post, ()),
     )
 
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +11,7 @@ import typer
 
 from agora.cli.integrity import integrity_folder
 from agora.cli.output import JsonOption, Overrides, WorkspaceOption, emit, next_command, terminal_progress
+from agora.cli.running import seconds_of, stopped_by_signals
 from agora.errors import UsageError
 from agora.settings import Workspace
 
@@ -75,7 +72,8 @@ def follow(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Store posts while they are written; edits and deletions count. Goes on where it was stopped or killed. Ctrl-C ends it.
+    """Store posts while they are written; edits and deletions count. Goes on where it was stopped or killed. Ctrl-C ends it. Where posts
+    are indexed (agora search index), the index is kept up meanwhile.
 
     Contacts one server and nothing else: for bluesky the public wss://jetstream2.us-east.bsky.network, or the Jetstream named by --url
     (wss://HOST/subscribe); for mastodon the server named by --url (https://HOST, or wss://HOST for its WebSocket). A Mastodon server that
@@ -87,12 +85,9 @@ def follow(
 
     from agora.posts.follow import FollowConfig, follow
     from agora.posts.store import PostStore
-    from agora.units import parse_seconds
+    from agora.search.live import kept_up
 
-    try:
-        for_s = parse_seconds(for_) if for_ else None
-    except ValueError as error:
-        raise UsageError(f"--for {error}") from error
+    for_s = seconds_of(for_)
     live = _live_source(source, url, stream, dictionary)
     place = Workspace.find(workspace).create()
 
@@ -100,7 +95,7 @@ def follow(
         if place.folder("integrity").is_dir():
             integrity_folder(place).forget_deleted(store)
 
-    with PostStore.open(place.folder("posts"), create=True) as store, _stopped_by_signals() as stop:
+    with PostStore.open(place.folder("posts"), create=True) as store, stopped_by_signals() as stop, kept_up(place):
         summary = follow(
             live, store, config=FollowConfig(for_s=for_s, max_posts=max_posts), quarantine=place.folder("quarantine"),
             on_removed=forget, stop=stop, progress=terminal_progress,
@@ -126,24 +121,6 @@ def _live_source(source: str, url: str | None, stream: str, dictionary: Path | N
             raise UsageError("mastodon is many servers; name one: agora posts follow mastodon --url https://HOST")
         return MastodonStream(url, stream=stream, token=os.environ.get("AGORA_MASTODON_TOKEN") or None)
     return GrowingFile(Path(source))
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C (or SIGTERM) sets; the second ends the program at once."""
-    stop = threading.Event()
-
-    def ask(number: int, frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @app.command()
@@ -215,7 +192,7 @@ def delete(
     Example: agora posts delete --author some_account --post 1234
     """
     from agora.posts.store import PostStore, refuse_blank_keys
-    from agora.search.answers.workspace import stored_answers
+    from agora.search.live import forget_deleted
 
     if not post and not author:
         raise UsageError("nothing to delete: give --post ID or --author NAME")
@@ -226,7 +203,8 @@ def delete(
         removed = store.delete_posts(post or []) + store.delete_authors(author or [])
         if place.folder("integrity").is_dir():
             integrity_folder(place).forget_deleted(store)
-        stored_answers(place).catch_up(store)
+        if not forget_deleted(place, store):
+            print("the index is being written by another process; it takes the deleted posts out when it is done", file=sys.stderr)
         emit({"removed": removed, "posts": store.num_posts}, as_json=as_json)
     print(
         "documents, shards and models that were made before still hold the deleted words: build, pack and train them again "

@@ -8,6 +8,7 @@ import typer
 
 from agora.cli import search_ask, search_watch
 from agora.cli.output import JsonOption, WorkspaceOption, emit, next_command, terminal_progress, visible
+from agora.cli.running import seconds_of, stopped_by_signals
 from agora.errors import UsageError
 from agora.settings import Workspace
 
@@ -29,6 +30,10 @@ def index(
         typer.Option("--embeddings", help="What makes vectors: auto, none, lexical, minilm or a model folder (default: as last time)."),
     ] = None,
     compact: Annotated[bool, typer.Option("--compact", help="Write the index anew, without the bytes of deleted posts.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes in and goes, until interrupted.")] = False,
+    for_: Annotated[
+        str | None, typer.Option("--for", help="With --follow: stop after this time: 90s, 10m, 2h.", show_default=False)
+    ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -36,12 +41,20 @@ def index(
 
     Example: agora search index --embeddings minilm
     """
+    from agora.search.live import KeptUp, keep_up
     from agora.search.workspace import index_posts
 
-    done = index_posts(Workspace.find(workspace), embeddings=embeddings, compact=compact, progress=terminal_progress)
+    for_s = seconds_of(for_)
+    if for_s is not None and not follow:
+        raise UsageError("--for says how long --follow goes on; give both")
+    place, more = Workspace.find(workspace), KeptUp()
+    done = index_posts(place, embeddings=embeddings, compact=compact, progress=terminal_progress)
+    if follow:
+        with stopped_by_signals() as stop:
+            more = keep_up(place, stop=stop, for_s=for_s, progress=terminal_progress)
     result = {
-        "added": done.caught_up.added, "deleted": done.caught_up.deleted, "posts": done.num_posts, "embeddings": done.embeddings,
-        "labels": done.num_labels,
+        "added": done.caught_up.added + more.added, "deleted": done.caught_up.deleted + more.deleted,
+        "posts": done.num_posts + more.added - more.deleted, "embeddings": done.embeddings, "labels": done.num_labels,
     }  # fmt: skip
     emit(result, as_json=as_json)
     next_command('agora search find "..."')

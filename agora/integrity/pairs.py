@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from agora.integrity.batch import Hashes
 from agora.integrity.episodes import Episodes, close_pairs
+from agora.integrity.runs_of_equals import run_starts
 from agora.integrity.shared import Ints, Longs
 
 MIN_OCCASIONS: Final = 2
@@ -103,8 +104,8 @@ class _Packing:
     def reduced(self, part: int, records: Hashes) -> tuple[Longs, Floats]:
         """Pairs (left * num_accounts + right) of a part, and their weights."""
         records.sort()
-        records = records[_changes(records >> np.uint64(_CROWD_BITS))]  # of an occasion the smallest crowd comes first
-        starts = np.flatnonzero(_changes(records >> np.uint64(self.pair_shift)))
+        records = records[run_starts(records >> np.uint64(_CROWD_BITS))]  # of an occasion the smallest crowd comes first
+        starts = np.flatnonzero(run_starts(records >> np.uint64(self.pair_shift)))
         count = np.diff(np.append(starts, len(records)))
         total = np.add.reduceat(_WEIGHTS[records & np.uint64(_MAX_CROWD)], starts) if len(starts) else np.empty(0)
         enough = count >= MIN_OCCASIONS
@@ -160,8 +161,3 @@ class _Records:
                 self._file.readinto(here.data.cast("B"))
             done += end - start
         return result
-
-
-def _changes(values: Hashes) -> npt.NDArray[np.bool_]:
-    """True where a run of equal values begins."""
-    return np.append(True, values[1:] != values[:-1])[: len(values)]

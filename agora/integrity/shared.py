@@ -19,6 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from agora.integrity.batch import Hashes
 from agora.integrity.collect import Collected
 from agora.integrity.memory import give_back
+from agora.integrity.runs_of_equals import run_starts
 from agora.integrity.signals import Signal, signals
 from agora.integrity.surges import joined_by_surge
 from agora.text.minhash import mix
@@ -97,7 +98,7 @@ def _by_several(signal: Signal, rows: Longs | Ints, keys: Hashes, account: Ints)
     order = np.argsort(keys)
     rows, keys = rows[order].astype(np.int32), keys[order]
     del order
-    starts = np.flatnonzero(_changes(keys))
+    starts = np.flatnonzero(run_starts(keys))
     if not len(starts):
         return _Found(signal, rows, np.empty(0, np.int32), keys)
     who = account[rows]
@@ -133,13 +134,13 @@ def _balance(half: npt.NDArray[np.uint8], unit: Hashes, rows: Ints, posts: Colle
     order = np.argsort(keys).astype(np.int32)
     rows, keys = rows[order], keys[order]
     del order
-    new = _changes(keys)
+    new = run_starts(keys)
     del keys
     starts = np.flatnonzero(new)
     number = (np.cumsum(new) - 1).astype(np.uint64)
     account = posts.account[rows]
     each = np.sort(number << np.uint64(32) | account.astype(np.uint64))
-    fresh = np.bincount((each[_changes(each)] >> np.uint64(32)).astype(np.int64), minlength=len(starts))
+    fresh = np.bincount((each[run_starts(each)] >> np.uint64(32)).astype(np.int64), minlength=len(starts))
     del new, number, each
     ends = np.append(starts[1:], len(rows))
     lead = np.zeros(posts.num_accounts, np.int64)  # what each account has in half 1, less what it has in half 0
@@ -263,8 +264,3 @@ def _ties_by_id(columns: tuple[npt.NDArray[Any], ...], rows: Ints, posts: Collec
     result = rows.copy()
     result[tied] = rows[tied[np.lexsort((rank, block))]]
     return result
-
-
-def _changes(values: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
-    """True where a run of equal values begins."""
-    return np.append(True, values[1:] != values[:-1])[: len(values)]

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agora.integrity.batch import Hashes
+from agora.integrity.runs_of_equals import run_starts
 from agora.text.minhash import mix
 
 GAP_S: Final = 3600.0
@@ -47,13 +48,13 @@ def joined_by_surge(rows: Ints, keys: Hashes, account: Ints, time_s: Longs) -> t
     order = np.lexsort((time_s[rows], keys))
     rows, keys = rows[order], keys[order]
     time = time_s[rows]
-    new_word = _changes(keys)
+    new_word = run_starts(keys)
     word = np.cumsum(new_word) - 1
     hour_of = np.searchsorted(hours, time // _HOUR_S)
     occupied = np.bincount(word[new_word | np.append(True, np.diff(hour_of) != 0)])
     gap = np.clip(GAP_SHARE * len(hours) * _HOUR_S / occupied, MIN_GAP_S, GAP_S)
     cluster = np.cumsum(new_word | (np.diff(time, prepend=time[:1]) > gap[word])) - 1
-    starts = np.flatnonzero(_changes(cluster))
+    starts = np.flatnonzero(run_starts(cluster))
     ends = np.append(starts[1:], len(cluster)) - 1
     posts = np.searchsorted(clock, time[ends], side="right") - np.searchsorted(clock, time[starts])
     around = _share_around(word, time, clock, starts, ends)
@@ -61,7 +62,7 @@ def joined_by_surge(rows: Ints, keys: Hashes, account: Ints, time_s: Longs) -> t
     deviance = _deviance(_accounts(cluster, account[rows]), usual)
     surges = np.flatnonzero(deviance[cluster] >= MIN_DEVIANCE)
     best = surges[np.lexsort((keys[surges], -deviance[cluster[surges]], rows[surges]))]
-    best = best[_changes(rows[best])]
+    best = best[run_starts(rows[best])]
     turn = _turns(cluster[best], word[best], keys[best], time[starts[cluster[best]]])
     return rows[best], mix(keys[best] ^ mix(time[starts[cluster[best]]].astype(np.uint64))) & ~np.uint64(1) | turn
 
@@ -103,15 +104,10 @@ def _used_often(rows: Ints, keys: Hashes) -> tuple[Ints, Hashes]:
     return rows[often], keys[often]
 
 
-def _changes(values: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
-    """True where a run of equal values begins."""
-    return np.append(True, values[1:] != values[:-1])[: len(values)]
-
-
 def _accounts(cluster: Longs, account: Ints) -> Longs:
     """Distinct accounts of each cluster."""
     pair = np.sort(cluster << np.int64(32) | account)
-    return np.bincount(pair[_changes(pair)] >> np.int64(32))
+    return np.bincount(pair[run_starts(pair)] >> np.int64(32))
 
 
 def _deviance(accounts: Longs, usual: Floats) -> Floats:

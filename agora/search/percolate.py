@@ -109,7 +109,7 @@ def _keys_of(read: ReadPost, context: MatchContext) -> Iterator[str]:
     yield f"from:{account_key(post['author'])}"
     yield f"to:{account_key(post.get('ref_author') or '')}"
     yield from (f"link:{word}" for link in read.links() for word in link.split())
-    yield from (f"thread:{name}" for name in (post["id"], post.get("ref_id"), context.conversation_of(post["id"])))
+    yield from (f"thread:{name}" for name in (post["id"], post.get("ref_id"), *context.above(post["id"])))
 
 
 def _cost(keys: Keys) -> float:

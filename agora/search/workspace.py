@@ -10,19 +10,21 @@ again. Labels are read anew each time, so a ruling holds at once.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from agora.config import apply_overrides
-from agora.errors import MissingExtraError, PostIndexError, UsageError
+from agora.errors import IndexBusyError, MissingExtraError, PostIndexError, UsageError
 from agora.files import write_atomically
 from agora.integrity.labels import read_labels
 from agora.integrity.voice import voices
 from agora.log import Progress, silent
 from agora.posts.store import PostStore
+from agora.search.answers.workspace import stored_answers
 from agora.search.authority import COLUMNS, authority, read_authority, write_authority
 from agora.search.confidence import shipped_confidence
 from agora.search.find import Searcher
@@ -34,6 +36,7 @@ from agora.settings import Workspace
 from agora.text.embeddings import Embeddings, LexicalEmbeddings, ModelEmbeddings
 from agora.text.minilm import is_installed, load_minilm
 
+Changed = TypeVar("Changed")
 AUTO: Final = "auto"
 NONE: Final = "none"
 LEXICAL: Final = "lexical"
@@ -41,6 +44,9 @@ MINILM: Final = "minilm"
 SETTINGS_FILE: Final = "index.json"
 AUTHORITY_FILE: Final = "authority.parquet"
 RERANKER_FILE: Final = "reranker.json"
+BUSY_S: Final = 5.0
+"""A process that keeps the index up holds it for about a second at a time."""
+_BUSY_AGAIN_S: Final = 0.1
 _MEASURED: Final = (NONE, MINILM)
 """Confidence was trained on scores of these; other models spread theirs otherwise."""
 
@@ -58,11 +64,12 @@ class Indexed:
 def index_posts(place: Workspace, *, embeddings: str | None = None, compact: bool = False, progress: Progress = silent) -> Indexed:
     """Bring the index of a workspace up to its store. `embeddings`: auto, none, lexical, minilm or a folder; by default what was chosen
     last. Raises StoreError without a store, PostIndexError while another process writes."""
-    choice = _chosen(place, embeddings)
+    choice = chosen_embeddings(place, embeddings)
     made = load_choice(choice)
-    with PostStore.open(place.folder("posts")) as store, _opened(place) as index:
+    with PostStore.open(place.folder("posts")) as store, opened_index(place) as index:
         labels = read_labels(place.root, deletions=store.deletions())
-        caught_up = index.catch_up(store, embeddings=made, labels=labels, progress=progress)
+        caught_up = when_free(lambda: index.catch_up(store, embeddings=made, labels=labels, progress=progress))
+        stored_answers(place).catch_up(store)
         if compact:
             index.compact(progress=progress)
         known = authority(store.scan(columns=list(COLUMNS)), voices(labels))
@@ -72,15 +79,32 @@ def index_posts(place: Workspace, *, embeddings: str | None = None, compact: boo
         return Indexed(caught_up, index.num_posts, choice, labels.num_rows)
 
 
+def when_free(change: Callable[[], Changed]) -> Changed:
+    """Change an index as soon as no other process writes it. Raises IndexBusyError when one does for longer than BUSY_S."""
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            return change()
+        except IndexBusyError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_BUSY_AGAIN_S)
+
+
+def is_indexed(place: Workspace) -> bool:
+    """Whether the posts of a workspace were ever indexed."""
+    return (place.folder("search") / SETTINGS_FILE).exists()
+
+
 @contextmanager
 def open_searcher(place: Workspace) -> Iterator[Searcher]:
     """A searcher over the index as it stands. Raises PostIndexError where nothing was indexed."""
-    if not (place.folder("search") / SETTINGS_FILE).exists():
+    if not is_indexed(place):
         raise PostIndexError(f"{place.root} has no index of posts; make it: agora search index")
-    choice = _chosen(place, None)
+    choice = chosen_embeddings(place, None)
     labels = read_labels(place.root)
     reranker = place.folder("search") / RERANKER_FILE
-    with _opened(place) as index:
+    with opened_index(place) as index:
         yield Searcher(
             index,
             embeddings=load_choice(choice),
@@ -107,7 +131,7 @@ def load_choice(choice: str) -> Embeddings | None:
     return ModelEmbeddings(folder)
 
 
-def _chosen(place: Workspace, embeddings: str | None) -> str:
+def chosen_embeddings(place: Workspace, embeddings: str | None) -> str:
     """What is asked for, what was chosen last, or MiniLM where it is installed."""
     path = place.folder("search") / SETTINGS_FILE
     if embeddings is None and path.exists():
@@ -122,7 +146,8 @@ def _chosen(place: Workspace, embeddings: str | None) -> str:
 
 
 @contextmanager
-def _opened(place: Workspace) -> Iterator[EmbeddedIndex]:
+def opened_index(place: Workspace) -> Iterator[EmbeddedIndex]:
+    """The index of a workspace, open. Raises MissingExtraError without its library."""
     try:
         index = EmbeddedIndex.open(place.folder("index"))
     except ModuleNotFoundError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -41,6 +42,29 @@ def test_a_growing_file_is_followed(tmp_path: Path) -> None:
     code, out, _ = run(path, "--for", "1s", "--workspace", tmp_path / "w")
     assert code == 0 and "posts in store  1" in out
     assert PostStore.open(tmp_path / "w" / "posts").num_posts == 1
+
+
+def test_what_is_followed_is_found_and_what_is_deleted_is_not(tmp_path: Path) -> None:
+    def found() -> int:
+        told = search("find", "text")
+        return int(json.loads(told.stdout)["total"])
+
+    def search(*words: str) -> Any:
+        result = CliRunner().invoke(app, ["search", *words, "--workspace", str(tmp_path / "w"), "--json"], catch_exceptions=False)
+        assert result.exit_code == 0
+        return result
+
+    path = tmp_path / "events.jsonl"
+    path.write_text("".join(json.dumps(post_event(at, did=f"did:plc:u{at}")) + "\n" for at in (1, 2)))
+    run(path, "--for", "1s", "--workspace", tmp_path / "w")
+    search("index", "--embeddings", "none")
+    assert found() == 2
+    with path.open("a") as file:
+        file.write(json.dumps(post_event(3, did="did:plc:u3")) + "\n" + json.dumps(account_event("did:plc:u1", 4)) + "\n")
+    code, _, error = run(path, "--for", "1s", "--workspace", tmp_path / "w")
+    assert code == 0 and found() == 2, error
+    done = CliRunner().invoke(app, ["posts", "delete", "--author", "did:plc:u2", "--workspace", str(tmp_path / "w")])
+    assert done.exit_code == 0 and found() == 1
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,17 @@ def test_what_is_indexed_is_found_with_one_voice_per_campaign(workspace: Path) -
     assert next(hit for hit in found["hits"] if hit["id"] == "p1")["alike"] == 1
     assert 0 <= found["confidence"] <= 1
     assert as_json(workspace, "index")["added"] == 0
+
+
+def test_index_follows_for_a_time(workspace: Path) -> None:
+    as_json(workspace, "index", "--embeddings", "none")
+    with PostStore.open(workspace / "posts") as store:
+        timer = threading.Timer(0.5, lambda: store.append(posts_table([post("p9", "ida", "an avalanche")])))
+        timer.start()
+        done = as_json(workspace, "index", "--follow", "--for", "2s")
+        timer.join()
+    assert (done["added"], done["posts"]) == (1, 11)
+    assert "give both" in str(run(workspace, "index", "--for", "2s").exception)
 
 
 def test_explain_shows_every_part_and_latest_is_by_time(workspace: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlunsplit
 
 from agora.errors import MissingExtraError, RecordError, SourceError, UsageError
-from agora.posts.follow.live import STANDING, Cursor, Event, checked_url
+from agora.posts.follow.live import STANDING, Cursor, Event, checked_url, larger
 from agora.posts.follow.websocket import messages
 from agora.posts.sources.bluesky import POST, REPOST
 from agora.posts.sources.bluesky_jetstream import event_to_item
@@ -65,7 +65,7 @@ class BlueskyStream:
         self._closing.set()
 
     def later(self, one: Cursor, other: Cursor) -> Cursor:
-        return max((cursor for cursor in (one, other) if cursor is not None), default=None)
+        return larger(one, other)
 
     def prepare(self, events: Sequence[Event], store: PostStore, state: Path) -> list[Event]:
         return list(events)

@@ -82,6 +82,11 @@ class LiveSource(Protocol):
         of its own."""
 
 
+def larger(one: Cursor, other: Cursor) -> Cursor:
+    """The further of two cursors that are numbers; None is before all."""
+    return max((cursor for cursor in (one, other) if cursor is not None), default=None)
+
+
 def checked_url(url: str, schemes: Sequence[str], example: str) -> SplitResult:
     """The parts of `url`. Raises UsageError."""
     try:

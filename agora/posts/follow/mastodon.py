@@ -19,7 +19,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from agora.errors import RecordError, SourceError, UsageError
-from agora.posts.follow.live import STANDING, Cursor, Event, LocalDeletion, checked_url, is_safe_for_secrets
+from agora.posts.follow.live import STANDING, Cursor, Event, LocalDeletion, checked_url, is_safe_for_secrets, larger
 from agora.posts.follow.numbers import StatusNumbers
 from agora.posts.follow.server_events import ServerEvents, get_json
 from agora.posts.follow.websocket import messages
@@ -77,7 +77,7 @@ class MastodonStream:
             connection.close()
 
     def later(self, one: Cursor, other: Cursor) -> Cursor:
-        return max((cursor for cursor in (one, other) if cursor is not None), default=None)
+        return larger(one, other)
 
     def connect(self, cursor: Cursor) -> Iterator[Event]:
         stream = self._websocket() if self.url.startswith("ws") else self._server_events()

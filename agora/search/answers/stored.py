@@ -4,7 +4,8 @@
 
 The key is the question as read, the writer, the settings and the position of the index: after any new post or deletion nothing old
 is found. A deletion removes every file that cites a deleted post or account (a repost goes with its original), the bytes are
-overwritten first; `catch_up` does so from the store's tombstones, whenever it was last called. Answers of other positions go as well.
+overwritten first; `catch_up` does so from the store's tombstones, whenever it was last called. Answers of earlier positions go as well:
+they may rest on words that were edited since.
 
 Not covered: copies that the file system or a backup keeps.
 """
@@ -71,11 +72,16 @@ class StoredAnswers:
         return len(gone)
 
     def catch_up(self, store: PostStore) -> int:
-        """Remove what the store's deletions reach. Call it after a deletion and before an answer is taken from here."""
-        if not any(True for _ in self._files()):
-            return 0
+        """Remove what the store's deletions reach, and what was answered before the last edit. Call it after a change of the store and
+        before an answer is taken from here. Returns how many went."""
+        version = store.version
+        files = list(self._files())
+        old = [file for file in files if _position(file) < version]
+        self._remove(old)
+        if len(old) == len(files):
+            return len(old)
         rows = store.deletions().to_pylist()
-        return self.forget(
+        return len(old) + self.forget(
             posts=[row["key"] for row in rows if row["kind"] == "post"], authors=[row["key"] for row in rows if row["kind"] == "author"]
         )
 
@@ -108,6 +114,12 @@ class StoredAnswers:
                 continue  # another process was first
         if files and self._folder.is_dir():
             sync(self._folder)
+
+
+def _position(file: Path) -> int:
+    """The position that a file was answered at; of one that says none (a draft that was left), before all."""
+    first = file.name.partition("-")[0]
+    return int(first) if first.isdigit() else -1
 
 
 def _is_left(part: Path) -> bool:

@@ -6,13 +6,14 @@ index): two of a hundred million names collide with probability 3e-4, and nobody
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from agora.integrity.voice import Voices
 from agora.posts.schema import KINDS, REPLY, REPOST
 from agora.text.minhash import mix
 
@@ -106,11 +107,32 @@ def name_hash(name: str, key: bytes) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=8, key=key).digest(), "little") or 1
 
 
-def num_accounts(targets: Hashes, rows: Rows, view: View, kind: str) -> npt.NDArray[np.int64]:
-    """How many accounts refer to each of `targets` (sorted, distinct) with a living post of this kind among `rows`."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Speakers:
+    """Who speaks as one: hashes of labelled accounts, in order, and the hash of the voice of each. All others speak for themselves."""
+
+    accounts: Hashes = field(default_factory=lambda: np.empty(0, np.uint64))
+    voices: Hashes = field(default_factory=lambda: np.empty(0, np.uint64))
+
+    @classmethod
+    def of(cls, voices: Voices, key: bytes) -> Speakers:
+        """The voices of labels, hashed."""
+        pairs = sorted((name_hash(account, key), name_hash(f"\0campaign {campaign}", key)) for account, campaign in voices.accounts.items())
+        return cls(np.array([one for one, _ in pairs], np.uint64), np.array([one for _, one in pairs], np.uint64))
+
+    def voices_of(self, authors: Hashes) -> Hashes:
+        """The voice of each of these authors."""
+        if not len(self.accounts):
+            return authors
+        places = np.minimum(np.searchsorted(self.accounts, authors), len(self.accounts) - 1)
+        return np.where(self.accounts[places] == authors, self.voices[places], authors)
+
+
+def num_voices(targets: Hashes, rows: Rows, view: View, kind: str, speakers: Speakers) -> npt.NDArray[np.int64]:
+    """How many voices refer to each of `targets` (sorted, distinct) with a living post of this kind among `rows`."""
     rows = rows[view.alive[rows] & (view.arrays["kind"][rows] == KIND[kind])]
     ref = view.hashes("ref")[rows]
-    _, first = np.unique(mix(mix(ref) ^ view.hashes("author")[rows]), return_index=True)
+    _, first = np.unique(mix(mix(ref) ^ speakers.voices_of(view.hashes("author")[rows])), return_index=True)
     found, counts = np.unique(ref[first], return_counts=True)
     if not len(found):
         return np.zeros(len(targets), np.int64)
@@ -118,51 +140,63 @@ def num_accounts(targets: Hashes, rows: Rows, view: View, kind: str) -> npt.NDAr
     return np.where(found[places] == targets, counts[places], 0)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Counted:
+    """Counts of all rows, per kind, and the speakers that they were counted for."""
+
+    speakers: Speakers
+    of: dict[str, npt.NDArray[np.int64]]
+
+    def holds(self, speakers: Speakers, view: View) -> bool:
+        """Whether they say something about all rows of the view."""
+        return self.speakers is speakers and len(self.of[REPLY]) >= view.num_rows
+
+
 class Engagement:
-    """Replies and reposts of every post, each account once; worked out at the first question, then kept up to date."""
+    """Replies and reposts of every post, each voice once; worked out at the first question, then kept up to date."""
 
     def __init__(self, ids: Lookup, refs: Lookup) -> None:
         self._ids, self._refs = ids, refs
-        self._counts: dict[str, npt.NDArray[np.int64]] | None = None
+        self._counted: _Counted | None = None
+        self.speakers = Speakers()
+        """Who speaks as one from now on: everything is counted anew when others do."""
 
     def of(self, rows: Rows, view: View) -> dict[str, npt.NDArray[np.int64]]:
         """Counts of some rows, per kind."""
-        if self._counts is not None and len(self._counts[REPLY]) >= view.num_rows:
-            return {kind: counts[rows] for kind, counts in self._counts.items()}
-        return self._some(view.hashes("id")[rows], view)
+        known, speakers = self._counted, self.speakers
+        if known is not None and known.holds(speakers, view):
+            return {kind: counts[rows] for kind, counts in known.of.items()}
+        return self._some(view.hashes("id")[rows], view, speakers)
 
-    def _some(self, ids: Hashes, view: View) -> dict[str, npt.NDArray[np.int64]]:
+    def _some(self, ids: Hashes, view: View, speakers: Speakers) -> dict[str, npt.NDArray[np.int64]]:
         targets, places = np.unique(ids, return_inverse=True)
         referring = self._refs.rows(targets, view)
-        return {kind: num_accounts(targets, referring, view, kind)[places] for kind in (REPLY, REPOST)}
+        return {kind: num_voices(targets, referring, view, kind, speakers)[places] for kind in (REPLY, REPOST)}
 
     def all(self, view: View) -> dict[str, npt.NDArray[np.int64]]:
         """Counts of every row, per kind."""
-        counts = self._counts
-        if counts is None or len(counts[REPLY]) < view.num_rows:
+        known, speakers = self._counted, self.speakers
+        if known is None or not known.holds(speakers, view):
             targets, places = np.unique(view.hashes("id"), return_inverse=True)
             referring = np.flatnonzero(view.hashes("ref"))
-            counts = {kind: num_accounts(targets, referring, view, kind)[places] for kind in (REPLY, REPOST)}
-            self._counts = counts
-        return {kind: found[: view.num_rows] for kind, found in counts.items()}
+            counts = {kind: num_voices(targets, referring, view, kind, speakers)[places] for kind in (REPLY, REPOST)}
+            known = self._counted = _Counted(speakers, counts)
+        return {kind: found[: view.num_rows] for kind, found in known.of.items()}
 
     def changed(self, rows: Rows, view: View) -> None:
         """These rows are new or were deleted: count again what they refer to, and themselves."""
-        if self._counts is None:
+        known = self._counted
+        if known is None:
             return
         refs = view.hashes("ref")[rows]
         targets = np.unique(np.concatenate([refs[refs != 0], view.hashes("id")[rows]]))
         places = self._ids.rows(targets, view)
-        found = self._some(view.hashes("id")[places], view)
+        found = self._some(view.hashes("id")[places], view, known.speakers)
         updated = {}
-        for kind, counts in self._counts.items():
+        for kind, counts in known.of.items():
             updated[kind] = np.concatenate([counts, np.zeros(view.num_rows - len(counts), np.int64)])
             updated[kind][places] = found[kind]
-        self._counts = updated
-
-    def forget(self) -> None:
-        """Count anew at the next question."""
-        self._counts = None
+        self._counted = _Counted(known.speakers, updated)
 
 
 def _grown(array: npt.NDArray[np.generic], used: int, wanted: int) -> npt.NDArray[np.generic]:

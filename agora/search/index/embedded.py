@@ -26,11 +26,12 @@ import pyarrow.compute as pc
 
 from agora.errors import PostIndexError
 from agora.integrity.labels import ACCOUNT
+from agora.integrity.voice import voices
 from agora.log import Progress, silent
 from agora.posts.schema import REPLY, REPOST
 from agora.posts.store import PostStore
 from agora.search.index import files
-from agora.search.index.columns import Mask, Rows
+from agora.search.index.columns import Mask, Rows, Speakers
 from agora.search.index.files import WriterLock
 from agora.search.index.filters import LabelledRows, Snapshot
 from agora.search.index.generation import Generation
@@ -153,29 +154,55 @@ class EmbeddedIndex:
         return {word: at.text.frequency(at.snapshot.searcher, word) for word in words}
 
     def set_labels(self, labels: pa.Table) -> None:
-        """The labels that `label:coordinated` goes by from now on."""
+        """The labels that `label:coordinated` goes by from now on, and that say who counts as one voice."""
         at = self._generation
         is_account = pc.equal(labels["kind"], ACCOUNT)
         accounts, posts = labels.filter(is_account)["id"].to_pylist(), labels.filter(pc.invert(is_account))["id"].to_pylist()
         self._labels = labels
         at.filters.labelled = LabelledRows(np.unique(at.hashes(accounts)), np.unique(at.hashes(posts)))
+        at.engagement.speakers = Speakers.of(voices(labels), at.key)
 
     def catch_up(
-        self, store: PostStore, *, embeddings: Embeddings | None = None, labels: pa.Table | None = None, progress: Progress = silent
+        self,
+        store: PostStore,
+        *,
+        embeddings: Embeddings | None = None,
+        labels: pa.Table | None = None,
+        most_vectors: int | None = None,
+        progress: Progress = silent,
     ) -> CatchUp:
-        """Take in what the store has appended and deleted since. Raises PostIndexError while another process writes."""
+        """Take in what the store has appended, edited and deleted since; with `most_vectors`, only so many posts get theirs, the others
+        with later calls. Raises PostIndexError while another process writes."""
         with self._mutex:
             if labels is not None:
                 self.set_labels(labels)
             version, appended = store.version, store.appended  # before the scan: what comes in meanwhile is seen again
             self._begin()
             try:
-                return self._caught_up(store, version, appended, embeddings, progress)
+                done = self._caught_up(store, version, appended, progress)
+                if embeddings is not None:
+                    self._embed(embeddings, most_vectors, progress)
+                return done
             except BaseException:  # half a batch may be staged
                 self._roll_back()
                 raise
 
-    def _caught_up(self, store: PostStore, version: int, appended: int, embeddings: Embeddings | None, progress: Progress) -> CatchUp:
+    def forget_deleted(self, store: PostStore) -> int:
+        """Take out what the store has deleted, and take nothing in. Returns how many went. Raises PostIndexError as `catch_up`."""
+        with self._mutex:
+            self._begin()
+            try:
+                state = self._generation.state
+                if store.appended < state.position:  # another store, made anew: all of it is for `catch_up`
+                    return 0
+                deleted, num_tombstones = self._delete(store)
+                self._generation.seal(replace(state, num_tombstones=num_tombstones))
+                return deleted
+            except BaseException:
+                self._roll_back()
+                raise
+
+    def _caught_up(self, store: PostStore, version: int, appended: int, progress: Progress) -> CatchUp:
         if appended < self._generation.state.position:  # another store, made anew
             self._replace(Generation(self.folder, files.new_state(self._generation.state.generation + 1)))
         at = self._generation
@@ -184,8 +211,6 @@ class EmbeddedIndex:
             deleted, num_tombstones = self._delete(store)
             added = self._add(store, appended, progress)
             at.seal(replace(at.state, position=appended, version=version, num_tombstones=num_tombstones))
-        if embeddings is not None:
-            self._embed(embeddings, progress)
         return CatchUp(added, deleted, appended)
 
     def compact(self, *, progress: Progress = silent) -> None:
@@ -195,12 +220,14 @@ class EmbeddedIndex:
             old = self._generation
             fresh = Generation(self.folder, replace(files.new_state(old.state.generation + 1), key=old.state.key))
             fresh.begin()
-            rows = np.flatnonzero(old.snapshot.view.alive)
-            with progress.step("compact index", total=len(rows), unit="posts") as step:
+            rows: list[int] = []
+            with progress.step("compact index", total=self.num_posts, unit="posts") as step:
                 for first in range(0, old.state.num_rows, _BATCH_ROWS):
-                    last = min(first + _BATCH_ROWS, old.state.num_rows)
-                    step.advance(fresh.add([post for _, post in old.stored(first, last)]))
-            fresh.copy_vectors(old, rows)
+                    part = list(old.stored(first, min(first + _BATCH_ROWS, old.state.num_rows)))
+                    rows += [row for row, _ in part]
+                    step.advance(fresh.add([post for _, post in part]))
+            fresh.keep_places(old)
+            fresh.copy_vectors(old, np.array(rows, np.int64))
             carried = ("position", "version", "num_tombstones", "vectors", "dim")
             fresh.seal(replace(fresh.state, **{name: getattr(old.state, name) for name in carried}))
             if fresh.near is not None:
@@ -262,14 +289,19 @@ class EmbeddedIndex:
                     sealed = seen
         return added
 
-    def _embed(self, embeddings: Embeddings, progress: Progress) -> None:
+    def num_without_vectors(self, embeddings: Embeddings) -> int:
+        """Posts that still have to get vectors of these embeddings."""
+        state = self._generation.state
+        return state.num_rows - (state.num_vectors if embeddings.name == state.vectors else 0)
+
+    def _embed(self, embeddings: Embeddings, most: int | None, progress: Progress) -> None:
         at = self._generation
-        missing = at.state.num_rows - (at.state.num_vectors if embeddings.name == at.state.vectors else 0)
+        missing = min(self.num_without_vectors(embeddings), most if most is not None else self._generation.state.num_rows)
         if not missing:
             return
         with progress.step("vectors of posts", total=missing, unit="posts") as step:
             unsealed = 0
-            for count in at.embed(embeddings):
+            for count in at.embed(embeddings, missing):
                 step.advance(count)
                 unsealed += count
                 if unsealed >= _SEAL_ROWS:

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from agora.errors import PostIndexError
+from agora.errors import IndexBusyError, PostIndexError
 from agora.files import write_atomically
 
 FORMAT: Final = 1
@@ -139,7 +139,7 @@ class WriterLock:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(self._file)
-            raise PostIndexError(f"index {root} is being written by another process; wait for it, or stop it") from error
+            raise IndexBusyError(f"index {root} is being written by another process; wait for it, or stop it") from error
 
     def release(self) -> None:
         """Let another writer in."""

@@ -1,7 +1,7 @@
 """Filters of a search over the embedded index. Goes in: a node. Comes out: queries that tantivy applies, and a mask over rows.
 
 Both ways say the same where both can; which is faster depends on how many posts pass. A mask is exact for what changes after a post
-has arrived: replies and reposts counted from the posts, conversations, labels.
+has arrived: replies and reposts counted from the posts in voices, conversations, labels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from agora.posts.schema import REPLY, REPOST
-from agora.search.index.columns import HAS_LINKS, HAS_MEDIA, KIND, Engagement, Hashes, Lookup, Mask, View, name_hash
+from agora.search.index.columns import HAS_LINKS, HAS_MEDIA, KIND, Engagement, Hashes, Lookup, Mask, Rows, View, name_hash
 from agora.search.index.text import TextIndex, is_stable, microseconds, rows_of
 from agora.search.query import syntax
 from agora.search.query.syntax import Node
@@ -131,28 +131,23 @@ class Filters:
             return np.asarray(view.numbers("likes") >= count)
         return np.asarray(self.engagement.all(view)[REPLY if what == "replies" else REPOST] >= count)
 
-    def _conversation(self, root: str, view: View) -> Sequence[int]:
-        """The post, its replies and, when the thread begins with it, the replies to these."""
-        start = np.array([name_hash(root, self.key)], np.uint64)
-        own = self._living(self.ids, start, view)
-        found = [own, level := self._replies(start, view)]
-        begins = not np.any((view.arrays["kind"][own] == KIND[REPLY]) & (view.hashes("ref")[own] != 0))
-        seen = start
-        while begins and len(level):
-            parents = np.setdiff1d(view.hashes("id")[level], seen)
-            seen = np.union1d(seen, parents)
-            level = self._replies(parents, view)
-            found.append(level)
-        return np.concatenate(found)  # type: ignore[return-value]
+    def _conversation(self, root: str, view: View) -> Rows:
+        """The post and all replies below it. What was deleted breaks no thread: its row, which says what it replied to, still stands."""
+        level = seen = np.array([name_hash(root, self.key)], np.uint64)
+        found = [self.ids.rows(level, view)]
+        while len(level):
+            rows = self.refs.rows(level, view)
+            rows = self._latest_versions(rows[view.arrays["kind"][rows] == KIND[REPLY]], view)
+            found.append(rows)
+            level = np.setdiff1d(view.hashes("id")[rows], seen)
+            seen = np.union1d(seen, level)
+        return np.concatenate(found)
 
-    def _replies(self, parents: Hashes, view: View) -> Any:
-        rows = self._living(self.refs, parents, view)
-        return rows[view.arrays["kind"][rows] == KIND[REPLY]]
-
-    @staticmethod
-    def _living(lookup: Lookup, keys: Hashes, view: View) -> Any:
-        rows = lookup.rows(keys, view)
-        return rows[view.alive[rows]]
+    def _latest_versions(self, rows: Rows, view: View) -> Rows:
+        """The rows without those that an edit has replaced."""
+        ids = view.hashes("id")
+        own = self.ids.rows(ids[rows[~view.alive[rows]]], view)
+        return rows[view.alive[rows] | ~np.isin(ids[rows], ids[own[view.alive[own]]])]
 
     def _words(self, node: Node, snapshot: Snapshot, now: datetime) -> Mask:
         """A leaf about words, from tantivy; the masks asked for last are kept with the snapshot."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -17,13 +17,13 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from agora.posts.schema import REPOST
+from agora.posts.schema import REPLY, REPOST
 from agora.search.index import files
 from agora.search.index.columns import KIND, ROW, Columns, Engagement, Hashes, Lookup, Rows, name_hash
 from agora.search.index.files import AppendedFile, State
 from agora.search.index.filters import Filters, Snapshot
 from agora.search.index.near import Near
-from agora.search.index.text import ReadPost, TextIndex, language, rows_of, stored_post
+from agora.search.index.text import ReadPost, TextIndex, is_stored, language, rows_of, stored_post
 from agora.text.embeddings import Embeddings
 from agora.text.words import account_key
 
@@ -85,15 +85,31 @@ class Generation:
         return [text[start:end].decode() for start, end in zip(starts, ends[rows].tolist(), strict=True)]
 
     def add(self, posts: Sequence[dict[str, Any]]) -> int:
-        """Add posts (times in microseconds) whose ids are new; they can be found after `seal`. Returns how many."""
+        """Add posts (times in microseconds); they can be found after `seal`. A post that is here is put in the place of its earlier
+        version, at the end. Returns how many are new."""
         view = self.columns.view()
         hashes = self.hashes([post["id"] for post in posts])
-        known = set(view.hashes("id")[self.ids.rows(hashes, view)].tolist())
-        fresh = []
-        for post, number in zip(posts, hashes.tolist(), strict=True):
-            if number not in known:
-                known.add(number)
-                fresh.append((number, ReadPost.of(post)))
+        rows = self.ids.rows(hashes, view)
+        is_here = view.alive[rows]
+        here = dict(zip(view.hashes("id")[rows[is_here]].tolist(), rows[is_here].tolist(), strict=True))
+        gone = set(view.hashes("id")[rows].tolist()) - here.keys()
+        wanted = {number: post for number, post in zip(hashes.tolist(), posts, strict=True) if number not in gone}
+        edited = {number: row for number, row in here.items() if self._is_edited(row, wanted[number])}
+        self._hide(np.array(sorted(edited.values()), np.int64))
+        added = [(number, ReadPost.of(post)) for number, post in wanted.items() if number not in here or number in edited]
+        self._append(added)
+        return len(added) - len(edited)
+
+    def _is_edited(self, row: int, post: Mapping[str, Any]) -> bool:
+        """Whether the post of a row is another version than this one; the same may come twice."""
+        if row >= self.state.num_rows:  # of this very change, which sees each post once
+            return False
+        hits = self.snapshot.searcher.search(self.text.row(row), 1, count=False).hits
+        return not hits or not is_stored(self.snapshot.searcher, hits[0][1], post)
+
+    def _append(self, fresh: Sequence[tuple[int, ReadPost]]) -> None:
+        """Write posts, with the hashes of their ids, behind the others."""
+        view = self.columns.view()
         rows = np.zeros(len(fresh), ROW)
         end = len(self._id_text)
         names = [read.post["id"].encode() for _, read in fresh]
@@ -105,7 +121,6 @@ class Generation:
         self._files["ids.txt"].append(b"".join(names))
         self._id_text += b"".join(names)
         self.columns.append(rows)
-        return len(fresh)
 
     def delete(self, kind: str, keys: Sequence[str]) -> int:
         """Hide posts or authors, and reposts of them, at once. Returns the number of posts."""
@@ -114,12 +129,16 @@ class Generation:
         reposts = referred.rows(hashes, view)
         rows = np.union1d(own.rows(hashes, view), reposts[view.arrays["kind"][reposts] == KIND[REPOST]])
         rows = rows[view.alive[rows]]
-        view.alive[rows] = False
-        self._files["gone.bin"].append(rows.astype(_GONE).tobytes())
-        self._num_gone += len(rows)
-        self.text.delete(rows)
-        self._touched.append(rows)
+        self._hide(rows)
         return len(rows)
+
+    def _hide(self, rows: Rows) -> None:
+        if len(rows):
+            self.columns.alive[rows] = False
+            self._files["gone.bin"].append(rows.astype(_GONE).tobytes())
+            self._num_gone += len(rows)
+            self.text.delete(rows)
+            self._touched.append(rows)
 
     def seal(self, position: State) -> None:
         """Make everything durable, then visible. `position` says how far the store was seen."""
@@ -145,15 +164,17 @@ class Generation:
             self.engagement.changed(touched, view)
         self.snapshot = self._taken()
 
-    def embed(self, embeddings: Embeddings) -> Iterator[int]:
-        """Give vectors to the rows that lack them, a block at a time; yields the number of each. Vectors of another name are removed."""
+    def embed(self, embeddings: Embeddings, most: int) -> Iterator[int]:
+        """Give vectors to the first `most` rows that lack them, a block at a time; yields the number of each. Vectors of another name are
+        removed."""
         if embeddings.name != self.state.vectors:
             self._forget_vectors(embeddings)
         near = self.near
         assert near is not None
-        while near.num_rows < self.state.num_rows:
+        end = min(near.num_rows + most, self.state.num_rows)
+        while near.num_rows < end:
             first = near.num_rows
-            last = min(first + _VECTOR_ROWS, self.state.num_rows)
+            last = min(first + _VECTOR_ROWS, end)
             texts = [""] * (last - first)
             for row, post in self.stored(first, last):
                 texts[row - first] = post["text"]
@@ -168,6 +189,23 @@ class Generation:
         for place in np.argsort(rows).tolist():
             if self.columns.alive[rows[place]]:
                 yield int(rows[place]), stored_post(searcher, hits[place][1])
+
+    def keep_places(self, other: Generation) -> None:
+        """Take over what deleted replies of another generation replied to, hashed, where something is still below them: nothing else of
+        them is kept."""
+        view = other.columns.view()
+        ids, refs, is_reply = view.hashes("id"), view.hashes("ref"), view.arrays["kind"] == KIND[REPLY]
+        gone = np.flatnonzero(is_reply & ~view.alive & (refs != 0))
+        gone = gone[~np.isin(ids[gone], ids[view.alive])]
+        needed, above = np.empty(0, np.int64), refs[is_reply & view.alive]
+        while len(more := np.setdiff1d(gone[np.isin(ids[gone], above)], needed)):
+            needed, above = np.union1d(needed, more), refs[more]
+        rows = np.zeros(len(needed), ROW)
+        rows["id"], rows["ref"], rows["kind"], rows["id_end"] = ids[needed], refs[needed], KIND[REPLY], len(self._id_text)
+        first = self.columns.num_rows
+        self._files["rows.bin"].append(rows.tobytes())
+        self.columns.append(rows)
+        self._hide(np.arange(first, self.columns.num_rows))
 
     def copy_vectors(self, other: Generation, rows: Rows) -> None:
         """Take over the vectors of these rows of another generation; the rows of this one are they, in order."""

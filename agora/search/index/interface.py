@@ -27,8 +27,8 @@ Match = Literal["any", "all"]
 
 COUNTS_SCHEMA: Final = pa.schema(
     [
-        pa.field("num_replies", pa.int64(), nullable=False, metadata={"doc": "accounts that replied, among the posts of the index"}),
-        pa.field("num_reposts", pa.int64(), nullable=False, metadata={"doc": "accounts that reposted, among the posts of the index"}),
+        pa.field("num_replies", pa.int64(), nullable=False, metadata={"doc": "voices that replied, among the posts of the index"}),
+        pa.field("num_reposts", pa.int64(), nullable=False, metadata={"doc": "voices that reposted, among the posts of the index"}),
         pa.field("num_likes", pa.int64(), nullable=False, metadata={"doc": "likes as the source counted them; 0 when it does not say"}),
     ]
 )
@@ -53,7 +53,7 @@ class Hits:
 
 @dataclass(frozen=True, slots=True)
 class CatchUp:
-    """Posts that came in, posts that went, and how many posts of the store (`PostStore.appended`) the index has seen."""
+    """Posts that came in (edits do not count), posts that went, and the position in the store (`PostStore.appended`) that was seen."""
 
     added: int
     deleted: int
@@ -70,13 +70,14 @@ class PostIndex(Protocol):
     def catch_up(
         self, store: PostStore, *, embeddings: Embeddings | None = None, labels: pa.Table | None = None, progress: Progress = silent
     ) -> CatchUp:
-        """Take in what the store has appended and deleted since; killed at any moment, the next call goes on.
+        """Take in what the store has appended, edited and deleted since; killed at any moment, the next call goes on.
 
         With `embeddings`, posts without vectors get them; with `labels` (LABEL_SCHEMA), these hold from now on.
         """
 
     def set_labels(self, labels: pa.Table) -> None:
-        """The labels (LABEL_SCHEMA) that `label:coordinated` goes by. They are not kept: give them again after opening."""
+        """The labels (LABEL_SCHEMA) that `label:coordinated` goes by, and by which a campaign that replies or reposts counts as one voice.
+        They are not kept: give them again after opening."""
 
     def find_text(self, words: Sequence[str], where: Node | None, limit: int, *, match: Match = "any", now: datetime | None = None) -> Hits:
         """Posts with any or all of these words (agora/text/words.py), by BM25 (Robertson and Zaragoza, "The Probabilistic Relevance
@@ -101,7 +102,7 @@ class PostIndex(Protocol):
         """How many posts hold each word. May count posts that were deleted a moment ago."""
 
     def compact(self, *, progress: Progress = silent) -> None:
-        """Write everything anew: the bytes of deleted posts are gone from the disk afterwards."""
+        """Write everything anew: the bytes of deleted posts, and of versions before an edit, are gone from the disk afterwards."""
 
     def close(self) -> None:
         """Let another writer in. Reading goes on."""

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from hashlib import blake2b
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -27,6 +28,7 @@ import pyarrow.compute as pc
 
 from agora.errors import MissingExtraError, PostIndexError
 from agora.integrity.labels import ACCOUNT
+from agora.integrity.voice import voices
 from agora.log import Progress, silent
 from agora.posts.schema import POST_SCHEMA, REPLY, REPOST
 from agora.posts.store import PostStore
@@ -64,6 +66,10 @@ _SCALARS: Final = (
     "post",
 )
 _NO_VECTOR, _HAS_VECTOR, _NO_WORDS = 0, 1, 2
+_GONE: Final = "gone"
+"""Kind of a row that holds the place of a deleted reply in its thread, and nothing else of it."""
+_IS_LIVING: Final = f'kind != "{_GONE}"'
+_IS_GONE: Final = f'kind == "{_GONE}"'
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +94,7 @@ class MilvusIndex:
         self._client, self._name = client, name
         self._accounts: list[str] = []
         self._posts: list[str] = []
+        self._campaigns: dict[str, str] = {}
         self._labels: pa.Table | None = None
         if not client.has_collection(f"{name}_state"):
             _create_state(client, f"{name}_state")
@@ -156,10 +163,12 @@ class MilvusIndex:
 
     def get(self, ids: Sequence[str]) -> pa.Table:
         """These posts with their counts, in the order of `ids`."""
-        posts = {}
-        for row in self._among("key", [self._hash(key) for key in ids], ["post", "replies", "reposts", "likes"]):
+        posts, keys = {}, [self._hash(key) for key in ids]
+        more = {kind: self._accounts_above_voices(kind, keys) for kind in (REPLY, REPOST)}
+        for row in self._among("key", keys, ["key", "post", "replies", "reposts", "likes"]):
             post = {name: row["post"].get(name) for name in POST_SCHEMA.names}
-            posts[post["id"]] = {**post, "num_replies": row["replies"], "num_reposts": row["reposts"], "num_likes": row["likes"]}
+            num_replies, num_reposts = (row[name] - more[kind][row["key"]] for name, kind in (("replies", REPLY), ("reposts", REPOST)))
+            posts[post["id"]] = {**post, "num_replies": num_replies, "num_reposts": num_reposts, "num_likes": row["likes"]}
         return pa.Table.from_pylist([posts[key] for key in ids if key in posts], schema=FOUND_SCHEMA)
 
     def document_frequency(self, words: Sequence[str]) -> Mapping[str, int]:
@@ -167,7 +176,8 @@ class MilvusIndex:
         return {word: self._count(self._holds(word)) for word in dict.fromkeys(words)}
 
     def set_labels(self, labels: pa.Table) -> None:
-        """The labels that `label:coordinated` goes by from now on."""
+        """The labels that `label:coordinated` goes by from now on, and that say who counts as one voice."""
+        self._campaigns = {self._hash(account): campaign for account, campaign in voices(labels).accounts.items()}
         is_account = pc.equal(labels["kind"], ACCOUNT)
         self._labels = labels
         self._accounts = [self._hash(name) for name in labels.filter(is_account)["id"].unique().to_pylist()]
@@ -197,9 +207,10 @@ class MilvusIndex:
         state = replace(self._state, generation=self._state.generation + 1)
         self._make(state)
         fields = ["post_id", *_SCALARS, "bm25", *(["dense"] if state.dim else [])]
+        places = [self._place(key, ref) for key, ref in self._needed_places().items()]
         with progress.step("compact index", total=self.num_posts, unit="posts") as step:
             part: list[dict[str, Any]] = []
-            for row in self._rows("", fields):
+            for row in chain(self._rows("", fields), places):
                 part.append({name: row[name] for name in fields})
                 if len(part) == _BATCH_ROWS:
                     self._client.upsert(self._collection_of(state), part)
@@ -236,21 +247,47 @@ class MilvusIndex:
             case syntax.WithinTime(seconds):
                 return f"(at >= {microseconds(now) - seconds * 1_000_000})"
             case syntax.AtLeast(what, count):
-                return f"({'likes' if what == 'faves' else what} >= {count})"
+                return self._at_least(what, count)
             case syntax.Conversation(root):
                 return f"(key in {_listed(self._conversation(self._hash(root)))})"
             case syntax.Labelled():
                 return f"(author in {_listed(self._accounts)} or key in {_listed(self._posts)})"
         return "(" + " or ".join(self._holds(value) for _, value in node_keys(node)) + ")"
 
+    def _at_least(self, what: syntax.Counted, count: int) -> str:
+        """Posts with so many voices: kept are accounts, from which those are taken that labels join to one voice."""
+        if what == "faves":
+            return f"(likes >= {count})"
+        more = self._accounts_above_voices(REPLY if what == "replies" else REPOST)
+        others = f"({what} >= {count})"
+        if not more:
+            return others
+        parts = [f"({others} and key not in {_listed(sorted(more))})"]
+        for number in sorted(set(more.values())):
+            parts.append(f"({what} >= {count + number} and key in {_listed(sorted(key for key in more if more[key] == number))})")
+        return "(" + " or ".join(parts) + ")"
+
+    def _accounts_above_voices(self, kind: str, targets: Sequence[str] | None = None) -> Counter[str]:
+        """By how many the accounts that reply to or repost a post are more than their voices, where they are."""
+        pairs: set[tuple[str, str]] = set()
+        if self._campaigns:
+            fields = ["ref", "kind", "author"]
+            found = self._among("author", sorted(self._campaigns), fields) if targets is None else self._among("ref", targets, fields)
+            pairs = {
+                (row["ref"], row["author"]) for row in found if row["ref"] and row["kind"] == kind and row["author"] in self._campaigns
+            }
+        accounts = Counter(ref for ref, _ in pairs)
+        accounts.subtract(Counter(ref for ref, _ in {(ref, self._campaigns[author]) for ref, author in pairs}))
+        return +accounts
+
     def _conversation(self, root: str) -> list[str]:
-        """The post, its replies and, when the thread begins with it, the replies to these."""
-        begins = not self._count(f'key == "{root}" and kind == "{REPLY}" and ref != ""')
+        """The post and all replies below it. What was deleted breaks no thread: its place is kept."""
         found, level = {root}, [root]
         while level:
-            below = {row["key"] for row in self._among("ref", level, ["key", "kind"]) if row["kind"] == REPLY} - found
+            rows = self._among("ref", level, ["key", "kind"], gone_too=True)
+            below = {row["key"] for row in rows if row["kind"] in (REPLY, _GONE)} - found
             found |= below
-            level = sorted(below) if begins else []
+            level = sorted(below)
         return sorted(found)
 
     def _holds(self, token: str) -> str:
@@ -274,26 +311,28 @@ class MilvusIndex:
 
     def _search(self, field: str, query: Any, chosen: str, limit: int) -> Hits:
         found = self._client.search(
-            self._collection, [query], anns_field=field, limit=min(limit, _FETCH_ROWS), filter=chosen,
+            self._collection, [query], anns_field=field, limit=min(limit, _FETCH_ROWS), filter=_both(chosen, _IS_LIVING),
             search_params={"metric_type": "IP"}, output_fields=["post_id"],
         )[0]  # fmt: skip
         return Hits([hit["entity"]["post_id"] for hit in found], np.array([hit["distance"] for hit in found], np.float32))
 
-    def _count(self, chosen: str) -> int:
-        return int(self._client.query(self._collection, filter=chosen, output_fields=["count(*)"])[0]["count(*)"])
+    def _count(self, chosen: str, *, gone_too: bool = False) -> int:
+        within = chosen if gone_too else _both(chosen, _IS_LIVING)
+        return int(self._client.query(self._collection, filter=within, output_fields=["count(*)"])[0]["count(*)"])
 
-    def _rows(self, chosen: str, fields: Sequence[str], prefix: str = "") -> Iterator[dict[str, Any]]:
+    def _rows(self, chosen: str, fields: Sequence[str], prefix: str = "", *, gone_too: bool = False) -> Iterator[dict[str, Any]]:
         """All rows that match: as many at once as Milvus returns, then by the first digits of the key, which is a hash."""
         within = _both(chosen, f'key like "{prefix}%"' if prefix else "")
-        if self._count(within) <= _FETCH_ROWS:
+        if self._count(within, gone_too=gone_too) <= _FETCH_ROWS:
+            within = within if gone_too else _both(within, _IS_LIVING)
             yield from self._client.query(self._collection, filter=within, output_fields=list(fields), limit=_FETCH_ROWS)
         else:
             for digit in "0123456789abcdef":
-                yield from self._rows(chosen, fields, prefix + digit)
+                yield from self._rows(chosen, fields, prefix + digit, gone_too=gone_too)
 
-    def _among(self, field: str, keys: Sequence[str], fields: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def _among(self, field: str, keys: Sequence[str], fields: Sequence[str], *, gone_too: bool = False) -> Iterator[dict[str, Any]]:
         for start in range(0, len(keys), _KEYS_PER_CALL):
-            yield from self._rows(f"{field} in {_listed(keys[start : start + _KEYS_PER_CALL])}", fields)
+            yield from self._rows(f"{field} in {_listed(keys[start : start + _KEYS_PER_CALL])}", fields, gone_too=gone_too)
 
     # Writing
 
@@ -306,10 +345,33 @@ class MilvusIndex:
             for start in range(0, len(keys), _KEYS_PER_CALL):
                 some = _listed(keys[start : start + _KEYS_PER_CALL])
                 gone = f'{own} in {some} or (kind == "{REPOST}" and {referred} in {some})'
-                targets = sorted({row["ref"] for row in self._rows(gone, ["ref"])} - {""})
-                self._client.delete(self._collection, filter=gone)
-                self._count_again(targets)
+                rows = list(self._rows(gone, ["key", "ref", "kind"]))
+                self._upsert([self._place(row["key"], row["ref"]) for row in rows if row["kind"] == REPLY and row["ref"]])
+                self._client.delete(self._collection, filter=_both(gone, _IS_LIVING))
+                self._count_again(sorted({row["ref"] for row in rows} - {""}))
         return (before - self.num_posts if fresh.num_rows else 0), tombstones.num_rows
+
+    def _upsert(self, rows: Sequence[dict[str, Any]]) -> None:
+        for start in range(0, len(rows), _BATCH_ROWS):
+            self._client.upsert(self._collection, list(rows[start : start + _BATCH_ROWS]))
+
+    def _place(self, key: str, ref: str) -> dict[str, Any]:
+        """The row that holds the place of a deleted reply: both are hashes."""
+        row = {
+            "key": key, "post_id": "", "author": "", "ref": ref, "ref_author": "", "kind": _GONE, "at": 0, "words": "", "links": "",
+            "tokens": [], "replies": 0, "reposts": 0, "likes": 0, "embedded": _NO_WORDS, "post": {}, "bm25": {0: 1.0},
+        }  # fmt: skip
+        return {**row, "dense": [0.0] * self._state.dim} if self._state.dim else row
+
+    def _needed_places(self) -> dict[str, str]:
+        """Places of deleted replies that something is still below: key -> what it replied to."""
+        gone = {row["key"]: row["ref"] for row in self._rows(_IS_GONE, ["key", "ref"], gone_too=True)}
+        needed: dict[str, str] = {}
+        level = {row["ref"] for row in self._among("ref", sorted(gone), ["ref", "kind"]) if row["kind"] == REPLY}
+        while level:
+            needed |= {key: gone[key] for key in level}
+            level = {gone[key] for key in level} & gone.keys() - needed.keys()
+        return needed
 
     def _add(self, store: PostStore, appended: int, progress: Progress) -> int:
         before, after, seen = self.num_posts, self._state.position, 0
@@ -371,9 +433,10 @@ class MilvusIndex:
     # State
 
     def _start_anew(self, embeddings: Embeddings | None) -> None:
-        old, before = self._collection, self._state
+        old, before, places = self._collection, self._state, self._needed_places()
         vectors, dim = (embeddings.name, embeddings.dim) if embeddings is not None else (before.vectors, before.dim)
         self._state = self._fresh(_State(generation=before.generation + 1, key=before.key, vectors=vectors, dim=dim))
+        self._upsert([self._place(key, ref) for key, ref in places.items()])
         self._client.drop_collection(old)
 
     def _fresh(self, state: _State) -> _State:

@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,11 +76,6 @@ class ReadPost:
         )
 
 
-@lru_cache(maxsize=4096)  # members pass the same links on
-def _link_row(address: str) -> str:
-    return " ".join(link_words(address))
-
-
 def language(declared: str | None) -> str:
     """A declared language as `lang:` compares it."""
     return (declared or "und").lower().replace("_", "-")
@@ -143,7 +137,7 @@ class TextIndex:
             document.add_text("links", link)
         for key in post_keys(read):
             document.add_text("keys", key)
-        document.add_bytes("post", json.dumps(post, ensure_ascii=False).encode())
+        document.add_bytes("post", _as_stored(post))
         self._writer.add_document(document)
         self._is_changed = True
 
@@ -270,6 +264,15 @@ def stored_post(searcher: Any, address: Any) -> dict[str, Any]:
     """The post as it was added. Fields that the schema has gained since are null."""
     post = json.loads(searcher.doc(address).get_first("post"))
     return {name: post.get(name) for name in POST_SCHEMA.names}
+
+
+def is_stored(searcher: Any, address: Any, post: Mapping[str, Any]) -> bool:
+    """Whether it is this version of the post that was added."""
+    return bytes(searcher.doc(address).get_first("post")) == _as_stored(post)
+
+
+def _as_stored(post: Mapping[str, Any]) -> bytes:
+    return json.dumps(post, ensure_ascii=False).encode()
 
 
 def _schema(tantivy: Any) -> Any:

@@ -7,7 +7,7 @@ from the post's own lists. Accounts compare without case.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
@@ -30,7 +30,7 @@ MEDIA_LINK: Final = "link"
 
 @dataclass(frozen=True, slots=True)
 class Engagement:
-    """How often a post was favoured, passed on and answered."""
+    """How often a post was favoured, and how many voices passed it on and answered."""
 
     faves: int = 0
     reposts: int = 0
@@ -41,8 +41,8 @@ def _no_engagement(post_id: str) -> Engagement:
     return Engagement()
 
 
-def _own_conversation(post_id: str) -> str:
-    return post_id
+def _nothing_above(post_id: str) -> Collection[str]:
+    return ()
 
 
 def _clock() -> datetime:
@@ -51,14 +51,14 @@ def _clock() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class MatchContext:
-    """What a post does not say itself. `conversation_of`: id of a post -> id of the post its thread began with (default: its own, so
-    that only direct replies belong to a conversation)."""
+    """What a post does not say itself. `above`: id of a post -> ids of the posts above it in its thread (default: none, so that only
+    direct replies belong to a conversation)."""
 
     now: datetime = field(default_factory=_clock)
     labelled_accounts: frozenset[str] = frozenset()
     labelled_posts: frozenset[str] = frozenset()
     engagement: Callable[[str], Engagement] = _no_engagement
-    conversation_of: Callable[[str], str] = _own_conversation
+    above: Callable[[str], Collection[str]] = _nothing_above
 
     @classmethod
     def of(cls, voices: Voices | None, *, now: datetime | None = None) -> MatchContext:
@@ -185,7 +185,7 @@ def _count(what: syntax.Counted, post: Mapping[str, Any], context: MatchContext)
 def _is_in_conversation(root: str, post: Mapping[str, Any], context: MatchContext) -> bool:
     if post["id"] == root or (post["kind"] == REPLY and post.get("ref_id") == root):
         return True
-    return post["kind"] == REPLY and context.conversation_of(post["id"]) == root
+    return post["kind"] == REPLY and root in context.above(post["id"])
 
 
 __all__ = ["Engagement", "MatchContext", "ReadPost", "matches"]

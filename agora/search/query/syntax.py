@@ -258,8 +258,8 @@ OPERATORS: Final = (
     Operator("within_time", "within_time:length", "within_time:2h", "posted at most so long ago"),
     Operator("filter", "filter:what", "filter:media", "`links`, `media`: holds some; `replies`, `reposts`: is one"),
     Operator("min_faves", "min_faves:number", "min_faves:10", "favourites it has, at least"),
-    Operator("min_reposts", "min_reposts:number", "min_reposts:5", "reposts it has, at least"),
-    Operator("min_replies", "min_replies:number", "min_replies:3", "replies it has, at least"),
+    Operator("min_reposts", "min_reposts:number", "min_reposts:5", "voices that reposted it, at least"),
+    Operator("min_replies", "min_replies:number", "min_replies:3", "voices that replied to it, at least"),
     Operator("conversation_id", "conversation_id:post", "conversation_id:1453", "the post with this id, and replies below it"),
     Operator("label", "label:coordinated", "label:coordinated", "the post or its author is labelled as coordinated"),
 )

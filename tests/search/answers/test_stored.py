@@ -53,6 +53,16 @@ def test_deletions_of_the_store_are_caught_up_with(stored: StoredAnswers, tmp_pa
         assert stored.catch_up(store) == 1 and len(stored) == 0
 
 
+def test_answers_from_before_an_edit_are_caught_up_with(tmp_path: Path) -> None:
+    kept = StoredAnswers(tmp_path / "answers")
+    with PostStore.open(tmp_path / "posts", create=True) as store:
+        store.append(posts_table(TRAINS))
+        kept.put(KEY, store.version, ask(QUESTION, trains(), now=NOW))
+        assert kept.catch_up(store) == 0
+        store.replace(posts_table([{**next(row for row in TRAINS if row["id"] == "t3"), "text": "edited"}]))
+        assert kept.catch_up(store) == 1 and b"stationmaster" not in folder_bytes(tmp_path / "answers")
+
+
 def test_answers_of_earlier_positions_go(stored: StoredAnswers) -> None:
     stored.put(KEY, 8, ask(QUESTION, trains(), now=NOW))
     assert stored.get(KEY, 7) is None and len(stored) == 1

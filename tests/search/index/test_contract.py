@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,33 +27,41 @@ from tests.search.index.made_posts import ACCOUNTS, NOW, START, WORDS, some_post
 Post = dict[str, Any]
 
 
+_LABEL = {"is_automatic": True, "confidence": 1.0, "campaign": "c1", "expires_at": "9999-01-01T00:00:00Z"}
+
+
 def label_rows(accounts: list[str], posts: list[str]) -> pa.Table:
     rows = [("account", name) for name in accounts] + [("post", name) for name in posts]
     filled: list[dict[str, Any]] = []
     for kind, name in rows:
         row = {field.name: "" for field in LABEL_SCHEMA}
-        filled.append({**row, "kind": kind, "id": name, "is_automatic": True, "confidence": 1.0})
+        filled.append({**row, "kind": kind, "id": name, **_LABEL})
     return pa.Table.from_pylist(filled, schema=LABEL_SCHEMA)
 
 
-def context_of(posts: list[Post], accounts: frozenset[str] = frozenset(), labelled: frozenset[str] = frozenset()) -> MatchContext:
-    """What the twin needs to know, worked out the slow way."""
+def context_of(
+    posts: list[Post], accounts: frozenset[str] = frozenset(), labelled: frozenset[str] = frozenset(), threads: Sequence[Post] = ()
+) -> MatchContext:
+    """What the twin needs to know, worked out the slow way; `threads`: posts that may have gone, and still hold threads together."""
     by_id = {post["id"]: post for post in posts}
 
     def engagement(key: str) -> Engagement:
         def distinct(kind: str) -> int:
-            return len({post["author"] for post in posts if post["ref_id"] == key and post["kind"] == kind})
+            authors = {post["author"] for post in posts if post["ref_id"] == key and post["kind"] == kind}
+            return len({"one voice" if author in accounts else author for author in authors})
 
         return Engagement(faves=0, reposts=distinct(REPOST), replies=distinct(REPLY))
 
-    def conversation_of(key: str) -> str:
-        seen = set()
-        while key in by_id and by_id[key]["kind"] == REPLY and by_id[key]["ref_id"] and key not in seen:
-            seen.add(key)
-            key = by_id[key]["ref_id"]
-        return "" if key in seen else key
+    by_id |= {post["id"]: post for post in threads}
 
-    return MatchContext(NOW, accounts, labelled, engagement, conversation_of)
+    def above(key: str) -> set[str]:
+        seen: set[str] = set()
+        while key in by_id and by_id[key]["kind"] == REPLY and by_id[key]["ref_id"] and by_id[key]["ref_id"] not in seen:
+            key = by_id[key]["ref_id"]
+            seen.add(key)
+        return seen
+
+    return MatchContext(NOW, accounts, labelled, engagement, above)
 
 
 def random_node(rng: random.Random, depth: int = 2) -> Node:
@@ -92,14 +100,15 @@ def found(index: PostIndex, node: Node | None) -> set[str]:
 def test_index_finds_what_matching_says(index: PostIndex, store: PostStore, seed: int) -> None:
     posts = some_posts(120, seed)
     store.append(table(posts[:70]))
-    labels = label_rows(["eve"], ["p3", "p77"])
+    labels = label_rows(["eve", "ada"], ["p3", "p77"])
     index.catch_up(store, labels=labels)
     store.append(table(posts[70:]))
+    index.catch_up(store)
     store.delete_posts(["p5", "p80"])
     store.delete_authors(["çelik"])
     index.catch_up(store)
     living = store_posts(store)
-    context = context_of(living, frozenset({"eve"}), frozenset({"p3", "p77"}))
+    context = context_of(living, frozenset({"eve", "ada"}), frozenset({"p3", "p77"}), posts)
     rng = random.Random(seed)
     for _ in range(150 if isinstance(index, EmbeddedIndex) else 30):  # Milvus Lite takes ten times as long
         node = random_node(rng)
@@ -206,6 +215,64 @@ def test_labels_change_without_reading_posts_again(index: PostIndex, store: Post
     assert found(index, Not(Labelled())) == found(index, None) - {"p1"}
 
 
+def test_a_campaign_that_reposts_and_replies_counts_as_one_voice(index: PostIndex, store: PostStore) -> None:
+    posts = some_posts(30)
+    for number, post in enumerate(posts):
+        post.update(author=f"a{number}", kind="post", ref_id=None, ref_author=None)
+    for number in range(10, 20):
+        posts[number].update(kind=REPOST if number < 15 else REPLY, ref_id="p1", ref_author="a1")
+    store.append(table(posts))
+    index.catch_up(store)
+
+    def counts() -> tuple[int, int]:
+        (row,) = index.get(["p1"]).to_pylist()
+        for what, name in (("reposts", "num_reposts"), ("replies", "num_replies")):
+            assert found(index, AtLeast(what, row[name])) == {"p1"} and not found(index, AtLeast(what, row[name] + 1))
+        return row["num_reposts"], row["num_replies"]
+
+    assert counts() == (5, 5)
+    index.set_labels(label_rows([f"a{number}" for number in range(10, 19)], []))
+    assert counts() == (1, 2)
+    assert index.count(Not(AtLeast("replies", 2))) == 29
+    store.append(table([{**posts[20], "id": "x1", "author": "a12", "kind": REPLY, "ref_id": "p1", "ref_author": "a1"}]))
+    index.catch_up(store)
+    assert counts() == (1, 2)
+    store.delete_posts(["p19"])
+    index.catch_up(store)
+    assert counts() == (1, 1)
+    index.set_labels(label_rows([], []))
+    assert counts() == (5, 5)
+
+
+def test_a_deleted_reply_breaks_no_thread(index: PostIndex, store: PostStore) -> None:
+    posts = some_posts(8)
+    for number, post in enumerate(posts):
+        above = number - 1 if 0 < number < 6 else None
+        post.update(author=f"a{number}", kind="post" if above is None else REPLY, ref_id=None if above is None else f"p{above}")
+        post["ref_author"] = None if above is None else f"a{above}"
+    store.append(table(posts))
+    index.catch_up(store, embeddings=LexicalEmbeddings(16))
+    assert found(index, Conversation("p0")) == {f"p{number}" for number in range(6)}
+    assert found(index, Conversation("p3")) == {"p3", "p4", "p5"}
+    store.delete_posts(["p1", "p5"])
+    store.delete_authors(["a3"])
+    assert index.catch_up(store).deleted == 3
+
+    def check() -> None:
+        assert found(index, Conversation("p0")) == {"p0", "p2", "p4"}
+        assert found(index, Conversation("p2")) == {"p2", "p4"}
+        assert found(index, Not(Conversation("p0"))) == {"p6", "p7"}
+        assert index.num_posts == index.count(None) == index.get([post["id"] for post in posts]).num_rows == 5
+        assert index.histogram(None, 86_400 * 365 * 100)["num_posts"].to_pylist() == [5]
+
+    check()
+    for _ in range(2):
+        index.compact()
+        check()
+        index.catch_up(store, embeddings=LexicalEmbeddings(16))
+        check()
+
+
 def test_frequent_words_are_counted(index: PostIndex, store: PostStore) -> None:
     posts = some_posts(60)
     store.append(table(posts))
@@ -264,6 +331,57 @@ def test_deleted_bytes_are_gone_after_compact(index: PostIndex, store: PostStore
             assert b"xyzzy" not in path.read_bytes(), path
     store.append(table(some_posts(10, first=50)))
     assert index.catch_up(store).added == 10
+
+
+def test_edit_is_found_by_its_new_words_only(index: PostIndex, store: PostStore, tmp_path: Path) -> None:
+    embeddings = LexicalEmbeddings(64)
+    posts = some_posts(30)
+    for post in posts:
+        post["text"], post["kind"], post["ref_id"], post["ref_author"] = "vote brexit", "post", None, None
+    posts[10]["text"] = "xyzzybefore"
+    posts[12].update(kind="reply", ref_id="p10", ref_author=posts[10]["author"])
+    store.append(table(posts))
+    index.catch_up(store, embeddings=embeddings)
+    asked = embeddings.vectors(pa.array(["xyzzybefore", "plughafter"], pa.large_string()))
+    assert found(index, Word("xyzzybefore")) == {"p10"}
+    store.replace(table([{**posts[10], "text": "plughafter"}]))
+    assert index.catch_up(store, embeddings=embeddings).added == 0
+
+    def check() -> None:
+        assert index.find_text(["xyzzybefore"], None, 5).ids == []
+        assert found(index, Word("xyzzybefore")) == set()
+        assert found(index, Word("plughafter")) == set(index.find_text(["plughafter"], None, 5).ids) == {"p10"}
+        assert [row["text"] for row in index.get(["p10"]).to_pylist()] == ["plughafter"]
+        assert [row["num_replies"] for row in index.get(["p10"]).to_pylist()] == [1]
+        assert index.num_posts == len(found(index, None)) == 30
+        before, after = (index.find_near(vector, None, 1) for vector in asked)
+        assert after.ids == ["p10"] and after.scores[0] > 0.9
+        assert before.scores[0] < 0.9
+
+    check()
+    assert found(index, AtLeast("replies", 1)) == {"p10"}
+    again = index.catch_up(store, embeddings=embeddings)
+    assert (again.added, again.deleted) == (0, 0)
+    index.compact()
+    store.compact()
+    check()
+    for path in [*(tmp_path / "index").rglob("*"), *store.folder.rglob("*")]:
+        if path.is_file():
+            assert b"xyzzy" not in path.read_bytes(), path
+
+
+def test_edited_twice_then_deleted_it_is_gone(index: PostIndex, store: PostStore) -> None:
+    posts = some_posts(20)
+    store.append(table(posts))
+    index.catch_up(store)
+    for text in ("once", "twice"):
+        store.replace(table([{**posts[3], "text": text}]))
+        index.catch_up(store)
+    assert found(index, Word("twice")) == {"p3"}
+    assert not found(index, Word("once"))
+    store.delete_posts(["p3"])
+    assert index.catch_up(store).deleted == 20 - store.num_posts
+    assert "p3" not in found(index, None)
 
 
 def test_empty_index_answers(index: PostIndex, store: PostStore) -> None:

@@ -1,0 +1,133 @@
+"""The index of a workspace is kept up: soon found, soon gone, also in stored answers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agora.posts.schema import posts_table
+from agora.posts.store import PostStore
+from agora.search.answers.workspace import ask_workspace, stored_answers
+from agora.search.index.embedded import EmbeddedIndex
+from agora.search.live import forget_deleted, keep_up
+from agora.search.workspace import index_posts, open_searcher
+from agora.settings import Workspace
+from tests.search.conftest import NOW, post
+
+ROWS = [
+    post("p1", "berta", "The night trains to Lindau were cancelled again, 300 passengers waited."),
+    post("p2", "emil", "Bread at the harvest festival was excellent"),
+]
+QUESTION = "What about night trains to Lindau?"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workspace:
+    with PostStore.open(tmp_path / "posts", create=True) as store:
+        store.append(posts_table(ROWS))
+    return Workspace(tmp_path)
+
+
+@pytest.fixture
+def following(place: Workspace) -> Iterator[Workspace]:
+    """An index that a thread keeps up."""
+    index_posts(place, embeddings="lexical")
+    stop = threading.Event()
+    thread = threading.Thread(target=keep_up, args=(place,), kwargs={"stop": stop})
+    thread.start()
+    yield place
+    stop.set()
+    thread.join()
+
+
+def found(place: Workspace, text: str) -> list[str]:
+    with open_searcher(place) as searcher:
+        return [hit.post["id"] for hit in searcher.find(text, now=NOW, mode="latest", match="all").hits]
+
+
+def seconds_until(holds: Callable[[], bool]) -> float:
+    began = time.monotonic()
+    while not holds():
+        assert time.monotonic() - began < 10
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+def answers_on_disk(place: Workspace) -> bytes:
+    return b"".join(file.read_bytes() for file in (place.folder("search") / "answers").glob("*"))
+
+
+def test_what_arrives_is_found_and_what_is_deleted_is_gone(following: Workspace) -> None:
+    with PostStore.open(following.folder("posts")) as store:
+        store.append(posts_table([post("p3", "ada", "an avalanche near the pass")]))
+        assert seconds_until(lambda: found(following, "avalanche") == ["p3"]) < 2
+        store.replace(posts_table([post("p3", "ada", "a landslide near the pass")]))
+        assert seconds_until(lambda: found(following, "landslide") == ["p3"]) < 2
+        assert found(following, "avalanche") == []
+        store.delete_posts(["p3"])
+        assert seconds_until(lambda: found(following, "landslide") == []) < 5
+
+
+def test_stored_answers_go_with_the_index(following: Workspace) -> None:
+    assert ask_workspace(following, QUESTION, now=NOW).sentences
+    assert b"Lindau" in answers_on_disk(following)
+    with PostStore.open(following.folder("posts")) as store:
+        store.delete_posts(["p1"])
+    seconds_until(lambda: b"Lindau" not in answers_on_disk(following))
+
+
+@pytest.mark.parametrize("is_edit", [False, True])
+def test_stored_answers_go_when_posts_are_indexed(place: Workspace, is_edit: bool) -> None:
+    index_posts(place, embeddings="none")
+    assert ask_workspace(place, QUESTION, now=NOW).sentences
+    with PostStore.open(place.folder("posts")) as store:
+        if is_edit:
+            store.replace(posts_table([{**ROWS[0], "text": "nothing"}]))
+        else:
+            store.delete_posts(["p1"])
+    index_posts(place)
+    assert len(stored_answers(place)) == 0 and b"Lindau" not in answers_on_disk(place)
+
+
+def test_a_deletion_reaches_an_index_that_is_behind(place: Workspace) -> None:
+    index_posts(place, embeddings="none")
+    with PostStore.open(place.folder("posts")) as store:
+        store.append(posts_table([post("p3", "ada", "an avalanche near the pass")]))
+        store.delete_authors(["berta"])
+        assert forget_deleted(place, store)
+        assert found(place, "trains") == [] and found(place, "avalanche") == []
+        index_posts(place)
+        assert found(place, "trains") == [] and found(place, "avalanche") == ["p3"]
+
+
+def test_an_index_in_use_says_so(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    index_posts(place, embeddings="none")
+    monkeypatch.setattr("agora.search.workspace.BUSY_S", 0.2)
+    with PostStore.open(place.folder("posts")) as store, EmbeddedIndex.open(place.folder("index")) as writer:
+        writer.catch_up(store)
+        store.delete_posts(["p1"])
+        assert not forget_deleted(place, store)
+        writer.catch_up(store)
+    assert found(place, "trains") == []
+
+
+def test_indexing_waits_for_a_process_that_keeps_the_index_up(place: Workspace) -> None:
+    index_posts(place, embeddings="none")
+    with PostStore.open(place.folder("posts")) as store:
+        writer = EmbeddedIndex.open(place.folder("index"))
+        writer.catch_up(store)
+        timer = threading.Timer(0.5, writer.close)
+        timer.start()
+        assert index_posts(place).num_posts == len(ROWS)
+        timer.join()
+
+
+def test_posts_without_an_index_are_deleted_as_before(place: Workspace) -> None:
+    with PostStore.open(place.folder("posts")) as store:
+        store.delete_posts(["p1"])
+        assert forget_deleted(place, store)
+    assert not place.folder("index").exists()
