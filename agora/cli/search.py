@@ -8,6 +8,7 @@ import typer
 
 from agora.cli import search_ask, search_watch
 from agora.cli.output import JsonOption, WorkspaceOption, emit, next_command, terminal_progress, visible
+from agora.cli.query_argument import QueryCommand
 from agora.errors import UsageError
 from agora.settings import Workspace
 
@@ -47,7 +48,7 @@ def index(
     next_command('agora search find "..."')
 
 
-@app.command()
+@app.command(cls=QueryCommand)
 def find(
     query: Annotated[str, typer.Argument(help="What to look for; operators as in docs/search_query.md.")],
     latest: Annotated[bool, typer.Option("--latest", help="Strictly by time, newest first.")] = False,

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from agora.cli import app
-from agora.errors import PostIndexError, QuerySyntaxError, UsageError
+from agora.errors import PostIndexError, QuerySyntaxError, StoreError, UsageError
 from agora.integrity.labels import write_labels
 from agora.posts.schema import posts_table
 from agora.posts.store import PostStore
@@ -88,3 +88,17 @@ def test_a_broken_query_names_its_place(workspace: Path) -> None:
     as_json(workspace, "index", "--embeddings", "none")
     result = run(workspace, "find", "(storm")
     assert isinstance(result.exception, QuerySyntaxError)
+
+
+@pytest.mark.parametrize("query", ["-filter:replies storm", "-lang:de storm", "-(bread OR ferry) storm", "-n storm"])
+def test_a_query_may_begin_with_a_minus_sign(workspace: Path, query: str) -> None:
+    as_json(workspace, "index", "--embeddings", "none")
+    found = as_json(workspace, "find", query, "-n", "5")
+    assert "p3" in {hit["id"] for hit in found["hits"]}
+    assert run(workspace, "find", "storm", "--limti", "5").exit_code == 2
+
+
+def test_no_model_is_loaded_where_there_are_no_posts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agora.search.workspace.load_minilm", lambda: pytest.fail("loaded"))
+    for words in (("index", "--embeddings", "minilm"), ("find", "storm")):
+        assert isinstance(run(tmp_path, *words).exception, (StoreError, PostIndexError))
