@@ -164,13 +164,13 @@ class Searcher:
     def _top(self, request: Request, limit: int, now: datetime, explain: bool) -> Results:
         voices = self._voices if request.by_voice else Voices()
         kind = query_type(request.root, request.words)
-        page = Page(voices, self._config.alike)
+        page = Page(limit, voices, self._config.alike)
         first: Ranked | None = None
         for found, is_loose in self._found(request, page, voices, now):
             ranked = self._ranked(request.text, found)
             first = ranked if (first is None or not first.parts) and not found.by_time else first
             page.add(found, list(ranked.parts), self._boosted(ranked, kind, now), is_loose=is_loose)
-            if len(page.groups) >= limit:
+            if page.is_full:
                 break
         hits = [self._hit(group, page, voices) for group in page.groups[:limit]]
         if explain:
@@ -229,7 +229,7 @@ class Searcher:
         label = self._reasons.get((POST, post["id"])) or self._reasons.get((ACCOUNT, post["author"]))
         if label is None and kind == "campaign":
             label = f"The account is labelled as part of campaign {name}."
-        is_cut = group.alike > 0 and page.found_in[best][1].is_cut
+        is_cut = group.alike > 0 and group.shown in page.counted_in_part
         return Hit(
             post, sum(parts.values()), parts, group.alike, f"{kind}:{name}", label, group.others, best, (), is_cut, best in page.loose
         )
@@ -246,7 +246,7 @@ class Searcher:
         """Strictly by time; a campaign shows its newest post only, whatever it posts meanwhile."""
         voices = self._voices if request.by_voice else Voices()
         found = find_latest(self._index, request.root, voices, limit, now=now)
-        page = Page(voices, self._config.alike)
+        page = Page(limit, voices, self._config.alike)
         page.posts.update(found.posts)
         page.scores.update({one: {"time": at} for one, at in found.by_time.items()})
         page.found_in.update({one: (place, found) for place, one in enumerate(found.by_time, start=1)})

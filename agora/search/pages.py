@@ -21,7 +21,10 @@ from agora.search.ranking import Group, near_duplicates, one_voice
 from agora.text.words import plain_words, words
 
 PORTION: Final = 400
-"""Candidates that are ranked together; comparing each with each other is quadratic. The usual lists are shorter."""
+"""Candidates that are ranked together; the usual lists are shorter."""
+COMPARED: Final = 60
+"""Candidates of which each is compared with each, best first, and further ones only while hits are missing: it takes most of the time of a
+search. A fixed number, so that "+37 alike" does not depend on how many hits are asked for."""
 _DEEPEST: Final = 16
 _WITHOUT_REPEATS: Final = (1, 2, 4)
 _REPEATED: Final = 5
@@ -36,8 +39,10 @@ Scores = Mapping[str, Mapping[str, float]]
 
 @dataclass(slots=True)
 class Page:
-    """What is shown so far. `found_in`: place before boosts, and the candidates, of every post; `loose`: posts that need not hold all."""
+    """What is shown so far. `found_in`: place before boosts, and the candidates, of every post; `loose`: posts that need not hold all;
+    `counted_in_part`: posts shown of which there may be more like them."""
 
+    size: int
     voices: Voices
     at_least: float
     groups: list[Group] = field(default_factory=list)
@@ -45,6 +50,12 @@ class Page:
     scores: dict[str, Mapping[str, float]] = field(default_factory=dict)
     found_in: dict[str, tuple[int, Candidates]] = field(default_factory=dict)
     loose: set[str] = field(default_factory=set)
+    counted_in_part: set[str] = field(default_factory=set)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more hits are asked for."""
+        return len(self.groups) >= self.size
 
     def add(self, found: Candidates, order: Sequence[str], scores: Scores, *, is_loose: bool) -> None:
         """Put further candidates behind those that are here. `order`: before boosts."""
@@ -54,9 +65,16 @@ class Page:
             self.loose.update(order)
         self.scores.update(self._behind(scores))
         ids = sorted(scores, key=lambda one: -sum(scores[one].values()))
+        for start in range(0, len(ids), COMPARED):
+            if not self.is_full:
+                self._group(ids[start : start + COMPARED], is_part=found.is_cut or start + COMPARED < len(ids))
+
+    def _group(self, ids: Sequence[str], *, is_part: bool) -> None:
         behind = [group.shown for group in self.groups]
         groups = near_duplicates(ids, self.posts, self.voices, at_least=self.at_least, behind=behind)
-        self.groups += one_voice(groups, self.posts, self.voices, behind=behind)
+        kept = one_voice(groups, self.posts, self.voices, behind=behind)
+        self.groups += kept
+        self.counted_in_part.update(group.shown for group in kept if group.others and is_part)
 
     def fresh(self, found: Candidates) -> Iterator[Candidates]:
         """What was not seen yet, in portions."""
