@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from agora.integrity.voice import Voices
 from agora.search.index.interface import Hits, Match, PostIndex
+from agora.search.query.matching import MatchContext, matches
 from agora.search.query.syntax import And, From, Labelled, Node, Not, Or, is_account
 from agora.search.wording import Text, Weights, word_scores
 
@@ -33,7 +34,7 @@ Vector = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to look for: `words` with `match` under the filter `where_words`, and what is near to `vector` under `where`."""
+    """What to look for: `words` with `match` under the filter `where_words`; what is near to `vector` under `where` and holds `must`."""
 
     text: str
     words: Sequence[str]
@@ -42,6 +43,7 @@ class Wanted:
     where: Node | None
     vector: Vector | None
     by_voice: bool
+    must: Node | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +93,13 @@ def find_candidates(
         by_meaning = _apart(
             index, lambda where: index.find_near(vector, where, depth, now=now), both(wanted.where, others), depth, speakers
         )
-    is_cut = any(len(hits.ids) == depth for hits in (*by_words, *by_meaning))
+    is_cut = any(len(hits.ids) == depth for hits in (*by_words, *(by_meaning if wanted.must is None else ())))
     words, meaning = _merged(by_words), _merged(by_meaning)
     posts = _read(index, [*words, *meaning])
+    if wanted.must is not None:
+        at = MatchContext()
+        meaning = {one: score for one, score in meaning.items() if one in words or (one in posts and matches(wanted.must, posts[one], at))}
+        posts = {one: post for one, post in posts.items() if one in words or one in meaning}
     lists = [one_per_campaign((one for one in ranking if one in posts), posts, speakers) for ranking in (words, meaning)]
     return Candidates(posts, {one: words[one] for one in lists[0]}, {one: meaning[one] for one in lists[1]}, is_cut=is_cut)
 

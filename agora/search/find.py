@@ -142,7 +142,14 @@ class Searcher:
 
     def _wanted(self, request: Request) -> Wanted:
         return Wanted(
-            request.text, request.words, request.match, request.where_words, request.where, self._vector(request), request.by_voice
+            request.text,
+            request.words,
+            request.match,
+            request.where_words,
+            request.where,
+            self._vector(request),
+            request.by_voice,
+            request.must,
         )
 
     def _ranked(self, text: str, found: Candidates) -> Ranked:
@@ -194,7 +201,7 @@ class Searcher:
                 yield found, False
         if request.can_loosen:
             loose = request.loosened()
-            others = replace(wanted, words=loose.words, match=loose.match, where_words=loose.where_words, where=loose.where)
+            others = replace(wanted, words=loose.words, match=loose.match, where_words=loose.where_words, where=loose.where, must=None)
             for found in fetched(self._by(others, now), page):
                 yield found, True
 

@@ -34,7 +34,8 @@ MAX_WORDS: Final = 48
 @dataclass(frozen=True, slots=True)
 class Request:
     """`root` filters strictly (counts, the latest); `words` with `match` under `where_words`, vectors under `where`. `rest`: what filters
-    whichever words must be there. `some`: what matches when one plain word is enough, None where words are not to be chosen from."""
+    whichever words must be there. `must`: what posts near in meaning must hold as well (looked up in each: a frequent word is a slow
+    filter). `some`: what matches when one plain word is enough, None where words are not to be chosen from."""
 
     query: Query
     root: Node | None
@@ -45,6 +46,7 @@ class Request:
     text: str
     can_loosen: bool
     rest: Node | None = None
+    must: Node | None = None
     some: Node | None = None
 
     @property
@@ -54,7 +56,7 @@ class Request:
 
     def loosened(self) -> Request:
         """The same for posts that hold some of the words."""
-        return replace(self, words=tuple(telling_words(self.words)), match="any", where_words=self.rest, where=self.rest)
+        return replace(self, words=tuple(telling_words(self.words)), match="any", where_words=self.rest, where=self.rest, must=None)
 
 
 def read_query(text: str, *, matching: Matching, now: datetime | None) -> Request:
@@ -67,6 +69,7 @@ def read_query(text: str, *, matching: Matching, now: datetime | None) -> Reques
     plain = [word for node in rows for word in words(node.text)] if len(rows) == len(soft) else []
     spoken = " ".join(_spoken(root)) if root is not None else ""
     loosely = tuple(ranked[:MAX_WORDS])
+    must = And(tuple(soft)) if len(soft) > 1 else soft[0] if soft else None
     some = And((Or(tuple(soft)), *_nodes(rest))) if rest is not None and len(soft) > 1 else Or(tuple(soft)) if len(soft) > 1 else None
     if matching == "any":
         return Request(query, root, loosely, "any", rest, rest, spoken, False, rest)
@@ -74,8 +77,8 @@ def read_query(text: str, *, matching: Matching, now: datetime | None) -> Reques
     is_sentence = bool(soft) and len(rows) == len(soft) and (len(rows) >= SENTENCE_WORDS or text.rstrip().endswith("?"))
     can_loosen = matching == "auto" and is_sentence and not _WRITTEN_AND.search(text)
     if soft and plain and not is_row and set(plain) >= set(ranked):
-        return Request(query, root, tuple(dict.fromkeys(plain)), "all", rest, root, spoken, can_loosen, rest, some)
-    return Request(query, root, loosely, "any", root, root, spoken, can_loosen, rest, some)
+        return Request(query, root, tuple(dict.fromkeys(plain)), "all", rest, rest, spoken, can_loosen, rest, must, some)
+    return Request(query, root, loosely, "any", root, rest, spoken, can_loosen, rest, must, some)
 
 
 def read_passage(text: str) -> Request:
