@@ -102,3 +102,13 @@ def test_no_model_is_loaded_where_there_are_no_posts(tmp_path: Path, monkeypatch
     monkeypatch.setattr("agora.search.workspace.load_minilm", lambda: pytest.fail("loaded"))
     for words in (("index", "--embeddings", "minilm"), ("find", "storm")):
         assert isinstance(run(tmp_path, *words).exception, (StoreError, PostIndexError))
+
+
+def test_what_holds_some_words_only_stands_below_a_line(workspace: Path) -> None:
+    as_json(workspace, "index", "--embeddings", "none")
+    shown = run(workspace, "find", "storm ferry because cancelled zebra").stdout.splitlines()
+    assert shown[0].startswith("note: 0 posts hold all of this; the others hold some of it")
+    assert shown[1] == "--- hold some of it, or mean the like ---"
+    strict = run(workspace, "find", "bread zebra").stdout
+    assert "note: 0 posts hold all of this; 1 holds some of it: --match any" in strict and "bob" not in strict
+    assert all(hit["is_loose"] for hit in as_json(workspace, "find", "is bread a zebra?")["hits"])
