@@ -25,7 +25,7 @@ from agora.search.index.interface import Hits, Match
 from agora.search.query.syntax import Node
 from agora.search.request import read_passage
 from benchmarks.registry import Benchmark, Result
-from benchmarks.search_collection import NOW, TOP, Collection, KeptEmbeddings, indexed, minilm, read_collection
+from benchmarks.search_collection import NOW, Collection, KeptEmbeddings, indexed, minilm, read_collection
 
 AUROC_BAR, ANSWERED_BAR, FALSE_SHARE = 0.90, 0.75, 0.10
 Numbers = npt.NDArray[np.float64]
@@ -84,9 +84,9 @@ def _signs(
         there, gone = seen.setdefault(name, ([], []))
         for query, text in queries[::step]:
             request = read_passage(text)
-            there.append(searcher.signs(searcher.rank(request, TOP, NOW)))
+            there.append(searcher.signs(searcher.rank(request, NOW)))
             partial.left_out = collection.repeats(collection.right[query])
-            gone.append(blind.signs(blind.rank(request, TOP, NOW)))
+            gone.append(blind.signs(blind.rank(request, NOW)))
     return seen
 
 

@@ -36,6 +36,7 @@ NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 SPLITS = ("train", "dev", "test")
 TOP = 5
 _NAMES = ("doc_id", "query_id", "dup_of")
+_COLUMNS = {"corpus": ("doc_id", "text"), "queries": ("query_id", "text"), "qrels": ("query_id", "doc_id")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def read_collection(options: dict[str, str]) -> Collection:
     """The collection at --data, or the development one. Raises UsageError when a file or column is missing."""
     folder = data_folder(options, *(() if "data" in options else (DEVELOPMENT,)))
     folder = folder if "data" in options else folder / DEVELOPMENT
-    corpus, queries, qrels = (_read(folder / f"{name}.parquet") for name in ("corpus", "queries", "qrels"))
+    corpus, queries, qrels = (_read(folder / f"{name}.parquet", columns) for name, columns in _COLUMNS.items())
     first = {row["doc_id"]: row.get("dup_of") or row["doc_id"] for row in corpus}
     right: dict[str, set[str]] = {}
     for row in qrels:
@@ -71,10 +72,18 @@ def read_collection(options: dict[str, str]) -> Collection:
     return Collection(folder.name, texts, by_split, {query: frozenset(ids) for query, ids in right.items()}, first)
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def _read(path: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
     if not path.is_file():
         raise UsageError(f"{path} does not exist; --data names a folder with queries, corpus and qrels as Parquet")
-    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise UsageError(f"{path} cannot be read as Parquet: {error}") from error
+    if missing := [name for name in columns if name not in table.column_names]:
+        raise UsageError(
+            f"{path} has no column {missing[0]!r}, only {', '.join(table.column_names)}; a collection needs there: {', '.join(columns)}"
+        )
+    rows: list[dict[str, Any]] = table.to_pylist()
     named = [{key: str(value) if key in _NAMES and value is not None else value for key, value in row.items()} for row in rows]
     return named
 

@@ -75,7 +75,7 @@ def trained(searcher: Searcher, collection: Collection) -> Reranker:
     """A re-ranker from the training part."""
     judged = []
     for query, text in collection.queries["train"]:
-        ranked = searcher.rank(read_passage(text), TOP, NOW)
+        ranked = searcher.rank(read_passage(text), NOW)
         judged.append(Judged.of(ranked.found, ranked.compared, collection.repeats(collection.right[query])))
     return train_reranker(judged, trained_on=f"{collection.name}, split train")
 

@@ -37,7 +37,7 @@ app.command("chat")(chat.chat)
 app.command("serve")(serve.serve)
 for _area in (app, *(group.typer_instance for group in app.registered_groups)):
     for _registered in _area.registered_commands if _area else ():
-        _registered.cls = PlainCommand
+        _registered.cls = _registered.cls if issubclass(_registered.cls or object, PlainCommand) else PlainCommand
 
 
 def _version(value: bool) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from agora.cli import search_ask, search_watch
 from agora.cli.output import JsonOption, WorkspaceOption, emit, next_command, terminal_progress, visible
+from agora.cli.query_argument import QueryCommand
 from agora.cli.running import seconds_of, stopped_by_signals
 from agora.errors import UsageError
 from agora.settings import Workspace
@@ -60,7 +61,7 @@ def index(
     next_command('agora search find "..."')
 
 
-@app.command()
+@app.command(cls=QueryCommand)
 def find(
     query: Annotated[str, typer.Argument(help="What to look for; operators as in docs/search_query.md.")],
     latest: Annotated[bool, typer.Option("--latest", help="Strictly by time, newest first.")] = False,
@@ -94,6 +95,7 @@ def results_as_json(results: Results, *, explain: bool) -> dict[str, Any]:
     """Results as plain values; parts and reasons where they were asked for."""
     return {
         "query": results.query.text, "total": results.total, "voices": results.voices, "confidence": results.confidence,
+        "notes": list(results.notes),
         "warnings": [{"position": one.position, "message": one.message} for one in results.warnings],
         "hits": [_hit_as_json(hit, explain=explain) for hit in results.hits],
     }  # fmt: skip
@@ -103,17 +105,23 @@ def _hit_as_json(hit: Hit, *, explain: bool) -> dict[str, Any]:
     post = hit.post
     shown: dict[str, Any] = {
         "id": post["id"], "author": post["author"], "created_at": post["created_at"].isoformat(), "text": post["text"], "score": hit.score,
-        "alike": hit.alike, "voice": hit.voice, "label": hit.label,
+        "alike": hit.alike, "alike_is_least": hit.alike_is_least, "is_loose": hit.is_loose, "voice": hit.voice, "label": hit.label,
     }  # fmt: skip
     return {**shown, "parts": dict(hit.parts), "why": list(hit.why), "alike_ids": list(hit.alike_ids)} if explain else shown
 
 
 def _print(results: Results, *, explain: bool) -> None:
     for warning in results.warnings:
-        print(f"warning: at {warning.position}: {warning.message}")
+        print(f"warning: query, character {warning.position + 1}: {warning.message}")
+    for note in results.notes:
+        print(f"note: {note}")
+    is_apart = False
     for hit in results.hits:
+        if hit.is_loose and not is_apart:
+            print("--- hold some of it, or mean the like ---")
+            is_apart = True
         post = hit.post
-        extra = f"  +{hit.alike} alike" if hit.alike else ""
+        extra = f"  +{hit.alike}{' or more' if hit.alike_is_least else ''} alike" if hit.alike else ""
         print(f"{post['created_at']:%Y-%m-%d %H:%M}  @{visible(post['author'])}  {visible(post['id'])}{extra}")
         print(f"  {visible(post['text'])}")
         if hit.label:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agora.cli.output import JsonOption, WorkspaceOption, emit, next_command, visible
+from agora.cli.query_argument import QueryCommand
 from agora.errors import UsageError
 from agora.settings import Workspace
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command to the area `search`."""
-    app.command("ask")(ask)
+    app.command("ask", cls=QueryCommand)(ask)
 
 
 def ask(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agora.cli.output import JsonOption, WorkspaceOption, emit, next_command, terminal_progress, visible
+from agora.cli.query_argument import QueryCommand
 from agora.settings import Workspace
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ AtOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to an area's app."""
-    app.command("trends")(trends)
-    app.command("save")(save)
+    app.command("trends", cls=QueryCommand)(trends)
+    app.command("save", cls=QueryCommand)(save)
     app.command("saved")(saved)
     app.command("alerts")(alerts)
 

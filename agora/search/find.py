@@ -13,7 +13,7 @@ Not covered: floods of accounts that no label names, unless they repeat each oth
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any, Final, Literal
@@ -26,12 +26,13 @@ from agora.errors import UsageError
 from agora.integrity.labels import ACCOUNT, POST
 from agora.integrity.voice import Voices, count_voices
 from agora.integrity.voice import voices as voices_of
-from agora.search.candidates import Candidates, Compared, Wanted, add_by_words, both, find_candidates, look_closer, one_per_campaign
+from agora.search.candidates import WORDS_DEPTH, Candidates, Compared, Wanted, find_candidates, find_latest, look_closer
 from agora.search.confidence import Confidence, signs
-from agora.search.fusion import fuse
+from agora.search.fusion import K, fuse
 from agora.search.index.interface import PostIndex
-from agora.search.query.syntax import Labelled, Not, Query, QueryWarning
-from agora.search.ranking import Group, RankingConfig, boosted, near_duplicates, one_voice, query_type
+from agora.search.pages import Page, fetched
+from agora.search.query.syntax import Node, Query, QueryWarning
+from agora.search.ranking import Group, QueryType, RankingConfig, boosted, query_type
 from agora.search.request import Matching, Request, read_passage, read_query
 from agora.search.rerank import FEATURES, Reranker, features
 from agora.text.embeddings import Embeddings
@@ -40,16 +41,14 @@ log = logging.getLogger(__name__)
 
 Mode = Literal["top", "latest"]
 MAX_LIMIT: Final = 1000
-_POOL: Final = 3
-"""Near-duplicates are looked for among so many times the hits that are asked for, and no fewer than `_POOL_LEAST`."""
-_POOL_LEAST: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
     """One result. `score` is the sum of `parts`. `alike`: how many other voices say nearly the same ("+37 alike"), `alike_ids` their posts
     and those of the same account. `scored_by`: whose parts these are, the post's own or its best near-duplicate's.
-    `voice`: `account:NAME`, or `campaign:ID` for whoever acts as one. `label`: why it is labelled."""
+    `voice`: `account:NAME`, or `campaign:ID` for whoever acts as one. `label`: why it is labelled. `alike_is_least`: there may be more, as
+    only so many candidates are looked at. `is_loose`: need not hold all of the query's words."""
 
     post: Mapping[str, Any]
     score: float
@@ -60,12 +59,14 @@ class Hit:
     alike_ids: tuple[str, ...] = ()
     scored_by: str = ""
     why: tuple[str, ...] = ()
+    alike_is_least: bool = False
+    is_loose: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
     """`total`: posts that match strictly. `voices`: how many voices the posts that were looked at are. `confidence`: chance that the first
-    hit is what was asked for, None in `latest` or without weights for it."""
+    hit is what was asked for, None in `latest` or without weights for it. `notes`: what else is to be said about the query."""
 
     query: Query
     warnings: tuple[QueryWarning, ...]
@@ -73,6 +74,7 @@ class Results:
     total: int
     voices: int
     confidence: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +124,8 @@ class Searcher:
     ) -> Results:
         """The best or the latest posts for a query. Raises QuerySyntaxError naming the position.
 
-        `match`: posts must hold `all` plain words, `any` of them, or `auto`, all where enough posts do. With `passage` the text is no query
-        but a post or a question: nothing in it is an operator.
+        `match`: posts must hold `all` plain words, `any` of them, or `auto`: all, but of a sentence some are enough, behind the rest.
+        With `passage` the text is no query but a post or a question: nothing in it is an operator.
         """
         if not 1 <= limit <= MAX_LIMIT:
             raise UsageError(f"limit {limit} must lie between 1 and {MAX_LIMIT}")
@@ -131,12 +133,15 @@ class Searcher:
         request = read_passage(text) if passage else read_query(text, matching=match, now=moment)
         if mode == "latest" or not (request.words or request.text.strip()):
             return self._latest(request, limit, moment)
-        ranked = self.rank(request, limit, moment)
-        return self._top(request, ranked, limit, moment, explain)
+        return self._top(request, limit, moment, explain)
 
-    def rank(self, request: Request, limit: int, now: datetime) -> Ranked:
-        """All candidates, best first. Training and benchmarks read them too."""
-        wanted = Wanted(
+    def rank(self, request: Request, now: datetime) -> Ranked:
+        """All candidates of the usual depth, best first. Training and benchmarks read them."""
+        wanted = self._wanted(request)
+        return self._ranked(request.text, find_candidates(self._index, wanted, self._voices, now=now))
+
+    def _wanted(self, request: Request) -> Wanted:
+        return Wanted(
             request.text,
             request.words,
             request.match,
@@ -144,14 +149,15 @@ class Searcher:
             request.where,
             self._vector(request),
             request.by_voice,
-            limit,
+            request.must,
         )
-        found = find_candidates(self._index, wanted, self._voices, now=now)
-        if request.can_loosen and len(found.by_words) < limit:
-            found = add_by_words(self._index, found, wanted, self._voices, now=now)
-        compared = look_closer(self._index, request.text, found)
+
+    def _ranked(self, text: str, found: Candidates) -> Ranked:
+        compared = look_closer(self._index, text, found)
+        if found.by_time:
+            return Ranked(found, compared, {one: {"time": 0.0} for one in found.by_time})
         if self._reranker is None or not compared.ids:
-            return Ranked(found, compared, fuse(_rankings(found, compared)))
+            return Ranked(found, compared, _fused(found, compared))
         table = self._reranker.parts(features(found, compared))
         order = np.argsort(-table.sum(axis=1), kind="stable").tolist()
         return Ranked(found, compared, {compared.ids[place]: dict(zip(FEATURES, table[place].tolist(), strict=True)) for place in order})
@@ -162,47 +168,81 @@ class Searcher:
         vector = self._embeddings.vectors(pa.array([request.text], pa.large_string()))[0]
         return vector if np.any(vector) else None
 
-    def _top(self, request: Request, ranked: Ranked, limit: int, now: datetime, explain: bool) -> Results:
-        found = ranked.found
+    def _top(self, request: Request, limit: int, now: datetime, explain: bool) -> Results:
+        voices = self._voices if request.by_voice else Voices()
         kind = query_type(request.root, request.words)
+        page = Page(limit, voices, self._config.alike)
+        first: Ranked | None = None
+        for found, is_loose in self._found(request, page, voices, now):
+            ranked = self._ranked(request.text, found)
+            first = ranked if (first is None or not first.parts) and not found.by_time else first
+            page.add(found, list(ranked.parts), self._boosted(ranked, kind, now), is_loose=is_loose)
+            if page.is_full:
+                break
+        hits = [self._hit(group, page, voices) for group in page.groups[:limit]]
+        if explain:
+            hits = [_explained(hit, page, kind, self._config) for hit in hits]
+        total = self._index.count(request.root, now=now) if request.root is not None else len(page.posts)
+        notes = self._notes(request, hits, total, limit, now)
+        num_voices = count_voices((post["author"] for post in page.posts.values()), self._voices)
+        sure = None if self._confidence is None else self._sure(first or self._ranked(request.text, Candidates()))
+        return Results(request.query, request.query.warnings, tuple(hits), total, num_voices, sure, notes)
+
+    def _found(self, request: Request, page: Page, voices: Voices, now: datetime) -> Iterator[tuple[Candidates, bool]]:
+        """Candidates as long as hits are missing: what matches and ranks; what matches and no word or meaning led to (an account beside
+        `OR`, a listed link), newest first; then, of a sentence, what holds some of its words."""
+        wanted = self._wanted(request)
+        for found in fetched(self._by(wanted, now), page):
+            yield found, False
+        if request.root is not None:
+            for found in fetched(
+                lambda times, without: find_latest(self._index, request.root, voices, times * WORDS_DEPTH, without=without, now=now), page
+            ):
+                yield found, False
+        if request.can_loosen:
+            loose = request.loosened()
+            others = replace(wanted, words=loose.words, match=loose.match, where_words=loose.where_words, where=loose.where, must=None)
+            for found in fetched(self._by(others, now), page):
+                yield found, True
+
+    def _by(self, wanted: Wanted, now: datetime) -> Callable[[int, Node | None], Candidates]:
+        return lambda times, without: find_candidates(self._index, wanted, self._voices, times=times, without=without, now=now)
+
+    def _boosted(self, ranked: Ranked, kind: QueryType, now: datetime) -> dict[str, dict[str, float]]:
         scores: dict[str, dict[str, float]] = {}
         for one, parts in ranked.parts.items():
-            base = 1.0 if self._reranker else sum(parts.values())
-            post = found.posts[one]
+            base = 0.0 if ranked.found.by_time else 1.0 if self._reranker else sum(parts.values())
+            post = ranked.found.posts[one]
             scores[one] = boosted(parts, base, post, self._authority.get(post["author"], 0.0), kind, now, self._config)
-        order = sorted(scores, key=lambda one: -sum(scores[one].values()))[: max(_POOL * limit, _POOL_LEAST)]
-        voices = self._voices if request.by_voice else Voices()
-        groups = one_voice(near_duplicates(order, found.posts, voices, at_least=self._config.alike), found.posts, voices)
-        place_of = {one: place for place, one in enumerate(ranked.parts, start=1)}
-        hits = [self._hit(group, found.posts, scores, voices) for group in groups[:limit]]
-        if explain:
-            hits = [_explained(hit, place_of[hit.scored_by], found, kind, self._config) for hit in hits]
-        total = self._total(request, found, now)
-        warnings = request.query.warnings
-        if request.can_loosen and total < limit and sum(1 + len(hit.alike_ids) for hit in hits) > total:
-            warnings = (*warnings, QueryWarning(0, f"posts with all of this: {total}; other hits hold some of the words, or mean the like"))
-        num_voices = count_voices((post["author"] for post in found.posts.values()), self._voices)
-        return Results(request.query, warnings, tuple(hits), total, num_voices, self._sure(ranked))
+        return scores
 
-    def _hit(self, group: Group, posts: Mapping[str, Mapping[str, Any]], scores: Mapping[str, Mapping[str, float]], voices: Voices) -> Hit:
+    def _notes(self, request: Request, hits: Sequence[Hit], total: int, limit: int, now: datetime) -> tuple[str, ...]:
+        """What is said about words that not all posts hold."""
+        if any(hit.is_loose for hit in hits):
+            return (f"{_posts(total)} all of this; the others hold some of it, or mean the like (--match all leaves them out)",)
+        if request.some is None or total >= limit:
+            return ()
+        some = self._index.count(request.some, now=now)
+        return (
+            (f"{_posts(total)} all of this; {some:,} {'holds' if some == 1 else 'hold'} some of it: --match any",) if some > total else ()
+        )
+
+    def _hit(self, group: Group, page: Page, voices: Voices) -> Hit:
         """A group takes the score of its best member: how well it is said late does not make the first to say it worse."""
-        post = posts[group.shown]
-        best = max((group.shown, *group.others), key=lambda one: sum(scores[one].values()))
-        parts = scores[best]
+        post = page.posts[group.shown]
+        best = max((group.shown, *group.others), key=lambda one: sum(page.scores[one].values()))
+        parts = page.scores[best]
         kind, name = self._voices.of(post["author"])
         label = self._reasons.get((POST, post["id"])) or self._reasons.get((ACCOUNT, post["author"]))
         if label is None and kind == "campaign":
             label = f"The account is labelled as part of campaign {name}."
-        return Hit(post, sum(parts.values()), parts, group.alike, f"{kind}:{name}", label, group.others, best)
-
-    def _total(self, request: Request, found: Candidates, now: datetime) -> int:
-        """Posts that match; of a passage, which nothing must match, those that were looked at."""
-        return self._index.count(request.root, now=now) if request.root is not None else len(found.posts)
+        is_cut = group.alike > 0 and group.shown in page.counted_in_part
+        return Hit(
+            post, sum(parts.values()), parts, group.alike, f"{kind}:{name}", label, group.others, best, (), is_cut, best in page.loose
+        )
 
     def _sure(self, ranked: Ranked) -> float | None:
-        if self._confidence is None:
-            return None
-        return self._confidence.of(self.signs(ranked))
+        return None if self._confidence is None else self._confidence.of(self.signs(ranked))
 
     def signs(self, ranked: Ranked) -> npt.NDArray[np.float64]:
         """What confidence is judged by."""
@@ -211,30 +251,27 @@ class Searcher:
 
     def _latest(self, request: Request, limit: int, now: datetime) -> Results:
         """Strictly by time; a campaign shows its newest post only, whatever it posts meanwhile."""
-        by_voice = bool(self._voices) and request.by_voice
-        voices = self._voices if by_voice else Voices()
-        ids = self._index.latest(request.root, limit if not by_voice else limit * _POOL, now=now).ids
-        posts = {row["id"]: row for row in self._index.get(ids).to_pylist()}
-        ids = [one for one in ids if one in posts]
-        if by_voice:
-            ids = self._newest_by_voice(request, ids, posts, limit, now)
-        hits = tuple(
-            self._hit(Group(one, (), 0), posts, {one: {"time": posts[one]["created_at"].timestamp()}}, voices) for one in ids[:limit]
-        )
+        voices = self._voices if request.by_voice else Voices()
+        found = find_latest(self._index, request.root, voices, limit, now=now)
+        page = Page(limit, voices, self._config.alike)
+        page.posts.update(found.posts)
+        page.scores.update({one: {"time": at} for one, at in found.by_time.items()})
+        page.found_in.update({one: (place, found) for place, one in enumerate(found.by_time, start=1)})
+        hits = tuple(self._hit(Group(one, (), 0), page, voices) for one in list(found.by_time)[:limit])
         total = self._index.count(request.root, now=now)
-        return Results(
-            request.query, request.query.warnings, hits, total, count_voices((p["author"] for p in posts.values()), self._voices)
-        )
+        num_voices = count_voices((post["author"] for post in found.posts.values()), self._voices)
+        return Results(request.query, request.query.warnings, hits, total, num_voices)
 
-    def _newest_by_voice(
-        self, request: Request, ids: Sequence[str], posts: dict[str, Mapping[str, Any]], limit: int, now: datetime
-    ) -> list[str]:
-        """The newest posts, one per campaign; where a flood fills the list, posts without a label are asked for apart."""
-        if len(ids) == limit * _POOL:
-            ordinary = self._index.latest(both(request.root, Not(Labelled())), limit, now=now).ids
-            posts |= {row["id"]: row for row in self._index.get([one for one in ordinary if one not in posts]).to_pylist()}
-            ids = sorted({one for one in (*ids, *ordinary) if one in posts}, key=lambda one: posts[one]["created_at"], reverse=True)
-        return one_per_campaign(ids, posts, self._voices)
+
+def _posts(count: int) -> str:
+    return f"{count:,} {'post holds' if count == 1 else 'posts hold'}"
+
+
+def _fused(found: Candidates, compared: Compared) -> dict[str, dict[str, float]]:
+    """Candidates by fused ranks. Behind them those that the index named by function words alone, which no list weighs."""
+    parts = fuse(_rankings(found, compared))
+    others = fuse({"words": {one: score for one, score in found.by_words.items() if one not in parts}}, k=K + len(parts))
+    return parts | others
 
 
 def _rankings(found: Candidates, compared: Compared) -> dict[str, Mapping[str, float]]:
@@ -244,14 +281,21 @@ def _rankings(found: Candidates, compared: Compared) -> dict[str, Mapping[str, f
     return {**held, "meaning": found.by_meaning}
 
 
-def _explained(hit: Hit, place: int, found: Candidates, kind: str, config: RankingConfig) -> Hit:
+def _explained(hit: Hit, page: Page, kind: str, config: RankingConfig) -> Hit:
     """The hit with its reasons in words."""
     one = hit.scored_by
+    place, found = page.found_in[one]
     why = [f"place {place} before boosts" + ("" if one == hit.post["id"] else f", by its near-duplicate {one}")]
     if one in found.by_words:
         why.append(f"place {list(found.by_words).index(one) + 1} by words in the index (BM25 {found.by_words[one]:.2f})")
     if one in found.by_meaning:
         why.append(f"place {list(found.by_meaning).index(one) + 1} by meaning (cosine {found.by_meaning[one]:.2f})")
+    if one in found.by_time:
+        why.append("matches, but not by words or meaning that rank: newest first, behind the others")
+    if "behind" in hit.parts:
+        why.append("fetched later, so it stands behind what was shown")
+    if hit.is_loose:
+        why.append("holds some of the words only")
     why.append(f"freshness halves every {getattr(config, f'{kind}_s') / 3600:g} h for this type of query ({kind})")
     if hit.alike_ids:
         why.append(f"stands for {len(hit.alike_ids)} near-duplicates by {hit.alike} other voices, as the earliest without a label")

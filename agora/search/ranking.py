@@ -111,18 +111,22 @@ class Group:
     alike: int
 
 
-def near_duplicates(ids: Sequence[str], posts: Mapping[str, Mapping[str, Any]], voices: Voices, *, at_least: float) -> list[Group]:
-    """`ids`, best first, in groups; a group stands where its best member stood. Posts without words are like nothing."""
-    keys = comparison_key(pa.array([posts[one]["text"] for one in ids], pa.large_string()))
+def near_duplicates(
+    ids: Sequence[str], posts: Mapping[str, Mapping[str, Any]], voices: Voices, *, at_least: float, behind: Sequence[str] = ()
+) -> list[Group]:
+    """`ids`, best first, in groups; a group stands where its best member stood. Posts without words are like nothing. What is like a post
+    of `behind` (shown already) is left out."""
+    rows = [*behind, *ids]
+    keys = comparison_key(pa.array([posts[one]["text"] for one in rows], pa.large_string()))
     has_words = np.asarray(pc.binary_length(keys)) > 0
     similar = (_jaccard(keys) >= at_least) & has_words[:, None] & has_words
-    taken: set[int] = set()
+    taken = {*range(len(behind)), *np.flatnonzero(similar[: len(behind)].any(axis=0)).tolist()}
     groups = []
-    for place in range(len(ids)):
+    for place in range(len(behind), len(rows)):
         if place not in taken:
             members = [other for other in np.flatnonzero(similar[place]).tolist() if other not in taken and other != place]
             taken.update([place, *members])
-            groups.append(_group([ids[one] for one in (place, *members)], posts, voices))
+            groups.append(_group([rows[one] for one in (place, *members)], posts, voices))
     return groups
 
 
@@ -147,9 +151,11 @@ def _jaccard(keys: pa.LargeStringArray) -> np.ndarray[Any, np.dtype[np.float64]]
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
-def one_voice(groups: Sequence[Group], posts: Mapping[str, Mapping[str, Any]], voices: Voices) -> list[Group]:
-    """At most one group per campaign, its best. Who has no label keeps all."""
-    seen: set[str] = set()
+def one_voice(
+    groups: Sequence[Group], posts: Mapping[str, Mapping[str, Any]], voices: Voices, *, behind: Sequence[str] = ()
+) -> list[Group]:
+    """At most one group per campaign, its best, and none of those of `behind`. Who has no label keeps all."""
+    seen = {voices.accounts.get(posts[one]["author"]) for one in behind} - {None}
     kept = []
     for group in groups:
         campaign = voices.accounts.get(posts[group.shown]["author"])

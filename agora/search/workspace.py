@@ -65,8 +65,8 @@ def index_posts(place: Workspace, *, embeddings: str | None = None, compact: boo
     """Bring the index of a workspace up to its store. `embeddings`: auto, none, lexical, minilm or a folder; by default what was chosen
     last. Raises StoreError without a store, PostIndexError while another process writes."""
     choice = chosen_embeddings(place, embeddings)
-    made = load_choice(choice)
     with PostStore.open(place.folder("posts")) as store, opened_index(place) as index:
+        made = load_choice(choice)  # seconds and a lot of memory: not before it is known that there are posts
         labels = read_labels(place.root, deletions=store.deletions())
         caught_up = when_free(lambda: index.catch_up(store, embeddings=made, labels=labels, progress=progress))
         stored_answers(place).catch_up(store)

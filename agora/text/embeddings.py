@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -141,10 +143,11 @@ class ModelEmbeddings:
         files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
         self._name = "model-" + hashlib.sha256("".join(file_sha256(file) for file in files).encode()).hexdigest()[:16]
         try:
-            self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            self._model: Any = transformers.AutoModel.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
-            ).eval()
+            with _quiet(transformers.utils.logging):
+                self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+                self._model: Any = transformers.AutoModel.from_pretrained(
+                    folder, local_files_only=True, trust_remote_code=False, use_safetensors=True
+                ).eval()
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"sentence model {folder} cannot be read: {error}") from error
 
@@ -207,6 +210,18 @@ def _scalar(text: str) -> pa.LargeStringScalar:
 
 def _bucket(hashes: Hashes) -> npt.NDArray[np.int64]:
     return (hashes % np.uint64(_BUCKETS)).astype(np.int64)
+
+
+@contextmanager
+def _quiet(foreign: Any) -> Iterator[None]:
+    """Without the library's own progress bars: commands show theirs, and what is piped on stays clean."""
+    was_shown = foreign.is_progress_bar_enabled()
+    foreign.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_shown:
+            foreign.enable_progress_bar()
 
 
 def _checked(folder: Path) -> tuple[bool, int]:

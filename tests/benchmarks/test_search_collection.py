@@ -41,3 +41,12 @@ def test_average_precision_counts_repeats_once_and_looks_at_five() -> None:
 def test_a_folder_without_the_tables_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"corpus.parquet does not exist"):
         read_collection({"data": str(tmp_path)})
+
+
+def test_a_missing_column_and_a_broken_file_are_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"doc_id": [1], "body": ["a ship sank"]}), write(tmp_path) / "corpus.parquet")
+    with pytest.raises(UsageError, match=r"corpus.parquet has no column 'text', only doc_id, body"):
+        read_collection({"data": str(tmp_path)})
+    (tmp_path / "corpus.parquet").write_text("no table")
+    with pytest.raises(UsageError, match=r"corpus.parquet cannot be read as Parquet"):
+        read_collection({"data": str(tmp_path)})

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from agora.cli import app
-from agora.errors import PostIndexError, QuerySyntaxError, UsageError
+from agora.errors import PostIndexError, QuerySyntaxError, StoreError, UsageError
 from agora.integrity.labels import write_labels
 from agora.posts.schema import posts_table
 from agora.posts.store import PostStore
@@ -100,3 +100,27 @@ def test_a_broken_query_names_its_place(workspace: Path) -> None:
     as_json(workspace, "index", "--embeddings", "none")
     result = run(workspace, "find", "(storm")
     assert isinstance(result.exception, QuerySyntaxError)
+
+
+@pytest.mark.parametrize("query", ["-filter:replies storm", "-lang:de storm", "-(bread OR ferry) storm", "-n storm"])
+def test_a_query_may_begin_with_a_minus_sign(workspace: Path, query: str) -> None:
+    as_json(workspace, "index", "--embeddings", "none")
+    found = as_json(workspace, "find", query, "-n", "5")
+    assert "p3" in {hit["id"] for hit in found["hits"]}
+    assert run(workspace, "find", "storm", "--limti", "5").exit_code == 2
+
+
+def test_no_model_is_loaded_where_there_are_no_posts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agora.search.workspace.load_minilm", lambda: pytest.fail("loaded"))
+    for words in (("index", "--embeddings", "minilm"), ("find", "storm")):
+        assert isinstance(run(tmp_path, *words).exception, (StoreError, PostIndexError))
+
+
+def test_what_holds_some_words_only_stands_below_a_line(workspace: Path) -> None:
+    as_json(workspace, "index", "--embeddings", "none")
+    shown = run(workspace, "find", "storm ferry because cancelled zebra").stdout.splitlines()
+    assert shown[0].startswith("note: 0 posts hold all of this; the others hold some of it")
+    assert shown[1] == "--- hold some of it, or mean the like ---"
+    strict = run(workspace, "find", "bread zebra").stdout
+    assert "note: 0 posts hold all of this; 1 holds some of it: --match any" in strict and "bob" not in strict
+    assert all(hit["is_loose"] for hit in as_json(workspace, "find", "is bread a zebra?")["hits"])

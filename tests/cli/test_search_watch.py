@@ -97,3 +97,9 @@ def test_trends_are_shown_with_their_histogram(tmp_path: Path) -> None:
 def test_every_command_has_an_example() -> None:
     for command in app.registered_commands:
         assert "Example: agora search " in (command.callback.__doc__ or "")
+
+
+def test_what_is_excluded_may_stand_first(tmp_path: Path) -> None:
+    add(tmp_path, ("ada", NOW, "flood before"))
+    assert json.loads(run(tmp_path, "save", "calm", "-flood", "--json").stdout)["read_as"] == "-flood"
+    run(tmp_path, "trends", "-flood", "--window", "1h")

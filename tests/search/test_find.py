@@ -7,6 +7,7 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from agora.errors import QuerySyntaxError, UsageError
@@ -43,14 +44,76 @@ def flood(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def test_all_plain_words_must_be_there_and_any_may_where_too_few_have_all(index_of: IndexOf) -> None:
+@pytest.mark.parametrize("with_vectors", [False, True])
+def test_all_words_must_be_there_and_what_is_left_out_is_said(index_of: IndexOf, with_vectors: bool) -> None:
+    embeddings = LexicalEmbeddings() if with_vectors else None
+    searcher = Searcher(index_of(POSTS, embeddings=embeddings), embeddings=embeddings)
+    for text in ("ferry storm", "ferry AND storm", "ferry AND storm AND cancelled AND island", "(ferry) storm", '"ferry" storm'):
+        assert {one for hit in searcher.find(text, now=NOW).hits for one in (hit.post["id"], *hit.alike_ids)} <= {"p1", "p5"}
+    assert set(ids(searcher, "ferry storm", match="any")) >= {"p1", "p2"}
+    assert searcher.find("storm bread", now=NOW).notes == ("0 posts hold all of this; 4 hold some of it: --match any",)
+    assert searcher.find("storm bread from:bob", now=NOW).notes == ("0 posts hold all of this; 2 hold some of it: --match any",)
+    assert searcher.find("storm", now=NOW).notes == searcher.find("storm bread", now=NOW, match="all", limit=1).notes[1:] == ()
+
+
+def test_a_sentence_may_loosen_and_shows_apart_what_holds_some_words(index_of: IndexOf) -> None:
     searcher = Searcher(index_of(POSTS))
-    assert set(ids(searcher, "ferry storm", match="all")) == {"p1"}
-    assert set(ids(searcher, "ferry storm", match="any")) == {"p1", "p2"}
-    assert ids(searcher, "ferry storm")[0] == "p1"
-    assert set(ids(searcher, "ferry storm")) == {"p1", "p2"}
-    assert "posts with all of this: 2" in searcher.find("ferry storm", now=NOW, limit=3).warnings[0].message
-    assert searcher.find("ferry storm", now=NOW, match="all").warnings == ()
+    found = searcher.find("ferry storm island cancelled", now=NOW)
+    assert [(hit.post["id"], hit.is_loose) for hit in found.hits] == [("p1", False), ("p2", True)]
+    assert found.notes[0].startswith("2 posts hold all of this; the others hold some")
+    scores = [hit.score for hit in found.hits]
+    assert scores == sorted(scores, reverse=True)
+    assert all(hit.score == pytest.approx(sum(hit.parts.values())) for hit in found.hits)
+    assert {hit.post["author"] for hit in searcher.find("storm warning tonight ferry from:bob", now=NOW).hits} == {"bob"}
+    assert not any(hit.is_loose for hit in searcher.find("ferry storm island bread", now=NOW, match="all").hits)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("url:bit.ly", {"u1"}), ("zebrafish OR from:ada", {"p1"}), ("the", {"p1", "p2"}), ('"the island"', {"p1"}), ('"to be"', {"u2"}),
+        ("zebrafish OR (from:bob bread)", {"p4"}), ("min_faves:0 lang:de", {"p6"}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("with_vectors", [False, True])
+def test_what_matches_without_a_word_to_rank_by_is_shown_too(index_of: IndexOf, text: str, wanted: set[str], with_vectors: bool) -> None:
+    rows = [*POSTS, post("u1", "fay", "look here", urls=["https://bit.ly/abc"]), post("u2", "gus", "or not to be")]
+    embeddings = LexicalEmbeddings() if with_vectors else None
+    searcher = Searcher(index_of(rows, embeddings=embeddings), embeddings=embeddings)
+    results = searcher.find(text, now=NOW, explain=True)
+    assert {hit.post["id"] for hit in results.hits} == wanted
+    assert sum(1 + len(hit.alike_ids) for hit in results.hits) == results.total
+
+
+REPEATS = [
+    post(f"r{number}", f"s{number % 300}", "storm poison on the ferry tonight", minutes_ago=1 + number / 100) for number in range(600)
+]
+
+
+@pytest.mark.parametrize("with_vectors", [False, True])
+@pytest.mark.parametrize("varied", [False, True])
+def test_a_flood_that_repeats_itself_leaves_no_page_empty(index_of: IndexOf, with_vectors: bool, varied: bool) -> None:
+    tails = [f" and they hide it from all of us again {place}" if varied else "" for place in range(len(REPEATS))]
+    rows = [{**row, "text": row["text"] + tail} for row, tail in zip(REPEATS, tails, strict=True)]
+    embeddings = LexicalEmbeddings() if with_vectors else None
+    others = [post(f"o{number}", f"o{number}", f"storm at pier {number} {number * 7919} with much wind and rain") for number in range(5)]
+    searcher = Searcher(index_of([*rows, *others], embeddings=embeddings), embeddings=embeddings)
+    few, many = (searcher.find("storm", now=NOW, limit=limit).hits for limit in (4, 100))
+    assert {hit.post["author"] for hit in many} >= {"o0", "o1", "o2", "o3", "o4"}
+    assert sum(hit.post["id"].startswith("r") for hit in many) == 1
+    assert [(hit.post["id"], hit.alike) for hit in few] == [(hit.post["id"], hit.alike) for hit in many[:4]]
+    assert next(hit for hit in many if hit.alike).alike_is_least
+
+
+@pytest.mark.parametrize("mode", ["top", "latest"])
+def test_no_campaign_hides_another(index_of: IndexOf, mode: str) -> None:
+    table = pa.concat_tables([labels_of(*(f"s{number}" for number in range(300))), labels_of("other", campaign="c2")])
+    rows = [*REPEATS, post("b1", "other", "storm near my house, and it is long since we had one"), *POSTS]
+    searcher = Searcher(index_of(rows), labels=table)
+    for text in ("storm", "storm (tonight OR house OR ferry OR label:coordinated)"):
+        voices_shown = [hit.voice for hit in searcher.find(text, mode=mode, now=NOW).hits]  # type: ignore[arg-type]
+        assert {"campaign:c1", "campaign:c2", "account:bob"} <= set(voices_shown)
+        assert len([voice for voice in voices_shown if voice.startswith("campaign:")]) == 2
 
 
 @pytest.mark.parametrize(

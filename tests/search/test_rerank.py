@@ -81,7 +81,7 @@ def test_a_searcher_with_a_reranker_orders_by_it_and_shows_its_parts(index_of: C
     plain = Searcher(index, embeddings=embeddings)
     judged = []
     for place, topic in enumerate(TOPICS):
-        ranked = plain.rank(read_passage(topic), 5, NOW)
+        ranked = plain.rank(read_passage(topic), NOW)
         assert features(ranked.found, ranked.compared).shape == (len(ranked.compared.ids), len(FEATURES))
         judged.append(Judged.of(ranked.found, ranked.compared, [f"p{place}"]))
     searcher = Searcher(index, embeddings=embeddings, reranker=train_reranker(judged, trained_on="topics"))

@@ -98,6 +98,8 @@ class Filters:
         match node:
             case syntax.And(nodes):
                 return np.asarray(np.logical_and.reduce([self.mask(below, snapshot, now) for below in nodes]))
+            case syntax.Or(nodes) if all(isinstance(below, syntax.From) for below in nodes):
+                return self._written_by([below.account for below in nodes if isinstance(below, syntax.From)], snapshot.view)
             case syntax.Or(nodes):
                 return np.asarray(np.logical_or.reduce([self.mask(below, snapshot, now) for below in nodes]))
             case syntax.Not(below):
@@ -112,7 +114,7 @@ class Filters:
         view = snapshot.view
         match node:
             case syntax.From(account):
-                return np.asarray(view.hashes("account") == np.uint64(name_hash(account_key(account), self.key)))
+                return self._written_by([account], view)
             case syntax.Lang(code):
                 codes = [number for number, name in enumerate(snapshot.languages) if name == code or name.startswith(f"{code}-")]
                 return _is_one_of(view.numbers("lang"), codes)
@@ -125,6 +127,11 @@ class Filters:
                 mask[self._conversation(root, view)] = True
                 return mask
         return np.isin(view.hashes("author"), self.labelled.accounts) | np.isin(view.hashes("id"), self.labelled.posts)
+
+    def _written_by(self, accounts: Sequence[str], view: View) -> Mask:
+        """One look for all of them: a campaign has hundreds."""
+        wanted = np.array([name_hash(account_key(account), self.key) for account in accounts], np.uint64)
+        return np.isin(view.hashes("account"), wanted)
 
     def _at_least(self, what: syntax.Counted, count: int, view: View) -> Mask:
         if what == "faves":
