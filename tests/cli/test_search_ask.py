@@ -85,6 +85,12 @@ def test_mistakes_are_named(place: Path, tmp_path_factory: pytest.TempPathFactor
         run(tmp_path_factory.mktemp("empty"), "search", "ask", "What about trains?")
 
 
+@pytest.mark.parametrize(("question", "said"), [("trains \udcff\udcfe", "UTF-8 at character 8"), ("trains " * 15_000, "at most 2,000")])
+def test_question_that_is_no_text_or_too_long_is_refused(place: Path, question: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        ask(place, question)
+
+
 def test_endpoint_that_is_down_is_a_warning(place: Path) -> None:
     answer = ask(place, "What about night trains?", "--endpoint", "http://127.0.0.1:9/v1")
     assert answer["sentences"] and any("cannot be reached" in warning for warning in answer["warnings"])

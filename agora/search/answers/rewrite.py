@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from agora.errors import UsageError
 from agora.search.answers.times import Span, read_times
 from agora.search.answers.tokens import Token, keys_of, tokens, word_list
 
-_QUESTION_CHARS: Final = 2_000
-"""A longer question is read up to here; nobody asks that much, and every step stays fast."""
+MAX_CHARS: Final = 2_000
+"""A longer question is refused: half of what the query language reads, so that times and filters have room beside it."""
 _OPERATOR: Final = re.compile(
     r"(?<!\S)-?(?:from|to|lang|since|until|within_time|filter|min_faves|min_reposts|min_replies|conversation_id|label|url):\S+"
     r"|(?<!\S)-[\w#@$]\S*(?<!-)(?!\S)"
@@ -67,8 +68,8 @@ class Question:
 
 
 def rewrite(question: str, *, now: datetime) -> Question:
-    """Read a question as of `now` (UTC)."""
-    text = " ".join(question[:_QUESTION_CHARS].split())
+    """Read a question as of `now` (UTC). Raises UsageError for one that is too long or no text."""
+    text = " ".join(_checked(question).split())
     speaker = _SPEAKER.search(text)
     operators = [match.span() for match in _OPERATOR.finditer(text)]
     phrases = [match.span() for match in _PHRASE.finditer(text)]
@@ -92,6 +93,15 @@ def rewrite(question: str, *, now: datetime) -> Question:
         wanted=tuple(dict.fromkeys(one.key for one in wanted)),
         span=span, author=author, kind=_kind(text), focus=_focus(text, kept), words=tuple(dict.fromkeys(one.text for one in kept)),
     )  # fmt: skip
+
+
+def _checked(question: str) -> str:
+    if len(question) > MAX_CHARS:
+        raise UsageError(f"the question {question[:40]!r}... has {len(question):,} characters; at most {MAX_CHARS:,} are read: ask shorter")
+    place = next((place for place, character in enumerate(question) if "\ud800" <= character <= "\udfff"), None)
+    if place is not None:
+        raise UsageError(f"the question is no valid UTF-8 at character {place + 1} ({question[:40]!r}); give it in UTF-8")
+    return question
 
 
 def _is_asked(token: Token, text: str, frame_end: int, phrases: list[tuple[int, int]]) -> bool:

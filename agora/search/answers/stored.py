@@ -1,9 +1,10 @@
 """Stored answers. Goes in: answers. Comes out: the same answer to the same question, for as long as nothing has changed.
 
-    workspace/answers/HASH.json     one file per answer, written whole
+    workspace/search/answers/POSITION-HASH.json     one file per answer, written whole
 
-The key is the question as read, the writer, the settings and the position of the index: after any new post or deletion nothing old
-is found. A deletion removes every file that cites a deleted post or account (a repost goes with its original), the bytes are
+POSITION is the version of the post store. The key behind HASH (`ask.answer_key`, with what `workspace.py` adds to it) is the question as
+read, its queries, the writer, the settings, the state of the index and the labels: after any new post, deletion or label
+nothing old is found. A deletion removes every file that cites a deleted post or account (a repost goes with its original), the bytes are
 overwritten first; `catch_up` does so from the store's tombstones, whenever it was last called. Answers of other positions go as well.
 
 Not covered: copies that the file system or a backup keeps.
