@@ -159,12 +159,13 @@ def number_of(prompt: str, words: str) -> str:
 def test_generated_sentences_that_hold_are_kept_with_their_posts() -> None:
     def say(prompt: str) -> str:
         first, third = number_of(prompt, "passengers"), number_of(prompt, "stationmaster")
-        return f"- 300 passengers waited at the station. [{first}]\nNight trains run again since this morning. [{third}][{first}]\n"
+        waited = f"- 300 passengers waited at the station. [{first}]"
+        return f"{waited}\nNight trains run again since this morning, says the stationmaster. [{third}][{first}]\n"
 
     answer = ask("What about night trains to Lindau?", trains(), writer=GeneratedWriter(ScriptedModel(say)), now=NOW)
     assert [sentence.post_ids for sentence in answer.sentences] == [("t3",)]  # the first says nothing about what was asked
     assert [one.reason for one in answer.refused] == ["it is not about the question"]
-    assert answer.sentences[0].text == "Night trains run again since this morning."
+    assert answer.sentences[0].text == "Night trains run again since this morning, says the stationmaster."
 
 
 @pytest.mark.parametrize(
