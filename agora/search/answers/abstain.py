@@ -13,7 +13,7 @@ from agora.search.answers.records import Evidence, Found, Sentence
 from agora.search.answers.rewrite import Question, all_keys
 from agora.search.answers.times import Span
 
-_WHAT: dict[str, str] = {
+WHAT: dict[str, str] = {
     "count": "a number", "time": "a time", "place": "a place", "person": "who it was", "reason": "a reason", "any": "something",
 }  # fmt: skip
 
@@ -31,12 +31,16 @@ def why_not(question: Question, hits: Sequence[Found], evidence: Sequence[Eviden
     if sentences:
         return None
     about = _about(question)
-    would = f"A post{_when(question.span)}{_by(question)} that says {_WHAT[question.kind]} about {about} would support an answer."
+    would = f"A post{_when(question.span)}{_by(question)} that says {WHAT[question.kind]} about {about} would support an answer."
     if not hits:
         return f"No post was found for {about}. {would}"
     if not evidence:
         return f"{_missing(question, hits)} {would}"
-    kind = f"none gives {_WHAT[question.kind]}" if question.kind == "count" else "no sentence of an answer could be supported by them"
+    kind = (
+        f"none gives {WHAT[question.kind]}"
+        if question.kind in ("count", "time", "place", "person")
+        else "no sentence of an answer could be supported by them"
+    )
     return f"Posts about {about} were found, but {kind}. {would}"
 
 

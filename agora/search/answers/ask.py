@@ -17,11 +17,12 @@ from datetime import datetime, timezone
 from typing import Final, Protocol
 
 from agora.errors import GenerationError, UsageError
-from agora.search.answers.abstain import confidence, why_not
+from agora.search.answers.abstain import WHAT, confidence, why_not
 from agora.search.answers.addressed import is_addressed
 from agora.search.answers.evidence import EvidenceConfig, flooded, is_coordinated, select
 from agora.search.answers.extractive import ExtractiveWriter
-from agora.search.answers.records import Answer, Draft, Evidence, Finder, Found, Refused, Sentence
+from agora.search.answers.kinds import gives
+from agora.search.answers.records import Answer, Draft, Evidence, Finder, Found, Quote, Refused, Sentence
 from agora.search.answers.rewrite import Question, all_keys, rewrite
 from agora.search.answers.support import judge
 
@@ -148,6 +149,8 @@ def checked(
         reason = verdict.reason
         if reason is None and asked.keys and not any(key in all_keys(draft.text) for key in asked.keys):
             reason = "it is not about the question"
+        if reason is None and not gives(_said(verdict.quotes, draft.text), asked):
+            reason = f"it does not say {WHAT[asked.kind]}, which was asked for"
         if reason is None and any(draft.text == earlier.text for earlier in sentences):
             reason = "it was said before"
         if reason is not None:
@@ -156,6 +159,11 @@ def checked(
             labelled = tuple(post_id for post_id in verdict.post_ids if by_id[post_id].label is not None)
             sentences.append(Sentence(draft.text, verdict.post_ids, verdict.quotes, labelled))
     return sentences
+
+
+def _said(quotes: Sequence[Quote], text: str) -> str:
+    """What a sentence says of posts: its quotations, without who wrote them and when, or all of it."""
+    return "\n".join(quote.text for quote in quotes) or text
 
 
 def _flood_warning(voice: str, share: float) -> str:

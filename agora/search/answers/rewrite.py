@@ -38,6 +38,13 @@ _FRAME: Final = re.compile(
     r"(?:(?:about|on|of|to|with|regarding|concerning|that)\s+)?",
     re.IGNORECASE,
 )
+_ASKING: Final = re.compile(
+    r"\W*(?:(?:please|can|could|you|tell|me|show|find|i|want|to|know|do|does|anyone|anybody|and|so|but|at|since|until|from|on|in|by|with|for)\s+)*"
+    r"(?P<word>how\s+(?:many|much|long|old|far|often)|when|what\s+(?:time|day|date)|which\s+day|where|who|whom|why)\b"
+    r"(?:\s+(?:of\s+)?(?:the\b\s*)?)?",
+    re.IGNORECASE,
+)
+"""The word that asks, with only words of asking before it."""
 _FRAME_WORDS: Final = word_list("frame")
 _FRAME_VERBS: Final = word_list("frame_verb")
 _ABOUT: Final = re.compile(r"\s+(?:about|regarding|concerning)\b", re.IGNORECASE)
@@ -58,7 +65,7 @@ class Question:
     author: str | None = None
     kind: str = "any"
     focus: str | None = None
-    """Of "how many ...": the key of what is counted, when it says something."""
+    """Of "how many ...": the key of what is counted, of "who killed ...": of what was done, when it says something."""
     words: tuple[str, ...] = ()
     """The words behind `required` and `wanted` as they were asked, for people to read."""
 
@@ -91,7 +98,7 @@ def rewrite(question: str, *, now: datetime) -> Question:
         queries=_queries(text, kept, phrases, operators, span, speaker.group("who")[1:] if speaker else None),
         required=tuple(dict.fromkeys(one.key for one in required)),
         wanted=tuple(dict.fromkeys(one.key for one in wanted)),
-        span=span, author=author, kind=_kind(text), focus=_focus(text, kept), words=tuple(dict.fromkeys(one.text for one in kept)),
+        span=span, author=author, kind=_kind(text), focus=_focus(text), words=tuple(dict.fromkeys(one.text for one in kept)),
     )  # fmt: skip
 
 
@@ -179,22 +186,24 @@ def _moment(at: datetime) -> str:
 
 
 def _kind(text: str) -> str:
-    lower = text.lower()
-    for kind, pattern in (
-        ("count", r"\bhow (?:many|much|long|old|far|often)\b"), ("time", r"\b(?:when|what time|what day|which day)\b"),
-        ("place", r"\bwhere\b"), ("person", r"\bwho\b"), ("reason", r"\bwhy\b"),
-    ):  # fmt: skip
-        if re.search(pattern, lower):
-            return kind
-    return "any"
+    """By the word that asks, where the question begins with it: "what happened when ..." asks for no time."""
+    match = _ASKING.match(text)
+    if match is None:
+        return "any"
+    asking = " ".join(match.group("word").lower().split())
+    kinds = {"when": "time", "where": "place", "who": "person", "whom": "person", "why": "reason"}
+    return kinds.get(asking, "count" if asking.startswith("how") else "time")
 
 
-def _focus(text: str, kept: list[Token]) -> str | None:
-    """The next word of the question after "how many", if it was kept as saying something."""
-    if not (match := re.search(r"\bhow many\s+(?:of\s+)?(?:the\s+)?", text, re.IGNORECASE)):
+def _focus(text: str) -> str | None:
+    """What a number or name must stand by: of "how many people" what is counted, of "who killed" what was done."""
+    if not (match := _ASKING.match(text)):
         return None
+    asking = " ".join(match.group("word").lower().split())
     following = next((one for one in tokens(text) if one.start >= match.end()), None)
-    return following.key if following and any(one.start == following.start for one in kept) else None
+    if following is None or following.kind != "word" or asking not in ("how many", "who"):
+        return None
+    return following.key if following.is_content else None
 
 
 def all_keys(text: str) -> frozenset[str]:
