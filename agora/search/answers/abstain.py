@@ -36,11 +36,8 @@ def why_not(question: Question, hits: Sequence[Found], evidence: Sequence[Eviden
         return f"No post was found for {about}. {would}"
     if not evidence:
         return f"{_missing(question, hits)} {would}"
-    kind = (
-        f"none gives {WHAT[question.kind]}"
-        if question.kind in ("count", "time", "place", "person")
-        else "no sentence of an answer could be supported by them"
-    )
+    is_strict = question.kind in ("count", "time", "place", "person")
+    kind = f"none gives {WHAT[question.kind]}" if is_strict else "no sentence of an answer could be supported by them"
     return f"Posts about {about} were found, but {kind}. {would}"
 
 

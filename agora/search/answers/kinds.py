@@ -1,8 +1,8 @@
 """Whether words give what a question asks for. Goes in: a question and words of a post. Comes out: yes or no.
 
-"When" asks for a time, "how many" for a count by what is counted, "where" for a place, "who" for a name that the question does not hold: of
-"who killed X" one before the verb or after "by". Rules of English; where they do not know, there is no answer. Not covered: whether it is the
-right time, count, place or name.
+"When" asks for a time, "how many" for a count by what is counted, "where" for a place, "who" for a name that the question does not hold:
+of "who killed X" one before the verb or after "by". Rules of English; where they do not know, there is no answer. Not covered: whether
+it is the right time, count, place or name.
 """
 
 from __future__ import annotations
