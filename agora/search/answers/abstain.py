@@ -65,4 +65,5 @@ def _when(span: Span) -> str:
 
 
 def _by(question: Question) -> str:
-    return f" by {question.author}" if question.author else ""
+    name = question.author or " ".join(question.speaker)
+    return f" by {name}" if name else ""

@@ -103,7 +103,7 @@ def _retrieved(asked: Question, searcher: Finder, now: datetime, config: AskConf
     """Hits of the first query, and of the looser ones while these are few; each post once."""
     hits: dict[str, Found] = {}
     for query in asked.queries:
-        if len(hits) >= _ENOUGH:
+        if len(hits) >= _ENOUGH and not asked.speaker:
             break
         for hit in searcher.find(query, limit=config.hits, now=now, match="any").hits:
             hits.setdefault(hit.post["id"], hit)

@@ -27,6 +27,11 @@ _SPEAKER: Final = re.compile(
     r"\b(?:did|does|do|has|have|had)\s+(?P<who>@[\w.\-]+)\s+(?:\w+\s+)?(?P<verb>say|said|write|written|wrote|post|posted|tweet|tweeted|think)\b",
     re.IGNORECASE,
 )
+_NAMED: Final = re.compile(
+    r"\b(?:did|does|has|have|had)\s+(?P<who>(?!I\b|They\b|People\b)[A-Z][\w’'-]*(?:\s+[A-Z][\w’'-]*){0,3})\s+(?:\w+\s+)?"
+    r"(?:say|said|write|written|wrote|post|posted|tweet|tweeted)\b"
+)
+"""Who is asked about by name, not by account."""
 _FRAME: Final = re.compile(
     r"^\W*(?:(?:please|can you|could you|tell me|show me|find|i want to know|do you know)\s+)*"
     r"(?:(?:what|how|why|who|where|when|which)\b(?:'s|’s)?\s*)?"
@@ -66,6 +71,8 @@ class Question:
     kind: str = "any"
     focus: str | None = None
     """Of "how many ...": the key of what is counted, of "who killed ...": of what was done, when it says something."""
+    speaker: tuple[str, ...] = ()
+    """Of "what did Ada Huber say": the keys of the name; an answer is by such an account or tells what it said."""
     words: tuple[str, ...] = ()
     """The words behind `required` and `wanted` as they were asked, for people to read."""
 
@@ -93,12 +100,19 @@ def rewrite(question: str, *, now: datetime) -> Question:
     required = [one for one in kept if _is_required(one, text, phrases)]
     wanted = [one for one in kept if one not in required]
     author = speaker.group("who")[1:] if speaker else _operator(text, "from")
+    named = None if author else _NAMED.search(text)
+    name = tuple(one.key for one in tokens(named.group("who"))) if named else ()
+    queries = _queries(text, kept, phrases, operators, span, speaker.group("who")[1:] if speaker else None)
+    if named:
+        others = [one for one in kept if not named.start("who") <= one.start < named.end("who")]
+        required, wanted = ([one for one in part if one in others] for part in (required, wanted))
+        queries = (*queries, *_queries(text, others, phrases, operators, span, None)) if others else queries
     return Question(
         text=text,
-        queries=_queries(text, kept, phrases, operators, span, speaker.group("who")[1:] if speaker else None),
+        queries=tuple(dict.fromkeys(queries)),
         required=tuple(dict.fromkeys(one.key for one in required)),
         wanted=tuple(dict.fromkeys(one.key for one in wanted)),
-        span=span, author=author, kind=_kind(text), focus=_focus(text), words=tuple(dict.fromkeys(one.text for one in kept)),
+        span=span, author=author, kind=_kind(text), focus=_focus(text), speaker=name, words=tuple(dict.fromkeys(one.text for one in kept)),
     )  # fmt: skip
 
 

@@ -30,7 +30,8 @@ from agora.search.answers.records import Answer, Evidence, Quote, Refused, Sente
 
 log = logging.getLogger(__name__)
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""Of the files, and of the rules by which answers are made: an answer by earlier rules is made anew."""
 _DRAFT_S: Final = 60.0
 MAX_ANSWERS: Final = 1_000
 """The oldest go beyond this."""
