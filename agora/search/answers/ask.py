@@ -47,11 +47,14 @@ class Writer(Protocol):
 class AskConfig:
     """hits        posts to retrieve
     sentences   sentences of an answer at most
+    least       no answer where the search is less sure of its best hit than this (agora/search/confidence.py), where it says; of questions
+                that posts answer 1 in 100 falls below 0.1, of others half (benchmarks/search_answers.py)
     evidence    how evidence is chosen
     fence       keep posts that address the writer (agora/search/answers/addressed.py) from it"""
 
     hits: int = 50
     sentences: int = 6
+    least: float = 0.1
     evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
     fence: bool = True
 
@@ -59,6 +62,8 @@ class AskConfig:
         for name in ("hits", "sentences"):
             if not 1 <= getattr(self, name) <= 1_000:
                 raise UsageError(f"answers.{name}={getattr(self, name)} must be from 1 to 1000")
+        if not 0 <= self.least <= 1:
+            raise UsageError(f"answers.least={self.least} must be from 0 to 1")
 
 
 DEFAULTS: Final = AskConfig()
@@ -73,8 +78,9 @@ def ask(
     if not asked.queries:
         raise UsageError(f"question {question[:60]!r} has no word to search for; ask about something, e.g. 'What about the trains?'")
     chosen = writer or ExtractiveWriter()
-    hits = _retrieved(asked, searcher, at, config)
-    evidence = select(hits, asked, config.evidence)
+    hits, sure = _retrieved(asked, searcher, at, config)
+    is_unsure = sure is not None and sure < config.least
+    evidence = () if is_unsure else select(hits, asked, config.evidence)
     labelled = _labelled(asked, hits, searcher, at, config)
     warnings = [_flood_warning(voice, share) for voice, share in flooded(hits, labelled, asked, config.evidence)]
     shown = evidence
@@ -88,7 +94,8 @@ def ask(
         warnings.append(f"cited posts labelled as coordinated: {sum(one.label is not None for one in cited)} of {len(cited)}")
     return Answer(
         question=question, query=asked.queries[0], writer=chosen.name, sentences=tuple(sentences), evidence=shown,
-        abstained=why_not(asked, hits, shown, sentences), warnings=tuple(warnings), refused=tuple(refused),
+        abstained=why_not(asked, hits, shown, sentences, unsure=sure if is_unsure else None),
+        warnings=tuple(warnings), refused=tuple(refused),
         confidence=confidence(asked, cited),
     )  # fmt: skip
 
@@ -99,15 +106,21 @@ def answer_key(question: str, writer: str, *, now: datetime, config: AskConfig =
     return json.dumps([asked.text, asked.queries, writer, repr(config)], ensure_ascii=False)
 
 
-def _retrieved(asked: Question, searcher: Finder, now: datetime, config: AskConfig) -> list[Found]:
-    """Hits of the first query, and of the looser ones while these are few; each post once."""
+def _retrieved(asked: Question, searcher: Finder, now: datetime, config: AskConfig) -> tuple[list[Found], float | None]:
+    """Hits of the first query, and of the looser ones while these are few, each post once; and how sure the surest query is, where the
+    searcher says so."""
     hits: dict[str, Found] = {}
+    judged: list[float | None] = []
     for query in asked.queries:
         if len(hits) >= _ENOUGH and not asked.speaker:
             break
-        for hit in searcher.find(query, limit=config.hits, now=now, match="any").hits:
+        found = searcher.find(query, limit=config.hits, now=now, match="any")
+        for hit in found.hits:
             hits.setdefault(hit.post["id"], hit)
-    return list(hits.values())
+        if found.hits:
+            judged.append(getattr(found, "confidence", None))
+    known = [one for one in judged if one is not None]
+    return list(hits.values()), max(known) if known and len(known) == len(judged) else None
 
 
 def _labelled(asked: Question, hits: Sequence[Found], searcher: Finder, now: datetime, config: AskConfig) -> Sequence[Found]:

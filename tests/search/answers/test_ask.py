@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -207,3 +209,21 @@ def test_settings_out_of_range_are_refused() -> None:
         AskConfig(hits=0)
     with pytest.raises(UsageError, match=r"evidence\.alike=2"):
         EvidenceConfig(alike=2)
+
+
+@dataclass(frozen=True)
+class Sure:
+    """A finder that says how sure it is."""
+
+    confidence: float | None
+
+    def find(self, text: str, **options: Any) -> Any:
+        return SimpleNamespace(hits=trains().find(text, **options).hits, confidence=self.confidence)
+
+
+@pytest.mark.parametrize(("confidence", "is_answered"), [(None, True), (0.5, True), (0.05, False)])
+def test_no_answer_where_the_search_is_not_sure(confidence: float | None, is_answered: bool) -> None:
+    answer = ask("What about night trains?", Sure(confidence), now=NOW)
+    assert (answer.abstained is None) == is_answered
+    assert is_answered or "not sure" in str(answer.abstained)
+    assert ask("What about night trains?", Sure(confidence), now=NOW, config=AskConfig(least=0.0)).sentences
