@@ -47,8 +47,8 @@ class Writer(Protocol):
 class AskConfig:
     """hits        posts to retrieve
     sentences   sentences of an answer at most
-    least       no answer where the search is less sure of its best hit than this (agora/search/confidence.py), where it says; of questions
-                that posts answer 1 in 100 falls below 0.1, of others half (benchmarks/search_answers.py)
+    least       no answer where few posts hold all words and the search is less sure of its best hit than this, where it says how sure
+                it is (agora/search/confidence.py)
     evidence    how evidence is chosen
     fence       keep posts that address the writer (agora/search/answers/addressed.py) from it"""
 
@@ -118,7 +118,8 @@ def _retrieved(asked: Question, searcher: Finder, now: datetime, config: AskConf
         for hit in found.hits:
             hits.setdefault(hit.post["id"], hit)
         if found.hits:
-            judged.append(getattr(found, "confidence", None))
+            is_topic = getattr(found, "total", 0) >= _ENOUGH  # confidence is about one post; of a topic many answer, none stands out
+            judged.append(None if is_topic else getattr(found, "confidence", None))
     known = [one for one in judged if one is not None]
     return list(hits.values()), max(known) if known and len(known) == len(judged) else None
 

@@ -35,6 +35,7 @@ _SPARE: Final = 20
 class _Hits:
     hits: Sequence[Found]
     confidence: float | None
+    total: int
 
 
 class Undeleted:
@@ -53,7 +54,7 @@ class Undeleted:
         found = self._finder.find(text, limit=limit + _SPARE, now=now, match=match)
         kept = [hit for hit in found.hits if not self._is_gone(hit)][:limit]
         is_best_kept = bool(kept) and kept[0] is found.hits[0]  # confidence is about the first hit
-        return _Hits(kept, getattr(found, "confidence", None) if is_best_kept else None)
+        return _Hits(kept, getattr(found, "confidence", None) if is_best_kept else None, getattr(found, "total", 0))
 
     def _is_gone(self, hit: Found) -> bool:
         post = hit.post

@@ -216,9 +216,10 @@ class Sure:
     """A finder that says how sure it is."""
 
     confidence: float | None
+    total: int = 0
 
     def find(self, text: str, **options: Any) -> Any:
-        return SimpleNamespace(hits=trains().find(text, **options).hits, confidence=self.confidence)
+        return SimpleNamespace(hits=trains().find(text, **options).hits, confidence=self.confidence, total=self.total)
 
 
 @pytest.mark.parametrize(("confidence", "is_answered"), [(None, True), (0.5, True), (0.05, False)])
@@ -227,3 +228,4 @@ def test_no_answer_where_the_search_is_not_sure(confidence: float | None, is_ans
     assert (answer.abstained is None) == is_answered
     assert is_answered or "not sure" in str(answer.abstained)
     assert ask("What about night trains?", Sure(confidence), now=NOW, config=AskConfig(least=0.0)).sentences
+    assert ask("What about night trains?", Sure(confidence, total=40), now=NOW).sentences  # a topic: none of many posts stands out

@@ -23,6 +23,11 @@ def answered(question: str, text: str) -> bool:
         ("Who killed Michael Brown?", "Somebody killed Michael Brown and nobody talks about it"),
         ("Who killed Michael Brown?", "Michael Brown was killed in Ferguson"),
         ("Who won the chess match?", "The chess match was won at last"),
+        (
+            "Who shot the soldier in Ottawa?",
+            "#Ottawa MT @CBCAlerts: Gunman shot dead inside Parliament. Soldier shot earlier at War Memorial",
+        ),
+        ("Who won the chess match?", "I asked Berta who won the chess match"),
         ("Where is the harvest festival?", "The harvest festival is great in the end"),
     ],
 )
