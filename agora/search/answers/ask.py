@@ -28,6 +28,8 @@ from agora.search.answers.support import judge
 
 log = logging.getLogger(__name__)
 
+_FOR_A_NAME: Final = 500
+"""So many hits are read where somebody's own posts are looked for among those of all: no query names an account by a person's name."""
 _ENOUGH: Final = 5
 """So many hits of a query make the next, looser one needless."""
 
@@ -111,10 +113,11 @@ def _retrieved(asked: Question, searcher: Finder, now: datetime, config: AskConf
     searcher says so."""
     hits: dict[str, Found] = {}
     judged: list[float | None] = []
+    limit = max(config.hits, _FOR_A_NAME) if asked.speaker else config.hits
     for query in asked.queries:
         if len(hits) >= _ENOUGH and not asked.speaker:
             break
-        found = searcher.find(query, limit=config.hits, now=now, match="any")
+        found = searcher.find(query, limit=limit, now=now, match="any")
         for hit in found.hits:
             hits.setdefault(hit.post["id"], hit)
         if found.hits:
