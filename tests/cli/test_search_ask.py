@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +85,45 @@ def test_mistakes_are_named(place: Path, tmp_path_factory: pytest.TempPathFactor
         run(tmp_path_factory.mktemp("empty"), "search", "ask", "What about trains?")
 
 
+@pytest.mark.parametrize(("question", "said"), [("trains \udcff\udcfe", "UTF-8 at character 8"), ("trains " * 15_000, "at most 2,000")])
+def test_question_that_is_no_text_or_too_long_is_refused(place: Path, question: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        ask(place, question)
+
+
 def test_endpoint_that_is_down_is_a_warning(place: Path) -> None:
     answer = ask(place, "What about night trains?", "--endpoint", "http://127.0.0.1:9/v1")
     assert answer["sentences"] and any("cannot be reached" in warning for warning in answer["warnings"])
+
+
+@contextmanager
+def endpoint(said: str) -> Iterator[str]:
+    """An OpenAI-compatible server that always says the same; gives its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = json.dumps({"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Says nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/v1"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_what_an_endpoint_says_is_the_answer(place: Path) -> None:
+    with endpoint("Night trains to Lindau run again. [1][2]") as url:
+        answer = ask(place, "What about night trains?", "--endpoint", url)
+    assert [(one["text"], one["post_ids"]) for one in answer["sentences"]] == [("Night trains to Lindau run again.", ["t2"])]
+    assert answer["writer"] == "model default" and answer["warnings"] == []

@@ -1,7 +1,8 @@
 """When not to answer. Goes in: a question and what was found and kept. Comes out: why posts do not support an answer, and what would.
 
-An own, simple rule: there is evidence that has every name and number of the question and most of its other words
-(`evidence.on_question`), and of it at least one sentence passed the check. `confidence` says how well the best cited post covers it.
+Two gates. The search itself is not sure of its best hit, where it says how sure it is (`AskConfig.least`). And a rule: there is evidence
+that has every name and number of the question and most of its other words (`evidence.on_question`), and of it at least one sentence
+passed the check. `confidence` says how well the best cited post covers the question.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from agora.search.answers.records import Evidence, Found, Sentence
 from agora.search.answers.rewrite import Question, all_keys
 from agora.search.answers.times import Span
 
-_WHAT: dict[str, str] = {
+WHAT: dict[str, str] = {
     "count": "a number", "time": "a time", "place": "a place", "person": "who it was", "reason": "a reason", "any": "something",
 }  # fmt: skip
 
@@ -26,17 +27,20 @@ def confidence(question: Question, cited: Sequence[Evidence]) -> float:
     return max(on_question(one.text, question) for one in cited) * (1 - 0.3 / voices)
 
 
-def why_not(question: Question, hits: Sequence[Found], evidence: Sequence[Evidence], sentences: Sequence[Sentence]) -> str | None:
-    """Why there is no answer and what would support one; None when there is."""
+def why_not(
+    question: Question, hits: Sequence[Found], evidence: Sequence[Evidence], sentences: Sequence[Sentence], *, unsure: float | None = None
+) -> str | None:
+    """Why there is no answer and what would support one; None when there is. `unsure`: the confidence of a search that found too little."""
     if sentences:
         return None
     about = _about(question)
-    would = f"A post{_when(question.span)}{_by(question)} that says {_WHAT[question.kind]} about {about} would support an answer."
+    would = f"A post{_when(question.span)}{_by(question)} that says {WHAT[question.kind]} about {about} would support an answer."
     if not hits:
         return f"No post was found for {about}. {would}"
     if not evidence:
-        return f"{_missing(question, hits)} {would}"
-    kind = f"none gives {_WHAT[question.kind]}" if question.kind == "count" else "no sentence of an answer could be supported by them"
+        return f"{_missing(question, hits, unsure)} {would}"
+    is_strict = question.kind in ("count", "time", "place", "person")
+    kind = f"none gives {WHAT[question.kind]}" if is_strict else "no sentence of an answer could be supported by them"
     return f"Posts about {about} were found, but {kind}. {would}"
 
 
@@ -45,14 +49,16 @@ def _about(question: Question) -> str:
     return " + ".join(repr(word) for word in words) + (" ..." if len(question.words) > 12 else "") if words else repr(question.text[:100])
 
 
-def _missing(question: Question, hits: Sequence[Found]) -> str:
-    """Which words of the question no hit holds, or that none holds them together."""
+def _missing(question: Question, hits: Sequence[Found], unsure: float | None) -> str:
+    """Which words of the question no hit holds, or that none holds them together, or that the search is not sure of any."""
     present: set[str] = set()
     for hit in hits:
         present |= all_keys(hit.post["text"])
     absent = [key for key in question.keys if key not in present]
     if absent:
         return f"No post that was found mentions {' or '.join(repr(key) for key in absent[:5])}."
+    if unsure is not None:
+        return f"The search is not sure that any post is about {_about(question)} (confidence {unsure:.2f})."
     return f"No post that was found is about {_about(question)} together{_when(question.span)}{_by(question)}."
 
 
@@ -64,4 +70,5 @@ def _when(span: Span) -> str:
 
 
 def _by(question: Question) -> str:
-    return f" by {question.author}" if question.author else ""
+    name = question.author or " ".join(question.speaker)
+    return f" by {name}" if name else ""

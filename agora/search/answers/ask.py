@@ -17,16 +17,19 @@ from datetime import datetime, timezone
 from typing import Final, Protocol
 
 from agora.errors import GenerationError, UsageError
-from agora.search.answers.abstain import confidence, why_not
+from agora.search.answers.abstain import WHAT, confidence, why_not
 from agora.search.answers.addressed import is_addressed
 from agora.search.answers.evidence import EvidenceConfig, flooded, is_coordinated, select
 from agora.search.answers.extractive import ExtractiveWriter
-from agora.search.answers.records import Answer, Draft, Evidence, Finder, Found, Refused, Sentence
+from agora.search.answers.kinds import gives
+from agora.search.answers.records import Answer, Draft, Evidence, Finder, Found, Quote, Refused, Sentence
 from agora.search.answers.rewrite import Question, all_keys, rewrite
 from agora.search.answers.support import judge
 
 log = logging.getLogger(__name__)
 
+_FOR_A_NAME: Final = 500
+"""So many hits are read where somebody's own posts are looked for among those of all: no query names an account by a person's name."""
 _ENOUGH: Final = 5
 """So many hits of a query make the next, looser one needless."""
 
@@ -46,11 +49,14 @@ class Writer(Protocol):
 class AskConfig:
     """hits        posts to retrieve
     sentences   sentences of an answer at most
+    least       no answer where few posts hold all words and the search is less sure of its best hit than this, where it says how sure
+                it is (agora/search/confidence.py)
     evidence    how evidence is chosen
     fence       keep posts that address the writer (agora/search/answers/addressed.py) from it"""
 
     hits: int = 50
     sentences: int = 6
+    least: float = 0.1
     evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
     fence: bool = True
 
@@ -58,6 +64,8 @@ class AskConfig:
         for name in ("hits", "sentences"):
             if not 1 <= getattr(self, name) <= 1_000:
                 raise UsageError(f"answers.{name}={getattr(self, name)} must be from 1 to 1000")
+        if not 0 <= self.least <= 1:
+            raise UsageError(f"answers.least={self.least} must be from 0 to 1")
 
 
 DEFAULTS: Final = AskConfig()
@@ -72,8 +80,9 @@ def ask(
     if not asked.queries:
         raise UsageError(f"question {question[:60]!r} has no word to search for; ask about something, e.g. 'What about the trains?'")
     chosen = writer or ExtractiveWriter()
-    hits = _retrieved(asked, searcher, at, config)
-    evidence = select(hits, asked, config.evidence)
+    hits, sure = _retrieved(asked, searcher, at, config)
+    is_unsure = sure is not None and sure < config.least
+    evidence = () if is_unsure else select(hits, asked, config.evidence)
     labelled = _labelled(asked, hits, searcher, at, config)
     warnings = [_flood_warning(voice, share) for voice, share in flooded(hits, labelled, asked, config.evidence)]
     shown = evidence
@@ -87,7 +96,8 @@ def ask(
         warnings.append(f"cited posts labelled as coordinated: {sum(one.label is not None for one in cited)} of {len(cited)}")
     return Answer(
         question=question, query=asked.queries[0], writer=chosen.name, sentences=tuple(sentences), evidence=shown,
-        abstained=why_not(asked, hits, shown, sentences), warnings=tuple(warnings), refused=tuple(refused),
+        abstained=why_not(asked, hits, shown, sentences, unsure=sure if is_unsure else None),
+        warnings=tuple(warnings), refused=tuple(refused),
         confidence=confidence(asked, cited),
     )  # fmt: skip
 
@@ -98,15 +108,23 @@ def answer_key(question: str, writer: str, *, now: datetime, config: AskConfig =
     return json.dumps([asked.text, asked.queries, writer, repr(config)], ensure_ascii=False)
 
 
-def _retrieved(asked: Question, searcher: Finder, now: datetime, config: AskConfig) -> list[Found]:
-    """Hits of the first query, and of the looser ones while these are few; each post once."""
+def _retrieved(asked: Question, searcher: Finder, now: datetime, config: AskConfig) -> tuple[list[Found], float | None]:
+    """Hits of the first query, and of the looser ones while these are few, each post once; and how sure the surest query is, where the
+    searcher says so."""
     hits: dict[str, Found] = {}
+    judged: list[float | None] = []
+    limit = max(config.hits, _FOR_A_NAME) if asked.speaker else config.hits
     for query in asked.queries:
-        if len(hits) >= _ENOUGH:
+        if len(hits) >= _ENOUGH and not asked.speaker:
             break
-        for hit in searcher.find(query, limit=config.hits, now=now, match="any").hits:
+        found = searcher.find(query, limit=limit, now=now, match="any")
+        for hit in found.hits:
             hits.setdefault(hit.post["id"], hit)
-    return list(hits.values())
+        if found.hits:
+            is_topic = getattr(found, "total", 0) >= _ENOUGH  # confidence is about one post; of a topic many answer, none stands out
+            judged.append(None if is_topic else getattr(found, "confidence", None))
+    known = [one for one in judged if one is not None]
+    return list(hits.values()), max(known) if known and len(known) == len(judged) else None
 
 
 def _labelled(asked: Question, hits: Sequence[Found], searcher: Finder, now: datetime, config: AskConfig) -> Sequence[Found]:
@@ -148,6 +166,8 @@ def checked(
         reason = verdict.reason
         if reason is None and asked.keys and not any(key in all_keys(draft.text) for key in asked.keys):
             reason = "it is not about the question"
+        if reason is None and not gives(_said(verdict.quotes, draft.text), asked):
+            reason = f"it does not say {WHAT[asked.kind]}, which was asked for"
         if reason is None and any(draft.text == earlier.text for earlier in sentences):
             reason = "it was said before"
         if reason is not None:
@@ -156,6 +176,11 @@ def checked(
             labelled = tuple(post_id for post_id in verdict.post_ids if by_id[post_id].label is not None)
             sentences.append(Sentence(draft.text, verdict.post_ids, verdict.quotes, labelled))
     return sentences
+
+
+def _said(quotes: Sequence[Quote], text: str) -> str:
+    """What a sentence says of posts: its quotations, without who wrote them and when, or all of it."""
+    return "\n".join(quote.text for quote in quotes) or text
 
 
 def _flood_warning(voice: str, share: float) -> str:

@@ -17,6 +17,7 @@ from typing import Final
 from agora.errors import ConfigError
 from agora.search.answers.records import Evidence, Found
 from agora.search.answers.rewrite import Question, all_keys
+from agora.search.answers.speaker import is_by, is_by_or_quotes
 from agora.search.answers.tokens import content_keys, covered, jaccard
 
 MAX_CHARS: Final = 4_000
@@ -62,6 +63,8 @@ def select(hits: Sequence[Found], question: Question, config: EvidenceConfig = D
     shares = [on_question(one.text, question) for one in fitting]
     enough = max(config.coverage, config.near_best * max(shares, default=0.0))
     fitting = [one for one, share in zip(fitting, shares, strict=True) if share >= enough]
+    if question.speaker:  # who said it comes before those who tell of it
+        fitting.sort(key=lambda one: not is_by(one.author, question.speaker))
     folded = _one_voice(_fold(fitting, config.alike), config, per_account=config.posts if question.author else config.per_account)
     chosen = _marginal(folded, question, config)
     return tuple(replace(one, number=number) for number, one in enumerate(chosen, start=1))
@@ -135,6 +138,8 @@ def _evidence(hit: Found) -> Evidence:
 def _fits(one: Evidence, question: Question) -> bool:
     """The time and author that were asked for, whatever the search made of them."""
     if not question.span.is_year and not question.span.holds(one.created_at):
+        return False
+    if question.speaker and not is_by_or_quotes(one.author, one.text, question.speaker):
         return False
     return question.author is None or one.author.casefold().lstrip("@") == question.author.casefold()
 

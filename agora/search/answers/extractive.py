@@ -14,9 +14,10 @@ from typing import Final
 
 from agora.posts.schema import REPOST
 from agora.search.answers.evidence import on_question, own_words
+from agora.search.answers.kinds import gives
 from agora.search.answers.records import Draft, Evidence
 from agora.search.answers.rewrite import Question
-from agora.search.answers.tokens import LINK, Token, keys_of, split_sentences, tokens, trimmed, word_list
+from agora.search.answers.tokens import LINK, keys_of, split_sentences, tokens, trimmed, word_list
 
 WHOLE_CHARS: Final = 180
 """A post up to this long is quoted whole: a part of it could mean something else."""
@@ -26,9 +27,6 @@ MAX_SENTENCES: Final = 4
 MIN_SHARE: Final = 0.6
 """Share of the question's words that the quoted part itself must have."""
 _LEADING: Final = re.compile(r"^[\s.=:\-–—]*@[\w]+(?:[.\-]\w+)*[:,]?")
-_NEAR: Final = 3
-"""Words between a number and what it counts, at most."""
-_TIME_WORDS: Final = word_list("time")
 _REASONS: Final = word_list("reason")
 
 
@@ -102,28 +100,12 @@ def _runs(text: str, low: int, high: int, question: Question) -> list[_Part]:
     return runs
 
 
-def _counts(found: list[Token], question: Question) -> bool:
-    """Whether a number that the question does not hold stands there, by what is counted when the question names it."""
-    numbers = [place for place, token in enumerate(found) if _is_amount(token) and token.key not in question.keys]
-    counted = [place for place, token in enumerate(found) if question.focus in keys_of(token)]
-    if question.focus is None:
-        return bool(numbers)
-    return any(abs(number - place) <= _NEAR for number in numbers for place in counted)
-
-
-def _is_amount(token: Token) -> bool:
-    """A number that can count something: no year, no flight number with letters in front."""
-    return token.kind == "number" and token.key.lstrip("$€£")[:1].isdigit() and not re.fullmatch(r"(?:19|20)\d\d", token.key)
-
-
 def _value(words: str, question: Question) -> float:
     """How much of the question stands in these words, and whether they hold the kind of thing that was asked for; 0 = they do not."""
     found = tokens(words)
     value = on_question(words, question) + 0.01
     if not any(token.is_content for token in found) or value < MIN_SHARE:
         return 0.0
-    if question.kind == "count":
-        return value if _counts(found, question) else 0.0
-    kind_words = {"time": _TIME_WORDS, "reason": _REASONS}.get(question.kind, frozenset())
-    fits = any(token.key in kind_words or (question.kind == "time" and token.kind == "number") for token in found)
-    return value + 0.1 * fits
+    if not gives(words, question):
+        return 0.0
+    return value + 0.1 * (question.kind == "reason" and any(token.key in _REASONS for token in found))

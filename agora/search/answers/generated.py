@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from agora.errors import ContextLengthError
@@ -47,10 +46,13 @@ class GeneratedWriter:
 
         said, length, end = [], 0, time.monotonic() + MAX_SECONDS
         deltas = self._model.chat(messages, SamplingConfig(temperature=0.0, max_tokens=MAX_TOKENS))  # type: ignore[arg-type]
-        with closing(deltas):  # type: ignore[type-var]
+        try:
             for delta in deltas:
                 said.append(delta.text)
                 length += len(delta.text)
                 if length > MAX_CHARS or time.monotonic() > end:
                     break
+        finally:  # a generator frees its place in the queue at once; a plain iterator has nothing to close
+            if (close := getattr(deltas, "close", None)) is not None:
+                close()
         return "".join(said)[:MAX_CHARS]

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from agora.errors import UsageError
 from agora.search.answers.times import Span, read_times
 from agora.search.answers.tokens import Token, keys_of, tokens, word_list
 
-_QUESTION_CHARS: Final = 2_000
-"""A longer question is read up to here; nobody asks that much, and every step stays fast."""
+MAX_CHARS: Final = 2_000
+"""A longer question is refused: half of what the query language reads, so that times and filters have room beside it."""
 _OPERATOR: Final = re.compile(
     r"(?<!\S)-?(?:from|to|lang|since|until|within_time|filter|min_faves|min_reposts|min_replies|conversation_id|label|url):\S+"
     r"|(?<!\S)-[\w#@$]\S*(?<!-)(?!\S)"
@@ -26,6 +27,11 @@ _SPEAKER: Final = re.compile(
     r"\b(?:did|does|do|has|have|had)\s+(?P<who>@[\w.\-]+)\s+(?:\w+\s+)?(?P<verb>say|said|write|written|wrote|post|posted|tweet|tweeted|think)\b",
     re.IGNORECASE,
 )
+_NAMED: Final = re.compile(
+    r"\b(?:did|does|has|have|had)\s+(?P<who>(?!I\b|They\b|People\b)[A-Z][\w’'-]*(?:\s+[A-Z][\w’'-]*){0,3})\s+(?:\w+\s+)?"
+    r"(?:say|said|write|written|wrote|post|posted|tweet|tweeted)\b"
+)
+"""Who is asked about by name, not by account."""
 _FRAME: Final = re.compile(
     r"^\W*(?:(?:please|can you|could you|tell me|show me|find|i want to know|do you know)\s+)*"
     r"(?:(?:what|how|why|who|where|when|which)\b(?:'s|’s)?\s*)?"
@@ -37,6 +43,13 @@ _FRAME: Final = re.compile(
     r"(?:(?:about|on|of|to|with|regarding|concerning|that)\s+)?",
     re.IGNORECASE,
 )
+_ASKING: Final = re.compile(
+    r"\W*(?:(?:please|can|could|you|tell|me|show|find|i|want|to|know|do|does|anyone|anybody|and|so|but|at|since|until|from|on|in|by|with|for)\s+)*"
+    r"(?P<word>how\s+(?:many|much|long|old|far|often)|when|what\s+(?:time|day|date)|which\s+day|where|who|whom|why)\b"
+    r"(?:\s+(?:of\s+)?(?:the\b\s*)?)?",
+    re.IGNORECASE,
+)
+"""The word that asks, with only words of asking before it."""
 _FRAME_WORDS: Final = word_list("frame")
 _FRAME_VERBS: Final = word_list("frame_verb")
 _ABOUT: Final = re.compile(r"\s+(?:about|regarding|concerning)\b", re.IGNORECASE)
@@ -57,7 +70,9 @@ class Question:
     author: str | None = None
     kind: str = "any"
     focus: str | None = None
-    """Of "how many ...": the key of what is counted, when it says something."""
+    """Of "how many ...": the key of what is counted, of "who killed ...": of what was done, when it says something."""
+    speaker: tuple[str, ...] = ()
+    """Of "what did Ada Huber say": the keys of the name; an answer is by such an account or tells what it said."""
     words: tuple[str, ...] = ()
     """The words behind `required` and `wanted` as they were asked, for people to read."""
 
@@ -67,8 +82,8 @@ class Question:
 
 
 def rewrite(question: str, *, now: datetime) -> Question:
-    """Read a question as of `now` (UTC)."""
-    text = " ".join(question[:_QUESTION_CHARS].split())
+    """Read a question as of `now` (UTC). Raises UsageError for one that is too long or no text."""
+    text = " ".join(_checked(question).split())
     speaker = _SPEAKER.search(text)
     operators = [match.span() for match in _OPERATOR.finditer(text)]
     phrases = [match.span() for match in _PHRASE.finditer(text)]
@@ -85,13 +100,29 @@ def rewrite(question: str, *, now: datetime) -> Question:
     required = [one for one in kept if _is_required(one, text, phrases)]
     wanted = [one for one in kept if one not in required]
     author = speaker.group("who")[1:] if speaker else _operator(text, "from")
+    named = None if author else _NAMED.search(text)
+    name = tuple(one.key for one in tokens(named.group("who"))) if named else ()
+    queries = _queries(text, kept, phrases, operators, span, speaker.group("who")[1:] if speaker else None)
+    if named:
+        others = [one for one in kept if not named.start("who") <= one.start < named.end("who")]
+        required, wanted = ([one for one in part if one in others] for part in (required, wanted))
+        queries = (*queries, *_queries(text, others, phrases, operators, span, None)) if others else queries
     return Question(
         text=text,
-        queries=_queries(text, kept, phrases, operators, span, speaker.group("who")[1:] if speaker else None),
+        queries=tuple(dict.fromkeys(queries)),
         required=tuple(dict.fromkeys(one.key for one in required)),
         wanted=tuple(dict.fromkeys(one.key for one in wanted)),
-        span=span, author=author, kind=_kind(text), focus=_focus(text, kept), words=tuple(dict.fromkeys(one.text for one in kept)),
+        span=span, author=author, kind=_kind(text), focus=_focus(text), speaker=name, words=tuple(dict.fromkeys(one.text for one in kept)),
     )  # fmt: skip
+
+
+def _checked(question: str) -> str:
+    if len(question) > MAX_CHARS:
+        raise UsageError(f"the question {question[:40]!r}... has {len(question):,} characters; at most {MAX_CHARS:,} are read: ask shorter")
+    place = next((place for place, character in enumerate(question) if "\ud800" <= character <= "\udfff"), None)
+    if place is not None:
+        raise UsageError(f"the question is no valid UTF-8 at character {place + 1} ({question[:40]!r}); give it in UTF-8")
+    return question
 
 
 def _is_asked(token: Token, text: str, frame_end: int, phrases: list[tuple[int, int]]) -> bool:
@@ -169,22 +200,24 @@ def _moment(at: datetime) -> str:
 
 
 def _kind(text: str) -> str:
-    lower = text.lower()
-    for kind, pattern in (
-        ("count", r"\bhow (?:many|much|long|old|far|often)\b"), ("time", r"\b(?:when|what time|what day|which day)\b"),
-        ("place", r"\bwhere\b"), ("person", r"\bwho\b"), ("reason", r"\bwhy\b"),
-    ):  # fmt: skip
-        if re.search(pattern, lower):
-            return kind
-    return "any"
+    """By the word that asks, where the question begins with it: "what happened when ..." asks for no time."""
+    match = _ASKING.match(text)
+    if match is None:
+        return "any"
+    asking = " ".join(match.group("word").lower().split())
+    kinds = {"when": "time", "where": "place", "who": "person", "whom": "person", "why": "reason"}
+    return kinds.get(asking, "count" if asking.startswith("how") else "time")
 
 
-def _focus(text: str, kept: list[Token]) -> str | None:
-    """The next word of the question after "how many", if it was kept as saying something."""
-    if not (match := re.search(r"\bhow many\s+(?:of\s+)?(?:the\s+)?", text, re.IGNORECASE)):
+def _focus(text: str) -> str | None:
+    """What a number or name must stand by: of "how many people" what is counted, of "who killed" what was done."""
+    if not (match := _ASKING.match(text)):
         return None
+    asking = " ".join(match.group("word").lower().split())
     following = next((one for one in tokens(text) if one.start >= match.end()), None)
-    return following.key if following and any(one.start == following.start for one in kept) else None
+    if following is None or following.kind != "word" or asking not in ("how many", "who"):
+        return None
+    return following.key if following.is_content else None
 
 
 def all_keys(text: str) -> frozenset[str]:

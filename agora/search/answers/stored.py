@@ -1,11 +1,12 @@
 """Stored answers. Goes in: answers. Comes out: the same answer to the same question, for as long as nothing has changed.
 
-    workspace/answers/HASH.json     one file per answer, written whole
+    workspace/search/answers/POSITION-HASH.json     one file per answer, written whole
 
-The key is the question as read, the writer, the settings and the position of the index: after any new post or deletion nothing old
-is found. A deletion removes every file that cites a deleted post or account (a repost goes with its original), the bytes are
-overwritten first; `catch_up` does so from the store's tombstones, whenever it was last called. Answers of earlier positions go as well:
-they may rest on words that were edited since.
+POSITION is the version of the post store. The key behind HASH (`ask.answer_key`, with what `workspace.py` adds to it) is the question as
+read, its queries, the writer, the settings, the state of the index and the labels: after any new post, deletion or label
+nothing old is found. A deletion removes every file that cites a deleted post or account (a repost goes with its original), the bytes are
+overwritten first; `catch_up` does so from the store's tombstones, whenever it was last called. Answers of other positions go as well: they may
+rest on words that were edited since.
 
 Not covered: copies that the file system or a backup keeps.
 """
@@ -30,7 +31,8 @@ from agora.search.answers.records import Answer, Evidence, Quote, Refused, Sente
 
 log = logging.getLogger(__name__)
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""Of the files, and of the rules by which answers are made: an answer by earlier rules is made anew."""
 _DRAFT_S: Final = 60.0
 MAX_ANSWERS: Final = 1_000
 """The oldest go beyond this."""

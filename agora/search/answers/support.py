@@ -5,6 +5,7 @@ A lexical stand-in for entailment, made to refuse rather than to believe. Of a s
 - every number, name, tag, handle, quantity word ("all", "most") and `MIN_CONTENT` of the other content words stand in the cited posts;
 - a number stands beside the same word, neighbouring words stand in one sentence of one post, mostly in the same order;
 - what is negated is negated there, and the other way round; what is only asked, supposed or denied there is not asserted;
+- all of it is what one clause of a post says, in its order (`aligned.py`);
 - there is no link: links belong to the posts, and one made of what the writer saw could carry it away.
 Citations that the sentence does not need are dropped, as ALCE counts them (Gao et al., "Enabling large language models to
 generate text with citations", 2023, section 3).
@@ -23,6 +24,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise, zip_longest
 from typing import Final
 
+from agora.search.answers.aligned import is_said
 from agora.search.answers.records import Draft, Evidence, Quote
 from agora.search.answers.tokens import LINK, Token, fold, keys_of, split_sentences, tokens, word_list
 
@@ -157,12 +159,24 @@ def _unsupported(claim: str, cited: Sequence[Evidence], quoted: frozenset[str]) 
     """Why the posts do not support what is claimed outside of quotations from the `quoted` ones; None when they do."""
     source = [sentence for one in cited for sentence in _sentences(one.text)]
     claim = _claimed(claim, cited, quoted)
+    texts = [one.text for one in cited]
     parts = [_read(claim[low:high]) for low, high in split_sentences(claim)]
     if not quoted and not any(word for part in parts for word in part.words if word.token.key not in _REPORTING):
         return "it claims nothing that posts could support"
     if quoted and any(_is_negation(one) or one.key in _DENIALS | _HEDGES for one in tokens(claim)):
         return "it denies or doubts a quotation in its own words"
-    return next((reason for part in parts if (reason := _part_unsupported(part, source))), None)
+    if reason := next((reason for part in parts if (reason := _part_unsupported(part, source))), None):
+        return reason
+    spans = [claim[low:high] for low, high in split_sentences(claim)]
+    told = [(span, part) for span, part in zip(spans, parts, strict=True) if not quoted or _tells(part)]
+    if any(not is_said(span, texts, asks=part.asks) for span, part in told):
+        return "no clause of its posts says it like this, with all its conditions, doubts and numbers"
+    return None
+
+
+def _tells(part: _Read) -> bool:
+    """Whether it holds more than words of telling who said it."""
+    return any(word.token.key not in _REPORTING for word in part.words)
 
 
 def _claimed(claim: str, cited: Sequence[Evidence], quoted: frozenset[str]) -> str:

@@ -34,6 +34,8 @@ _SPARE: Final = 20
 @dataclass(frozen=True, slots=True)
 class _Hits:
     hits: Sequence[Found]
+    confidence: float | None
+    total: int
 
 
 class Undeleted:
@@ -49,8 +51,10 @@ class Undeleted:
         """The hits that still stand."""
         if not (self._posts or self._authors):
             return self._finder.find(text, limit=limit, now=now, match=match)
-        found = self._finder.find(text, limit=limit + _SPARE, now=now, match=match).hits
-        return _Hits([hit for hit in found if not self._is_gone(hit)][:limit])
+        found = self._finder.find(text, limit=limit + _SPARE, now=now, match=match)
+        kept = [hit for hit in found.hits if not self._is_gone(hit)][:limit]
+        is_best_kept = bool(kept) and kept[0] is found.hits[0]  # confidence is about the first hit
+        return _Hits(kept, getattr(found, "confidence", None) if is_best_kept else None, getattr(found, "total", 0))
 
     def _is_gone(self, hit: Found) -> bool:
         post = hit.post

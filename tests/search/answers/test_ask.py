@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -159,12 +161,13 @@ def number_of(prompt: str, words: str) -> str:
 def test_generated_sentences_that_hold_are_kept_with_their_posts() -> None:
     def say(prompt: str) -> str:
         first, third = number_of(prompt, "passengers"), number_of(prompt, "stationmaster")
-        return f"- 300 passengers waited at the station. [{first}]\nNight trains run again since this morning. [{third}][{first}]\n"
+        waited = f"- 300 passengers waited at the station. [{first}]"
+        return f"{waited}\nNight trains run again since this morning, says the stationmaster. [{third}][{first}]\n"
 
     answer = ask("What about night trains to Lindau?", trains(), writer=GeneratedWriter(ScriptedModel(say)), now=NOW)
     assert [sentence.post_ids for sentence in answer.sentences] == [("t3",)]  # the first says nothing about what was asked
     assert [one.reason for one in answer.refused] == ["it is not about the question"]
-    assert answer.sentences[0].text == "Night trains run again since this morning."
+    assert answer.sentences[0].text == "Night trains run again since this morning, says the stationmaster."
 
 
 @pytest.mark.parametrize(
@@ -206,3 +209,23 @@ def test_settings_out_of_range_are_refused() -> None:
         AskConfig(hits=0)
     with pytest.raises(UsageError, match=r"evidence\.alike=2"):
         EvidenceConfig(alike=2)
+
+
+@dataclass(frozen=True)
+class Sure:
+    """A finder that says how sure it is."""
+
+    confidence: float | None
+    total: int = 0
+
+    def find(self, text: str, **options: Any) -> Any:
+        return SimpleNamespace(hits=trains().find(text, **options).hits, confidence=self.confidence, total=self.total)
+
+
+@pytest.mark.parametrize(("confidence", "is_answered"), [(None, True), (0.5, True), (0.05, False)])
+def test_no_answer_where_the_search_is_not_sure(confidence: float | None, is_answered: bool) -> None:
+    answer = ask("What about night trains?", Sure(confidence), now=NOW)
+    assert (answer.abstained is None) == is_answered
+    assert is_answered or "not sure" in str(answer.abstained)
+    assert ask("What about night trains?", Sure(confidence), now=NOW, config=AskConfig(least=0.0)).sentences
+    assert ask("What about night trains?", Sure(confidence, total=40), now=NOW).sentences  # a topic: none of many posts stands out

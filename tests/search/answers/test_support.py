@@ -28,7 +28,7 @@ POSTS = {
         ("Police found 11 dead at the market in Lindau.", ["p1"]),
         ("Police found eleven dead at the market.", ["p1"]),
         ("2 gunmen fled in a black car.", ["p1"]),
-        ("According to one post, gunmen fled in a black car.", ["p1"]),
+        ("According to one post, two gunmen fled in a black car.", ["p1"]),
         ("Police did not find".replace("did not find", "have not found") + " the bag.", ["p2"]),
         ("Police haven't found the bag.", ["p2"]),
         ('One account asked: "Was the mayor of Lindau arrested?"', ["p3"]),
@@ -36,7 +36,7 @@ POSTS = {
         ("Was the mayor arrested?", ["p3"]),
         ("A dog bites a man in Bregenz", ["p5"]),
         ("Most trains were late on Monday", ["p6"]),
-        ("The harbour is open, says the fake news", ["p8"]),
+        ("The fake news says the harbour is open", ["p8"]),
     ],
 )
 def test_supported(text: str, ids: list[str]) -> None:
