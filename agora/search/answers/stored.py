@@ -3,9 +3,9 @@
     workspace/search/answers/POSITION-HASH.json     one file per answer, written whole
 
 POSITION is the version of the post store. The key behind HASH (`ask.answer_key`, with what `workspace.py` adds to it) is the question as
-read, its queries, the writer, the settings, the state of the index and the labels: after any new post, deletion or label
-nothing old is found. A deletion removes every file that cites a deleted post or account (a repost goes with its original), the bytes are
-overwritten first; `catch_up` does so from the store's tombstones, whenever it was last called. Answers of other positions go as well: they may
+read, its queries, the writer, the settings, the state of the index and the labels: after any new post, deletion or label nothing old is
+found. A deletion removes every file that cites a deleted post or account (a repost goes with its original), the bytes are overwritten
+first; `catch_up` does so from the store's tombstones, whenever it was last called. Answers of other positions go as well: they may
 rest on words that were edited since.
 
 Not covered: copies that the file system or a backup keeps.
