@@ -44,4 +44,4 @@ agora chat --model chat --prompt "Did you see the game last night?"
 
 # 7. Search: an index of words, then an answer whose every sentence names its posts.
 agora search index
-agora search ask "Who is watching the game tonight?"
+agora search ask "What do people say about coffee?"
