@@ -208,7 +208,7 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
     embeddings = _Kept(load_embeddings(Path(options["model"]) if "model" in options else None))
     with tempfile.TemporaryDirectory() as folder, PostStore.open(Path(folder) / "posts", create=True) as store:
         store.append(posts)
-        posts = pa.Table.from_batches(list(store.scan()))  # in the order of the index: a large append does not keep its own
+        posts = pa.Table.from_batches(list(store.scan(after=0)))  # in the order of the index: a large append does not keep its own
         with EmbeddedIndex.open(Path(folder) / "index") as index:
             started = time.perf_counter()
             index.catch_up(store)
