@@ -117,7 +117,7 @@ def _scanned(seed: int, *, quick: bool) -> tuple[pa.Table, pa.Table, list[str]]:
     from agora.posts.simulate import Campaign, SquareConfig, ground_truth, simulate
 
     campaign = Campaign(name="flood", num_accounts=NUM_FLOOD, num_waves=12, jitter_s=60, participation=0.7, camouflage=0.3, channel="text")
-    size = (60_000, 8_000) if quick else (100_000, 10_000)  # of a square of which it is an eighth, a scan says that it shares an interest
+    size = (60_000, 8_000) if quick else (100_000, 10_000)
     config = SquareConfig(num_posts=size[0], num_accounts=size[1], seed=seed, campaigns=(campaign,))
     truth = ground_truth(config)
     group = dict(zip(truth["author"].to_pylist(), truth["group"].to_pylist(), strict=True))
