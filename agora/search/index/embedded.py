@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agora.errors import PostIndexError
-from agora.integrity.labels import ACCOUNT
+from agora.integrity.labels import ACCOUNT, POST
 from agora.integrity.voice import voices
 from agora.log import Progress, silent
 from agora.posts.schema import REPLY, REPOST
@@ -156,8 +156,7 @@ class EmbeddedIndex:
     def set_labels(self, labels: pa.Table) -> None:
         """The labels that `label:coordinated` goes by from now on, and that say who counts as one voice."""
         at = self._generation
-        is_account = pc.equal(labels["kind"], ACCOUNT)
-        accounts, posts = labels.filter(is_account)["id"].to_pylist(), labels.filter(pc.invert(is_account))["id"].to_pylist()
+        accounts, posts = (labels.filter(pc.equal(labels["kind"], kind))["id"].to_pylist() for kind in (ACCOUNT, POST))
         self._labels = labels
         at.filters.labelled = LabelledRows(np.unique(at.hashes(accounts)), np.unique(at.hashes(posts)))
         at.engagement.speakers = Speakers.of(voices(labels), at.key)
