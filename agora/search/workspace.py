@@ -1,7 +1,7 @@
 """Search over a workspace. Goes in: a workspace folder. Comes out: its index, caught up, and a Searcher with everything that belongs to it.
 
     index_posts(place, embeddings="minilm")      workspace/index, and workspace/search (which vectors, who is referred to)
-    with open_searcher(place) as searcher: ...   what `agora search find` and `agora search ask` use
+    with open_searcher(place) as searcher: ...   what `agora search find` and `agora search ask` use; for a process that stays: held.py
 
 Vectors of two models do not compare, so the model that made them is written down and used for queries; another one is chosen by indexing
 again. Labels are read anew each time, so a ruling holds at once.
@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from agora.config import apply_overrides
 from agora.errors import IndexBusyError, MissingExtraError, PostIndexError, UsageError
 from agora.files import write_atomically
@@ -29,7 +32,7 @@ from agora.search.authority import COLUMNS, authority, read_authority, write_aut
 from agora.search.confidence import shipped_confidence
 from agora.search.find import Searcher
 from agora.search.index.embedded import EmbeddedIndex
-from agora.search.index.interface import CatchUp
+from agora.search.index.interface import CatchUp, PostIndex
 from agora.search.ranking import RankingConfig
 from agora.search.rerank import Reranker
 from agora.settings import Workspace
@@ -72,11 +75,17 @@ def index_posts(place: Workspace, *, embeddings: str | None = None, compact: boo
         stored_answers(place).catch_up(store)
         if compact:
             index.compact(progress=progress)
-        known = authority(store.scan(columns=list(COLUMNS)), voices(labels))
-        place.folder("search").mkdir(parents=True, exist_ok=True)
-        write_authority(known, place.folder("search") / AUTHORITY_FILE)
+        count_authority(place, store, labels)
         write_atomically(place.folder("search") / SETTINGS_FILE, json.dumps({"embeddings": choice}) + "\n")
         return Indexed(caught_up, index.num_posts, choice, labels.num_rows)
+
+
+def count_authority(place: Workspace, store: PostStore, labels: pa.Table) -> None:
+    """Write down anew how much each account is referred to; who deleted an account is not named."""
+    tombstones = store.deletions()
+    gone = set(tombstones.filter(pc.equal(tombstones["kind"], "author"))["key"].to_pylist())
+    known = authority(store.scan(columns=list(COLUMNS)), voices(labels))
+    write_authority({account: value for account, value in known.items() if account not in gone}, place.folder("search") / AUTHORITY_FILE)
 
 
 def when_free(change: Callable[[], Changed]) -> Changed:
@@ -102,19 +111,23 @@ def open_searcher(place: Workspace) -> Iterator[Searcher]:
     if not is_indexed(place):
         raise PostIndexError(f"{place.root} has no index of posts; make it: agora search index")
     choice = chosen_embeddings(place, None)
-    labels = read_labels(place.root)
-    reranker = place.folder("search") / RERANKER_FILE
     with opened_index(place) as index:
-        yield Searcher(
-            index,
-            embeddings=load_choice(choice),
-            voices=voices(labels),
-            labels=labels,
-            reranker=Reranker.load(reranker) if reranker.exists() else None,
-            confidence=shipped_confidence(with_meaning=choice == MINILM) if choice in _MEASURED and not reranker.exists() else None,
-            authority=read_authority(place.folder("search") / AUTHORITY_FILE),
-            config=apply_overrides(RankingConfig(), place.defaults("search"), f"{place.settings_file} [search]"),
-        )
+        yield make_searcher(place, index, read_labels(place.root), choice, load_choice(choice))
+
+
+def make_searcher(place: Workspace, index: PostIndex, labels: pa.Table, choice: str, embeddings: Embeddings | None) -> Searcher:
+    """A searcher over an open index, with everything else that the workspace says about search. `choice` names the embeddings."""
+    reranker = place.folder("search") / RERANKER_FILE
+    return Searcher(
+        index,
+        embeddings=embeddings,
+        voices=voices(labels),
+        labels=labels,
+        reranker=Reranker.load(reranker) if reranker.exists() else None,
+        confidence=shipped_confidence(with_meaning=choice == MINILM) if choice in _MEASURED and not reranker.exists() else None,
+        authority=read_authority(place.folder("search") / AUTHORITY_FILE),
+        config=apply_overrides(RankingConfig(), place.defaults("search"), f"{place.settings_file} [search]"),
+    )
 
 
 def load_choice(choice: str) -> Embeddings | None:
