@@ -24,7 +24,16 @@ from agora.errors import MissingExtraError, PostIndexError
 from agora.integrity.labels import LABELS_FILE, read_labels
 from agora.search.find import Mode, Results, Searcher
 from agora.search.index.embedded import EmbeddedIndex
-from agora.search.workspace import AUTHORITY_FILE, RERANKER_FILE, SETTINGS_FILE, chosen_embeddings, is_indexed, load_choice, make_searcher
+from agora.search.workspace import (
+    AUTHORITY_FILE,
+    CONFIDENCE_FILE,
+    RERANKER_FILE,
+    SETTINGS_FILE,
+    chosen_embeddings,
+    is_indexed,
+    load_choice,
+    make_searcher,
+)  # fmt: skip
 from agora.settings import Workspace
 from agora.text.embeddings import Embeddings
 
@@ -56,10 +65,8 @@ class HeldSearcher:
     def __init__(self, place: Workspace) -> None:
         self._place = place
         search = place.folder("search")
-        self._files = (
-            search / SETTINGS_FILE, search / AUTHORITY_FILE, search / RERANKER_FILE, place.folder("integrity") / LABELS_FILE,
-            place.settings_file,
-        )  # fmt: skip
+        names = (SETTINGS_FILE, AUTHORITY_FILE, RERANKER_FILE, CONFIDENCE_FILE)
+        self._files = (*(search / name for name in names), place.folder("integrity") / LABELS_FILE, place.settings_file)
         self._lock = threading.Lock()
         self._held: _Held | None = None
 
@@ -111,7 +118,7 @@ class HeldSearcher:
         embeddings = held.embeddings if held is not None and held.choice == choice else load_choice(choice)
         index = held.index if held is not None else _opened(self._place.folder("index"))
         index.refresh()
-        searcher = make_searcher(self._place, index, labels, choice, embeddings)
+        searcher = make_searcher(self._place, index, labels, embeddings)
         return _Held(searcher, index, choice, embeddings, seen, _first_end(labels))
 
 

@@ -10,10 +10,12 @@ again. Labels are read anew each time, so a ruling holds at once.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -29,15 +31,19 @@ from agora.log import Progress, silent
 from agora.posts.store import PostStore
 from agora.search.answers.workspace import stored_answers
 from agora.search.authority import COLUMNS, authority, read_authority, write_authority
-from agora.search.confidence import shipped_confidence
+from agora.search.confidence import Confidence
 from agora.search.find import Searcher
 from agora.search.index.embedded import EmbeddedIndex
 from agora.search.index.interface import CatchUp, PostIndex
+from agora.search.judgements import NOW, indexed, read_collection
 from agora.search.ranking import RankingConfig
 from agora.search.rerank import Reranker
+from agora.search.tune import Tuned, tune
 from agora.settings import Workspace
 from agora.text.embeddings import Embeddings, LexicalEmbeddings, ModelEmbeddings
 from agora.text.minilm import is_installed, load_minilm
+
+log = logging.getLogger(__name__)
 
 Changed = TypeVar("Changed")
 AUTO: Final = "auto"
@@ -50,8 +56,7 @@ RERANKER_FILE: Final = "reranker.json"
 BUSY_S: Final = 5.0
 """A process that keeps the index up holds it for about a second at a time."""
 _BUSY_AGAIN_S: Final = 0.1
-_MEASURED: Final = (NONE, MINILM)
-"""Confidence was trained on scores of these; other models spread theirs otherwise."""
+CONFIDENCE_FILE: Final = "confidence.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +117,68 @@ def open_searcher(place: Workspace) -> Iterator[Searcher]:
         raise PostIndexError(f"{place.root} has no index of posts; make it: agora search index")
     choice = chosen_embeddings(place, None)
     with opened_index(place) as index:
-        yield make_searcher(place, index, read_labels(place.root), choice, load_choice(choice))
+        yield make_searcher(place, index, read_labels(place.root), load_choice(choice))
 
 
-def make_searcher(place: Workspace, index: PostIndex, labels: pa.Table, choice: str, embeddings: Embeddings | None) -> Searcher:
-    """A searcher over an open index, with everything else that the workspace says about search. `choice` names the embeddings."""
-    reranker = place.folder("search") / RERANKER_FILE
+def make_searcher(place: Workspace, index: PostIndex, labels: pa.Table, embeddings: Embeddings | None) -> Searcher:
+    """A searcher over an open index, with everything else that the workspace says about search."""
+    vectors = embeddings.name if embeddings is not None else ""
+    reranker = _reranker(place, vectors)
     return Searcher(
         index,
         embeddings=embeddings,
         voices=voices(labels),
         labels=labels,
-        reranker=Reranker.load(reranker) if reranker.exists() else None,
-        confidence=shipped_confidence(with_meaning=choice == MINILM) if choice in _MEASURED and not reranker.exists() else None,
+        reranker=reranker,
+        confidence=_confidence(place, vectors, is_reranked=reranker is not None),
         authority=read_authority(place.folder("search") / AUTHORITY_FILE),
         config=apply_overrides(RankingConfig(), place.defaults("search"), f"{place.settings_file} [search]"),
     )
+
+
+def _reranker(place: Workspace, vectors: str) -> Reranker | None:
+    """The re-ranker of a workspace, if it was trained on scores of these vectors: other models spread theirs otherwise."""
+    path = place.folder("search") / RERANKER_FILE
+    if not path.exists():
+        return None
+    found = Reranker.load(path)
+    if found.vectors is not None and found.vectors != vectors:
+        log.warning(
+            "%s is left out: it was trained with vectors %r, and the index has %r; train it anew: agora search tune DATA",
+            path, found.vectors or NONE, vectors or NONE,
+        )  # fmt: skip
+        return None
+    return found
+
+
+def _confidence(place: Workspace, vectors: str, *, is_reranked: bool) -> Confidence | None:
+    """The confidence of a workspace, if it is about searches that are made as now."""
+    path = place.folder("search") / CONFIDENCE_FILE
+    found = Confidence.load(path) if path.exists() else None
+    return found if found is not None and (found.vectors, found.is_reranked) == (vectors, is_reranked) else None
+
+
+def tune_workspace(
+    place: Workspace, data: Path, *, out: Path | None = None, embeddings: str | None = None, progress: Progress = silent
+) -> tuple[Tuned, Path]:
+    """Tune to a folder of judgements (judgements.py); without a corpus they are about the workspace's posts. A confidence, and a re-ranker
+    if it helps on queries that it has not seen, are written into the folder `out`, by default where the workspace's searches use them; of a
+    re-ranker that does not help, none is left there. Returns the folder as well."""
+    collection = read_collection(data, is_corpus_needed=False)
+    if not collection.texts and not is_indexed(place):
+        raise PostIndexError(f"{data} has no corpus.parquet, and {place.root} has no index of posts; make it: agora search index")
+    made = load_choice(chosen_embeddings(place, embeddings if collection.texts else None))
+    with indexed(collection, made, progress=progress) if collection.texts else opened_index(place) as index:
+        now = NOW if collection.texts else datetime.now(timezone.utc)
+        tuned = tune(collection, index, made, now=now, progress=progress)
+    folder = out if out is not None else place.folder("search")
+    folder.mkdir(parents=True, exist_ok=True)
+    if tuned.helps:
+        tuned.reranker.save(folder / RERANKER_FILE)
+    else:
+        (folder / RERANKER_FILE).unlink(missing_ok=True)
+    tuned.confidence.save(folder / CONFIDENCE_FILE)
+    return tuned, folder
 
 
 def load_choice(choice: str) -> Embeddings | None:
