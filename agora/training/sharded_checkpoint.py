@@ -305,9 +305,10 @@ class StoredTensors:
         if file not in self._files:
             if len(self._files) == _OPEN_FILES:
                 self._files.pop(next(iter(self._files)))[0].close()
+            size_bytes = int(self._facts[file]["size_bytes"])  # first: only files of the manifest are opened
             with ExitStack() as stack:
                 stream = stack.enter_context(self._store.reading(self._name, file))
-                entries = read_entries(stream, int(self._facts[file]["size_bytes"]))
+                entries = read_entries(stream, size_bytes)
                 self._files[file] = stack.pop_all(), stream, entries
         _, stream, entries = self._files[file]
         return stream, entries
