@@ -15,7 +15,7 @@ from agora.training.schedule import ScheduleConfig
 
 # Keys that change how a run is watched and kept, and not one bit of its weights: a resumed run may change them.
 OPERATIONAL_KEYS: Final = frozenset(
-    {"checkpoint_every_steps", "checkpoint_every_s", "keep", "tensorboard", "watts_per_core"},
+    {"checkpoint_every_steps", "checkpoint_every_s", "keep", "keep_every_steps", "tensorboard", "watts_per_core"},
 )
 
 
@@ -39,7 +39,9 @@ class TrainingConfig:
     evaluate_tokens         held-out tokens of each
     checkpoint_every_steps  steps between checkpoints, or none
     checkpoint_every_s      seconds between checkpoints, or none
-    keep                    whole checkpoints kept
+    checkpoint_url          where checkpoints lie, e.g. s3://bucket/path (extra: objects); none for the run's folder
+    keep                    whole checkpoints kept, the newest
+    keep_every_steps        besides, checkpoints of steps that are a multiple of this are kept for good; none for no others
     tensorboard             write TensorBoard files too (extra: reports)
     watts_per_core          assumption of the energy estimate where nothing measures; none takes the documented default
     """
@@ -60,7 +62,9 @@ class TrainingConfig:
     evaluate_tokens: int = 65536
     checkpoint_every_steps: int | None = None
     checkpoint_every_s: float | None = 60.0
+    checkpoint_url: str | None = None
     keep: int = 2
+    keep_every_steps: int | None = None
     tensorboard: bool = False
     watts_per_core: float | None = None
 
@@ -80,7 +84,7 @@ class TrainingConfig:
             raise ConfigError(f"training.grad_clip={self.grad_clip} must be a number above 0; a large value (1e9) switches clipping off")
         if self.evaluate_every < 0 or self.evaluate_tokens < 0 or self.seed < 0:
             raise ConfigError("training.evaluate_every, training.evaluate_tokens and training.seed must not be negative")
-        for name in ("checkpoint_every_steps", "checkpoint_every_s", "watts_per_core"):
+        for name in ("checkpoint_every_steps", "checkpoint_every_s", "keep_every_steps", "watts_per_core"):
             if getattr(self, name) is not None:
                 _require_positive(name, getattr(self, name))
 

@@ -26,7 +26,8 @@ from agora.model.config import ModelConfig
 from agora.model.counts import flops_per_token
 from agora.model.transformer import Transformer
 from agora.training.broken_batch import keep_broken_batch, refusal
-from agora.training.checkpoint import CheckpointWriter, clean, load_latest_checkpoint
+from agora.training.checkpoint import CheckpointWriter, clean, resume_latest
+from agora.training.checkpoint_store import Store, open_store
 from agora.training.config import OPERATIONAL_KEYS, TrainingConfig
 from agora.training.data import IGNORED_TARGET, Batches, ShardBatches, TokenShards, heldout_batches, share_of_step
 from agora.training.energy import EnergyMeter
@@ -68,10 +69,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A summary and the weights it speaks of."""
+    """A summary and the weights it speaks of; those of a divided run are in its last checkpoint only."""
 
     summary: TrainingSummary
-    model: Transformer
+    model: Transformer | None
 
 
 def train(
@@ -141,7 +142,6 @@ def run_task(run_dir: Path, task: Task, *, progress: Progress = silent, resume: 
 
 
 def _start_over(folder: RunFolder) -> None:
-    shutil.rmtree(folder.checkpoints, ignore_errors=True)
     shutil.rmtree(folder.path / "tensorboard", ignore_errors=True)
     for name in ("run.json", "outcome.json", "metrics.jsonl", "loss.png", "loss.svg"):
         folder.remove(name)
@@ -161,11 +161,14 @@ def _open_run(folder: RunFolder, task: Task, stop: StopRequest, world: World, ru
     else:
         flops = task.training.num_tokens * flops_per_token(task.model, task.training.seq_len)
         machine = world.from_first(decide_machine(folder, task.training, flops))
-    trainer = _Trainer(folder, task, machine, stop, world, RunFolder(run_dir).checkpoints)
+    store = open_store(RunFolder(run_dir).checkpoint_place(task.training.checkpoint_url))
+    trainer = _Trainer(folder, task, machine, stop, world, store)
     if not saved:
         _copy_tokenizer(task.tokenizer_dir, folder.path / "tokenizer")
     if not resume:
         _start_over(folder)
+        if world.is_first:
+            store.clear()
     source = merged(saved.get("source") or {}, to_dict(task.source))
     folder.write("run.json", {**record, "source": source, "machine": to_dict(machine), "layout": to_dict(trainer.layout)})
     folder.remove("outcome.json")
@@ -205,9 +208,9 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
 class _Trainer:
     """The state of one process that trains."""
 
-    def __init__(self, folder: RunFolder, task: Task, machine: Machine, stop: StopRequest, world: World, checkpoints: Path) -> None:
+    def __init__(self, folder: RunFolder, task: Task, machine: Machine, stop: StopRequest, world: World, store: Store) -> None:
         self._folder, self._task, self._machine, self._stop = folder, task, machine, stop
-        self._world, self._checkpoints = world, checkpoints
+        self._world, self._store = world, store
         self.layout = layout_for(world, task.layout, task.training.micro_batch)
         self._must_stop = False  # as agreed by all processes
         c = task.training
@@ -244,7 +247,9 @@ class _Trainer:
         self._restore()
         if self._num_done < self._config.steps:
             board = self._folder.path / "tensorboard" if self._config.tensorboard else None
-            writer = CheckpointWriter(self._checkpoints, keep=self._config.keep)
+            writer = CheckpointWriter(
+                self._store, keep=self._config.keep, keep_every=self._config.keep_every_steps, world=self._world
+            )  # fmt: skip
             title = f"train ({self._task.kind})"
             try:
                 try:
@@ -279,9 +284,7 @@ class _Trainer:
         if self._limit_flops_per_s > self._machine.limit_flops_per_s:
             self._machine = raise_limit(self._folder, self._machine, self._limit_flops_per_s)
         self._kept = self._standing()
-        state = self._state()
-        if self._world.is_first:
-            writer.save(self._num_done, state)
+        writer.save(self._num_done, self._state())
         self._num_saved, self._saved_s = self._num_done, time.perf_counter()
 
     def _one_step(self) -> StepMetrics:
@@ -352,7 +355,7 @@ class _Trainer:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "step": self._step.state_dict() if isinstance(self._step, TrainingStep) else self._step.full_state(),
+            "step": self._step.state_dict(),
             "data": self._task.batches.state_dict(),
             "torch_random": torch.get_rng_state(),
             "progress": to_dict(self._kept),
@@ -370,20 +373,19 @@ class _Trainer:
         )  # fmt: skip
 
     def _restore(self) -> None:
-        checkpoint = load_latest_checkpoint(self._checkpoints)
-        self._world.wait()
+        checkpoint = resume_latest(self._store, self._state(), world=self._world)
         if self._world.is_first:  # only now: with every checkpoint damaged the run must stop, not begin again
-            clean(self._checkpoints, checkpoint.path if checkpoint else None)
+            clean(self._store, checkpoint.name if checkpoint else None)
         if checkpoint is not None:
             state = checkpoint.state
             try:
                 self._task.batches.load_state_dict(state["data"])
-                self._step.load_state_dict(state["step"])
+                self._step.finish_loading()
                 torch.set_rng_state(state["torch_random"])
                 self._before = self._kept = Standing.from_state(state["progress"])
             except KeyError as error:
-                raise CheckpointError(f"checkpoint {checkpoint.path} lacks {error}; start again with --fresh") from error
-            logger.info("going on from %s", checkpoint.path)
+                raise CheckpointError(f"checkpoint {checkpoint.place} lacks {error}; start again with --fresh") from error
+            logger.info("going on from %s", checkpoint.place)
         self._num_done, self._loss, self._heldout_loss = self._before.num_done, self._before.loss, self._before.heldout_loss
         num_repeated = rewind_metrics(self._folder.metrics, self._num_done)
         if num_repeated:
@@ -417,7 +419,7 @@ class _Trainer:
         summary = replace(summary, stopped_by=self._stopped_by, pictures=pictures)
         message = f"{format_seconds(summary.elapsed_s)}, {format_joules(summary.joules)}, {format_si(summary.flops, 'FLOP')}"
         self._folder.write("outcome.json", {"state": summary.state, "message": message, "summary": to_dict(summary)})
-        return Trained(summary, self._step.float32_model())
+        return Trained(summary, self._step.float32_model() if isinstance(self._step, TrainingStep) else None)
 
 
 @torch.no_grad()
