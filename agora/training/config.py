@@ -34,6 +34,7 @@ class TrainingConfig:
     dtype                   number format of the products; auto takes bfloat16 where it is quick
     device                  cpu, cuda or mps; auto takes what is there
     compile                 torch.compile; auto only where the run outlasts the compilation and no kernel of ours is quicker
+    float8                  rounding of the products to 8 bits: tensorwise or rowwise where the GPU can (extra: float8)
     document_aware          documents packed into one row do not see each other
     evaluate_every          steps between held-out losses; 0 for none
     evaluate_tokens         held-out tokens of each
@@ -55,6 +56,7 @@ class TrainingConfig:
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     device: str = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
+    float8: Literal["off", "tensorwise", "rowwise"] = "off"
     document_aware: bool = True
     evaluate_every: int = 100
     evaluate_tokens: int = 65536

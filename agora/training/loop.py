@@ -29,10 +29,11 @@ from agora.training.broken_batch import keep_broken_batch, refusal
 from agora.training.checkpoint import CheckpointWriter, clean, load_latest_checkpoint
 from agora.training.config import OPERATIONAL_KEYS, TrainingConfig
 from agora.training.data import IGNORED_TARGET, Batches, ShardBatches, TokenShards, heldout_batches, share_of_step
-from agora.training.energy import EnergyMeter
+from agora.training.energy import EnergyMeter, EnergyReading
 from agora.training.machine import check_machine, decide_machine, raise_limit
 from agora.training.metrics import MetricsLog, StepMetrics, draw_loss, read_metrics, rewind_metrics
 from agora.training.parallelize import check as check_layout
+from agora.training.rank_log import RankLog, rank_log
 from agora.training.run_folder import Machine, RunFolder
 from agora.training.schedule import lr_scale
 from agora.training.sharded_step import ShardedStep
@@ -50,7 +51,8 @@ logger = logging.getLogger(__name__)
 class Task:
     """One thing to learn. `data` identifies what `batches` read: a resumed run must find the same. `make_model` gives the weights
     that training starts from. `source` is what model cards say; `heldout_bytes` the text that the targets of `heldout` stand for,
-    where bits per byte mean something. `command` is what a person types to go on. `layout` says how several processes share the work."""
+    where bits per byte mean something. `command` is what a person types to go on. `layout` says how several processes share the work.
+    Weights of `fresh_seed` are fresh ones, of which each of several processes draws its own part; `make_model` is then for one alone."""
 
     kind: Literal["pretrain", "chat"]
     model: ModelConfig
@@ -64,6 +66,7 @@ class Task:
     heldout_bytes: int | None = None
     command: str = ""
     layout: Layout = field(default_factory=Layout)
+    fresh_seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,7 @@ def pretraining_task(
         kind="pretrain", model=model_config, training=c,
         batches=ShardBatches(shards, seed=c.seed, **shape),
         heldout=heldout_batches(heldout, max_tokens=c.evaluate_tokens, **shape) if heldout is not None else [],
-        make_model=lambda: Transformer(model_config, seed=c.seed),
+        make_model=lambda: Transformer(model_config, seed=c.seed), fresh_seed=c.seed,
         tokenizer_dir=tokenizer_dir, data={"tokens": int(shards.num_tokens), **data}, command=command,
     )  # fmt: skip
 
@@ -129,9 +132,9 @@ def run_task(run_dir: Path, task: Task, *, progress: Progress = silent, resume: 
     with joined_world(task.training.device) as world:
         place = world.folder(run_dir)
         folder, is_new = RunFolder(place), not place.exists()
-        with folder.locked(), stop_on_signals() as stop:
+        with folder.locked(), stop_on_signals() as stop, rank_log(run_dir, world.rank) as log:
             try:
-                trainer = _open_run(folder, task, stop, world, run_dir, resume=resume)
+                trainer = _open_run(folder, task, stop, world, log, run_dir, resume=resume)
             except BaseException:
                 if is_new and not folder.holds_run():
                     shutil.rmtree(place, ignore_errors=True)
@@ -147,7 +150,7 @@ def _start_over(folder: RunFolder) -> None:
         folder.remove(name)
 
 
-def _open_run(folder: RunFolder, task: Task, stop: StopRequest, world: World, run_dir: Path, *, resume: bool) -> _Trainer:
+def _open_run(folder: RunFolder, task: Task, stop: StopRequest, world: World, log: RankLog, run_dir: Path, *, resume: bool) -> _Trainer:
     """Compare run.json with `task` or begin a run. Whatever can fail comes first: a refused command changes nothing of an older run."""
     record = {
         "kind": task.kind, "model": to_dict(task.model), "training": to_dict(task.training),
@@ -161,7 +164,7 @@ def _open_run(folder: RunFolder, task: Task, stop: StopRequest, world: World, ru
     else:
         flops = task.training.num_tokens * flops_per_token(task.model, task.training.seq_len)
         machine = world.from_first(decide_machine(folder, task.training, flops))
-    trainer = _Trainer(folder, task, machine, stop, world, RunFolder(run_dir).checkpoints)
+    trainer = _Trainer(folder, task, machine, stop, world, log, RunFolder(run_dir).checkpoints)
     if not saved:
         _copy_tokenizer(task.tokenizer_dir, folder.path / "tokenizer")
     if not resume:
@@ -205,7 +208,10 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
 class _Trainer:
     """The state of one process that trains."""
 
-    def __init__(self, folder: RunFolder, task: Task, machine: Machine, stop: StopRequest, world: World, checkpoints: Path) -> None:
+    def __init__(
+        self, folder: RunFolder, task: Task, machine: Machine, stop: StopRequest, world: World, log: RankLog, checkpoints: Path
+    ) -> None:
+        self._log = log
         self._folder, self._task, self._machine, self._stop = folder, task, machine, stop
         self._world, self._checkpoints = world, checkpoints
         self.layout = layout_for(world, task.layout, task.training.micro_batch)
@@ -221,27 +227,34 @@ class _Trainer:
         self._loss: float | None = None
         self._heldout_loss: float | None = None
         self._stopped_by: str | None = None
-        gpu_index = (torch.device(machine.device).index or 0) if machine.device.startswith("cuda") else None
-        self._meter = EnergyMeter(watts_per_core=c.watts_per_core, gpu_index=gpu_index)
+        gpu_index = torch.cuda.current_device() if machine.device.startswith("cuda") else None
+        self._meter = EnergyMeter(watts_per_core=c.watts_per_core, gpu_index=gpu_index, is_first_of_host=world.is_first_of_host)
+        self._energy = self._meter.read()  # of all processes, at the last step
         self._started_s = self._saved_s = time.perf_counter()
         self._first_step_ended_s = 0.0
         self._last: tuple[Mapping[str, Any], StepResult] | None = None  # where the data stood before the last step, and what it gave
 
     def _make_step(self) -> TrainingStep | ShardedStep:
         """Alone there is no wrapper."""
-        c, machine, model = self._config, self._machine, self._task.make_model()
+        c, machine, seed = self._config, self._machine, self._task.fresh_seed
         if self._world.size == 1:
             return TrainingStep(
-                model, c.optimizer, device=machine.device, dtype=machine.dtype, compile=machine.compile, grad_clip=c.grad_clip
-            )
-        check_layout(model.config, self.layout, seq_len=c.seq_len, global_batch=c.batch_tokens // c.seq_len)
+                self._task.make_model(), c.optimizer, device=machine.device, dtype=machine.dtype, compile=machine.compile,
+                grad_clip=c.grad_clip, float8=c.float8,
+            )  # fmt: skip
+        check_layout(self._task.model, self.layout, seq_len=c.seq_len, global_batch=c.batch_tokens // c.seq_len)
+        with torch.device("cpu" if seed is None else "meta"):
+            model = self._task.make_model()
         return ShardedStep(
-            model, c.optimizer, self.layout, seq_len=c.seq_len, device=machine.device, dtype=machine.dtype, grad_clip=c.grad_clip
-        )
+            model, c.optimizer, self.layout, seq_len=c.seq_len, device=machine.device, dtype=machine.dtype,
+            compile=machine.compile, grad_clip=c.grad_clip, seed=seed, float8=c.float8,
+        )  # fmt: skip
 
     def run(self, progress: Progress) -> Trained:
         """From the last checkpoint to the end, or to a signal."""
         self._restore()
+        self._log.step = self._num_done
+        self._log.tell("begins", processes=self._world.size, layout=self.layout.describe(), device=self._machine.device)
         if self._num_done < self._config.steps:
             board = self._folder.path / "tensorboard" if self._config.tensorboard else None
             writer = CheckpointWriter(self._checkpoints, keep=self._config.keep)
@@ -296,7 +309,9 @@ class _Trainer:
             self._refuse_step(self._num_done + 1, "")
         self._num_done += 1
         self._loss = result.loss
-        tokens_per_s = self._config.batch_tokens / (time.perf_counter() - started_s)
+        seconds = time.perf_counter() - started_s
+        tokens_per_s = self._config.batch_tokens / seconds
+        self._tell(seconds, self._meter.read().joules)
         every, heldout_loss = self._config.evaluate_every, None
         if self._task.heldout and (self._num_done == self._config.steps or (every and self._num_done % every == 0)):
             self._refuse_broken_weights()
@@ -309,7 +324,7 @@ class _Trainer:
         return evaluate_loss(self._step.model, self._task.heldout, self._step.device)
 
     def _metrics(self, result: StepResult, scale: float, tokens_per_s: float, heldout_loss: float | None) -> StepMetrics:
-        energy, tokens = self._meter.read(), self._num_done * self._config.batch_tokens
+        energy, tokens = self._sum_energy(), self._num_done * self._config.batch_tokens
         here_s, optimizer = time.perf_counter() - self._started_s, self._config.optimizer
         num_timed = self._num_done - self._before.num_done - 1
         if num_timed == 0:
@@ -326,6 +341,20 @@ class _Trainer:
             joules_per_token=(self._before.joules + energy.joules) / tokens, energy_measured=energy.measured, heldout_loss=heldout_loss,
             imbalance=result.imbalance,
         )  # fmt: skip
+
+    def _sum_energy(self) -> EnergyReading:
+        """Of all processes; measured only where each of them is."""
+        here = self._meter.read()
+        joules, num_measured = self._world.sum(here.joules, float(here.measured))
+        more = f", summed over {self._world.size} processes" if self._world.size > 1 else ""
+        self._energy = replace(here, joules=joules, measured=num_measured == self._world.size, source=here.source + more)
+        return self._energy
+
+    def _tell(self, seconds: float, joules: float) -> None:
+        """This process's own line of the step."""
+        self._log.step = self._num_done
+        tokens_per_s = self._config.batch_tokens / self._world.size / seconds
+        self._log.tell("step", seconds=round(seconds, 4), tokens_per_s=round(tokens_per_s, 1), joules=round(joules, 3))
 
     def _note(self, m: StepMetrics) -> str:
         heldout = f", held-out {self._heldout_loss:.3f}" if self._heldout_loss is not None else ""
@@ -359,7 +388,7 @@ class _Trainer:
         }
 
     def _standing(self) -> Standing:
-        before, energy, num_bytes = self._before, self._meter.read(), self._task.heldout_bytes
+        before, energy, num_bytes = self._before, self._energy, self._task.heldout_bytes
         per_byte = None
         if self._heldout_loss is not None and num_bytes:
             per_byte = self._heldout_loss * self._num_heldout / math.log(2) / num_bytes

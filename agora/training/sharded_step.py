@@ -30,7 +30,8 @@ from agora.training.step import Batch, StepResult
 
 class ShardedStep:
     """A divided model with its optimizer. Takes `model` over; every rank of the process group makes one. A model on the meta device gets
-    memory for this rank's part only; `load_state_dict` must bring its weights."""
+    memory for this rank's part only, with fresh weights drawn from `seed`; without one `load_state_dict` must bring them.
+    `compile` compiles each layer with `backend`; `float8` see float8.py."""
 
     def __init__(
         self,
@@ -42,13 +43,22 @@ class ShardedStep:
         device: torch.device | str = "cpu",
         dtype: str = "bfloat16",
         grad_clip: float | None = 1.0,
+        seed: int | None = None,
+        compile: bool = False,
+        backend: str = "inductor",
+        float8: str = "off",
     ) -> None:
         self.config, self.layout, self.device, self.grad_clip = model.config, layout, torch.device(device), grad_clip
         self.axes = parallelize.make_axes(layout, device_type=self.device.type, has_experts=self.config.num_experts > 0)
         is_meta = model.embedding.is_meta
-        self.part = parallelize.parallelize(model.train(), layout, self.axes, seq_len=seq_len, dtype=dtype, device=device)
+        self.part = parallelize.parallelize(
+            model.train(), layout, self.axes, seq_len=seq_len, dtype=dtype, device=device,
+            backend=backend if compile else None, float8=float8,
+        )  # fmt: skip
         if is_meta:
             self.part.allocate()
+            if seed is not None:
+                self.part.initialize(seed)
         self.optimizer = ShardedOptimizer(self.part.named_parameters().items(), optimizer_config, self.part.named_buffers())
         self._pipeline = Pipeline(self.part, seq_len=seq_len) if layout.pipeline > 1 else None
         self._copies = {name: self.part.copies(parameter) for name, parameter in self.optimizer.parameters.items()}

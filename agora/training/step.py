@@ -16,6 +16,7 @@ from agora.errors import ConfigError, TrainingError
 from agora.model.experts import begin_step, end_step, imbalance
 from agora.model.operations import IGNORED
 from agora.model.transformer import Transformer
+from agora.training.float8 import use_float8
 from agora.training.optimizers import OptimizerConfig, build_optimizer
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -62,11 +63,14 @@ class TrainingStep:
         dtype: str = "bfloat16",
         compile: bool = False,
         grad_clip: float | None = 1.0,
+        float8: str = "off",
     ) -> None:
         if dtype not in DTYPES:
             raise ConfigError(f"training dtype {dtype!r} is not one of {', '.join(DTYPES)}")
         self.device = torch.device(device)
         self.model = model.to(self.device).train()
+        if float8 != "off":
+            use_float8(self.model.layers, float8, self.device)
         self.optimizer = build_optimizer(self.model, optimizer_config, dtype=DTYPES[dtype])
         self.grad_clip = grad_clip
         self._loss = torch.compile(self.model.loss) if compile else self.model.loss

@@ -48,6 +48,19 @@ class World:
         dist.all_reduce(raised, dist.ReduceOp.MAX)
         return tuple(bool(flag) for flag in raised.tolist())
 
+    def sum(self, *values: float) -> tuple[float, ...]:
+        """Each value, added up over all processes."""
+        if self.size == 1:
+            return values
+        added = torch.tensor(values, dtype=torch.float64, device=_device())
+        dist.all_reduce(added)
+        return tuple(added.tolist())
+
+    @property
+    def is_first_of_host(self) -> bool:
+        """Whether no process of this host has a lower rank."""
+        return self.size == 1 or int(os.environ.get("LOCAL_RANK", "0")) == 0
+
     def from_first(self, value: T) -> T:
         """What the first process has."""
         if self.size == 1:

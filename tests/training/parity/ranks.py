@@ -119,13 +119,24 @@ def alone(case: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _weights(case: dict[str, Any]) -> Transformer:
+    """The same on every rank, or with `drawn` nothing yet: each rank draws its part."""
+    with torch.device("meta" if case.get("drawn") else "cpu"):
+        return model_of(case)
+
+
+def _how(case: dict[str, Any]) -> dict[str, Any]:
+    backend = case.get("backend")
+    return {"seed": 1 if case.get("drawn") else None, "compile": backend is not None, "backend": backend or "inductor"}
+
+
 def together(case: dict[str, Any]) -> dict[str, Any]:
     """The numbers of one rank under a layout."""
     from agora.training.sharded_step import ShardedStep
 
     layout = Layout(**{"micro_batch": MICRO_BATCH, **case["layout"]})
     optimizer = OptimizerConfig(name=case.get("optimizer", "adamw"))
-    step = ShardedStep(model_of(case), optimizer, layout, seq_len=SEQ_LEN, **options(case))
+    step = ShardedStep(_weights(case), optimizer, layout, seq_len=SEQ_LEN, **_how(case), **options(case))
     results = []
     for number in range(case.get("steps", 2)):
         mine = batches(number, NUM_MICRO_BATCHES * MICRO_BATCH // layout.micro_batch, layout.micro_batch)

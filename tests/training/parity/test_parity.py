@@ -157,6 +157,44 @@ def test_choosing_experts_on_ranks_begins_as_alone(name: str, two_ranks: Ranks) 
     _agree(two_ranks, TWO_EXPERTS[name], model=CHOOSING, steps=1)
 
 
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [
+        ("shards", "inductor"), ("tensor and sequence", "aot_eager"), ("zero bubble", "aot_eager"), ("context", "aot_eager"),
+        ("shards of gradients, all again", "aot_eager"), ("tensor, some again", "aot_eager"),
+    ],
+)  # fmt: skip
+def test_compiled_layers_give_the_same_numbers(name: str, backend: str, two_ranks: Ranks) -> None:
+    again = {"shards of gradients, all again": "full", "tensor, some again": "selective"}.get(name, "none")
+    layout = {**TWO[name.partition(",")[0]], "recompute": again}
+    expected = _alone(json.dumps({"optimizer": "adamw", "steps": 3, "model": {}, "micro_batch": MICRO_BATCH}))
+    for answer in two_ranks.run({"layout": layout, "steps": 3, "backend": backend}):
+        for name, tolerance in LATER["adamw"].items():
+            assert answer[name] == pytest.approx(expected[name], rel=tolerance), name
+
+
+@pytest.mark.parametrize("name", ["tensor and sequence", "interleaved"])
+def test_ranks_that_draw_their_part_begin_as_one_process(name: str, two_ranks: Ranks) -> None:
+    _drawn(two_ranks, TWO[name], {"tie_embeddings": True} if name == "interleaved" else {})
+
+
+@pytest.mark.parametrize("name", ["shards x tensor", "replicas x tensor", "shards x pipeline"])
+def test_more_ranks_that_draw_their_part_begin_as_one_process(name: str, four_ranks: Ranks) -> None:
+    _drawn(four_ranks, FOUR[name], {})
+
+
+@pytest.mark.parametrize("name", FOUR_EXPERTS)
+def test_ranks_draw_their_part_of_the_experts(name: str, four_ranks: Ranks) -> None:
+    _drawn(four_ranks, FOUR_EXPERTS[name], EXPERTS)
+
+
+def _drawn(ranks: Ranks, layout: dict[str, Any], model: dict[str, Any]) -> None:
+    """Same bits: after no step the weights have the norms of those that one process draws, and those that every rank was given."""
+    case = {"layout": layout, "model": model, "steps": 0}
+    drawn, given = (ranks.run({**case, "drawn": drawn}) for drawn in (True, False))
+    assert drawn == given and drawn[0]["weight_norms"] == alone({"model": model, "steps": 0})["weight_norms"]
+
+
 @pytest.mark.parametrize("name", ["shards", "tensor and sequence", "1f1b", "context"])
 def test_bfloat16_on_ranks_is_bfloat16_alone(name: str, two_ranks: Ranks) -> None:
     # Products round to 8 bits (4e-3), on ranks in other places than alone; sums over ranks are float32. After a step AdamW makes the
