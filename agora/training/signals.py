@@ -1,4 +1,4 @@
-"""Stopping a run kindly: SIGINT and SIGTERM ask for a stop after the running step; a second one stops at once."""
+"""Stopping a run kindly: SIGINT and SIGTERM ask for a stop after the running step; a further SIGINT (Ctrl-C) stops at once."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
     def ask(number: int, frame: FrameType | None) -> None:
         if request:
+            if number == signal.SIGTERM:
+                return  # Slurm signals every process, and torchrun passes its own on: one request comes twice, and must still save
             raise KeyboardInterrupt
         request.signal_name = signal.Signals(number).name
 
