@@ -245,9 +245,10 @@ class _Trainer:
         check_layout(self._task.model, self.layout, seq_len=c.seq_len, global_batch=c.batch_tokens // c.seq_len)
         with torch.device("cpu" if seed is None else "meta"):
             model = self._task.make_model()
+        compiles = machine.compile and (c.compile == "on" or self.layout.schedule != "zero_bubble")
         return ShardedStep(
             model, c.optimizer, self.layout, seq_len=c.seq_len, device=machine.device, dtype=machine.dtype,
-            compile=machine.compile, grad_clip=c.grad_clip, seed=seed, float8=c.float8,
+            compile=compiles, grad_clip=c.grad_clip, seed=seed, float8=c.float8,
         )  # fmt: skip
 
     def run(self, progress: Progress) -> Trained:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from agora.cluster.layout import Layout
-from agora.errors import TrainingError
+from agora.errors import ConfigError, TrainingError
 from agora.model.operations import IGNORED, document_starts
 from agora.model.transformer import Transformer
 from agora.training import parallelize
@@ -48,6 +48,11 @@ class ShardedStep:
         backend: str = "inductor",
         float8: str = "off",
     ) -> None:
+        if compile and layout.pipeline > 1 and layout.schedule == "zero_bubble":
+            raise ConfigError(
+                "layout.schedule=zero_bubble takes the backward pass apart, and compiled layers have it in one piece; "
+                "use training.compile=off, or layout.schedule=1f1b"
+            )
         self.config, self.layout, self.device, self.grad_clip = model.config, layout, torch.device(device), grad_clip
         self.axes = parallelize.make_axes(layout, device_type=self.device.type, has_experts=self.config.num_experts > 0)
         is_meta = model.embedding.is_meta

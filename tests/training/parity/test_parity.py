@@ -157,20 +157,27 @@ def test_choosing_experts_on_ranks_begins_as_alone(name: str, two_ranks: Ranks) 
     _agree(two_ranks, TWO_EXPERTS[name], model=CHOOSING, steps=1)
 
 
-@pytest.mark.parametrize(
-    ("name", "backend"),
-    [
-        ("shards", "inductor"), ("tensor and sequence", "aot_eager"), ("zero bubble", "aot_eager"), ("context", "aot_eager"),
-        ("shards of gradients, all again", "aot_eager"), ("tensor, some again", "aot_eager"),
-    ],
-)  # fmt: skip
-def test_compiled_layers_give_the_same_numbers(name: str, backend: str, two_ranks: Ranks) -> None:
-    again = {"shards of gradients, all again": "full", "tensor, some again": "selective"}.get(name, "none")
-    layout = {**TWO[name.partition(",")[0]], "recompute": again}
+COMPILED = {"shards": ("inductor", "none"), "tensor and sequence": ("aot_eager", "selective"), "context": ("aot_eager", "full")}
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiled_layers_give_the_same_numbers(name: str, two_ranks: Ranks) -> None:
+    backend, again = COMPILED[name]
     expected = _alone(json.dumps({"optimizer": "adamw", "steps": 3, "model": {}, "micro_batch": MICRO_BATCH}))
-    for answer in two_ranks.run({"layout": layout, "steps": 3, "backend": backend}):
-        for name, tolerance in LATER["adamw"].items():
-            assert answer[name] == pytest.approx(expected[name], rel=tolerance), name
+    for answer in two_ranks.run({"layout": {**TWO[name], "recompute": again}, "steps": 3, "backend": backend}):
+        for key, tolerance in LATER["adamw"].items():
+            assert answer[key] == pytest.approx(expected[key], rel=tolerance), key
+
+
+def test_compiled_layers_of_experts_give_the_same_numbers(two_ranks: Ranks) -> None:
+    case = {"layout": TWO_EXPERTS["experts"], "model": EXPERTS, "steps": 2}
+    plain, compiled = (two_ranks.run({**case, **how})[0] for how in ({}, {"backend": "aot_eager"}))
+    assert compiled["losses"] == pytest.approx(plain["losses"], rel=FIRST)
+
+
+def test_a_schedule_that_splits_the_backward_pass_is_not_compiled(two_ranks: Ranks) -> None:
+    for answer in two_ranks.run({"task": "refused", "layout": TWO["zero bubble"], "backend": "aot_eager"}):
+        assert "zero_bubble" in answer["message"] and "training.compile=off" in answer["message"]
 
 
 @pytest.mark.parametrize("name", ["tensor and sequence", "interleaved"])
