@@ -227,7 +227,8 @@ class _Trainer:
         self._loss: float | None = None
         self._heldout_loss: float | None = None
         self._stopped_by: str | None = None
-        gpu_index = torch.cuda.current_device() if machine.device.startswith("cuda") else None
+        named = torch.device(machine.device).index
+        gpu_index = (torch.cuda.current_device() if named is None else named) if machine.device.startswith("cuda") else None
         self._meter = EnergyMeter(watts_per_core=c.watts_per_core, gpu_index=gpu_index, is_first_of_host=world.is_first_of_host)
         self._energy = self._meter.read()  # of all processes, at the last step
         self._started_s = self._saved_s = time.perf_counter()
