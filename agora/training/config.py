@@ -14,9 +14,11 @@ from agora.training.optimizers import OptimizerConfig
 from agora.training.schedule import ScheduleConfig
 
 # Keys that change how a run is watched and kept, and not one bit of its weights: a resumed run may change them.
-OPERATIONAL_KEYS: Final = frozenset(
-    {"checkpoint_every_steps", "checkpoint_every_s", "keep", "tensorboard", "watts_per_core"},
-)
+# What is done when a step goes wrong may change too: what was decided before is in the run folder and stays.
+OPERATIONAL_KEYS: Final = frozenset({
+    "checkpoint_every_steps", "checkpoint_every_s", "keep", "tensorboard", "watts_per_core", "on_nan", "on_spike", "spike_deviations",
+    "max_roll_backs", "hang_timeout_s", "stragglers_every", "verify_every",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +43,14 @@ class TrainingConfig:
     checkpoint_every_s      seconds between checkpoints, or none
     keep                    whole checkpoints kept
     tensorboard             write TensorBoard files too (extra: reports)
+    on_nan                  after a step whose loss or gradient is no number: stop; skip the batch; roll_back to the last checkpoint and
+                            skip the batches since
+    on_spike                after a step whose loss or gradient norm is far above those before: warn only, or as on_nan
+    spike_deviations        how far: robust standard deviations above the median of the last steps
+    max_roll_backs          how often a run may go back before it stops
+    hang_timeout_s          seconds in which nothing moves after which the processes that do not answer are named and all end, or none
+    stragglers_every        steps between comparisons of the processes' own time; 0 for none
+    verify_every            steps between comparisons of replicas, which compute the same micro-batch again; 0 for none
     watts_per_core          assumption of the energy estimate where nothing measures; none takes the documented default
     """
 
@@ -62,6 +72,13 @@ class TrainingConfig:
     checkpoint_every_s: float | None = 60.0
     keep: int = 2
     tensorboard: bool = False
+    on_nan: Literal["stop", "skip", "roll_back"] = "stop"
+    on_spike: Literal["warn", "stop", "skip", "roll_back"] = "warn"
+    spike_deviations: float = 7.0
+    max_roll_backs: int = 5
+    hang_timeout_s: float | None = 600.0
+    stragglers_every: int = 50
+    verify_every: int = 0
     watts_per_core: float | None = None
 
     def __post_init__(self) -> None:
@@ -80,7 +97,11 @@ class TrainingConfig:
             raise ConfigError(f"training.grad_clip={self.grad_clip} must be a number above 0; a large value (1e9) switches clipping off")
         if self.evaluate_every < 0 or self.evaluate_tokens < 0 or self.seed < 0:
             raise ConfigError("training.evaluate_every, training.evaluate_tokens and training.seed must not be negative")
-        for name in ("checkpoint_every_steps", "checkpoint_every_s", "watts_per_core"):
+        for name in ("max_roll_backs", "stragglers_every", "verify_every"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"training.{name}={getattr(self, name)} must not be negative")
+        _require_positive("spike_deviations", self.spike_deviations)
+        for name in ("checkpoint_every_steps", "checkpoint_every_s", "watts_per_core", "hang_timeout_s"):
             if getattr(self, name) is not None:
                 _require_positive(name, getattr(self, name))
 

@@ -25,7 +25,7 @@ from agora.training.optimizers import OptimizerConfig
 from agora.training.pipeline import Pipeline
 from agora.training.sharded_optimizers import ShardedOptimizer, whole
 from agora.training.stage import fuse
-from agora.training.step import Batch, StepResult
+from agora.training.step import Allows, Batch, StepResult
 
 
 class ShardedStep:
@@ -55,8 +55,9 @@ class ShardedStep:
         is_tied = layout.pipeline > 1 and self.config.tie_embeddings
         self._tied = is_tied and (self.axes.pipeline_rank in (0, layout.pipeline - 1))
 
-    def run(self, micro_batches: Sequence[Batch], lr_scale: float = 1.0) -> StepResult:
-        """Learn from the micro-batches of all ranks as if they were one batch. Raises TrainingError when none has a target."""
+    def run(self, micro_batches: Sequence[Batch], lr_scale: float = 1.0, allows: Allows | None = None) -> StepResult:
+        """Learn from the micro-batches of all ranks as if they were one batch, unless `allows` refuses what came out: it must decide the
+        same on all ranks. Raises TrainingError when none has a target."""
         num_here = sum(int((batch.targets_BT != IGNORED).sum()) for batch in micro_batches)
         num_tokens = round(float(self._sum_over_ranks([num_here / self._ranks_per_share])[0]))
         if num_tokens == 0:
@@ -68,7 +69,7 @@ class ShardedStep:
         squares = torch.stack([self._sum_of_squares(), loss.double() / self.layout.tensor])
         total_squares, total = (float(value) for value in self._sum_over_ranks(squares))
         grad_norm = math.sqrt(total_squares)
-        is_applied = math.isfinite(total) and math.isfinite(grad_norm)
+        is_applied = math.isfinite(total) and math.isfinite(grad_norm) and (allows is None or allows(total, grad_norm))
         if is_applied:
             self._clip(grad_norm)
             self.optimizer.step(lr_scale)
@@ -76,6 +77,15 @@ class ShardedStep:
         if is_applied:
             self.part.end_step()
         return StepResult(total, grad_norm, num_tokens, is_applied, imbalance)
+
+    def passes(self, micro_batches: Sequence[Batch]) -> float:
+        """Forward and backward alone: this rank's part of the loss. Gradients are thrown away; what was learned stays as it is."""
+        num_tokens = sum(int((batch.targets_BT != IGNORED).sum()) for batch in micro_batches)
+        self.optimizer.zero_grad()
+        self.part.begin_step(len(micro_batches))
+        loss = float(self._accumulate([self._here(batch) for batch in micro_batches], float(max(1, num_tokens))))
+        self.optimizer.zero_grad()
+        return loss
 
     @property
     def _ranks_per_share(self) -> int:
