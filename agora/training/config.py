@@ -16,8 +16,8 @@ from agora.training.schedule import ScheduleConfig
 # Keys that change how a run is watched and kept, and not one bit of its weights: a resumed run may change them.
 # What is done when a step goes wrong may change too: what was decided before is in the run folder and stays.
 OPERATIONAL_KEYS: Final = frozenset({
-    "checkpoint_every_steps", "checkpoint_every_s", "keep", "tensorboard", "watts_per_core", "on_nan", "on_spike", "spike_deviations",
-    "max_roll_backs", "hang_timeout_s", "stragglers_every", "verify_every",
+    "checkpoint_every_steps", "checkpoint_every_s", "keep", "keep_every_steps", "tensorboard", "watts_per_core", "on_nan", "on_spike",
+    "spike_deviations", "max_roll_backs", "hang_timeout_s", "stragglers_every", "verify_every",
 })  # fmt: skip
 
 
@@ -41,7 +41,9 @@ class TrainingConfig:
     evaluate_tokens         held-out tokens of each
     checkpoint_every_steps  steps between checkpoints, or none
     checkpoint_every_s      seconds between checkpoints, or none
-    keep                    whole checkpoints kept
+    checkpoint_url          where checkpoints lie, e.g. s3://bucket/path (extra: objects); none for the run's folder
+    keep                    whole checkpoints kept, the newest
+    keep_every_steps        besides, checkpoints of steps that are a multiple of this are kept for good; none for no others
     tensorboard             write TensorBoard files too (extra: reports)
     on_nan                  after a step whose loss or gradient is no number: stop; skip the batch; roll_back to the last checkpoint and
                             skip the batches since
@@ -70,7 +72,9 @@ class TrainingConfig:
     evaluate_tokens: int = 65536
     checkpoint_every_steps: int | None = None
     checkpoint_every_s: float | None = 60.0
+    checkpoint_url: str | None = None
     keep: int = 2
+    keep_every_steps: int | None = None
     tensorboard: bool = False
     on_nan: Literal["stop", "skip", "roll_back"] = "stop"
     on_spike: Literal["warn", "stop", "skip", "roll_back"] = "warn"
@@ -101,7 +105,7 @@ class TrainingConfig:
             if getattr(self, name) < 0:
                 raise ConfigError(f"training.{name}={getattr(self, name)} must not be negative")
         _require_positive("spike_deviations", self.spike_deviations)
-        for name in ("checkpoint_every_steps", "checkpoint_every_s", "watts_per_core", "hang_timeout_s"):
+        for name in ("checkpoint_every_steps", "checkpoint_every_s", "keep_every_steps", "watts_per_core", "hang_timeout_s"):
             if getattr(self, name) is not None:
                 _require_positive(name, getattr(self, name))
 

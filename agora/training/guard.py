@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -21,7 +20,7 @@ import torch.distributed as dist
 from agora.errors import TrainingError
 from agora.training.anomalies import FILE, Action, Anomaly, RollBack, Skip, Skips, SpikeRule
 from agora.training.broken_batch import refusal
-from agora.training.checkpoint import list_checkpoints
+from agora.training.checkpoint_store import Store, step_of
 from agora.training.config import TrainingConfig
 from agora.training.data import Batches, share_of_step
 from agora.training.replicas import compare_replicas
@@ -30,7 +29,6 @@ from agora.training.sharded_step import ShardedStep
 from agora.training.step import Batch, StepResult, TrainingStep
 from agora.training.stragglers import Straggler, stragglers
 from agora.training.watchdog import Watchdog
-from agora.training.world import World
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +40,10 @@ class Guard:
     """`describe(step, result, kind)` keeps what a step was made of and says where."""
 
     def __init__(
-        self, config: TrainingConfig, world: World, run_dir: Path, watchdog: Watchdog, describe: Callable[[int, StepResult, str], str]
-    ) -> None:
-        self._config, self._world, self._run_dir, self.watchdog, self._describe = config, world, run_dir, watchdog, describe
+        self, config: TrainingConfig, watchdog: Watchdog, store: Store, describe: Callable[[int, StepResult, str], str]
+    ) -> None:  # fmt: skip
+        self._config, self._watchdog, self._store, self._describe = config, watchdog, store, describe
+        self._world, self._run_dir = watchdog.world, watchdog.run_dir
         self._rule = SpikeRule(config.spike_deviations)
         self._skips = Skips()
         self._seen: Anomaly | None = None  # what `allows` found
@@ -151,7 +150,7 @@ class Guard:
         num_steps, now_s = num_done - self._window_began_at, time.perf_counter()
         step_s = (now_s - self._window_began_s) / max(1, num_steps)
         own_s = torch.zeros(self._world.size, dtype=torch.float64, device=self._world.device)
-        own_s[self._world.rank] = step_s * (1 - self.watchdog.waiting_share())
+        own_s[self._world.rank] = step_s * (1 - self._watchdog.waiting_share())
         dist.all_reduce(own_s)
         self._window_began_s, self._window_began_at = time.perf_counter(), num_done
         found = stragglers(own_s.tolist(), step_s) if num_steps else []
@@ -173,7 +172,7 @@ class Guard:
         last time they agreed are put aside."""
         if isinstance(step, TrainingStep):
             return
-        self.watchdog.at(num_done, "verification")
+        self._watchdog.at(num_done, "verification")
         wrong = compare_replicas(step, self._first_batches(step, batches, before, shares))
         if wrong is None:
             self._verified = num_done
@@ -193,10 +192,10 @@ class Guard:
         return mine if step.layout.pipeline > 1 else mine[:1]
 
     def _put_aside(self) -> list[str]:
-        doubted = [path for path in list_checkpoints(self._run_dir / "checkpoints") if int(path.name.rpartition("-")[2]) > self._verified]
-        for path in doubted:
-            path.rename(path.with_name(path.name + ".doubted"))
-        return [path.name for path in doubted]
+        doubted = [name for name in self._store.names() if step_of(name) > self._verified]
+        for name in doubted:
+            self._store.set_aside(name)
+        return doubted
 
     # ---- what is told
 

@@ -12,6 +12,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +28,8 @@ from agora.model.counts import flops_per_token
 from agora.model.transformer import Transformer
 from agora.training.anomalies import Anomaly, RollBack, Skip
 from agora.training.broken_batch import keep_broken_batch, refusal
-from agora.training.checkpoint import CheckpointWriter, clean, load_latest_checkpoint
+from agora.training.checkpoint import CheckpointWriter, clean, resume_latest
+from agora.training.checkpoint_store import Store, open_store
 from agora.training.config import OPERATIONAL_KEYS, TrainingConfig
 from agora.training.data import IGNORED_TARGET, Batches, ShardBatches, TokenShards, heldout_batches, share_of_step
 from agora.training.energy import EnergyMeter
@@ -71,10 +73,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A summary and the weights it speaks of."""
+    """A summary and the weights it speaks of; those of a divided run are in its last checkpoint only."""
 
     summary: TrainingSummary
-    model: Transformer
+    model: Transformer | None
 
 
 def train(
@@ -144,7 +146,6 @@ def run_task(run_dir: Path, task: Task, *, progress: Progress = silent, resume: 
 
 
 def _start_over(folder: RunFolder) -> None:
-    shutil.rmtree(folder.checkpoints, ignore_errors=True)
     shutil.rmtree(folder.path / "tensorboard", ignore_errors=True)
     for name in ("run.json", "outcome.json", "metrics.jsonl", "loss.png", "loss.svg", "skipped.json", "events.jsonl"):
         folder.remove(name)
@@ -167,11 +168,14 @@ def _open_run(
     else:
         flops = task.training.num_tokens * flops_per_token(task.model, task.training.seq_len)
         machine = world.from_first(decide_machine(folder, task.training, flops))
-    trainer = _Trainer(folder, task, machine, stop, world, run_dir, watchdog)
+    store = open_store(RunFolder(run_dir).checkpoint_place(task.training.checkpoint_url))
+    trainer = _Trainer(folder, task, machine, stop, store, watchdog)
     if not (folder.path / "tokenizer").exists() or not saved:
         _copy_tokenizer(task.tokenizer_dir, folder.path / "tokenizer")
     if not resume:
         _start_over(folder)
+        if world.is_first:
+            store.clear()
     source = merged(saved.get("source") or {}, to_dict(task.source))
     folder.write("run.json", {**record, "source": source, "machine": to_dict(machine), "layout": to_dict(trainer.layout)})
     folder.remove("outcome.json")
@@ -211,13 +215,11 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
 class _Trainer:
     """The state of one process that trains."""
 
-    def __init__(
-        self, folder: RunFolder, task: Task, machine: Machine, stop: StopRequest, world: World, run_dir: Path, watchdog: Watchdog
-    ) -> None:  # fmt: skip
+    def __init__(self, folder: RunFolder, task: Task, machine: Machine, stop: StopRequest, store: Store, watchdog: Watchdog) -> None:
         self._folder, self._task, self._machine, self._stop = folder, task, machine, stop
-        self._world, self._checkpoints, self._watchdog = world, RunFolder(run_dir).checkpoints, watchdog
-        self._guard = Guard(task.training, world, run_dir, watchdog, self._keep_batch)
-        self.layout = layout_for(world, task.layout, task.training.micro_batch)
+        self._world, self._store, self._watchdog = watchdog.world, store, watchdog
+        self._guard = Guard(task.training, watchdog, store, self._keep_batch)
+        self.layout = layout_for(self._world, task.layout, task.training.micro_batch)
         self._must_stop = False  # as agreed by all processes
         c = task.training
         self._config = c
@@ -260,13 +262,12 @@ class _Trainer:
                 except RollBack as back:
                     self._go_back(back)
         except (TrainingError, CheckpointError, RuntimeError) as error:
-            told: Exception | None = error
-            if isinstance(error, RuntimeError):
-                told = lost_connection(error, self._watchdog, self._num_done + 1) if self._world.size > 1 else None
-            if told is None:
-                raise
-            self._folder.write("outcome.json", {"state": "failed", "message": str(told)})
-            raise told from (error if told is not error else error.__cause__)
+            lost = lost_connection(error, self._watchdog, self._num_done + 1)
+            if lost is not None or not isinstance(error, RuntimeError):
+                self._folder.write("outcome.json", {"state": "failed", "message": str(lost or error)})
+            if lost is not None:
+                raise lost from error
+            raise
         if self._stop and self._stopped_by:
             self._guard.stopped(self._num_done, self._stopped_by, time.monotonic() - self._stop.asked_s)
         return self._finish()
@@ -274,7 +275,9 @@ class _Trainer:
     def _learn(self, progress: Progress) -> None:
         """Steps with their metrics and checkpoints, until the end, a signal or a way back."""
         board = self._folder.path / "tensorboard" if self._config.tensorboard else None
-        writer = CheckpointWriter(self._checkpoints, keep=self._config.keep)
+        writer = CheckpointWriter(
+            self._store, keep=self._config.keep, keep_every=self._config.keep_every_steps, world=self._world
+        )  # fmt: skip
         title = f"train ({self._task.kind})"
         try:
             with (
@@ -283,6 +286,10 @@ class _Trainer:
             ):
                 bar.advance(self._num_done)
                 self._steps(log, writer, bar)
+        except RuntimeError:
+            with suppress(CheckpointError):  # with a process gone the others cannot end a checkpoint either: that is not what went wrong
+                writer.wait()
+            raise
         finally:
             writer.wait()
 
@@ -322,9 +329,7 @@ class _Trainer:
         if self._limit_flops_per_s > self._machine.limit_flops_per_s:
             self._machine = raise_limit(self._folder, self._machine, self._limit_flops_per_s)
         self._kept = self._standing()
-        state = self._state()
-        if self._world.is_first:
-            writer.save(self._num_done, state)
+        writer.save(self._num_done, self._state())
         self._num_saved, self._saved_s = self._num_done, time.perf_counter()
 
     def _one_step(self) -> StepMetrics:
@@ -418,7 +423,7 @@ class _Trainer:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "step": self._step.state_dict() if isinstance(self._step, TrainingStep) else self._step.full_state(),
+            "step": self._step.state_dict(),
             "data": self._task.batches.state_dict(),
             "torch_random": torch.get_rng_state(),
             "progress": to_dict(self._kept),
@@ -438,20 +443,19 @@ class _Trainer:
 
     def _restore(self) -> tuple[int, int]:
         """Where the run goes on, and how many steps it had done after that."""
-        checkpoint = load_latest_checkpoint(self._checkpoints)
-        self._world.wait()
+        checkpoint = resume_latest(self._store, self._state(), world=self._world)
         if self._world.is_first:  # only now: with every checkpoint damaged the run must stop, not begin again
-            clean(self._checkpoints, checkpoint.path if checkpoint else None)
+            clean(self._store, checkpoint.name if checkpoint else None)
         if checkpoint is not None:
             state = checkpoint.state
             try:
                 self._task.batches.load_state_dict(state["data"])
-                self._step.load_state_dict(state["step"])
+                self._step.finish_loading()
                 torch.set_rng_state(state["torch_random"])
                 self._before = self._kept = Standing.from_state(state["progress"])
             except KeyError as error:
-                raise CheckpointError(f"checkpoint {checkpoint.path} lacks {error}; start again with --fresh") from error
-            logger.info("going on from %s", checkpoint.path)
+                raise CheckpointError(f"checkpoint {checkpoint.place} lacks {error}; start again with --fresh") from error
+            logger.info("going on from %s", checkpoint.place)
         self._num_done, self._loss, self._heldout_loss = self._before.num_done, self._before.loss, self._before.heldout_loss
         self._guard.load_state_dict(checkpoint.state.get("guard", {}) if checkpoint else {}, self._num_done)
         num_repeated = rewind_metrics(self._folder.metrics, self._num_done)
@@ -489,7 +493,7 @@ class _Trainer:
         summary = replace(summary, stopped_by=self._stopped_by, pictures=pictures)
         message = f"{format_seconds(summary.elapsed_s)}, {format_joules(summary.joules)}, {format_si(summary.flops, 'FLOP')}"
         self._folder.write("outcome.json", {"state": summary.state, "message": message, "summary": to_dict(summary)})
-        return Trained(summary, self._step.float32_model())
+        return Trained(summary, self._step.float32_model() if isinstance(self._step, TrainingStep) else None)
 
 
 def _or_none(number: float) -> float | None:

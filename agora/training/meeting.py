@@ -31,9 +31,8 @@ def needs_meeting() -> bool:
 
 def meet(rank: int, size: int) -> Any:
     """A store of this start alone. Raises TrainingError when the others do not come."""
-    store = dist.TCPStore(
-        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=timedelta(seconds=_PATIENCE_S)
-    )
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(host, port, is_master=False, timeout=timedelta(seconds=_PATIENCE_S))  # type: ignore[attr-defined]
     name = _invite(store, size, time.monotonic() + _PATIENCE_S) if rank == 0 else _accept(store, rank, time.monotonic() + _PATIENCE_S)
     return dist.distributed_c10d.PrefixStore(name, store)
 

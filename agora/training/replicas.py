@@ -174,12 +174,11 @@ def _own_gradients(step: ShardedStep) -> Iterator[dict[str, int]]:
                 handles.append(parameter.register_hook(add))  # type: ignore[no-untyped-call]
 
     stages = step.part.stages
-    modules: list[tuple[str, nn.Module]] = [
-        (f"{index}.{name}", module) for index, stage in enumerate(stages) for name, module in stage.named_modules()
-        if isinstance(module, FSDPModule)
-    ]  # fmt: skip
-    names = {id(module): name for name, module in modules}
-    handles += [module.register_forward_pre_hook(on_forward) for _, module in modules]
+    modules: dict[str, Any] = {}
+    for index, stage in enumerate(stages):
+        modules |= {f"{index}.{name}": module for name, module in stage.named_modules() if isinstance(module, FSDPModule)}
+    names = {id(module): name for name, module in modules.items()}
+    handles += [module.register_forward_pre_hook(on_forward) for module in modules.values()]
     try:
         yield sums
     finally:

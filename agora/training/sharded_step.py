@@ -183,35 +183,18 @@ class ShardedStep:
             here = {name: weight for part in gathered if part is not None for name, weight in part.items()}
         return fuse(here, self.config)
 
-    def float32_model(self) -> Transformer:
-        """A whole copy of the model with the master weights, on the CPU of every rank."""
-        with torch.device("meta"):
-            copy = Transformer(self.config)
-        copy.to_empty(device="cpu")
-        copy.load_state_dict(self.full_weights())
-        return copy.eval()
-
     def state_dict(self) -> dict[str, Tensor]:
         """`weight.NAME` and `optimizer.FIELD.NAME` of what this rank holds: live tensors, DTensors where they are divided."""
         return self.optimizer.state_dict()
 
-    @torch.no_grad()
-    def full_state(self) -> dict[str, Tensor]:
-        """`state_dict` with every tensor whole, on the CPU of every rank: for small models."""
-        here = {name: whole(value).cpu() for name, value in self.state_dict().items()}
-        if self.layout.pipeline > 1:
-            gathered: list[dict[str, Tensor]] = [{}] * self.layout.pipeline
-            dist.all_gather_object(gathered, here, group=self.axes.pipeline_group)
-            here = {name: value for part in gathered for name, value in part.items()}
-        return here
-
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue where `state_dict` or `full_state` was taken, also under another layout. Raises CheckpointError when it belongs to
-        another model or optimizer."""
-        if self.layout.pipeline > 1:
-            mine = self.state_dict()
-            state = {name: value for name, value in state.items() if name in mine}
+        """Continue where `state_dict` was taken under the same layout; checkpoint.resume_latest reads that of any other. Raises
+        CheckpointError when it belongs to another model or optimizer."""
         self.optimizer.load_state_dict(state)
+
+    def finish_loading(self) -> None:
+        """After the tensors of `state_dict` were written in place."""
+        self.optimizer.finish_loading()
 
 
 def _local(x: Tensor) -> Tensor:

@@ -115,3 +115,7 @@ class TrainingStep:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue exactly where `state_dict` was taken. Raises CheckpointError when it belongs to another model or optimizer."""
         self.optimizer.load_state_dict(state)
+
+    def finish_loading(self) -> None:
+        """After the tensors of `state_dict` were written in place."""
+        self.optimizer.finish_loading()

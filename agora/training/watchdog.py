@@ -82,7 +82,7 @@ class Watchdog:
     def __init__(
         self, world: World, run_dir: Path, timeout_s: float | None, *, on_hang: Callable[[str], None] | None = None
     ) -> None:  # fmt: skip
-        self._world, self._run_dir, self._timeout_s = world, run_dir, timeout_s
+        self.world, self.run_dir, self._timeout_s = world, run_dir, timeout_s
         self._on_hang = on_hang or _end_process
         self._step, self._phase, self._moves = 0, "start", 0
         self._beats = 0
@@ -96,10 +96,10 @@ class Watchdog:
             self._beat_s = max(0.1, min(self._beat_s, timeout_s / 10))
 
     def __enter__(self) -> Watchdog:
-        if self._world.size > 1:
-            self._table = Table(self._world)
+        if self.world.size > 1:
+            self._table = Table(self.world)
             self._write_beat()
-            self._world.wait()  # from here on everyone is in the table
+            self.world.wait()  # from here on everyone is in the table
             self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
             self._thread.start()
         return self
@@ -156,7 +156,7 @@ class Watchdog:
         self._beats += 1
         place = place or self._place()
         self._table.write(Beat(
-            rank=self._world.rank, beat=self._beats, step=self._step, phase=self._phase, moves=self._moves, operation=place.operation,
+            rank=self.world.rank, beat=self._beats, step=self._step, phase=self._phase, moves=self._moves, operation=place.operation,
             waits=place.waits, host=socket.gethostname(), process=os.getpid(),
         ))  # fmt: skip
 
@@ -169,7 +169,7 @@ class Watchdog:
 
     def _verdict(self, still_s: float) -> str:
         assert self._table is not None
-        head = f"rank {self._world.rank} has not moved for {still_s:.0f} s (training.hang_timeout_s) in step {self._step} ({self._phase})"
+        head = f"rank {self.world.rank} has not moved for {still_s:.0f} s (training.hang_timeout_s) in step {self._step} ({self._phase})"
         unfinished = open_collectives(flight_record())
         head += f" with {unfinished[-1]} unfinished" if unfinished else ""
         try:
@@ -189,20 +189,20 @@ class Watchdog:
             return f"{head}: {first} ({str(error).splitlines()[0]}). This rank waits in {self._place().operation}"
         message = f"{head}: {found}"
         with contextlib.suppress(OSError):
-            RunFolder(self._run_dir).write("outcome.json", {"state": "failed", "message": message})
+            RunFolder(self.run_dir).write("outcome.json", {"state": "failed", "message": message})
         return message
 
     def _keep_what_threads_do(self) -> None:
         """RUN/hang/rank-N.txt: the stacks of all threads; rank-N.json: the last collectives, by PyTorch's flight recorder."""
-        folder = self._run_dir / "hang"
+        folder = self.run_dir / "hang"
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         stacks = [
             f"thread {names.get(ident, ident)}\n{''.join(traceback.format_stack(frame))}" for ident, frame in sys._current_frames().items()
         ]
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / f"rank-{self._world.rank:05d}.txt", "\n".join(stacks))
-            write_atomically(folder / f"rank-{self._world.rank:05d}.json", json.dumps(flight_record()))
+            write_atomically(folder / f"rank-{self.world.rank:05d}.txt", "\n".join(stacks))
+            write_atomically(folder / f"rank-{self.world.rank:05d}.json", json.dumps(flight_record()))
 
 
 class Table:
@@ -318,8 +318,10 @@ def open_collectives(record: Mapping[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def lost_connection(error: RuntimeError, watchdog: Watchdog, step: int) -> TrainingError | None:
+def lost_connection(error: Exception, watchdog: Watchdog, step: int) -> TrainingError | None:
     """The error to raise for one that PyTorch's engine raised because another process is gone; None when it is about something else."""
+    if watchdog.world.size == 1:
+        return None
     text = str(error)
     is_lost = isinstance(error, dist.DistError) or any(word in text for word in ("gloo", "Connection closed", "Connection reset", "NCCL"))
     if not is_lost:

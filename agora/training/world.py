@@ -64,6 +64,14 @@ class World:
         dist.broadcast_object_list(values, src=0)
         return values[0]
 
+    def first_text(self, text: str | None) -> str | None:
+        """What the first process says that says anything."""
+        if self.size == 1:
+            return text
+        texts: list[str | None] = [None] * self.size
+        dist.all_gather_object(texts, text)
+        return next((one for one in texts if one is not None), None)
+
     def wait(self) -> None:
         """Until every process is here."""
         if self.size > 1:

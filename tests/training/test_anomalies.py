@@ -197,7 +197,7 @@ def test_without_a_checkpoint_the_way_back_leads_to_the_start(tmp_path: Path, mo
     config = dataclasses.replace(TINY_TRAINING, on_nan="roll_back")
     run(tmp_path, config)
     assert skipped(tmp_path / "run") == dict.fromkeys((1, 2, 3), "roll back")
-    assert [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")] == [f"step-{step:08d}" for step in (4, 8, 12)]
+    assert list_checkpoints(tmp_path / "run" / "checkpoints") == [f"step-{step:08d}" for step in (4, 8, 12)]
 
 
 def test_a_run_that_goes_back_too_often_stops_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,6 +138,44 @@ def together(case: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def go_on(case: dict[str, Any]) -> dict[str, Any]:
+    """From the newest checkpoint of case["folder"], or the beginning, `steps` steps under a layout, or without one: then a checkpoint, which
+    is written while the next step is computed. What that step learns is in no checkpoint."""
+    import torch.distributed as dist
+
+    from agora.training.checkpoint import CheckpointWriter, resume_latest
+    from agora.training.sharded_step import ShardedStep
+    from agora.training.world import World
+
+    optimizer, place = OptimizerConfig(name=case.get("optimizer", "adamw")), case["folder"]
+    step: TrainingStep | ShardedStep
+    if case["layout"] is None:
+        world, layout, share = World(), Layout(micro_batch=case.get("micro_batch", MICRO_BATCH)), 0
+        step = TrainingStep(model_of(case), optimizer, **options(case))
+    else:
+        world, layout = World(dist.get_rank(), dist.get_world_size()), Layout(**{"micro_batch": MICRO_BATCH, **case["layout"]})
+        step = ShardedStep(model_of(case), optimizer, layout, seq_len=SEQ_LEN, **options(case))
+        share = step.axes.data_rank
+    found = resume_latest(place, {"step": step.state_dict()}, world=world)
+    step.finish_loading()
+    first = found.step if found else 0
+
+    def run(number: int) -> Any:
+        mine = batches(number, NUM_MICRO_BATCHES * MICRO_BATCH // layout.micro_batch, layout.micro_batch)
+        each = len(mine) // layout.data
+        return step.run(mine[share * each : (share + 1) * each], 1.0)
+
+    results = [run(number) for number in range(first, first + case["steps"])]
+    writer = CheckpointWriter(place, keep=2, world=world)
+    writer.save(first + case["steps"], {"step": step.state_dict(), "data": {"position": first + case["steps"]}})
+    run(first + case["steps"])
+    writer.wait()
+    return {
+        "resumed": found.state["data"] if found else None, "losses": [result.loss for result in results],
+        "grad_norms": [result.grad_norm for result in results], "num_tokens": [result.num_tokens for result in results],
+    }  # fmt: skip
+
+
 def refused(case: dict[str, Any]) -> dict[str, Any]:
     """The message with which a layout is refused."""
     from agora.errors import AgoraError
@@ -160,7 +198,7 @@ def _serve() -> None:
     for line in sys.stdin:
         case = json.loads(line)
         try:
-            answer = {"together": together, "refused": refused}[case.get("task", "together")](case)
+            answer = {"together": together, "refused": refused, "go_on": go_on}[case.get("task", "together")](case)
         except Exception:  # noqa: BLE001  (whatever it is, the test shows it)
             answer = {"error": f"rank {rank}: {traceback.format_exc()}"}
         print(ANSWER + json.dumps(answer), flush=True)
