@@ -12,9 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from agora.cluster.layout import Layout
@@ -138,15 +141,39 @@ def together(case: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@contextmanager
+def trouble(kind: str) -> Iterator[None]:
+    """While a checkpoint is written: rank 1 has a full disk, or rank 0 dies when all have written."""
+    from agora.training import sharded_checkpoint
+    from agora.training.checkpoint_store import FolderStore
+
+    def full(*arguments: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        if kind == "full disk" and os.environ["RANK"] == "1":
+            patch.setattr(sharded_checkpoint, "write_tensors", full)
+        if kind == "death" and os.environ["RANK"] == "0":
+            patch.setattr(FolderStore, "commit", lambda self, name: os._exit(9))
+        yield
+
+
 def go_on(case: dict[str, Any]) -> dict[str, Any]:
-    """From the newest checkpoint of case["folder"], or the beginning, `steps` steps under a layout, or without one: then a checkpoint, which
-    is written while the next step is computed. What that step learns is in no checkpoint."""
+    """From the newest checkpoint of case["folder"], or the beginning, `steps` steps under a layout, or without one: then a checkpoint,
+    which is written while the next step is computed. What that step learns is in no checkpoint. case["trouble"] breaks the writing."""
+    import logging
+
     import torch.distributed as dist
 
+    from agora.errors import CheckpointError
     from agora.training.checkpoint import CheckpointWriter, resume_latest
     from agora.training.sharded_step import ShardedStep
     from agora.training.world import World
 
+    warnings: list[str] = []
+    listener = logging.Handler()
+    listener.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("agora.training.checkpoint").addHandler(listener)
     optimizer, place = OptimizerConfig(name=case.get("optimizer", "adamw")), case["folder"]
     step: TrainingStep | ShardedStep
     if case["layout"] is None:
@@ -167,12 +194,17 @@ def go_on(case: dict[str, Any]) -> dict[str, Any]:
 
     results = [run(number) for number in range(first, first + case["steps"])]
     writer = CheckpointWriter(place, keep=2, world=world)
-    writer.save(first + case["steps"], {"step": step.state_dict(), "data": {"position": first + case["steps"]}})
-    run(first + case["steps"])
-    writer.wait()
+    problem = ""
+    with trouble(case.get("trouble", "")):
+        writer.save(first + case["steps"], {"step": step.state_dict(), "data": {"position": first + case["steps"]}})
+        run(first + case["steps"])
+        try:
+            writer.wait()
+        except CheckpointError as error:
+            problem = str(error)
     return {
-        "resumed": found.state["data"] if found else None, "losses": [result.loss for result in results],
-        "grad_norms": [result.grad_norm for result in results], "num_tokens": [result.num_tokens for result in results],
+        "resumed": found.state["data"] if found else None, "warnings": warnings, "problem": problem,
+        "losses": [result.loss for result in results], "grad_norms": [result.grad_norm for result in results],
     }  # fmt: skip
 
 

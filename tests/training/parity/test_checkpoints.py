@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from tests.training.parity.ranks import alone, go_on
+from agora.config import to_dict
+from agora.model.hf import load_hf
+from agora.training.checkpoint import list_checkpoints, load_latest_checkpoint
+from agora.training.export_checkpoint import export_checkpoint
+from agora.training.run_folder import RunFolder
+from agora.training.sharded_checkpoint import INDEX
+from tests.training.parity.ranks import Ranks, alone, batches, go_on, model_of
 from tests.training.parity.test_parity import EXPERTS, FIRST, LATER
 
 pytestmark = pytest.mark.parity
@@ -28,7 +37,7 @@ ROADS: dict[str, tuple[str, dict[str, Any], list[tuple[int, dict[str, Any] | Non
 
 
 @pytest.mark.parametrize("road", ROADS)
-def test_a_run_that_changes_its_layout_at_every_checkpoint_has_the_losses_of_the_undisturbed_one(
+def test_a_run_that_changes_its_layout_has_the_losses_of_the_undisturbed_one(
     road: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     optimizer, model, stations = ROADS[road]
@@ -45,3 +54,36 @@ def test_a_run_that_changes_its_layout_at_every_checkpoint_has_the_losses_of_the
                 assert answer[key][0] == pytest.approx(expected[key][number * STEPS], rel=tolerance), (number, key)
                 wanted = expected[key][number * STEPS : (number + 1) * STEPS]
                 assert answer[key] == pytest.approx(wanted, rel=LATER[optimizer][key]), (number, key)
+
+
+def test_ranks_agree_on_the_newest_whole_checkpoint_and_its_model_leaves_without_being_gathered(tmp_path: Path, two_ranks: Ranks) -> None:
+    """Full disk on one rank, death of the first, a truncated shard; then the export. One story, as a world takes seconds to start."""
+    case = {"task": "go_on", "layout": TENSOR, "steps": 2, "folder": str(tmp_path / "run" / "checkpoints")}
+    two_ranks.run(case)
+    for answer in two_ranks.run({**case, "trouble": "full disk"}):
+        assert answer["resumed"] == {"position": 2} and "rank 1: [Errno 28] No space left on device; older" in answer["problem"]
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000002"]
+    with pytest.raises(AssertionError):
+        two_ranks.run({**case, "trouble": "death"})
+    assert list_checkpoints(tmp_path / "run" / "checkpoints") == ["step-00000002"]
+    two_ranks.run(case)
+    shard = tmp_path / "run" / "checkpoints" / "step-00000004" / "tensors-00001.safetensors"
+    os.truncate(shard, shard.stat().st_size - 8)
+    for answer in two_ranks.run(case):
+        assert answer["resumed"] == {"position": 2} and answer["problem"] == ""
+        assert "step-00000004 is corrupt: tensors-00001.safetensors has" in answer["warnings"][0]
+
+    RunFolder(tmp_path / "run").write("run.json", {"model": to_dict(model_of({}).config)})
+    export_checkpoint(tmp_path / "run", tmp_path / "model")
+    whole = load_latest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert whole is not None and whole.step == 4
+    index = json.loads((tmp_path / "run" / "checkpoints" / whole.name / INDEX).read_text())["tensors"]
+    assert len(index["/step/weight.layers.0.attention.qkv.weight"]["blocks"]) == 6  # three maps on two ranks
+    model = load_hf(tmp_path / "model")
+    for name, parameter in model.named_parameters():
+        assert parameter.equal(whole.state["step"][f"weight.{name}"]), name
+    tokens_BT = batches(0)[0].tokens_BT
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    with torch.no_grad():
+        torch.testing.assert_close(model.logits(model(tokens_BT)), theirs(tokens_BT).logits, rtol=1e-5, atol=1e-5)
