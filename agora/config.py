@@ -174,6 +174,14 @@ def _field_names(config: Any) -> list[str]:
 
 def unknown_key(key: str, known: Sequence[str], owner: str, where: str) -> str:
     """What to say about a key that does not exist, with the nearest one that does."""
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-    return f"{where}: unknown key {key!r} in {owner}; {hint}"
+    return f"{where}: unknown key {key!r} in {owner}; {_nearest(key, known) or 'known keys: ' + ', '.join(known)}"
+
+
+def unknown_value(value: str, known: Sequence[str], what: str) -> str:
+    """What to say about a value that is none of the known ones, with the nearest of them. `what` names it in a word."""
+    return f"unknown {what} {value!r}; {_nearest(value, known) or 'known: ' + ', '.join(known)}"
+
+
+def _nearest(word: str, known: Sequence[str]) -> str | None:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else None

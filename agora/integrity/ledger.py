@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 import agora.integrity.migrations
-from agora.config import unknown_key
+from agora.config import unknown_value
 from agora.errors import DataError, UsageError
 from agora.integrity.deletion import mentions
 from agora.integrity.labels import DEFAULTS, LabelConfig
@@ -115,11 +115,11 @@ class Ledger:
         """Add a person's verdict on a campaign. Raises UsageError when it is empty, unknown, or stands already."""
         name, reason = _given(name, "name", "verdict"), _given(reason, "reason", "verdict")
         if state not in VERDICT_STATES:
-            raise UsageError(unknown_key(state, list(VERDICT_STATES), "verdicts", "verdict"))
+            raise UsageError(unknown_value(state, list(VERDICT_STATES), "verdict"))
         if (state == "explained") != (explanation is not None):
             raise UsageError(f"verdict {state!r}: an explanation ({', '.join(REASONS)}) belongs to `explained`, and only to it")
         if explanation is not None and explanation not in REASONS:
-            raise UsageError(unknown_key(explanation, list(REASONS), "explanations", "verdict"))
+            raise UsageError(unknown_value(explanation, list(REASONS), "explanation"))
         standing = self.rulings().verdict(campaign)
         if standing and (standing.campaign, standing.state, standing.explanation) == (campaign.id, state, explanation):
             raise UsageError(f"campaign {campaign.id} has the verdict {state!r} already, by {standing.name} at {standing.at}")

@@ -6,7 +6,7 @@ step = TrainingStep(model, OptimizerConfig(), device="cpu"); result = step.run([
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,8 @@ from agora.training.float8 import use_float8
 from agora.training.optimizers import OptimizerConfig, build_optimizer
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+Allows = Callable[[float, float], bool]  # loss and gradient norm of a step -> whether the weights may follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class Batch:
 @dataclass(frozen=True, slots=True)
 class StepResult:
     """`loss` in nats per target and `grad_norm` before clipping; `num_tokens` = targets learned from. When either number is not
-    finite the weights were left as they were: `is_applied` is False. `imbalance` is that of experts, see agora.model.experts."""
+    finite, or `allows` refused them, the weights were left as they were: `is_applied` is False. `imbalance` is that of experts, see
+    agora.model.experts."""
 
     loss: float
     grad_norm: float
@@ -75,8 +78,9 @@ class TrainingStep:
         self.grad_clip = grad_clip
         self._loss = torch.compile(self.model.loss) if compile else self.model.loss
 
-    def run(self, micro_batches: Sequence[Batch], lr_scale: float = 1.0) -> StepResult:
-        """Learn from all micro-batches as if they were one batch. Raises TrainingError when none has a target."""
+    def run(self, micro_batches: Sequence[Batch], lr_scale: float = 1.0, allows: Allows | None = None) -> StepResult:
+        """Learn from all micro-batches as if they were one batch, unless `allows` refuses what came out. Raises TrainingError when none
+        has a target."""
         num_tokens = sum(int((batch.targets_BT != IGNORED).sum()) for batch in micro_batches)
         if num_tokens == 0:
             raise TrainingError("the batch has no token to learn from: every target is -100")
@@ -90,7 +94,7 @@ class TrainingStep:
             losses.append(loss.detach())
         total = float(torch.stack(losses).sum())
         grad_norm = self.optimizer.clip(self.grad_clip)
-        is_applied = math.isfinite(total) and math.isfinite(grad_norm)
+        is_applied = math.isfinite(total) and math.isfinite(grad_norm) and (allows is None or allows(total, grad_norm))
         if is_applied:
             self.optimizer.step(lr_scale)
             end_step(self.model)
@@ -115,3 +119,7 @@ class TrainingStep:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue exactly where `state_dict` was taken. Raises CheckpointError when it belongs to another model or optimizer."""
         self.optimizer.load_state_dict(state)
+
+    def finish_loading(self) -> None:
+        """After the tensors of `state_dict` were written in place."""
+        self.optimizer.finish_loading()

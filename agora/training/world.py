@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,8 +20,11 @@ import torch.distributed as dist
 from agora.cluster.layout import Layout
 from agora.errors import ConfigError
 from agora.training.machine import choose_device
+from agora.training.meeting import meet, needs_meeting
 
 T = TypeVar("T")
+
+_REMEMBERED_COLLECTIVES: Final = "256"  # by PyTorch's flight recorder, for watchdog.py: a few passes through the model
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,11 @@ class World:
     def is_first(self) -> bool:
         """Whether this process writes."""
         return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where what is exchanged must lie."""
+        return _device() if self.size > 1 else torch.device("cpu")
 
     def folder(self, run_dir: Path) -> Path:
         """Where this process keeps its metrics and decisions: the run's folder, or one of its own in it."""
@@ -69,6 +77,14 @@ class World:
         dist.broadcast_object_list(values, src=0)
         return values[0]
 
+    def first_text(self, text: str | None) -> str | None:
+        """What the first process says that says anything."""
+        if self.size == 1:
+            return text
+        texts: list[str | None] = [None] * self.size
+        dist.all_gather_object(texts, text)
+        return next((one for one in texts if one is not None), None)
+
     def wait(self) -> None:
         """Until every process is here."""
         if self.size > 1:
@@ -94,7 +110,12 @@ def joined_world(device: str) -> Iterator[World]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     begins_here = not dist.is_initialized()
     if begins_here:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if is_cuda else "gloo")
+        os.environ.setdefault("TORCH_FR_BUFFER_SIZE", _REMEMBERED_COLLECTIVES)
+        backend, rank = "cpu:gloo,cuda:nccl" if is_cuda else "gloo", int(os.environ["RANK"])
+        if needs_meeting():
+            dist.init_process_group(backend, store=meet(rank, size), rank=rank, world_size=size)
+        else:
+            dist.init_process_group(backend)
     try:
         yield World(dist.get_rank(), dist.get_world_size())
     finally:

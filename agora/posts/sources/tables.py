@@ -76,7 +76,8 @@ def match_columns(columns: list[str], mapping: Mapping[str, str]) -> dict[str, s
     missing = [name for name in REQUIRED if name not in chosen]
     if missing:
         raise SourceError(
-            f"table without a column for {', '.join(missing)}; it has {', '.join(columns[:40])}. Name them: --map COLUMN={missing[0]}"
+            f"table without a column for {', '.join(missing)}; it has {', '.join(columns[:40])}. "
+            f"Name them on import: agora posts import FILE --map COLUMN={missing[0]}"
         )
     return chosen
 

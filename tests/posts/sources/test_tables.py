@@ -113,7 +113,8 @@ def test_truncated_parquet_is_named(tmp_path: Path) -> None:
 def test_missing_column_names_what_there_is_and_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("number,who,words\n1,a,x\n")
     with pytest.raises(
-        SourceError, match=r"without a column for id, author, created_at, text; it has number, who, words\. Name them: --map"
+        SourceError,
+        match=r"without a column for id, author, created_at, text; it has number, who, words\. Name them on import: .* --map COLUMN=id",
     ):
         read(tmp_path / "t.csv")
 
