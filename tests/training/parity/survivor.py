@@ -1,13 +1,18 @@
-"""A tiny run for torchrun: python survivor.py FOLDER NAME SETTINGS LAYOUT SECONDS_PER_STEP. Ends with 3 when it was stopped."""
+"""A tiny run for torchrun: python survivor.py FOLDER NAME SETTINGS LAYOUT SECONDS_PER_STEP. Ends with 3 when it was stopped.
+
+SLOW_RANK sleeps inside its steps instead of between them; FLIP_RANK flips a bit of its weights before the sixth step of the first start.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,21 @@ from agora.training.world import is_first_process
 from tests.training.doubles import TINY_MODEL, TINY_TRAINING, EachStep, some_shards, tokenizer_folder
 
 
+def before_each_step(act: Callable[[ShardedStep, int], None]) -> None:
+    run, count = ShardedStep.run, itertools.count(1)
+
+    def acting(self: ShardedStep, *arguments: Any) -> Any:
+        act(self, next(count))
+        return run(self, *arguments)
+
+    ShardedStep.run = acting  # type: ignore[method-assign]
+
+
+def flip_a_bit(step: ShardedStep) -> None:
+    weight: Any = step.part.named_parameters()["layers.1.feed_forward.down.weight"].detach()
+    weight.to_local().view(torch.int32)[0, 0] ^= 1 << 12
+
+
 def main(folder: Path, name: str, settings: dict[str, object], layout: dict[str, int], pause_s: float) -> int:
     torch.set_num_threads(1)
     logging.basicConfig(level=logging.WARNING, format=f"rank {os.environ['RANK']}: %(message)s")
@@ -28,13 +48,9 @@ def main(folder: Path, name: str, settings: dict[str, object], layout: dict[str,
     own = folder / f"shards-{name}-{os.environ['RANK']}"
     own.mkdir(parents=True, exist_ok=True)
     if os.environ.get("SLOW_RANK") == os.environ["RANK"]:
-        run = ShardedStep.run
-
-        def slowly(self: ShardedStep, *arguments: Any) -> Any:
-            time.sleep(pause_s)
-            return run(self, *arguments)
-
-        ShardedStep.run = slowly  # type: ignore[method-assign]
+        before_each_step(lambda step, number: time.sleep(pause_s))
+    if os.environ.get("FLIP_RANK") == os.environ["RANK"] and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        before_each_step(lambda step, number: flip_a_bit(step) if number == 6 else None)
     between_s = 0.0 if "SLOW_RANK" in os.environ else pause_s
     summary = train(
         folder / name, model_config=TINY_MODEL, layout=Layout(**layout), shards=some_shards(own), heldout=some_shards(own, seed=2),
