@@ -171,6 +171,7 @@ def go_on(case: dict[str, Any]) -> dict[str, Any]:
     from agora.training.sharded_step import ShardedStep
     from agora.training.world import World
 
+    os.environ.update(case.get("environment", {}))
     warnings: list[str] = []
     listener = logging.Handler()
     listener.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
