@@ -13,11 +13,12 @@ import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
+File = Any  # opened for bytes, with what a local file and one of fsspec both can: write, or read, readinto and seek
 _DTYPES: Final = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
@@ -38,7 +39,7 @@ class FileFacts:
 class SummedFile:
     """A file being written, with the sum of what went in."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: File) -> None:
         self._file, self._digest, self._size_bytes = file, hashlib.sha256(), 0
 
     def write(self, data: bytes | memoryview) -> None:
@@ -57,7 +58,7 @@ class SummedFile:
 
 
 def write_tensors(
-    file: IO[bytes],
+    file: File,
     tensors: Mapping[str, tuple[torch.dtype, Sequence[int]]],
     tensor_of: Callable[[str], Tensor],
     metadata: Mapping[str, str] | None = None,
@@ -99,7 +100,7 @@ class Entry:
     start: int
 
 
-def read_entries(file: IO[bytes], size_bytes: int) -> dict[str, Entry]:
+def read_entries(file: File, size_bytes: int) -> dict[str, Entry]:
     """The tensors of a file. Raises ValueError when it is not a whole safetensors file."""
     file.seek(0)
     head = file.read(8)
@@ -119,7 +120,7 @@ def read_entries(file: IO[bytes], size_bytes: int) -> dict[str, Entry]:
     return result
 
 
-def read_block(file: IO[bytes], entry: Entry, offsets: Sequence[int] | None = None, sizes: Sequence[int] | None = None) -> Tensor:
+def read_block(file: File, entry: Entry, offsets: Sequence[int] | None = None, sizes: Sequence[int] | None = None) -> Tensor:
     """A block of one tensor; all of it without `offsets`. Reads the rows of the block and nothing else. Raises ValueError when the file
     ends before."""
     if not entry.shape:
@@ -133,13 +134,13 @@ def read_block(file: IO[bytes], entry: Entry, offsets: Sequence[int] | None = No
     return rows
 
 
-def _read(file: IO[bytes], start: int, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
+def _read(file: File, start: int, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
     buffer = torch.empty(math.prod(shape) * dtype.itemsize, dtype=torch.uint8)
     view = buffer.numpy().data
     file.seek(start)
     filled = 0
     while filled < len(view):
-        count = file.readinto(view[filled:])  # type: ignore[attr-defined]
+        count = file.readinto(view[filled:])
         if not count:
             raise ValueError("it ends too early")
         filled += count

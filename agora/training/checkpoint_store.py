@@ -16,14 +16,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
-from agora.errors import AgoraError, ConfigError, MissingExtraError
+from agora.errors import AgoraError, ConfigError
 from agora.files import sync
 from agora.units import format_bytes
 
 MANIFEST: Final = "manifest.json"
 _NAME: Final = re.compile(r"step-(\d{8,})")
 _SPARE_BYTES: Final = 1 << 20
-_EXTRAS: Final = {"s3": "s3fs", "s3a": "s3fs"}
 
 
 def checkpoint_name(step: int) -> str:
@@ -77,7 +76,7 @@ class Store(Protocol):
 
 
 def open_store(where: Path | str) -> Store:
-    """The store of a path or URL. Raises ConfigError for a URL that cannot be used, MissingExtraError for one that needs a package."""
+    """The store of a path or URL. Raises ConfigError for a URL that cannot be used."""
     if isinstance(where, Path) or "://" not in where:
         return FolderStore(Path(where))
     if where.startswith("file://"):
@@ -171,16 +170,8 @@ class UrlStore:
     """Checkpoints under a URL, through fsspec."""
 
     def __init__(self, url: str) -> None:
-        import fsspec
-
         self.url = url.rstrip("/")
-        protocol = url.partition("://")[0]
-        try:
-            self._files, self._root = fsspec.core.url_to_fs(self.url)
-        except ImportError as error:
-            raise MissingExtraError(_EXTRAS.get(protocol, protocol), "objects", f"training.checkpoint_url={url}") from error
-        except ValueError as error:
-            raise ConfigError(f"training.checkpoint_url={url} cannot be used: {error}") from error
+        self._files, self._root = _connect(self.url)
 
     def place(self, name: str) -> str:
         """As in Store."""
@@ -248,13 +239,27 @@ class UrlStore:
             return found
 
     def _delete(self, name: str) -> None:
-        paths = list(self._find(name))
-        with _as_os_error():
-            for path in sorted(paths, key=lambda path: not path.endswith(f"/{MANIFEST}"))[:1]:
+        """The manifest first: what is left, should this be cut short, does not count."""
+        for path in sorted(self._find(name), key=lambda path: not path.endswith(f"/{MANIFEST}")):
+            with _as_os_error(), suppress(FileNotFoundError):
                 self._files.rm_file(path)
-            if paths[1:]:
-                with suppress(FileNotFoundError):
-                    self._files.rm(f"{self._root}/{name}", recursive=True)
+
+
+def _connect(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it. S3 comes with pyarrow; fsspec names the package that another protocol needs."""
+    import fsspec
+
+    try:
+        if url.startswith("s3://"):
+            from fsspec.implementations.arrow import ArrowFSWrapper
+            from pyarrow.fs import FileSystem
+
+            files, root = FileSystem.from_uri(url)
+            return ArrowFSWrapper(files), root
+        found: tuple[Any, str] = fsspec.core.url_to_fs(url)
+        return found
+    except (ImportError, ValueError, OSError) as error:
+        raise ConfigError(f"training.checkpoint_url={url} cannot be used: {error}") from error
 
 
 @contextmanager

@@ -65,7 +65,9 @@ def write_model(
         name = f"/step/weight.{place.parameter}"
         if name not in stored:
             raise CheckpointError(f"the checkpoint lacks weight {place.parameter}; it is of another model")
-        weight = stored.rows(name, place.first_row, place.shape[0]) if place.expert is None else stored.rows(name, place.expert, 1)[0]
+        first, count = (place.first_row, place.shape[0]) if place.expert is None else (place.expert, 1)
+        rows = stored.rows(name, first, count)
+        weight = rows if place.expert is None else rows[0]
         if not bool(weight.isfinite().all()):
             raise CheckpointError(f"weight {place.parameter} of the checkpoint holds numbers that are not finite")
         return weight

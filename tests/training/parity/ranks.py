@@ -5,6 +5,7 @@ A case goes in as one line of JSON, every rank answers with one: {"layout": {...
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import select
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,7 @@ def go_on(case: dict[str, Any]) -> dict[str, Any]:
     from agora.training.sharded_step import ShardedStep
     from agora.training.world import World
 
+    os.environ.update(case.get("environment", {}))
     warnings: list[str] = []
     listener = logging.Handler()
     listener.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
@@ -230,6 +232,15 @@ def refused(case: dict[str, Any]) -> dict[str, Any]:
     return {"message": ""}
 
 
+def _task(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """One of this file, or `function` of another one: "module:function"."""
+    if ":" in name:
+        module, function = name.split(":")
+        task: Callable[[dict[str, Any]], dict[str, Any]] = getattr(importlib.import_module(module), function)
+        return task
+    return {"together": together, "refused": refused, "go_on": go_on}[name]
+
+
 def _serve() -> None:
     import traceback
 
@@ -241,7 +252,7 @@ def _serve() -> None:
     for line in sys.stdin:
         case = json.loads(line)
         try:
-            answer = {"together": together, "refused": refused, "go_on": go_on}[case.get("task", "together")](case)
+            answer = _task(case.get("task", "together"))(case)
         except Exception:  # noqa: BLE001  (whatever it is, the test shows it)
             answer = {"error": f"rank {rank}: {traceback.format_exc()}"}
         print(ANSWER + json.dumps(answer), flush=True)

@@ -16,6 +16,7 @@ from agora.training.checkpoint import list_checkpoints, load_latest_checkpoint
 from agora.training.export_checkpoint import export_checkpoint
 from agora.training.run_folder import RunFolder
 from agora.training.sharded_checkpoint import INDEX
+from tests.training.object_server import object_server
 from tests.training.parity.ranks import Ranks, alone, batches, go_on, model_of
 from tests.training.parity.test_parity import EXPERTS, FIRST, LATER
 
@@ -87,3 +88,19 @@ def test_ranks_agree_on_the_newest_whole_checkpoint_and_its_model_leaves_without
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
     with torch.no_grad():
         torch.testing.assert_close(model.logits(model(tokens_BT)), theirs(tokens_BT).logits, rtol=1e-5, atol=1e-5)
+
+
+def test_ranks_write_to_an_object_store_and_one_process_goes_on_from_it(two_ranks: Ranks, monkeypatch: pytest.MonkeyPatch) -> None:
+    with object_server() as server:
+        environment = {
+            "AWS_ENDPOINT_URL": server.url, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
+        }  # fmt: skip
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        case = {"task": "go_on", "layout": {"shard": 2}, "steps": 1, "folder": "s3://bucket/run", "environment": environment}
+        assert all(answer["problem"] == "" for answer in two_ranks.run(case))
+        assert {key.rpartition("/")[2] for key in server.objects} > {"tensors-00000.safetensors", "tensors-00001.safetensors"}
+        found = go_on({**case, "layout": None})
+    expected = alone({"steps": 2})
+    assert found["resumed"] == {"position": 1} and found["losses"] == pytest.approx(expected["losses"][1:], rel=LATER["adamw"]["losses"])
