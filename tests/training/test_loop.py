@@ -182,8 +182,8 @@ def test_weights_that_are_not_finite_are_never_kept(
 
     done: list[float] = []
 
-    def breaking(self: TrainingStep, batches: Any, lr_scale: float) -> Any:
-        result = step(self, batches, lr_scale)
+    def breaking(self: TrainingStep, batches: Any, *rest: Any) -> Any:
+        result = step(self, batches, *rest)
         done.append(result.loss)
         if len(done) == 4:
             self.optimizer.masters[3] = float("inf")

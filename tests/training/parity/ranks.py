@@ -5,6 +5,7 @@ A case goes in as one line of JSON, every rank answers with one: {"layout": {...
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import select
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -122,13 +123,24 @@ def alone(case: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _weights(case: dict[str, Any]) -> Transformer:
+    """The same on every rank, or with `drawn` nothing yet: each rank draws its part."""
+    with torch.device("meta" if case.get("drawn") else "cpu"):
+        return model_of(case)
+
+
+def _how(case: dict[str, Any]) -> dict[str, Any]:
+    backend = case.get("backend")
+    return {"seed": 1 if case.get("drawn") else None, "compile": backend is not None, "backend": backend or "inductor"}
+
+
 def together(case: dict[str, Any]) -> dict[str, Any]:
     """The numbers of one rank under a layout."""
     from agora.training.sharded_step import ShardedStep
 
     layout = Layout(**{"micro_batch": MICRO_BATCH, **case["layout"]})
     optimizer = OptimizerConfig(name=case.get("optimizer", "adamw"))
-    step = ShardedStep(model_of(case), optimizer, layout, seq_len=SEQ_LEN, **options(case))
+    step = ShardedStep(_weights(case), optimizer, layout, seq_len=SEQ_LEN, **_how(case), **options(case))
     results = []
     for number in range(case.get("steps", 2)):
         mine = batches(number, NUM_MICRO_BATCHES * MICRO_BATCH // layout.micro_batch, layout.micro_batch)
@@ -220,6 +232,15 @@ def refused(case: dict[str, Any]) -> dict[str, Any]:
     return {"message": ""}
 
 
+def _task(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """One of this file, or `function` of another one: "module:function"."""
+    if ":" in name:
+        module, function = name.split(":")
+        task: Callable[[dict[str, Any]], dict[str, Any]] = getattr(importlib.import_module(module), function)
+        return task
+    return {"together": together, "refused": refused, "go_on": go_on}[name]
+
+
 def _serve() -> None:
     import traceback
 
@@ -231,7 +252,7 @@ def _serve() -> None:
     for line in sys.stdin:
         case = json.loads(line)
         try:
-            answer = {"together": together, "refused": refused, "go_on": go_on}[case.get("task", "together")](case)
+            answer = _task(case.get("task", "together"))(case)
         except Exception:  # noqa: BLE001  (whatever it is, the test shows it)
             answer = {"error": f"rank {rank}: {traceback.format_exc()}"}
         print(ANSWER + json.dumps(answer), flush=True)

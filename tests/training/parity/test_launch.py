@@ -13,6 +13,7 @@ import pytest
 
 from agora.settings import Workspace
 from agora.training.metrics import read_metrics
+from agora.training.rank_log import read_rank_logs
 
 pytestmark = pytest.mark.parity
 
@@ -50,6 +51,12 @@ def test_under_torchrun_a_run_is_the_run_of_one_process(workspace: Workspace) ->
                 assert mine == pytest.approx(theirs, rel=1e-5), key
             assert [line["tokens"] for line in found] == [line["tokens"] for line in expected]
         assert (workspace.folder("models", name) / "model.safetensors").exists()
+        lines = [line for line in read_rank_logs(folder) if line["what"] == "step"]
+        assert [[line["step"] for line in lines if line["rank"] == rank] for rank in (0, 1)] == [[*range(1, 7)]] * 2
+        joules = sum(max(line["joules"] for line in lines if line["rank"] == rank) for rank in (0, 1))
+        told = json.loads(two.stdout)
+        assert "summed over 2 processes" in told["energy"] and told["joules"] == pytest.approx(joules, rel=0.2)
+        assert all(0 < line["tokens_per_s"] * line["seconds"] <= 256 / 2 + 1 for line in lines)
 
 
 def test_a_run_goes_on_under_another_layout_and_then_alone(workspace: Workspace) -> None:
