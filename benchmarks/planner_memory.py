@@ -42,7 +42,7 @@ def layouts(model: str) -> list[tuple[Any, int]]:
         "Llama-3-405B": [
             (Layout(shard=128, tensor=8, pipeline=16, recompute="full", sharding="gradients"), 2048),
             (Layout(shard=512, tensor=8, recompute="full"), 1024),
-            (Layout(replicate=28, shard=28, tensor=8, pipeline=16, recompute="full"), 6272),
+            (Layout(replicate=28, shard=28, tensor=8, pipeline=16, recompute="full"), 12544),
             (Layout(shard=32, tensor=8, pipeline=16, virtual=4, schedule="interleaved", recompute="full", sharding="optimizer"), 1024),
         ],
         "Grok-1-314B": [

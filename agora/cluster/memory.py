@@ -91,14 +91,20 @@ def _of_stage(shape: ModelShape, batch: Batch, layouts: LayoutColumns, num_layer
     kept, working = activation_bytes(shape, batch, layouts)
     in_flight = _in_flight_layers(layouts, num_layers, position, passes)
     logits = stage.has_head * logits_bytes(shape, layouts, margin.base("chunk"))
-    communicators = sum(1.0 * (degree > 1) for degree in (layouts.tensor, layouts.context, shards, layouts.replicate, layouts.expert))
-    communicators = communicators + 2.0 * (layouts.pipeline > 1)
     counted = weights + gradients + optimizer + gathered + kept * in_flight + working + logits
+    communication, rest = reserved_bytes(layouts, counted)
     return MemoryBytes(
         weights=weights, gradients=gradients, optimizer=optimizer, gathered=gathered, activations=kept * in_flight, working=working,
-        logits=logits, communication=communicators * margin.base("communicator"),
-        margin=margin.base("context") + margin.base("fragmentation") * counted,
+        logits=logits, communication=communication, margin=rest,
     )  # fmt: skip
+
+
+def reserved_bytes(layouts: LayoutColumns, counted: Values) -> tuple[Values, Values]:
+    """What no count of tensors sees: buffers of communicators; and context, workspaces and fragmentation."""
+    margin, shards = load_tables("memory")["margin"], layouts.shard * layouts.context
+    communicators = sum(1.0 * (degree > 1) for degree in (layouts.tensor, layouts.context, shards, layouts.replicate, layouts.expert))
+    communicators = communicators + 2.0 * (layouts.pipeline > 1)
+    return communicators * margin.base("communicator"), margin.base("context") + margin.base("fragmentation") * counted
 
 
 def _stage(shape: ModelShape, layouts: LayoutColumns, num_layers: Values, position: int) -> _Stage:
