@@ -48,13 +48,15 @@ def measure(model: str, layout: Any, global_batch: int) -> dict[str, Any]:
     """The fuller of first and last stage."""
     from agora.cluster.models import model_shape
     from agora.training.config import TrainingConfig
-    from agora.training.dryrun import dry_run
+    from agora.training.dryrun import dry_run, recorded_numbers
     from agora.training.optimizers import OptimizerConfig
 
     started_s, seq_len = time.process_time(), planner_memory.SEQ_LEN
+    # memory does not grow once a rank is full, so the batch is cut to that
+    passes = recorded_numbers(layout, layout.num_micro_batches(global_batch))[0]
     training = TrainingConfig(
-        batch_tokens=global_batch * seq_len, seq_len=seq_len, micro_batch=layout.micro_batch, document_aware=False,
-        optimizer=OptimizerConfig(name="adamw"),
+        batch_tokens=passes * layout.data * layout.micro_batch * seq_len, seq_len=seq_len, micro_batch=layout.micro_batch,
+        document_aware=False, optimizer=OptimizerConfig(name="adamw"),
     )  # fmt: skip
     config = config_of(model_shape(model), seq_len)
     ranks = {0, layout.num_accelerators - 1} if layout.pipeline > 1 else {0}

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.debug import _clear_sharding_prop_cache
 
 from agora.cluster.accelerator import accelerator
@@ -213,7 +214,8 @@ def record_steps(
 def _fill(step: ShardedStep) -> None:
     """Some weights; memory as it comes may hold what is no number."""
     for parameter in step.optimizer.parameters.values():
-        torch.nn.init.normal_(parameter, std=0.02)
+        local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+        local.normal_(std=0.02)
 
 
 def _batch(model: ModelConfig, training: TrainingConfig, layout: Layout) -> Batch:
