@@ -13,6 +13,8 @@ Ranks are numbered with tensor fastest, then context, shard, replicate, and pipe
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -95,6 +97,19 @@ class Axes:
         """What fully_shard works on: with several replicas, replicate x shard."""
         return self.world["replicate", "shard"] if self.world["replicate"].size() > 1 else self.world["shard"]
 
+    def group_names(self) -> dict[str, str]:
+        """What each process group is for, by PyTorch's name of the group; groups of the same ranks may be one."""
+        meshes = (self.experts, self.parts, self.tokens, self.context, self.world)
+        prefixes = ("experts: ", "", "routers: ", "", "")
+        names: dict[str, list[str]] = {}
+        for mesh, prefix in zip(meshes, prefixes, strict=True):
+            if mesh is None:
+                continue
+            for name in mesh.mesh_dim_names or ():
+                known = names.setdefault(mesh.get_group(name).group_name, [])
+                known.append({"part": "context x tensor", "expert": "expert"}.get(name, prefix + name))
+        return {group: " = ".join(dict.fromkeys(known)) for group, known in names.items()}
+
     @property
     def _flat_rank(self) -> int:
         return self.world.get_local_rank("replicate") * self.world["shard"].size() + self.world.get_local_rank("shard")
@@ -143,6 +158,12 @@ def _stage_mesh(device_type: str, layout: Layout, shards: int, experts: int) -> 
 def check(config: ModelConfig, layout: Layout, *, seq_len: int, global_batch: int) -> None:
     """Raises ConfigError with the reason and the nearest possible layout when `config` cannot be divided so."""
     layout.check(config, seq_len=seq_len, global_batch=global_batch)
+    passes = layout.num_micro_batches(global_batch)
+    if layout.pipeline > passes and layout.schedule == "1f1b":
+        raise ConfigError(
+            f"layout.schedule='1f1b' needs at least pipeline={layout.pipeline} micro-batches, not {passes}; the nearest possible is "
+            f"global_batch={layout.data * layout.micro_batch * layout.pipeline}, or schedule='gpipe'"
+        )
     if layout.context > 1:
         positions_of(0, layout.context, seq_len)
     if (layout.sequence_parallel or config.num_experts) and layout.tensor > 1 and (seq_len // layout.context) % layout.tensor:
@@ -244,11 +265,13 @@ class Part:
         return float((loads_LE.amax(1) / means_L).max())
 
     def begin_micro_batch(self, *, is_last: bool) -> None:
-        """With sharding=optimizer gradients are kept whole until the last micro-batch; otherwise each is divided at once."""
+        """With sharding=optimizer gradients are kept whole until the last micro-batch; otherwise each is divided at once. Replicas add
+        theirs after the last one."""
         wait = self.layout.sharding in ("none", "optimizer")
         for stage in self.stages:
             assert isinstance(stage, FSDPModule)
             stage.set_requires_gradient_sync(is_last or not wait)
+            stage.set_requires_all_reduce(is_last)
             stage.set_reshard_after_backward(is_last or self.layout.sharding == "parameters")
 
 
@@ -264,23 +287,24 @@ def parallelize(
     indices = [axes.pipeline_rank + layout.pipeline * turn for turn in range(layout.virtual)]
     # zero bubble finds the weights whose gradients it puts off in the forward graph, so they must stay gathered until then
     keeps = layout.sharding != "parameters" or layout.schedule == "zero_bubble"
-    stages = []
+    stages, data = [], axes.data
     for index in indices:
         stage = Stage.cut(model, stage_layers(config.num_layers, layout.pipeline * layout.virtual, index))
         stage = stage if is_meta else stage.to(device)
         if layout.tensor > 1 or layout.context > 1:
             _divide_work(stage, axes, seq_len, torch.device(device))
-        for layer in stage.layers.values():
-            if isinstance(layer.feed_forward, MixtureOfExperts):
-                _divide_experts(layer.feed_forward, axes, DTYPES[dtype], keeps=keeps)
-            if float8 != "off":
-                use_float8(layer, float8, torch.device(device))
-            if backend is not None:
-                compile_layer(layer, layout, backend)
-            if backend is None or layout.recompute == "full":
-                recompute(layer, layout)
-            _shard(layer, axes.data, DTYPES[dtype], keeps=keeps)
-        _shard(stage, axes.data, DTYPES[dtype], keeps=True)
+        with _shared_meshes():
+            for layer in stage.layers.values():
+                if isinstance(layer.feed_forward, MixtureOfExperts):
+                    _divide_experts(layer.feed_forward, axes, DTYPES[dtype], keeps=keeps)
+                if float8 != "off":
+                    use_float8(layer, float8, torch.device(device))
+                if backend is not None:
+                    compile_layer(layer, layout, backend)
+                if backend is None or layout.recompute == "full":
+                    recompute(layer, layout)
+                _shard(layer, data, DTYPES[dtype], keeps=keeps)
+            _shard(stage, data, DTYPES[dtype], keeps=True)
         stages.append(stage)
     return Part(config, layout, axes, stages, indices, DTYPES[dtype], torch.device(device))
 
@@ -290,6 +314,25 @@ def stage_layers(num_layers: int, num_stages: int, index: int) -> range:
     each, more = divmod(num_layers, num_stages)
     first = index * each + min(index, more)
     return range(first, first + each + (1 if index < more else 0))
+
+
+@contextmanager
+def _shared_meshes() -> Iterator[None]:
+    """FSDP2 joins its mesh with that of the tensor axis anew for every parameter, and each mesh lists all ranks: with 100,000 of them,
+    megabytes and milliseconds. Equal joints become one."""
+    join, made = DeviceMesh._concatenate, {}  # type: ignore[var-annotated]
+
+    def shared(meshes: list[DeviceMesh]) -> DeviceMesh:
+        key = tuple((id(mesh._get_root_mesh()), mesh.mesh_dim_names) for mesh in meshes)
+        if key not in made:
+            made[key] = join(meshes)
+        return made[key]
+
+    DeviceMesh._concatenate = staticmethod(shared)  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        DeviceMesh._concatenate = staticmethod(join)  # type: ignore[method-assign,assignment]
 
 
 def _shard(module: nn.Module, mesh: DeviceMesh, dtype: torch.dtype, *, keeps: bool) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.distributed as dist
@@ -31,7 +32,8 @@ from agora.training.step import Allows, Batch, StepResult
 class ShardedStep:
     """A divided model with its optimizer. Takes `model` over; every rank of the process group makes one. A model on the meta device gets
     memory for this rank's part only, with fresh weights drawn from `seed`; without one `load_state_dict` must bring them.
-    `compile` compiles each layer with `backend`; `float8` see float8.py."""
+    `taking_memory` is entered where such a model gets its memory: a dry run gives fake tensors (dryrun.py). `compile` compiles each layer
+    with `backend`; `float8` see float8.py."""
 
     def __init__(
         self,
@@ -47,6 +49,7 @@ class ShardedStep:
         compile: bool = False,
         backend: str = "inductor",
         float8: str = "off",
+        taking_memory: AbstractContextManager[object] | None = None,
     ) -> None:
         if compile and layout.pipeline > 1 and layout.schedule == "zero_bubble":
             raise ConfigError(
@@ -60,12 +63,13 @@ class ShardedStep:
             model.train(), layout, self.axes, seq_len=seq_len, dtype=dtype, device=device,
             backend=backend if compile else None, float8=float8,
         )  # fmt: skip
-        if is_meta:
-            self.part.allocate()
-            if seed is not None:
-                self.part.initialize(seed)
-        self.optimizer = ShardedOptimizer(self.part.named_parameters().items(), optimizer_config, self.part.named_buffers())
-        self._pipeline = Pipeline(self.part, seq_len=seq_len) if layout.pipeline > 1 else None
+        with taking_memory or nullcontext():
+            if is_meta:
+                self.part.allocate()
+                if seed is not None:
+                    self.part.initialize(seed)
+            self.optimizer = ShardedOptimizer(self.part.named_parameters().items(), optimizer_config, self.part.named_buffers())
+            self._pipeline = Pipeline(self.part, seq_len=seq_len) if layout.pipeline > 1 else None
         self._copies = {name: self.part.copies(parameter) for name, parameter in self.optimizer.parameters.items()}
         is_tied = layout.pipeline > 1 and self.config.tie_embeddings
         self._tied = is_tied and (self.axes.pipeline_rank in (0, layout.pipeline - 1))
