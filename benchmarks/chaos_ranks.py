@@ -39,7 +39,7 @@ LONG_STOP_S, LONG_STOP_S_QUICK, SHORT_STOP_S = 60.0, 14.0, 2.0
 LARGEST_FILE_BYTES: Final = 300_000  # above the metrics of a run, below a rank's part of a checkpoint
 PATIENCE_S: Final = 300.0
 KINDS: Final = ("kill", "stop", "full disk", "truncated")
-MODEL: Final = {
+MODEL: Final[dict[str, Any]] = {
     "vocab_size": 512, "dim": 128, "num_layers": 4, "num_heads": 4, "num_kv_heads": 2, "head_dim": 32, "hidden_dim": 256, "max_seq_len": 64,
 }  # fmt: skip
 

@@ -224,7 +224,8 @@ class Table:
 
     def read(self) -> list[Beat]:
         """The entries of all ranks."""
-        entries = self._store.multi_get([str(rank) for rank in range(self._world.size)])
+        ranks = [str(rank) for rank in range(self._world.size)]
+        entries = self._store.multi_get(ranks) if self._store.has_extended_api() else [self._store.get(rank) for rank in ranks]
         return [Beat(**json.loads(entry)) for entry in entries]
 
     def claim(self) -> bool:
