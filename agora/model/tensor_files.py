@@ -121,22 +121,33 @@ def read_entries(file: File, size_bytes: int) -> dict[str, Entry]:
 
 
 def read_block(file: File, entry: Entry, offsets: Sequence[int] | None = None, sizes: Sequence[int] | None = None) -> Tensor:
-    """A block of one tensor; all of it without `offsets`. Reads the rows of the block and nothing else. Raises ValueError when the file
-    ends before."""
-    if not entry.shape:
-        return _read(file, entry.start, entry.dtype, ())
-    offsets = offsets if offsets is not None else [0] * len(entry.shape)
-    sizes = sizes if sizes is not None else entry.shape
+    """A block of one tensor; all of it without `offsets`. Raises ValueError when the file ends before."""
+    sizes = entry.shape if sizes is None else sizes
+    result = torch.empty(tuple(sizes), dtype=entry.dtype)
+    read_into(result, file, entry, [0] * len(sizes) if offsets is None else offsets)
+    return result
+
+
+def read_into(target: Tensor, file: File, entry: Entry, offsets: Sequence[int]) -> None:
+    """Fill `target` with the block of its shape that begins at `offsets`. Reads the rows of the block and nothing else, straight into
+    `target` where that can be. Raises ValueError when the file ends before."""
     row_bytes = math.prod(entry.shape[1:]) * entry.dtype.itemsize
-    rows = _read(file, entry.start + offsets[0] * row_bytes, entry.dtype, (sizes[0], *entry.shape[1:]))
+    start = entry.start + (offsets[0] * row_bytes if entry.shape else 0)
+    is_rows = tuple(target.shape[1:]) == entry.shape[1:]
+    if is_rows and target.is_contiguous() and target.device.type == "cpu" and target.dtype == entry.dtype:
+        _read(file, start, target)
+        return
+    rows = torch.empty((*target.shape[:1], *entry.shape[1:]), dtype=entry.dtype)
+    _read(file, start, rows)
     for dim in range(1, len(entry.shape)):
-        rows = rows.narrow(dim, offsets[dim], sizes[dim])
-    return rows
+        rows = rows.narrow(dim, offsets[dim], target.shape[dim])
+    target.copy_(rows)
 
 
-def _read(file: File, start: int, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
-    buffer = torch.empty(math.prod(shape) * dtype.itemsize, dtype=torch.uint8)
-    view = buffer.numpy().data
+def _read(file: File, start: int, target: Tensor) -> None:
+    if not target.numel():
+        return
+    view = target.detach().view(-1).view(torch.uint8).numpy().data
     file.seek(start)
     filled = 0
     while filled < len(view):
@@ -144,4 +155,3 @@ def _read(file: File, start: int, dtype: torch.dtype, shape: Sequence[int]) -> T
         if not count:
             raise ValueError("it ends too early")
         filled += count
-    return buffer.view(dtype).reshape(tuple(shape))

@@ -175,13 +175,16 @@ def verify_checkpoint(where: Where, name: str, *, world: World | None = None) ->
 
 def clean(where: Where, newest: str | None) -> None:
     """Before a trainer writes: remove what a killed writer left, and move checkpoints newer than `newest`, the one that was loaded,
-    out of the way (NAME.corrupt): they were refused, and must neither count nor be gone on from."""
+    out of the way (NAME.corrupt): they were refused, and must neither count nor be gone on from. Raises CheckpointError."""
     store = _store(where)
-    store.clean()
-    for name in reversed(store.names()):
-        if name == newest:
-            return  # older ones are looked at when they are needed
-        store.set_aside(name)
+    try:
+        store.clean()
+        for name in reversed(store.names()):
+            if name == newest:
+                return  # older ones are looked at when they are needed
+            store.set_aside(name)
+    except OSError as error:
+        raise CheckpointError(f"what is left of older checkpoints cannot be moved away: {error}") from error
 
 
 def _store(where: Where) -> Store:

@@ -35,7 +35,7 @@ from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
 from torch.distributed.tensor import DTensor
 from torch.futures import Future
 
-from agora.model.tensor_files import DTYPE_NAMES, Entry, FileFacts, SummedFile, read_block, read_entries, write_tensors
+from agora.model.tensor_files import DTYPE_NAMES, Entry, FileFacts, SummedFile, read_entries, read_into, write_tensors
 from agora.training.checkpoint_store import MANIFEST, Store
 
 FORMAT: Final = 2
@@ -285,12 +285,11 @@ class StoredTensors:
             stream, entries = self._open(file)
             if entries[key].shape != tuple(self._known[piece.name].chunks[item.storage_index.index or 0].sizes):
                 raise ValueError(f"{key} in {file} has not the shape that {INDEX} says")
-            block = read_block(stream, entries[key], item.storage_offsets, item.lengths)
             target = piece.values
             for dim, (start, length) in enumerate(zip(item.dest_offsets, item.lengths, strict=True)):
                 target = target.narrow(dim, start, length)
-            target.copy_(block)
-            num_read += block.numel()
+            read_into(target, stream, entries[key], item.storage_offsets)
+            num_read += target.numel()
         if num_read != piece.values.numel():
             raise ValueError(f"{piece.name} is not all there: {num_read} of {piece.values.numel()} numbers")
 
@@ -306,9 +305,10 @@ class StoredTensors:
         if file not in self._files:
             if len(self._files) == _OPEN_FILES:
                 self._files.pop(next(iter(self._files)))[0].close()
+            size_bytes = int(self._facts[file]["size_bytes"])  # first: only files of the manifest are opened
             with ExitStack() as stack:
                 stream = stack.enter_context(self._store.reading(self._name, file))
-                entries = read_entries(stream, int(self._facts[file]["size_bytes"]))
+                entries = read_entries(stream, size_bytes)
                 self._files[file] = stack.pop_all(), stream, entries
         _, stream, entries = self._files[file]
         return stream, entries

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agora.errors import CheckpointError
+from agora.files import file_sha256
 from agora.training.checkpoint import (
     CheckpointWriter,
     clean,
@@ -162,3 +164,33 @@ def test_what_changes_after_a_save_in_the_background_is_not_saved(tmp_path: Path
     writer.wait()
     loaded = load_latest_checkpoint(tmp_path)
     assert loaded is not None and loaded.state["step"]["weight.a"].eq(1.0).all()
+
+
+def test_a_checkpoint_of_an_older_form_is_refused_and_not_passed_over(tmp_path: Path) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, state())
+    manifest = tmp_path / "step-00000002" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 1}))
+    with pytest.raises(CheckpointError, match="step-00000002 has format 1, this Agora reads 2; end the run with the Agora that began it"):
+        load_latest_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda index: index["tensors"]["/step/half"]["blocks"].clear(),
+        lambda index: index["tensors"]["/step/half"].update(shape=[9]),
+        lambda index: index["tensors"]["/step/weight.a"]["blocks"][0].update(file="../elsewhere.safetensors"),
+        lambda index: index["tensors"]["/step/weight.a"]["blocks"][0].update(key="/step/half"),
+        lambda index: index.pop("tensors"),
+    ],
+)
+def test_an_index_that_lies_is_refused_although_its_sum_holds(tmp_path: Path, edit: Any) -> None:
+    path = tmp_path / save_checkpoint(tmp_path, 1, state())
+    index, manifest = (json.loads((path / name).read_text()) for name in ("index.json", "manifest.json"))
+    edit(index)
+    (path / "index.json").write_text(json.dumps(index))
+    facts = {"size_bytes": (path / "index.json").stat().st_size, "sha256": file_sha256(path / "index.json")}
+    (path / "manifest.json").write_text(json.dumps({**manifest, "files": {**manifest["files"], "index.json": facts}}))
+    with pytest.raises(CheckpointError, match="step-00000001 cannot be read"):
+        load_checkpoint(tmp_path, "step-00000001")

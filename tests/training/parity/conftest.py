@@ -23,7 +23,7 @@ def four_ranks() -> Iterator[Ranks]:
     ranks.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def eight_ranks() -> Iterator[Ranks]:
     ranks = Ranks(8)
     yield ranks
