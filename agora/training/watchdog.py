@@ -215,7 +215,7 @@ class Table:
         self._world = world
         # one name per watch: the launcher's store outlives the processes that it starts again
         name = world.from_first(f"agora-watch-{os.getpid()}-{time.time_ns()}")
-        self._store = dist.distributed_c10d.PrefixStore(name, _own_connection())
+        self._store: Any = dist.distributed_c10d.PrefixStore(name, _own_connection())
         self._store.set_timeout(self._PATIENCE)
 
     def write(self, beat: Beat) -> None:
