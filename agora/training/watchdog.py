@@ -241,7 +241,7 @@ class Table:
         until = time.monotonic() + patience_s
         while time.monotonic() < until:
             if self._store.check(["verdict"]):
-                return self._store.get("verdict").decode()
+                return str(self._store.get("verdict").decode())
             meanwhile()
             time.sleep(0.1)
         return None
