@@ -36,10 +36,11 @@ STEPS_EACH: Final = 9  # of the run, for one disturbance
 CHECKPOINT_EVERY: Final = 3
 HANG_S: Final = 10.0
 LONG_STOP_S, LONG_STOP_S_QUICK, SHORT_STOP_S = 60.0, 14.0, 2.0
+LONG_STOPS: Final = 0.75  # share of the stops
 LARGEST_FILE_BYTES: Final = 300_000  # above the metrics of a run, below a rank's part of a checkpoint
 PATIENCE_S: Final = 300.0
 KINDS: Final = ("kill", "stop", "full disk", "truncated")
-MODEL: Final = {
+MODEL: Final[dict[str, Any]] = {
     "vocab_size": 512, "dim": 128, "num_layers": 4, "num_heads": 4, "num_kv_heads": 2, "head_dim": 32, "hidden_dim": 256, "max_seq_len": 64,
 }  # fmt: skip
 
@@ -200,7 +201,7 @@ def strike(launched: Launched, kind: str, rng: random.Random, long_stop_s: float
     one = Disturbance(kind=kind, rank=rank, step=launched.step())
     must_restart = True
     if kind == "stop":
-        is_long = rng.random() < 0.5
+        is_long = rng.random() < LONG_STOPS
         one.detail, must_restart = f" for {long_stop_s if is_long else SHORT_STOP_S:.0f} s", is_long
         stop_for(launched, rank, pid, long_stop_s if is_long else SHORT_STOP_S)
     elif kind == "full disk":

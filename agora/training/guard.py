@@ -74,8 +74,9 @@ class Guard:
 
     def stopped(self, num_done: int, by: str, seconds: float) -> None:
         """Says how much of its grace time a stop took: from the signal until the last step is on disk."""
-        text = f"{by} on rank {self._world.rank}: step {num_done} is saved, {seconds:.1f} s after the signal"
-        logger.warning("%s", text)
+        where = f" on rank {self._world.rank}" if self._world.size > 1 else ""
+        text = f"{by}{where}: step {num_done} is saved, {seconds:.1f} s after the signal"
+        logger.log(logging.WARNING if where else logging.INFO, "%s", text)
         self.event("stop", num_done, text)
 
     # ---- anomalies

@@ -1,10 +1,14 @@
-"""What the ranks of test_survival.py do: compare replicas that are healthy or not, and refuse a step."""
+"""What the ranks of test_survival.py do: compare replicas that are healthy or not, refuse a step, train past bad batches."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -12,6 +16,8 @@ from agora.cluster.layout import Layout
 from agora.training.optimizers import OptimizerConfig
 from agora.training.replicas import compare_replicas
 from agora.training.sharded_step import ShardedStep
+from agora.training.step import StepResult
+from tests.training.doubles import TINY_MODEL, TINY_TRAINING, some_shards, tokenizer_folder
 from tests.training.parity.ranks import MICRO_BATCH, NUM_MICRO_BATCHES, SEQ_LEN, batches, model_of, options
 
 
@@ -71,3 +77,32 @@ def refuse(case: dict[str, Any]) -> dict[str, Any]:
         mine = mine[step.axes.data_rank * share : (step.axes.data_rank + 1) * share]
         results.append(step.run(mine, 1.0, lambda loss, norm, allowed=number != 1: allowed))
     return {"losses": [result.loss for result in results], "applied": [result.is_applied for result in results]}
+
+
+def train_past_bad_batches(case: dict[str, Any]) -> dict[str, Any]:
+    """A run in the world that is there; the batches of case["bad"] steps give no number, whenever they are taken."""
+    from agora.training import loop, machine
+
+    own = Path(case["folder"]) / f"shards-{os.environ['RANK']}"
+    own.mkdir(parents=True, exist_ok=True)
+    taken = [0]
+    share_of_step, run = loop.share_of_step, ShardedStep.run
+
+    def take(source: Any, *arguments: Any) -> Any:
+        taken[0] = source.state_dict()["position"] // 128 + 1
+        return share_of_step(source, *arguments)
+
+    def spoilt(self: ShardedStep, *arguments: Any) -> Any:
+        result = run(self, *arguments) if taken[0] not in case["bad"] else None
+        return result or StepResult(math.nan, math.nan, 128, is_applied=False)
+
+    config = dataclasses.replace(TINY_TRAINING, batch_tokens=128, **case["settings"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "measure_matmul_limit", lambda device, dtype: 1e12)
+        patch.setattr(loop, "share_of_step", take)
+        patch.setattr(ShardedStep, "run", spoilt)
+        summary = loop.train(
+            Path(case["folder"]) / "run", model_config=TINY_MODEL, training_config=config, shards=some_shards(own),
+            heldout=some_shards(own, seed=2), tokenizer_dir=tokenizer_folder(own / "tokenizer"), layout=Layout(**case["layout"]),
+        )  # fmt: skip
+    return {"state": summary.state}

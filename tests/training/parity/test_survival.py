@@ -82,6 +82,31 @@ def test_a_refused_step_leaves_the_weights_of_all_ranks_as_they_were(four_ranks:
         assert [answer["losses"][0], answer["losses"][2]] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("policy", "layout", "expected"),
+    [("roll_back", {"replicate": 2, "shard": 2}, dict.fromkeys((5, 6, 7), "roll back")),
+     ("skip", {"shard": 2, "pipeline": 2}, {7: "not a number"})],
+)  # fmt: skip
+def test_all_ranks_leave_out_the_same_batches(
+    policy: str, layout: dict[str, int], expected: dict[int, str], tmp_path: Path, four_ranks: Ranks
+) -> None:
+    case = {
+        "task": f"{TASKS}:train_past_bad_batches",
+        "folder": str(tmp_path),
+        "layout": layout,
+        "bad": [7],
+        "settings": {"on_nan": policy},
+    }
+    assert [answer["state"] for answer in four_ranks.run(case)] == ["finished"] * 4
+    run = tmp_path / "run"
+    lines = [read_metrics(place / "metrics.jsonl") for place in (run, *sorted((run / "ranks").iterdir()))]
+    for rank in lines:
+        assert [line["step"] for line in rank] == list(range(1, 13))
+        assert {line["step"]: line["skipped"] for line in rank if line["skipped"]} == expected
+        assert [line["loss"] for line in rank] == [line["loss"] for line in lines[0]]
+    assert {int(step) for step in json.loads((run / "skipped.json").read_text())["steps"]} == set(expected)
+
+
 class Launched:
     """torchrun with survivor.py."""
 
