@@ -177,7 +177,7 @@ def test_every_token_visits_its_experts_and_none_is_dropped() -> None:
 def test_bias_pulls_loads_together_and_moves_no_weight() -> None:
     config = dataclasses.replace(CONFIG, balance_bias_rate=0.01, balance_loss_weight=0.0)
     model = Transformer(config).train()
-    generator = torch.Generator().manual_seed(3)
+    generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for router in routers(model):
             router.weight.normal_(std=0.2, generator=generator)  # as after some training: fresh scores are almost equal
