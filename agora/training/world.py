@@ -1,6 +1,6 @@
 """The processes of one run. Goes in: what a launcher set (RANK, WORLD_SIZE, LOCAL_RANK). Comes out: this process's place.
 
-    torchrun --nproc-per-node 2 -m agora train pretrain laptop layout.shard=2
+    torchrun --nproc-per-node 2 -m agora train pretrain laptop training.micro_batch=8
 
 Without those variables, or with one process, nothing is started and every question is answered alone.
 """
