@@ -1,5 +1,5 @@
 """What engine_speed compares with Agora's engine: Transformers and llama.cpp, on the very same random weights, each driven the fastest way
-that its Python interface has. A contestant decodes `steps` tokens in each of `batch` rows, greedily, and returns the processor time of that.
+that its Python interface has. A contestant decodes so many tokens in each of so many rows, greedily, and returns the processor time of it.
 
 llama.cpp is no dependency: pip install llama-cpp-python gguf (a C++ build of several minutes). Absent peers are named in the result.
 """
