@@ -15,8 +15,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from agora.engine import BatchEngine, SamplingConfig
+from agora.engine import BatchEngine, Delta, SamplingConfig
 from agora.engine.native import NativeNetwork, Precision
+from agora.errors import GenerationError
 from agora.model.config import ModelConfig
 from agora.model.hf import hf_weights, save_hf
 from agora.model.transformer import Transformer
@@ -49,9 +50,12 @@ def agora(model: Transformer, precision: Precision, threads: int) -> Decode:
     def spend(rows: int, tokens: int) -> tuple[float, int]:
         sampling = SamplingConfig(temperature=0, max_tokens=tokens)
         begun, drawn = time.process_time(), engine.stats()["drawn_tokens"]
-        for stream in [engine.stream(prompt, sampling) for prompt in prompts(model.config, rows)]:
-            for _ in stream:
-                pass
+        streams = [engine.stream(prompt, sampling) for prompt in prompts(model.config, rows)]
+        said: list[list[Delta | GenerationError]] = [[] for _ in streams]
+        for stream, texts in zip(streams, said, strict=True):
+            stream.listen(texts.append)  # as the server listens
+        assert engine.wait_until_idle()
+        assert all(isinstance(texts[-1], Delta) and texts[-1].finish_reason for texts in said)
         return time.process_time() - begun, engine.stats()["drawn_tokens"] - drawn
 
     def decode(rows: int, steps: int) -> float:

@@ -26,7 +26,7 @@ def launch(
     gpus: Annotated[int, typer.Option(min=1, help="GPUs that share one copy of the model.")] = 1,
     replicas: Annotated[int, typer.Option(min=1, help="Copies at most (Ray Serve).")] = 1,
     context: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of prompt and answer; default: the model's.", show_default=False)
+        int | None, typer.Option(min=1, help="Tokens of prompt and answer; all by default.", show_default=False)
     ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,

@@ -16,11 +16,16 @@
 #include <string.h>
 
 #include "../model/numbers.h"
-#if defined(__AVX512BF16__) && defined(__AVX512VNNI__) && !defined(AGORA_PLAIN) /* tests compare both */
+#if defined(__AVX512VNNI__) && !defined(AGORA_PLAIN) /* tests compare both */
 #include <immintrin.h>
-#define HAS_WIDE 1
+#define HAS_BYTES 1
 #else
-#define HAS_WIDE 0
+#define HAS_BYTES 0
+#endif
+#if HAS_BYTES && defined(__AVX512BF16__)
+#define HAS_PAIRS 1
+#else
+#define HAS_PAIRS 0
 #endif
 
 #define PAGE 16
@@ -129,7 +134,12 @@ typedef struct {
     int adds;
 } Tile;
 
-#if HAS_WIDE
+INLINE void finish_plain(const Tile *t, int r, const float *sums) {
+    float *out = t->out + r * t->out_step;
+    for (int64_t o = 0; o < t->width; o++) out[o] = t->adds ? out[o] + sums[o] : sums[o];
+}
+
+#if HAS_BYTES
 INLINE void finish(const Tile *t, int r, int c, __m512 sum) {
     __mmask16 mask = (__mmask16)(t->width >= 16 * (c + 1) ? 0xffff : t->width <= 16 * c ? 0 : (1 << (t->width - 16 * c)) - 1);
     float *out = t->out + r * t->out_step + 16 * c;
@@ -169,7 +179,28 @@ INLINE void multiply_bytes(const Tile *t, const int rows) {
         finish(t, r, 1, sums[r][1]);
     }
 }
+#else
+INLINE void multiply_bytes(const Tile *t, const int rows) {
+    int64_t groups = t->I / GROUP;
+    for (int r = 0; r < rows; r++) {
+        float sums[WIDTH] = {0};
+        for (int64_t g = 0; g < groups; g++) {
+            const uint8_t *w = (const uint8_t *)t->panel + g * GROUP * WIDTH;
+            const int8_t *x = (const int8_t *)t->x + r * t->I + g * GROUP;
+            int32_t dots[WIDTH];
+            for (int o = 0; o < WIDTH; o++) dots[o] = t->x_offsets[r * groups + g];
+            for (int i = 0; i < GROUP; i += 4, w += 4 * WIDTH)
+                SIMD for (int o = 0; o < WIDTH; o++)
+                    dots[o] += w[4 * o] * x[i] + w[4 * o + 1] * x[i + 1] + w[4 * o + 2] * x[i + 2] + w[4 * o + 3] * x[i + 3];
+            float scale = t->x_scales[r * groups + g];
+            SIMD for (int o = 0; o < WIDTH; o++) sums[o] += (float)dots[o] * (wide(t->scales[g * WIDTH + o]) * scale);
+        }
+        finish_plain(t, r, sums);
+    }
+}
+#endif
 
+#if HAS_PAIRS
 INLINE void multiply_pairs(const Tile *t, const int rows) {
     const bf16 *w = t->panel, *x = t->x;
     /* even and odd pairs apart: two chains of additions for each output, joined at the end, whatever the number of rows; with one chain and
@@ -194,30 +225,6 @@ INLINE void multiply_pairs(const Tile *t, const int rows) {
     }
 }
 #else
-INLINE void finish_plain(const Tile *t, int r, const float *sums) {
-    float *out = t->out + r * t->out_step;
-    for (int64_t o = 0; o < t->width; o++) out[o] = t->adds ? out[o] + sums[o] : sums[o];
-}
-
-INLINE void multiply_bytes(const Tile *t, const int rows) {
-    int64_t groups = t->I / GROUP;
-    for (int r = 0; r < rows; r++) {
-        float sums[WIDTH] = {0};
-        for (int64_t g = 0; g < groups; g++) {
-            const uint8_t *w = (const uint8_t *)t->panel + g * GROUP * WIDTH;
-            const int8_t *x = (const int8_t *)t->x + r * t->I + g * GROUP;
-            int32_t dots[WIDTH];
-            for (int o = 0; o < WIDTH; o++) dots[o] = t->x_offsets[r * groups + g];
-            for (int i = 0; i < GROUP; i += 4, w += 4 * WIDTH)
-                SIMD for (int o = 0; o < WIDTH; o++)
-                    dots[o] += w[4 * o] * x[i] + w[4 * o + 1] * x[i + 1] + w[4 * o + 2] * x[i + 2] + w[4 * o + 3] * x[i + 3];
-            float scale = t->x_scales[r * groups + g];
-            SIMD for (int o = 0; o < WIDTH; o++) sums[o] += (float)dots[o] * (wide(t->scales[g * WIDTH + o]) * scale);
-        }
-        finish_plain(t, r, sums);
-    }
-}
-
 INLINE void multiply_pairs(const Tile *t, const int rows) {
     for (int r = 0; r < rows; r++) {
         const bf16 *w = t->panel, *x = (const bf16 *)t->x + r * t->I;
@@ -235,10 +242,7 @@ INLINE void multiply_floats(const Tile *t, const int rows) {
     UNROLL for (int r = 0; r < rows; r++) SIMD for (int o = 0; o < WIDTH; o++) sums[r][o] = 0;
     for (int64_t i = 0; i < t->I; i++, w += WIDTH)
         UNROLL for (int r = 0; r < rows; r++) SIMD for (int o = 0; o < WIDTH; o++) sums[r][o] += w[o] * x[r * t->I + i];
-    for (int r = 0; r < rows; r++) {
-        float *out = t->out + r * t->out_step;
-        for (int64_t o = 0; o < t->width; o++) out[o] = t->adds ? out[o] + sums[r][o] : sums[r][o];
-    }
+    for (int r = 0; r < rows; r++) finish_plain(t, r, sums[r]);
 }
 
 #define BY_ROWS(name)                          \

@@ -3,9 +3,9 @@
     agora engine launch main --vllm --gpus 2
     agora engine launch main --vllm --ray-serve --out main.yaml
 
-The folder is read as it is: Qwen3 weights, tokenizer and chat template, which keeps texts from forging roles there too. Such a server is then
-any OpenAI-compatible endpoint to Agora (remote.py). Not covered: a launch file for llama.cpp, which first wants the weights in a format of
-its own, and whose converter knows tokenizers by name.
+The folder is read as it is: Qwen3 weights, tokenizer and chat template, which keeps texts from forging roles there too. Such a server is
+then any OpenAI-compatible endpoint to Agora (remote.py). Not covered: a launch file for llama.cpp, which first wants the weights in a
+format of its own, and whose converter knows tokenizers by name.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def ray_serve_file(folder: Path, config: LaunchConfig) -> str:
         "model_loading_config": {"model_id": config.name or model.name, "model_source": str(model)},
         "deployment_config": {"autoscaling_config": {"min_replicas": 1, "max_replicas": config.replicas}},
         "engine_kwargs": {
-            "dtype": "bfloat16", "max_model_len": _context(folder, config), "tensor_parallel_size": config.gpus, "generation_config": "vllm",
+            "dtype": "bfloat16", "max_model_len": _context(folder, config), "tensor_parallel_size": config.gpus,
+            "generation_config": "vllm",
         },
     }  # fmt: skip
     application = {

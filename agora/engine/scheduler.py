@@ -22,8 +22,8 @@ from agora.engine.sampling import Choice, Sampler
 from agora.engine.step import Network, StepRows
 from agora.errors import GenerationError
 
-PROMPT_ROWS_BESIDE_WRITERS: Final = 64
-"""Rows of prompts in a step in which others write: a larger part would show as a pause in their streams."""
+PROMPT_SHARE_BESIDE_WRITERS: Final = 4
+"""This part of a step's rows may be prompts when others write: more would show as a pause in their streams."""
 
 
 @dataclass(eq=False, slots=True)
@@ -159,7 +159,7 @@ class Scheduler:
                 planned[sequence] = 1
         left -= len(planned)
         if planned:
-            left = min(left, PROMPT_ROWS_BESIDE_WRITERS)
+            left = min(left, self.network.max_rows // PROMPT_SHARE_BESIDE_WRITERS)
         for sequence in [one for one in self.active if one.num_missing > 1]:
             if left <= 0:
                 break
