@@ -25,9 +25,7 @@ def launch(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     gpus: Annotated[int, typer.Option(min=1, help="GPUs that share one copy of the model.")] = 1,
     replicas: Annotated[int, typer.Option(min=1, help="Copies at most (Ray Serve).")] = 1,
-    context: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of prompt and answer; all by default.", show_default=False)
-    ] = None,
+    context: Annotated[int | None, typer.Option(min=1, help="Tokens of prompt and answer; all by default.", show_default=False)] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:

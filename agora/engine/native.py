@@ -122,13 +122,15 @@ class NativeNetwork:
     """The network with its pages. Not safe for several threads at once: one scheduler calls it."""
 
     def __init__(self, model: Transformer, *, precision: Precision, num_pages: int, max_rows: int, threads: int | None = None) -> None:
-        """Raises UsageError where `is_possible` is false."""
+        """`threads`: all of torch's but one unless given. Raises UsageError where `is_possible` is false."""
         config = model.config
         kernel = library()
         if kernel is None or not is_possible(config, precision):
             raise UsageError(f"the CPU kernel cannot run this network as {precision}; use another precision")
         self.config, self.precision, self.num_pages, self.max_rows = config, precision, num_pages, max_rows
-        self._threads = threads or torch.get_num_threads()
+        # The threads of a step wait for each other a hundred times. One that finds no core free holds up all: on 2 busy cores two threads
+        # took 8 times as long as one (110M, 32 rows, 2026-11-22). So one core is left to the web server and the rest of this process.
+        self._threads = threads or max(1, torch.get_num_threads() - 1)
         self._kernel = kernel
         self._kept: list[Tensor] = []
         kind = PRECISIONS.index(precision)
