@@ -179,7 +179,8 @@ class NativeNetwork:
         dtype = torch.float32 if self.precision == "float32" else torch.bfloat16
         cache = (config.num_layers, self.num_pages, config.num_kv_heads, PAGE_TOKENS * config.head_dim)
         self._logits = torch.empty(0, config.vocab_size)
-        self._keys, self._values = torch.zeros(cache, dtype=dtype), torch.zeros(cache, dtype=dtype)
+        # not zeroed: memory is taken as pages are used, and the kernel reads no position that was not written
+        self._keys, self._values = torch.empty(cache, dtype=dtype), torch.empty(cache, dtype=dtype)
         step = _Step()
         step.keys, step.values = self._keys.data_ptr(), self._values.data_ptr()
         step.stream = self._pointer(torch.empty(rows, config.dim))

@@ -83,6 +83,15 @@ def test_a_row_is_bit_equal_alone_and_in_company(precision: Precision, threads: 
         assert torch.equal(got, together[1, begin:end])
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_what_a_page_held_before_does_not_matter(precision: Precision) -> None:
+    made, tokens_BT = network(Transformer(ODD, seed=1).eval(), precision), tokens(2, 20)
+    expected = whole(made, tokens_BT, tables(2))
+    for kept in (made._keys, made._values):
+        kept.fill_(torch.nan)
+    assert torch.equal(whole(made, tokens_BT, tables(2)), expected)
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 def test_portable_products_agree_with_those_for_avx512(precision: Precision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Transformer(ODD, seed=1).eval()
