@@ -21,7 +21,9 @@ def serve(
     api_key: Annotated[
         str | None, typer.Option(envvar="AGORA_API_KEY", help="Key that requests must carry; better given by the environment.")
     ] = None,
-    dtype: Annotated[str, typer.Option(help="Number format of the weights: float32, bfloat16 or float16.")] = "float32",
+    dtype: Annotated[
+        str, typer.Option(help="Number format of the weights: auto (int8 on a CPU, bfloat16 on a GPU), int8, bfloat16, float16 or float32.")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda or mps.")] = "cpu",
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -34,13 +36,13 @@ def serve(
         from agora.server.run import address_of, bind, serve_models
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "fastapi", "serve", "agora serve") from error
-    from agora.engine import load_local_model, parse_device, parse_dtype
+    from agora.engine import load_local_model, parse_device, parse_precision
     from agora.model.find import find_model
 
     place = Workspace.find(workspace)
     folders = [find_model(place, name) for name in model] if model else [find_model(place, None)]
     listener = bind(host, port)
-    models = [load_local_model(folder, dtype=parse_dtype(dtype), device=parse_device(device)) for folder in folders]
+    models = [load_local_model(folder, precision=parse_precision(dtype), device=parse_device(device)) for folder in folders]
     if host not in LOOPBACK and api_key is None:
         print(f"warning: everyone who reaches {host}:{port} may use this server; give --api-key", file=sys.stderr)
     address = address_of(listener)

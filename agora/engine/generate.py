@@ -1,4 +1,5 @@
-"""Generation with a key-value cache. Goes in: prompt tokens and a SamplingConfig. Comes out: an iterator of Delta.
+"""The slow reference of batched.py: one answer at a time through the Transformer itself, with a plain key-value cache.
+Goes in: prompt tokens and a SamplingConfig. Comes out: an iterator of Delta.
 
     generator = Generator(model, tokenizer)
     for delta in generator.stream(prompt_ids, SamplingConfig(max_tokens=50, seed=1)):
@@ -18,11 +19,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from agora.engine.interface import Delta, FinishReason, TokenLogprob, Usage
+from agora.engine.answer import Answer, answer_limit, end_tokens, forbidden_tokens
+from agora.engine.interface import Delta
 from agora.engine.queue import FairGate
-from agora.engine.sampling import Choice, Sampler, SamplingConfig
-from agora.engine.text_stream import TextStream
-from agora.errors import ContextLengthError, GenerationError
+from agora.engine.sampling import Sampler, SamplingConfig
 from agora.model.cache import KVCache
 from agora.model.transformer import Transformer
 from agora.tokenizer import Tokenizer
@@ -39,11 +39,8 @@ class Generator:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.context_tokens = model.config.max_seq_len
-        special = tokenizer.special
-        self._end = frozenset({special["<|endoftext|>"], special["<|im_end|>"]})
-        # No answer opens a message of its own, so no text of ours can carry a forged role into the next prompt.
-        padding = range(tokenizer.vocab_size, model.config.vocab_size)
-        self._forbidden = (special["<|im_start|>"], special["<|pad|>"], *padding)
+        self._end = end_tokens(tokenizer)
+        self._forbidden = forbidden_tokens(tokenizer, model.config.vocab_size)
         self._active = FairGate(max_active, max_waiting=max_waiting)
         self._turn = FairGate(1)
 
@@ -54,62 +51,37 @@ class Generator:
         GenerationError and UsageError here, before the first Delta.
         """
         prompt = [int(token) for token in prompt_ids]
-        limit = self._answer_limit(prompt, sampling.max_tokens)
-        sampler = Sampler(sampling, vocab_size=self.model.config.vocab_size, prompt=prompt, forbidden=self._forbidden)
-        return self._run(prompt, limit, sampler, cancelled or threading.Event())
+        limit = answer_limit(prompt, sampling.max_tokens, vocab_size=self.model.config.vocab_size, context_tokens=self.context_tokens)
+        sampler = Sampler(
+            sampling, vocab_size=self.model.config.vocab_size, prompt=prompt, forbidden=self._forbidden, tokenizer=self.tokenizer
+        )
+        answer = Answer(self.tokenizer, sampling, prompt_tokens=len(prompt), limit=limit)
+        return self._run(prompt, limit, sampler, answer, cancelled or threading.Event())
 
-    def _answer_limit(self, prompt: Sequence[int], max_tokens: int | None) -> int:
-        if not prompt:
-            raise GenerationError("the prompt is empty; give at least one token", param="prompt")
-        vocab_size = self.model.config.vocab_size
-        wrong = next((token for token in prompt if not 0 <= token < vocab_size), None)
-        if wrong is not None:
-            known = f"the vocabulary has {vocab_size} tokens (0 to {vocab_size - 1})"
-            raise GenerationError(f"the prompt holds token {wrong}, but {known}", param="prompt")
-        room = self.context_tokens - len(prompt)
-        if room < (max_tokens or 1):
-            asked = f"{max_tokens} more for the answer" if max_tokens else "at least 1 more is needed for the answer"
-            raise ContextLengthError(
-                f"the model's context holds {self.context_tokens} tokens, but the prompt has {len(prompt)} and {asked}; "
-                f"shorten the prompt or ask for at most {max(0, room)} (max_tokens)",
-                param="max_tokens" if room > 0 else "prompt",
-            )
-        return max_tokens or room
-
-    def _run(self, prompt: list[int], limit: int, sampler: Sampler, cancelled: threading.Event) -> Iterator[Delta]:
+    def _run(self, prompt: list[int], limit: int, sampler: Sampler, answer: Answer, cancelled: threading.Event) -> Iterator[Delta]:
         if not self._active.acquire(cancelled):
-            yield _last("", "cancelled", prompt, 0)
+            yield answer.cancel()
             return
         try:
-            yield from self._steps(prompt, limit, sampler, cancelled)
+            yield from self._steps(prompt, limit, sampler, answer, cancelled)
         finally:
             self._active.release()
 
-    def _steps(self, prompt: list[int], limit: int, sampler: Sampler, cancelled: threading.Event) -> Iterator[Delta]:
+    def _steps(self, prompt: list[int], limit: int, sampler: Sampler, answer: Answer, cancelled: threading.Event) -> Iterator[Delta]:
         parameter = next(self.model.parameters())
         cache = KVCache(self.model.config, 1, len(prompt) + limit, parameter.dtype, parameter.device)
-        text = TextStream(sampler.config.stop)
-        new, drawn = prompt, 0
-        reason: FinishReason | None = None
-        while reason is None:
+        new = prompt
+        while True:
             if cancelled.is_set():
-                yield _last(text.finish(), "cancelled", prompt, drawn)
+                yield answer.cancel()
                 return
             with self._turn:
                 choice = sampler.draw(self._next_logits(new, cache))
-            drawn, new = drawn + 1, [choice.token]
-            ended = choice.token in self._end
-            final = "" if ended else text.push(self.tokenizer.token_bytes(choice.token))
-            if ended or text.stopped:
-                reason = "stop"
-            elif drawn == limit:
-                reason = "length"
-            if reason:
-                final += text.finish()
-                # The bytes held back may complete a stop string only now.
-                reason = "stop" if text.stopped else reason
-            usage = Usage(prompt_tokens=len(prompt), completion_tokens=drawn) if reason else None
-            yield Delta(text=final, token=choice.token, logprob=self._logprob(choice), finish_reason=reason, usage=usage)
+            new = [choice.token]
+            delta = answer.push(choice)
+            yield delta
+            if delta.finish_reason:
+                return
 
     def _next_logits(self, tokens: list[int], cache: KVCache) -> Tensor:
         device = next(self.model.parameters()).device
@@ -117,16 +89,3 @@ class Generator:
             hidden_BTD = self.model(torch.tensor([tokens], dtype=torch.long, device=device), cache=cache)
             logits_V: Tensor = self.model.logits(hidden_BTD[:, -1:])[0, 0].float().cpu()
         return logits_V
-
-    def _logprob(self, choice: Choice) -> TokenLogprob | None:
-        if choice.logprob is None:
-            return None
-        known = self.tokenizer.vocab_size
-        top = tuple((self.tokenizer.token_bytes(token), logprob) for token, logprob in choice.top if token < known)
-        data = b"" if choice.token in self._end else self.tokenizer.token_bytes(choice.token)
-        return TokenLogprob(data=data, logprob=choice.logprob, top=top)
-
-
-def _last(text: str, reason: FinishReason, prompt: Sequence[int], drawn: int) -> Delta:
-    usage = Usage(prompt_tokens=len(prompt), completion_tokens=drawn)
-    return Delta(text=text, finish_reason=reason, usage=usage)

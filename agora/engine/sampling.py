@@ -1,14 +1,17 @@
 """From logits to one token. Goes in: the logits of one position and what was said so far. Comes out: a token and its log-probability.
 
-Order: bias and penalties -> (temperature 0: the largest logit) -> temperature -> top_k, top_p, min_p -> draw. The last three
-look at the same distribution; a token must pass all of them.
+Order: bias, JSON schema and penalties -> (temperature 0: the largest logit) -> temperature -> top_k, top_p, min_p -> draw. The last three
+look at the same distribution; a token must pass all of them. The draw goes through the tokens left in the order of the vocabulary.
 Reported log-probabilities are of the model's own distribution, before any of these.
+
+This is the plain twin of batch_sampling.py, which draws for many answers at once.
 
 Legend: V vocabulary.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import secrets
 from collections.abc import Mapping, Sequence
@@ -18,10 +21,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from agora.engine.constraint import Constraint
 from agora.errors import GenerationError, UsageError
+from agora.tokenizer import Tokenizer
 
 MAX_SEED = 2**63 - 1
 MAX_STOP_STRINGS = 16
+NOT_A_NUMBER = "the model's output is not a number (NaN); its weights are damaged or its training diverged"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +58,8 @@ class SamplingConfig:
     """Added to single tokens' logits."""
     logprobs: int | None = None
     """Report the token's log-probability and those of this many most likely tokens; None = report nothing."""
+    json_schema: str | None = None
+    """The answer is JSON of this schema (itself JSON; "{}" = any JSON), as far as max_tokens lets it end."""
 
     def __post_init__(self) -> None:
         _require(self.max_tokens is None or self.max_tokens >= 1, "max_tokens", self.max_tokens, "at least 1")
@@ -66,6 +74,14 @@ class SamplingConfig:
         _require(-2 <= self.frequency_penalty <= 2, "frequency_penalty", self.frequency_penalty, "from -2 to 2")
         _require(all(-100 <= bias <= 100 for bias in self.logit_bias.values()), "logit_bias", dict(self.logit_bias), "from -100 to 100")
         _require(self.logprobs is None or 0 <= self.logprobs <= 20, "logprobs", self.logprobs, "from 0 to 20")
+        _require(self.json_schema is None or _is_schema(self.json_schema), "json_schema", self.json_schema, "a JSON object as text")
+
+
+def _is_schema(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), (dict, bool))
+    except ValueError:
+        return False
 
 
 def _require(holds: bool, name: str, value: object, expected: str) -> None:
@@ -85,20 +101,42 @@ class Choice:
 class Sampler:
     """Draws the tokens of one answer. Holds that answer's random numbers and counts, nothing shared with other answers."""
 
-    def __init__(self, config: SamplingConfig, *, vocab_size: int, prompt: Sequence[int] = (), forbidden: Sequence[int] = ()) -> None:
-        """`forbidden` tokens are never drawn. Raises GenerationError for a bias on a token that does not exist."""
+    def __init__(
+        self,
+        config: SamplingConfig,
+        *,
+        vocab_size: int,
+        prompt: Sequence[int] = (),
+        forbidden: Sequence[int] = (),
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
+        """`forbidden` tokens are never drawn; `tokenizer` is needed for a JSON schema.
+
+        Raises GenerationError for a bias on a token that does not exist, or a schema that cannot be followed.
+        """
         self.config = config
-        self._generator = torch.Generator().manual_seed(config.seed if config.seed is not None else secrets.randbits(63))
-        self._counts_V = torch.zeros(vocab_size)
-        self._seen_V = torch.zeros(vocab_size, dtype=torch.bool)
-        self._seen_V[torch.tensor(list(prompt), dtype=torch.long)] = True
-        self._bias_V = torch.zeros(vocab_size)
-        for token, bias in config.logit_bias.items():
+        self.numbers = torch.Generator().manual_seed(config.seed if config.seed is not None else secrets.randbits(63))
+        self.constraint: Constraint | None = None
+        if config.json_schema is not None:
+            assert tokenizer is not None
+            self.constraint = Constraint(tokenizer, config.json_schema)
+        self.has_penalties = config.repetition_penalty != 1 or bool(config.presence_penalty or config.frequency_penalty)
+        self._counts_V = torch.zeros(vocab_size if self.has_penalties else 0)
+        self._seen_V = torch.zeros(len(self._counts_V), dtype=torch.bool)
+        if self.has_penalties:
+            self._seen_V[torch.tensor(list(prompt), dtype=torch.long)] = True
+        self._forbidden = torch.tensor(list(forbidden), dtype=torch.long)
+        self._biased = torch.tensor(list(config.logit_bias), dtype=torch.long)
+        self._bias = torch.tensor(list(config.logit_bias.values()), dtype=torch.float32)
+        for token in config.logit_bias:
             if not 0 <= token < vocab_size:
                 known = f"the vocabulary has {vocab_size} tokens (0 to {vocab_size - 1})"
                 raise GenerationError(f"logit_bias names token {token}, but {known}", param="logit_bias")
-            self._bias_V[token] = bias
-        self._bias_V[torch.tensor(list(forbidden), dtype=torch.long)] = -torch.inf
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether logits go to the draw as they are, but for forbidden tokens."""
+        return not (self.has_penalties or self.constraint or len(self._biased))
 
     def draw(self, logits_V: Float[Tensor, " V"]) -> Choice:
         """The next token, from the logits of one position; remembers it for the penalties.
@@ -107,25 +145,40 @@ class Sampler:
         """
         raw_V = logits_V.float()
         if bool(torch.isnan(raw_V).any()):
-            raise GenerationError("the model's output is not a number (NaN); its weights are damaged or its training diverged")
-        token = self._pick(self._adjusted(raw_V))
-        self._counts_V[token] += 1
-        self._seen_V[token] = True
+            raise GenerationError(NOT_A_NUMBER)
+        token = self._pick(self.adjusted(raw_V))
+        self.remember(token)
         if self.config.logprobs is None:
             return Choice(token=token)
         logprobs_V = torch.log_softmax(raw_V, dim=-1)
         values, indices = torch.topk(logprobs_V, min(self.config.logprobs, len(logprobs_V)))
         return Choice(token=token, logprob=float(logprobs_V[token]), top=tuple(zip(indices.tolist(), values.tolist(), strict=True)))
 
-    def _adjusted(self, raw_V: Tensor) -> Tensor:
+    def remember(self, token: int) -> None:
+        """That token was drawn."""
+        if self.has_penalties:
+            self._counts_V[token] += 1
+            self._seen_V[token] = True
+        if self.constraint:
+            self.constraint.advance(token)
+
+    def adjusted(self, raw_V: Float[Tensor, " V"]) -> Float[Tensor, " V"]:
+        """Logits (on the CPU) after bias, schema and penalties."""
         config = self.config
-        logits_V = raw_V + self._bias_V
+        logits_V = raw_V.index_add(0, self._biased, self._bias) if len(self._biased) else raw_V.clone()
+        logits_V[self._forbidden] = -torch.inf
+        if self.constraint:
+            logits_V.masked_fill_(~self.constraint.allowed(len(logits_V)), -torch.inf)
         if config.repetition_penalty != 1:
             penalized_V = torch.where(logits_V > 0, logits_V / config.repetition_penalty, logits_V * config.repetition_penalty)
             logits_V = torch.where(self._seen_V, penalized_V, logits_V)
         if config.presence_penalty or config.frequency_penalty:
             logits_V = logits_V - config.presence_penalty * (self._counts_V > 0) - config.frequency_penalty * self._counts_V
         return logits_V
+
+    def next_point(self) -> float:
+        """The next random number of this answer, from 0 to 1 (not 1 itself)."""
+        return float(torch.rand(1, generator=self.numbers, dtype=torch.float64))
 
     def _pick(self, logits_V: Tensor) -> int:
         config = self.config
@@ -141,7 +194,8 @@ class Sampler:
             keep_V &= torch.cumsum(probabilities_V, dim=-1) - probabilities_V < config.top_p
         if config.min_p > 0:
             keep_V &= probabilities_V >= config.min_p * probabilities_V[0]
-        mass_V = torch.cumsum(torch.where(keep_V, probabilities_V, 0.0), dim=-1)
-        point = torch.rand(1, generator=self._generator, dtype=torch.float64) * mass_V[-1]
-        position = int(torch.searchsorted(mass_V, point, right=True))
-        return int(order_V[min(position, int(keep_V.nonzero()[-1]))])
+        kept_V = torch.zeros_like(probabilities_V)
+        kept_V[order_V] = torch.where(keep_V, probabilities_V, 0.0)
+        mass_V = torch.cumsum(kept_V, dim=-1)
+        position = int(torch.searchsorted(mass_V, self.next_point() * mass_V[-1], right=True))
+        return min(position, int(kept_V.nonzero()[-1]))

@@ -27,13 +27,19 @@ from agora.errors import UsageError
 logger = logging.getLogger(__name__)
 
 SOURCES = tuple(Path(__file__).with_name(name) for name in ("kernels.c", "products.c"))
+HEADERS = (Path(__file__).with_name("numbers.h"),)
 FLAGS = ("-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 WIDE_VECTORS = "-mprefer-vector-width=512"  # gcc and clang on x86 otherwise keep to 256 bits
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The kernels, built on first use. Raises UsageError for a value of AGORA_KERNELS other than on and off."""
+    """The kernels of training, built on first use. Raises UsageError for a value of AGORA_KERNELS other than on and off."""
+    return load(SOURCES)
+
+
+def load(sources: tuple[Path, ...]) -> ctypes.CDLL | None:
+    """The library made of `sources`, built on first use; None where it cannot be. Raises UsageError as `library` does."""
     setting = os.environ.get("AGORA_KERNELS", "on")
     if setting not in ("on", "off"):
         raise UsageError(f"AGORA_KERNELS={setting!r} must be on or off")
@@ -43,9 +49,9 @@ def library() -> ctypes.CDLL | None:
         return None
     flags = (*FLAGS, WIDE_VECTORS) if platform.machine() == "x86_64" else FLAGS
     try:
-        return ctypes.CDLL(str(_built(compiler, flags)))
+        return ctypes.CDLL(str(_built(sources, compiler, flags)))
     except (OSError, subprocess.SubprocessError) as error:
-        logger.warning("fused kernels could not be built, training will be slower: %s", getattr(error, "stderr", None) or error)
+        logger.warning("fused kernels could not be built, work will be slower: %s", getattr(error, "stderr", None) or error)
         return None
 
 
@@ -71,18 +77,18 @@ def call(name: str, *arguments: Any) -> int:
         return int(kernel())
 
 
-def _built(compiler: str, flags: tuple[str, ...]) -> Path:
+def _built(sources: tuple[Path, ...], compiler: str, flags: tuple[str, ...]) -> Path:
     """The compiled library in the cache folder, compiled now if it is not there."""
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in SOURCES))
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in (*sources, *HEADERS)))
     digest.update(" ".join((compiler, *flags, platform.machine(), _processor())).encode())
-    target = _cache_folder() / f"kernels-{digest.hexdigest()[:16]}.so"
+    target = _cache_folder() / f"{sources[0].stem}-{digest.hexdigest()[:16]}.so"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, draft = tempfile.mkstemp(suffix=".so", dir=target.parent)
         os.close(handle)
         try:
             subprocess.run(
-                [compiler, *flags, "-o", draft, *map(str, SOURCES), "-lm"], check=True, capture_output=True, text=True, timeout=120
+                [compiler, *flags, "-o", draft, *map(str, sources), "-lm"], check=True, capture_output=True, text=True, timeout=120
             )
             os.replace(draft, target)
         finally:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
-from agora.engine import Delta
+from agora.engine import AnswerStream, Delta
 from agora.errors import AgoraError
 from agora.server.errors import ApiError, from_agora_error
 
@@ -44,7 +44,7 @@ class Stopping:
 
 
 async def run_answer(answer: Prepared, stopping: Stopping) -> AsyncGenerator[Delta, None]:
-    """The Deltas of one answer, computed in a thread of its own. Raises ApiError."""
+    """The Deltas of one answer, computed in another thread. Raises ApiError."""
     loop, queue = asyncio.get_running_loop(), asyncio.Queue[Delta | BaseException | None]()
     cancelled = answer.cancelled
 
@@ -63,11 +63,19 @@ async def run_answer(answer: Prepared, stopping: Stopping) -> AsyncGenerator[Del
         finally:
             tell(None)
 
+    def hear(item: Delta | AgoraError) -> None:
+        tell(item)
+        if isinstance(item, AgoraError) or item.finish_reason:
+            tell(None)
+
     stopping.running.add(cancelled)
     if stopping.stopped:
         cancelled.set()
     try:
-        threading.Thread(target=work, name="answer", daemon=True).start()
+        if isinstance(answer.deltas, AnswerStream):  # the engine's own thread tells: none is needed to wait
+            answer.deltas.listen(hear)
+        else:
+            threading.Thread(target=work, name="answer", daemon=True).start()
         while (item := await queue.get()) is not None:
             if isinstance(item, AgoraError):
                 raise from_agora_error(item) from item

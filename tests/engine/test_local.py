@@ -21,7 +21,7 @@ ANSWER_8 = SamplingConfig(temperature=0, max_tokens=8)
 
 @pytest.fixture(scope="module")
 def model(tiny_workspace: Path) -> LocalModel:
-    return load_local_model(tiny_workspace / "models" / "tiny")
+    return load_local_model(tiny_workspace / "models" / "tiny", precision="float32")
 
 
 def test_only_model_is_taken_without_a_name(tiny_workspace: Path) -> None:

@@ -1,0 +1,500 @@
+/* One step of generation on a CPU: rows of tokens in, keys and values into pages, logits out. Called by native.py, which packs the weights;
+ * plain.py is the plain twin.
+ *
+ * A row is one token of one sequence at one position; a step mixes rows of many sequences and several rows of one (a part of a prompt).
+ * Whatever else is in a step, a row's numbers are summed in the same order, so its logits are the same bit for bit.
+ *
+ * Weights are float32, bfloat16, or bytes in groups of GROUP along the summed axis with a bfloat16 scale each; for bytes the activations are
+ * rounded to bytes in the same groups, per row (both as in Q8_0 of llama.cpp). Sums of products of bytes are exact; the rest is float32.
+ *
+ * Names: N rows, C dim, D head_dim, R = D / 2, H query heads, K key-value heads, G = H / K, F hidden_dim, V vocabulary, L layers,
+ * I summed axis, O outputs. Pages hold PAGE positions: keys (pages, K, D, PAGE), values (pages, K, PAGE, D), per layer.
+ * Panels: outputs in WIDTH columns, (O / WIDTH, I / pack, WIDTH, pack) with pack = 1, 2, 4 weights side by side (float32, bfloat16, bytes).
+ */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "../model/numbers.h"
+#if defined(__AVX512VNNI__) && !defined(AGORA_PLAIN) /* tests compare both */
+#include <immintrin.h>
+#define HAS_BYTES 1
+#else
+#define HAS_BYTES 0
+#endif
+#if HAS_BYTES && defined(__AVX512BF16__)
+#define HAS_PAIRS 1
+#else
+#define HAS_PAIRS 0
+#endif
+
+#define PAGE 16
+#define GROUP 32
+#define WIDTH 32
+#define TILE 6 /* rows that share a read of the weights: 6 x 2 sums, twice for bytes, fill 24 of 32 registers */
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 8")
+#define SIMD _Pragma("omp simd")
+#define EACH _Pragma("omp for schedule(static)")
+
+enum { FLOAT32, BFLOAT16, BYTES };
+
+typedef struct {
+    int64_t kind, L, C, H, K, D, F, V, pages;
+    float eps;
+} Shape;
+
+typedef struct {
+    const void *panels;
+    const bf16 *scales; /* (O / WIDTH, I / GROUP, WIDTH); NULL unless bytes */
+} Matrix;
+
+typedef struct {
+    const float *attention_norm;
+    Matrix qkv;
+    const float *query_norm, *key_norm;
+    Matrix out;
+    const float *feed_forward_norm;
+    Matrix gate_up, down;
+} Layer;
+
+typedef struct {
+    const void *embedding; /* (V, C): float32, else bfloat16 */
+    const float *norm;
+    Matrix head;
+    const float *cosines, *sines; /* (positions, R) */
+    const Layer *layers;
+} Weights;
+
+/* Rows of activations as a product reads them: float32, bfloat16, or bytes with a scale and -128 times the sum of each group. */
+typedef struct {
+    void *values;
+    float *scales;
+    int32_t *offsets;
+} Activations;
+
+typedef struct {
+    int64_t N, logit_rows;
+    const int64_t *tokens, *positions, *sequence; /* (N): token, position, row of `tables` */
+    const int64_t *tables;                        /* (sequences, table_width): pages in order */
+    int64_t table_width;
+    const int64_t *wanted; /* (logit_rows): rows whose logits are wanted */
+    void *keys, *values;   /* bfloat16, float32 when weights are */
+    float *stream, *wide_out, *mixed, *logits;
+    Activations in;
+} Step;
+
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* ---- activations ---- */
+
+static void store_row(const Shape *s, const Activations *a, int64_t row, const float *x, int64_t I) {
+    if (s->kind == FLOAT32) {
+        memcpy((float *)a->values + row * I, x, I * sizeof(float));
+    } else if (s->kind == BFLOAT16) {
+        bf16 *out = (bf16 *)a->values + row * I;
+        SIMD for (int64_t i = 0; i < I; i++) out[i] = narrow(x[i]);
+    } else {
+        int8_t *out = (int8_t *)a->values + row * I;
+        for (int64_t g = 0; g < I / GROUP; g++, x += GROUP, out += GROUP) {
+            float largest = 0;
+            _Pragma("omp simd reduction(max : largest)") for (int i = 0; i < GROUP; i++) largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
+            float inverse = largest > 0 ? 127.0f / largest : 0;
+            int32_t sum = 0;
+            _Pragma("omp simd reduction(+ : sum)") for (int i = 0; i < GROUP; i++) {
+                int32_t q = (int32_t)((x[i] * inverse + 12582912.0f) - 12582912.0f); /* nearest, ties to even */
+                out[i] = (int8_t)q;
+                sum += q;
+            }
+            a->scales[row * (I / GROUP) + g] = largest / 127.0f;
+            a->offsets[row * (I / GROUP) + g] = -128 * sum;
+        }
+    }
+}
+
+static void store_normed(const Shape *s, const Activations *a, int64_t row, const float *x, const float *weight, float *room) {
+    float sum = 0;
+    _Pragma("omp simd reduction(+ : sum)") for (int64_t c = 0; c < s->C; c++) sum += x[c] * x[c];
+    float inverse = 1.0f / sqrtf(sum / s->C + s->eps);
+    SIMD for (int64_t c = 0; c < s->C; c++) room[c] = x[c] * inverse * weight[c];
+    store_row(s, a, row, room, s->C);
+}
+
+/* ---- products ---- */
+
+/* What `rows` rows of a product share: WIDTH outputs of each, to `out` (rows out_step apart), added to what is there when `adds`. */
+typedef struct {
+    const void *panel;
+    const bf16 *scales;
+    const void *x;
+    const float *x_scales;
+    const int32_t *x_offsets;
+    int64_t I, out_step, width;
+    float *out;
+    int adds;
+} Tile;
+
+INLINE void finish_plain(const Tile *t, int r, const float *sums) {
+    float *out = t->out + r * t->out_step;
+    for (int64_t o = 0; o < t->width; o++) out[o] = t->adds ? out[o] + sums[o] : sums[o];
+}
+
+#if HAS_BYTES
+INLINE void finish(const Tile *t, int r, int c, __m512 sum) {
+    __mmask16 mask = (__mmask16)(t->width >= 16 * (c + 1) ? 0xffff : t->width <= 16 * c ? 0 : (1 << (t->width - 16 * c)) - 1);
+    float *out = t->out + r * t->out_step + 16 * c;
+    _mm512_mask_storeu_ps(out, mask, t->adds ? _mm512_add_ps(_mm512_maskz_loadu_ps(mask, out), sum) : sum);
+}
+
+INLINE void multiply_bytes(const Tile *t, const int rows) {
+    const uint8_t *w = t->panel;
+    const int8_t *x = t->x;
+    int64_t groups = t->I / GROUP;
+    __m512 sums[TILE][2];
+    UNROLL for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = _mm512_setzero_ps();
+    for (int64_t g = 0; g < groups; g++, w += GROUP * WIDTH, x += GROUP) {
+        __m512i dots[TILE][2];
+        UNROLL for (int r = 0; r < rows; r++) dots[r][0] = dots[r][1] = _mm512_set1_epi32(t->x_offsets[r * groups + g]);
+        UNROLL for (int i = 0; i < GROUP / 4; i++) {
+            __m512i w0 = _mm512_loadu_si512(w + i * 128), w1 = _mm512_loadu_si512(w + i * 128 + 64);
+            UNROLL for (int r = 0; r < rows; r++) {
+                int32_t four;
+                memcpy(&four, x + r * t->I + 4 * i, 4);
+                __m512i value = _mm512_set1_epi32(four);
+                dots[r][0] = _mm512_dpbusd_epi32(dots[r][0], w0, value);
+                dots[r][1] = _mm512_dpbusd_epi32(dots[r][1], w1, value);
+            }
+        }
+        const __m256i *scales = (const __m256i *)(t->scales + g * WIDTH);
+        __m512 s0 = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(scales)), 16));
+        __m512 s1 = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(scales + 1)), 16));
+        UNROLL for (int r = 0; r < rows; r++) {
+            __m512 scale = _mm512_set1_ps(t->x_scales[r * groups + g]);
+            sums[r][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[r][0]), _mm512_mul_ps(s0, scale), sums[r][0]);
+            sums[r][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[r][1]), _mm512_mul_ps(s1, scale), sums[r][1]);
+        }
+    }
+    UNROLL for (int r = 0; r < rows; r++) {
+        finish(t, r, 0, sums[r][0]);
+        finish(t, r, 1, sums[r][1]);
+    }
+}
+#else
+INLINE void multiply_bytes(const Tile *t, const int rows) {
+    int64_t groups = t->I / GROUP;
+    for (int r = 0; r < rows; r++) {
+        float sums[WIDTH] = {0};
+        for (int64_t g = 0; g < groups; g++) {
+            const uint8_t *w = (const uint8_t *)t->panel + g * GROUP * WIDTH;
+            const int8_t *x = (const int8_t *)t->x + r * t->I + g * GROUP;
+            int32_t dots[WIDTH];
+            for (int o = 0; o < WIDTH; o++) dots[o] = t->x_offsets[r * groups + g];
+            for (int i = 0; i < GROUP; i += 4, w += 4 * WIDTH)
+                SIMD for (int o = 0; o < WIDTH; o++)
+                    dots[o] += w[4 * o] * x[i] + w[4 * o + 1] * x[i + 1] + w[4 * o + 2] * x[i + 2] + w[4 * o + 3] * x[i + 3];
+            float scale = t->x_scales[r * groups + g];
+            SIMD for (int o = 0; o < WIDTH; o++) sums[o] += (float)dots[o] * (wide(t->scales[g * WIDTH + o]) * scale);
+        }
+        finish_plain(t, r, sums);
+    }
+}
+#endif
+
+#if HAS_PAIRS
+INLINE void multiply_pairs(const Tile *t, const int rows) {
+    const bf16 *w = t->panel, *x = t->x;
+    /* even and odd pairs apart: two chains of additions for each output, joined at the end, whatever the number of rows; with one chain and
+     * tiles of 6 the instruction's latency was not hidden (5% slower) */
+    __m512 sums[TILE][2][2];
+    UNROLL for (int r = 0; r < rows; r++) sums[r][0][0] = sums[r][0][1] = sums[r][1][0] = sums[r][1][1] = _mm512_setzero_ps();
+    for (int64_t i = 0; i < t->I; i += 4, w += 4 * WIDTH) {
+        UNROLL for (int half = 0; half < 2; half++) {
+            __m512bh w0 = (__m512bh)_mm512_loadu_si512(w + half * 64), w1 = (__m512bh)_mm512_loadu_si512(w + half * 64 + 32);
+            UNROLL for (int r = 0; r < rows; r++) {
+                int32_t two;
+                memcpy(&two, x + r * t->I + i + 2 * half, 4);
+                __m512bh value = (__m512bh)_mm512_set1_epi32(two);
+                sums[r][0][half] = _mm512_dpbf16_ps(sums[r][0][half], w0, value);
+                sums[r][1][half] = _mm512_dpbf16_ps(sums[r][1][half], w1, value);
+            }
+        }
+    }
+    UNROLL for (int r = 0; r < rows; r++) {
+        finish(t, r, 0, _mm512_add_ps(sums[r][0][0], sums[r][0][1]));
+        finish(t, r, 1, _mm512_add_ps(sums[r][1][0], sums[r][1][1]));
+    }
+}
+#else
+INLINE void multiply_pairs(const Tile *t, const int rows) {
+    for (int r = 0; r < rows; r++) {
+        const bf16 *w = t->panel, *x = (const bf16 *)t->x + r * t->I;
+        float sums[WIDTH] = {0};
+        for (int64_t i = 0; i < t->I; i += 2, w += 2 * WIDTH)
+            SIMD for (int o = 0; o < WIDTH; o++) sums[o] += wide(w[2 * o]) * wide(x[i]) + wide(w[2 * o + 1]) * wide(x[i + 1]);
+        finish_plain(t, r, sums);
+    }
+}
+#endif
+
+INLINE void multiply_floats(const Tile *t, const int rows) {
+    const float *w = t->panel, *x = t->x;
+    float sums[TILE][WIDTH];
+    UNROLL for (int r = 0; r < rows; r++) SIMD for (int o = 0; o < WIDTH; o++) sums[r][o] = 0;
+    for (int64_t i = 0; i < t->I; i++, w += WIDTH)
+        UNROLL for (int r = 0; r < rows; r++) SIMD for (int o = 0; o < WIDTH; o++) sums[r][o] += w[o] * x[r * t->I + i];
+    for (int r = 0; r < rows; r++) finish_plain(t, r, sums[r]);
+}
+
+#define BY_ROWS(name)                          \
+    static void name##_rows(const Tile *t, int64_t rows) { \
+        switch (rows) {                        \
+            case 6: name(t, 6); break;         \
+            case 5: name(t, 5); break;         \
+            case 4: name(t, 4); break;         \
+            case 3: name(t, 3); break;         \
+            case 2: name(t, 2); break;         \
+            default: name(t, 1);               \
+        }                                      \
+    }
+BY_ROWS(multiply_bytes)
+BY_ROWS(multiply_floats)
+static void multiply_pairs_rows(const Tile *t, int64_t rows) {
+    switch (rows) { /* twice the sums of the others, so half the rows */
+        case 3: multiply_pairs(t, 3); break;
+        case 2: multiply_pairs(t, 2); break;
+        default: multiply_pairs(t, 1);
+    }
+}
+
+/* out (N, O) = x (N, I) times matrix; panels are shared among the threads of the running team, which meets at the end. */
+static void multiply(const Shape *s, const Matrix *m, const Activations *a, float *out, int64_t N, int64_t I, int64_t O, int adds) {
+    int64_t groups = I / GROUP, most = s->kind == BFLOAT16 ? TILE / 2 : TILE, tiles = (N + most - 1) / most;
+    int64_t tile = tiles ? (N + tiles - 1) / tiles : 1; /* 8 rows: 4 and 4 rather than 6 and 2 */
+    EACH for (int64_t first = 0; first < O; first += WIDTH)
+        for (int64_t n = 0; n < N; n += tile) {
+            Tile t = {.I = I, .out_step = O, .width = least(WIDTH, O - first), .out = out + n * O + first, .adds = adds};
+            int64_t rows = least(tile, N - n);
+            /* with many rows the weights of the next panel are asked for while the later tiles of this one compute (7% at 32 rows of bytes);
+             * with few, memory is the limit already, and asking in bursts made it worse */
+            if (n > 0 && tiles >= 5 && first + WIDTH < O) {
+                int64_t size = WIDTH * I * (s->kind == BYTES ? 1 : s->kind == BFLOAT16 ? 2 : 4), part = (size / (tiles - 1) + 63) / 64 * 64;
+                const char *next = (const char *)m->panels + (first / WIDTH + 1) * size;
+                for (int64_t at = (n / tile - 1) * part; at < least(n / tile * part, size); at += 64) __builtin_prefetch(next + at, 0, 2);
+            }
+            if (s->kind == BYTES) {
+                t.panel = (const uint8_t *)m->panels + first * I;
+                t.scales = m->scales + first * groups;
+                t.x = (const int8_t *)a->values + n * I;
+                t.x_scales = a->scales + n * groups;
+                t.x_offsets = a->offsets + n * groups;
+                multiply_bytes_rows(&t, rows);
+            } else if (s->kind == BFLOAT16) {
+                t.panel = (const bf16 *)m->panels + first * I;
+                t.x = (const bf16 *)a->values + n * I;
+                multiply_pairs_rows(&t, rows);
+            } else {
+                t.panel = (const float *)m->panels + first * I;
+                t.x = (const float *)a->values + n * I;
+                multiply_floats_rows(&t, rows);
+            }
+        }
+}
+
+/* ---- attention ---- */
+
+/* Norm a head and turn it by its position (half and half). */
+INLINE void turn_head(float *x, const float *weight, const float *cosine, const float *sine, int64_t R, float eps) {
+    float sum = 0;
+    _Pragma("omp simd reduction(+ : sum)") for (int64_t d = 0; d < 2 * R; d++) sum += x[d] * x[d];
+    float inverse = 1.0f / sqrtf(sum / (2 * R) + eps);
+    SIMD for (int64_t r = 0; r < R; r++) {
+        float low = x[r] * inverse * weight[r], high = x[R + r] * inverse * weight[R + r];
+        x[r] = low * cosine[r] - high * sine[r];
+        x[R + r] = high * cosine[r] + low * sine[r];
+    }
+}
+
+/* Queries are turned where they lie; keys and values of row n go into their page. */
+static void place_row(const Shape *s, const Weights *w, const Layer *layer, const Step *step, int64_t index, int64_t n) {
+    int64_t H = s->H, K = s->K, D = s->D, R = D / 2, position = step->positions[n], slot = position % PAGE;
+    int64_t page = step->tables[step->sequence[n] * step->table_width + position / PAGE] + index * s->pages;
+    float *row = step->wide_out + n * (H + 2 * K) * D;
+    const float *cosine = w->cosines + position * R, *sine = w->sines + position * R;
+    for (int64_t h = 0; h < H; h++) turn_head(row + h * D, layer->query_norm, cosine, sine, R, s->eps);
+    for (int64_t k = 0; k < K; k++) {
+        float *key = row + (H + k) * D, *value = row + (H + K + k) * D;
+        turn_head(key, layer->key_norm, cosine, sine, R, s->eps);
+        int64_t place = (page * K + k) * D * PAGE;
+        if (s->kind == FLOAT32) {
+            for (int64_t d = 0; d < D; d++) ((float *)step->keys)[place + d * PAGE + slot] = key[d];
+            memcpy((float *)step->values + place + slot * D, value, D * sizeof(float));
+        } else {
+            for (int64_t d = 0; d < D; d++) ((bf16 *)step->keys)[place + d * PAGE + slot] = narrow(key[d]);
+            SIMD for (int64_t d = 0; d < D; d++) ((bf16 *)step->values)[place + slot * D + d] = narrow(value[d]);
+        }
+    }
+}
+
+/* Sixteen neighbours as float32. */
+typedef float Floats __attribute__((vector_size(64)));
+typedef uint32_t Words __attribute__((vector_size(64)));
+typedef uint16_t Halves __attribute__((vector_size(32)));
+
+INLINE Floats load16(const void *from, int64_t place, const int is_float) {
+    if (is_float) {
+        Floats x;
+        memcpy(&x, (const float *)from + place, sizeof x);
+        return x;
+    }
+    Halves x;
+    memcpy(&x, (const bf16 *)from + place, sizeof x);
+    return (Floats)(__builtin_convertvector(x, Words) << 16);
+}
+
+/* Scores of a page: queries (heads, D) times keys (D, PAGE). */
+INLINE void score_page(const void *keys, int64_t place, const float *queries, int64_t D, float (*scores)[PAGE], const int heads, const int is_float) {
+    Floats even[4] = {0}, odd[4] = {0};
+    for (int64_t d = 0; d < D; d += 2) {
+        Floats one = load16(keys, place + d * PAGE, is_float), other = load16(keys, place + d * PAGE + PAGE, is_float);
+        UNROLL for (int h = 0; h < heads; h++) {
+            even[h] += queries[h * D + d] * one;
+            odd[h] += queries[h * D + d + 1] * other;
+        }
+    }
+    UNROLL for (int h = 0; h < heads; h++) {
+        even[h] += odd[h];
+        memcpy(scores[h], &even[h], sizeof even[h]);
+    }
+}
+
+/* Dimensions d..d + 16 * parts of out (heads, D) += shares (heads, count) times values (count, D). */
+INLINE void mix_part(const void *values, int64_t place, float (*shares)[PAGE], int64_t count, float *out, int64_t D, const int heads,
+                     const int parts, const int is_float) {
+    Floats sums[4][4];
+    UNROLL for (int h = 0; h < heads; h++) UNROLL for (int c = 0; c < parts; c++) memcpy(&sums[h][c], out + h * D + 16 * c, sizeof(Floats));
+    for (int64_t i = 0; i < count; i++)
+        UNROLL for (int c = 0; c < parts; c++) {
+            Floats value = load16(values, place + i * D + 16 * c, is_float);
+            UNROLL for (int h = 0; h < heads; h++) sums[h][c] += shares[h][i] * value;
+        }
+    UNROLL for (int h = 0; h < heads; h++) UNROLL for (int c = 0; c < parts; c++) memcpy(out + h * D + 16 * c, &sums[h][c], sizeof(Floats));
+}
+
+INLINE void mix_page(const void *values, int64_t place, float (*shares)[PAGE], int64_t count, float *out, int64_t D, const int heads,
+                     const int is_float) {
+    int64_t d = 0;
+    for (; d + 64 <= D; d += 64) mix_part(values, place + d, shares, count, out + d, D, heads, 4, is_float);
+    for (; d + 16 <= D; d += 16) mix_part(values, place + d, shares, count, out + d, D, heads, 1, is_float);
+    for (; d < D; d++)
+        for (int64_t i = 0; i < count; i++) {
+            float value = is_float ? ((const float *)values)[place + i * D + d] : wide(((const bf16 *)values)[place + i * D + d]);
+            for (int h = 0; h < heads; h++) out[h * D + d] += shares[h][i] * value;
+        }
+}
+
+/* `heads` query heads of one row that share a key head: softmax over all positions so far, page by page (Milakov & Gimelshein 2018). */
+INLINE void attend(const Shape *s, const Step *step, int64_t layer, int64_t n, int64_t k, const float *queries, float *out, const int heads,
+                   const int is_float) {
+    int64_t D = s->D, last = step->positions[n];
+    const int64_t *table = step->tables + step->sequence[n] * step->table_width;
+    float largest[4], total[4], scale = 1.0f / sqrtf((float)D), scores[4][PAGE];
+    for (int h = 0; h < heads; h++) largest[h] = -INFINITY, total[h] = 0;
+    memset(out, 0, heads * D * sizeof(float));
+    for (int64_t first = 0; first <= last; first += PAGE) {
+        int64_t place = ((layer * s->pages + table[first / PAGE]) * s->K + k) * D * PAGE, count = least(PAGE, last + 1 - first);
+        if (first + PAGE <= last) { /* pages lie apart: the processor does not foresee where the next one is */
+            int64_t next = ((layer * s->pages + table[first / PAGE + 1]) * s->K + k) * D * PAGE, size = is_float ? 4 : 2;
+            for (int64_t at = 0; at < D * PAGE * size; at += 64) __builtin_prefetch((const char *)step->keys + next * size + at);
+            for (int64_t at = 0; at < D * PAGE * size; at += 64) __builtin_prefetch((const char *)step->values + next * size + at);
+        }
+        score_page(step->keys, place, queries, D, scores, heads, is_float);
+        for (int h = 0; h < heads; h++) {
+            float top = largest[h], sum = 0, *mixed = out + h * D, *row = scores[h];
+            SIMD for (int i = 0; i < PAGE; i++) row[i] = i < count ? row[i] * scale : -INFINITY;
+            _Pragma("omp simd reduction(max : top)") for (int i = 0; i < PAGE; i++) top = row[i] > top ? row[i] : top;
+            if (top > largest[h]) {
+                float shrink = largest[h] == -INFINITY ? 0 : exponential(largest[h] - top);
+                total[h] *= shrink;
+                SIMD for (int64_t d = 0; d < D; d++) mixed[d] *= shrink;
+                largest[h] = top;
+            }
+            _Pragma("omp simd reduction(+ : sum)") for (int i = 0; i < PAGE; i++) {
+                row[i] = i < count ? exponential(row[i] - top) : 0;
+                sum += row[i];
+            }
+            total[h] += sum;
+        }
+        mix_page(step->values, place, scores, count, out, D, heads, is_float);
+    }
+    for (int h = 0; h < heads; h++) {
+        float inverse = 1.0f / total[h];
+        SIMD for (int64_t d = 0; d < D; d++) out[h * D + d] *= inverse;
+    }
+}
+
+#define ATTEND(is_float)                                                                             \
+    (more == 4   ? attend(s, step, layer, n, k, queries + g * D, out + g * D, 4, is_float)           \
+     : more == 2 ? attend(s, step, layer, n, k, queries + g * D, out + g * D, 2, is_float)           \
+                 : attend(s, step, layer, n, k, queries + g * D, out + g * D, 1, is_float))
+static void attend_row(const Shape *s, const Step *step, int64_t layer, int64_t n, int64_t k) {
+    int64_t D = s->D, G = s->H / s->K;
+    const float *queries = step->wide_out + (n * (s->H + 2 * s->K) + k * G) * D;
+    float *out = step->mixed + (n * s->H + k * G) * D;
+    for (int64_t g = 0, more; g < G; g += more) {
+        more = G - g >= 4 ? 4 : G - g >= 2 ? 2 : 1;
+        if (s->kind == FLOAT32)
+            ATTEND(1);
+        else
+            ATTEND(0);
+    }
+}
+#undef ATTEND
+
+/* ---- the step ---- */
+
+static void run_layer(const Shape *s, const Weights *w, const Step *step, int64_t index) {
+    const Layer *layer = w->layers + index;
+    int64_t N = step->N, C = s->C, Q = s->H * s->D, X = (s->H + 2 * s->K) * s->D, F = s->F;
+    EACH for (int64_t n = 0; n < N; n++) {
+        float room[C];
+        store_normed(s, &step->in, n, step->stream + n * C, layer->attention_norm, room);
+    }
+    multiply(s, &layer->qkv, &step->in, step->wide_out, N, C, X, 0);
+    EACH for (int64_t n = 0; n < N; n++) place_row(s, w, layer, step, index, n);
+    EACH for (int64_t pair = 0; pair < N * s->K; pair++) attend_row(s, step, index, pair / s->K, pair % s->K);
+    EACH for (int64_t n = 0; n < N; n++) store_row(s, &step->in, n, step->mixed + n * Q, Q);
+    multiply(s, &layer->out, &step->in, step->stream, N, Q, C, 1);
+    EACH for (int64_t n = 0; n < N; n++) {
+        float room[C];
+        store_normed(s, &step->in, n, step->stream + n * C, layer->feed_forward_norm, room);
+    }
+    multiply(s, &layer->gate_up, &step->in, step->wide_out, N, C, 2 * F, 0);
+    EACH for (int64_t n = 0; n < N; n++) {
+        float *gate = step->wide_out + n * 2 * F, *up = gate + F;
+        SIMD for (int64_t f = 0; f < F; f++) gate[f] = gate[f] / (1.0f + exponential(-gate[f] < 88.0f ? -gate[f] : 88.0f)) * up[f];
+        store_row(s, &step->in, n, gate, F);
+    }
+    multiply(s, &layer->down, &step->in, step->stream, N, F, C, 1);
+}
+
+/* Run one step; logits are (logit_rows, V). */
+void decode_step(const Shape *s, const Weights *w, const Step *step, int threads) {
+    int64_t C = s->C;
+    #pragma omp parallel num_threads(threads)
+    {
+        EACH for (int64_t n = 0; n < step->N; n++) {
+            float *row = step->stream + n * C;
+            int64_t token = step->tokens[n];
+            if (s->kind == FLOAT32)
+                memcpy(row, (const float *)w->embedding + token * C, C * sizeof(float));
+            else
+                SIMD for (int64_t c = 0; c < C; c++) row[c] = wide(((const bf16 *)w->embedding)[token * C + c]);
+        }
+        for (int64_t index = 0; index < s->L; index++) run_layer(s, w, step, index);
+        EACH for (int64_t n = 0; n < step->logit_rows; n++) {
+            float room[C];
+            store_normed(s, &step->in, n, step->stream + step->wanted[n] * C, w->norm, room);
+        }
+        multiply(s, &w->head, &step->in, step->logits, step->logit_rows, C, s->V, 0);
+    }
+}
