@@ -227,6 +227,13 @@ class PostStore:
                     first += batch.num_rows
                     yield pa.RecordBatch.from_arrays([batch.column(name) for name in names], schema=POST_SCHEMA), positions
 
+    def num_since(self, after: int) -> int:
+        """How many posts `scan(after=after)` brings."""
+        with self._snapshot() as (head, tables):
+            legacy = int(tables.posts.count_rows(f"{_ARRIVAL} IS NULL")) if after < head.numbered_from else 0
+            numbered = self._guard(lambda: int(tables.posts.count_rows(f"{_ARRIVAL} >= {max(after, head.numbered_from)}")))
+            return numbered + min(legacy, max(0, head.numbered_from - after))
+
     def get(self, ids: Sequence[str]) -> pa.Table:
         """The live posts among these ids, each once, in no order."""
         with self._snapshot() as (_, tables):

@@ -88,7 +88,8 @@ class Ranked:
 
 class Searcher:
     """Search over one index. `labels` (LABEL_SCHEMA) hold in the index from now on and give the reasons shown; `voices`, who speaks as one,
-    by default as the labels say. `authority`: how much an account is referred to, from 0 to 1 (agora/search/authority.py)."""
+    by default as the labels say. `authority`: how much an account is referred to, from 0 to 1 (agora/search/authority.py). `notes`: what is
+    said of the index with all results."""
 
     def __init__(
         self,
@@ -101,8 +102,9 @@ class Searcher:
         confidence: Confidence | None = None,
         authority: Mapping[str, float] | None = None,
         config: RankingConfig | None = None,
+        notes: tuple[str, ...] = (),
     ) -> None:
-        self._index, self._embeddings = index, embeddings
+        self._index, self._embeddings, self.notes = index, embeddings, notes
         self._voices = voices if voices is not None else Voices() if labels is None else voices_of(labels)
         self._reranker, self._confidence = reranker, confidence
         self._authority, self._config = authority or {}, config or RankingConfig()
@@ -186,7 +188,7 @@ class Searcher:
         notes = self._notes(request, hits, total, limit, now)
         num_voices = count_voices((post["author"] for post in page.posts.values()), self._voices)
         sure = None if self._confidence is None else self._sure(first or self._ranked(request.text, Candidates()))
-        return Results(request.query, request.query.warnings, tuple(hits), total, num_voices, sure, notes)
+        return Results(request.query, request.query.warnings, tuple(hits), total, num_voices, sure, (*self.notes, *notes))
 
     def _found(self, request: Request, page: Page, voices: Voices, now: datetime) -> Iterator[tuple[Candidates, bool]]:
         """Candidates as long as hits are missing: what matches and ranks; what matches and no word or meaning led to (an account beside
@@ -260,7 +262,7 @@ class Searcher:
         hits = tuple(self._hit(Group(one, (), 0), page, voices) for one in list(found.by_time)[:limit])
         total = self._index.count(request.root, now=now)
         num_voices = count_voices((post["author"] for post in found.posts.values()), self._voices)
-        return Results(request.query, request.query.warnings, hits, total, num_voices)
+        return Results(request.query, request.query.warnings, hits, total, num_voices, None, self.notes)
 
 
 def _posts(count: int) -> str:
