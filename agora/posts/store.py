@@ -231,7 +231,7 @@ class PostStore:
         """How many posts `scan(after=after)` brings."""
         with self._snapshot() as (head, tables):
             legacy = int(tables.posts.count_rows(f"{_ARRIVAL} IS NULL")) if after < head.numbered_from else 0
-            numbered = self._guard(lambda: int(tables.posts.count_rows(f"{_ARRIVAL} >= {max(after, head.numbered_from)}")))
+            numbered: int = self._guard(lambda: tables.posts.count_rows(f"{_ARRIVAL} >= {max(after, head.numbered_from)}"))
             return numbered + min(legacy, max(0, head.numbered_from - after))
 
     def get(self, ids: Sequence[str]) -> pa.Table:

@@ -173,7 +173,7 @@ class Generation:
         hashes = self.hashes(keys)
         own, referred = (self.ids, self.refs) if kind == "post" else (self._authors, self._ref_authors)
         reposts = referred.rows(hashes, view)
-        rows = np.union1d(own.rows(hashes, view), reposts[view.arrays["kind"][reposts] == KIND[REPOST]])
+        rows: Rows = np.union1d(own.rows(hashes, view), reposts[view.arrays["kind"][reposts] == KIND[REPOST]])
         return rows[view.alive[rows]]
 
     def _hide(self, rows: Rows) -> None:
