@@ -202,3 +202,13 @@ def test_which_vectors_were_chosen_is_known_before_the_first_of_them_is_made(wor
         run(workspace, "index", "--embeddings", "lexical")
     assert as_json(workspace, "find", "storm ferry")["hits"]
     assert as_json(workspace, "index")["embeddings"] == "lexical"
+
+
+def test_latest_heeds_every_other_option_or_refuses_it(workspace: Path) -> None:
+    as_json(workspace, "index", "--embeddings", "none")
+    assert "a passage has no latest" in str(run(workspace, "find", "storm", "--latest", "--passage").exception)
+    assert {hit["id"] for hit in as_json(workspace, "find", "bread ferry", "--latest", "--match", "any")["hits"]} == {"p1", "p2", "p4"}
+    assert as_json(workspace, "find", "bread ferry", "--latest", "--match", "all")["hits"] == []
+    hits = as_json(workspace, "find", "storm", "--latest", "--explain")["hits"]
+    assert [hit["why"][0] for hit in hits] == [f"place {place} by time, newest first" for place in range(1, len(hits) + 1)]
+    assert any("labelled: They act as c1." in hit["why"] for hit in hits)

@@ -39,7 +39,7 @@ def why_not(
         return f"No post was found for {about}. {would}"
     if not evidence:
         return f"{_missing(question, hits, unsure)} {would}"
-    is_strict = question.kind in ("count", "time", "place", "person")
+    is_strict = question.kind != "any"
     kind = f"none gives {WHAT[question.kind]}" if is_strict else "no sentence of an answer could be supported by them"
     return f"Posts about {about} were found, but {kind}. {would}"
 

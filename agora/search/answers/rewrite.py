@@ -28,7 +28,7 @@ _SPEAKER: Final = re.compile(
     re.IGNORECASE,
 )
 _NAMED: Final = re.compile(
-    r"\b(?:did|does|has|have|had)\s+(?P<who>(?!I\b|They\b|People\b)[A-Z][\w’'-]*(?:\s+[A-Z][\w’'-]*){0,3})\s+(?:\w+\s+)?"
+    r"\b(?:did|does|has|have|had)\s+(?P<who>(?!I\b|They\b|People\b)[A-Z][\w’'-]{0,39}(?![\w’'-])(?:\s+[A-Z][\w’'-]{0,39}(?![\w’'-])){0,3})\s+(?:\w+\s+)?"
     r"(?:say|said|write|written|wrote|post|posted|tweet|tweeted)\b"
 )
 """Who is asked about by name, not by account."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -41,7 +42,7 @@ from agora.search.query.syntax import And, Node, Until
 from agora.text.embeddings import Embeddings
 
 _BATCH_ROWS: Final = 16_384
-_SEAL_ROWS: Final = 200_000  # posts per seal while much is taken in; what is lost at a kill is done again
+_SEAL_S: Final = 10.0  # seconds between seals while much is taken in; what is lost at a kill is done again
 _LOOK_FURTHER: Final = 4  # how many times more hits are asked for when too few of them pass
 
 
@@ -322,15 +323,16 @@ class EmbeddedIndex:
     def _add(self, store: PostStore, appended: int, progress: Progress) -> int:
         at = self._generation
         after = at.state.position
-        added = seen = sealed = 0
+        added = seen = 0
+        sealed_s = time.monotonic()
         with progress.step("index posts", total=appended - after, unit="posts") as step:
             for batch in store.scan(after=after, batch_rows=_BATCH_ROWS):
                 added += at.add(list(post_rows(batch)))
                 seen += batch.num_rows
                 step.advance(batch.num_rows)
-                if seen - sealed >= _SEAL_ROWS:  # after + seen: whoever goes on there sees every post that is not here yet
+                if time.monotonic() - sealed_s >= _SEAL_S:  # after + seen: whoever goes on there sees every post that is not here yet
                     at.seal(replace(at.state, position=min(after + seen, appended)))
-                    sealed = seen
+                    sealed_s = time.monotonic()
         return added
 
     def num_without_vectors(self, embeddings: Embeddings) -> int:
@@ -344,13 +346,12 @@ class EmbeddedIndex:
         if not missing:
             return
         with progress.step("vectors of posts", total=missing, unit="posts") as step:
-            unsealed = 0
+            sealed_s = time.monotonic()
             for count in at.embed(embeddings, missing):
                 step.advance(count)
-                unsealed += count
-                if unsealed >= _SEAL_ROWS:
+                if time.monotonic() - sealed_s >= _SEAL_S:
                     at.seal(at.state)
-                    unsealed = 0
+                    sealed_s = time.monotonic()
         at.seal(at.state)
         if at.near is not None:
             at.near.code()
