@@ -12,8 +12,9 @@ import typer
 from agora.cli.integrity import integrity_folder
 from agora.cli.output import JsonOption, Overrides, WorkspaceOption, emit, next_command, terminal_progress
 from agora.cli.running import seconds_of, stopped_by_signals
-from agora.errors import UsageError
+from agora.errors import SourceError, UsageError
 from agora.settings import Workspace
+from agora.units import format_seconds
 
 if TYPE_CHECKING:
     from agora.posts.follow.live import LiveSource
@@ -120,6 +121,9 @@ def follow(
         )  # fmt: skip
         total = store.num_posts
     emit({**asdict(summary), "posts_in_store": total}, as_json=as_json, title=f"followed {summary.source}")
+    if not summary.connections:
+        where = f"{source} ({url})" if url else source
+        raise SourceError(f"{where} was never reached in {format_seconds(summary.seconds)}; check the address and the network")
     next_command("agora posts stats")
 
 

@@ -152,7 +152,7 @@ class _Keeper:
             found = index.catch_up(store, embeddings=embeddings, most_vectors=_VECTORS_PER_ROUND)
         finally:
             index.close()
-        stored_answers(self._place).catch_up(store)
+        _forget_beside(self._place, store)
         self._seen = version
         self._is_behind = embeddings is not None and index.num_without_vectors(embeddings) > 0
         self.done.added += found.added
