@@ -334,7 +334,10 @@ def _cosines(answers: Sequence[tuple[Asked, Answer]], posts: Mapping[str, Mappin
 
 BENCHMARK = Benchmark(
     measures="citation precision of answers to 200 questions made from posts; recall, verbatim quotations, abstention, an erring model",
-    unit="precision", bound=f">= {MIN_PRECISION} (recall >= {MIN_RECALL}, quotations verbatim 100%, answered and abstained >= {MIN_ANSWERED}, false <= {MAX_FALSE})",
+    unit="precision", bound=(
+        f">= {MIN_PRECISION} (recall >= {MIN_RECALL}, quotations verbatim 100%, answered and abstained >= {MIN_ANSWERED}, "
+        f"false sentences <= {MAX_FALSE})"
+    ),
     run=run,
     options=("data", "minilm", "seed"),
 )  # fmt: skip

@@ -118,3 +118,9 @@ def test_trends_count_what_other_posts_say_of_a_post(tmp_path: Path) -> None:
         for query in ("min_reposts:3", "min_reposts:4", "min_replies:1", "conversation_id:root", "-min_replies:1")
     }
     assert counted == {"min_reposts:3": 1, "min_reposts:4": 0, "min_replies:1": 2, "conversation_id:root": 3, "-min_replies:1": 5}
+
+
+def test_a_history_too_short_is_named_as_it_is_given(tmp_path: Path) -> None:
+    add(tmp_path, ("ada", NOW, "flood"))
+    with pytest.raises(UsageError, match="--history 2h be 8 to 10,000 times as long; example: --window 1h --history 7d"):
+        run(tmp_path, "trends", "--history", "2h")

@@ -50,13 +50,8 @@ def why_not(
 
 
 def _about(question: Question) -> str:
-    words = question.words[:12]
-    return (
-        " + ".join(repr(word if len(word) <= _SHOWN else f"{word[:_SHOWN]}...") for word in words)
-        + (" ..." if len(question.words) > 12 else "")
-        if words
-        else repr(question.text[:100])
-    )
+    words = [repr(word if len(word) <= _SHOWN else f"{word[:_SHOWN]}...") for word in question.words[:12]]
+    return " + ".join(words) + (" ..." if len(question.words) > 12 else "") if words else repr(question.text[:100])
 
 
 def _missing(question: Question, hits: Sequence[Found], unsure: float | None) -> str:
