@@ -62,6 +62,7 @@ def test_no_answer_where_the_post_does_not_give_it(question: str, text: str) -> 
         ("Who killed the soldier in Ottawa?", "Police say Zehaf killed the soldier in Ottawa"),
         ("Who killed the soldier in Ottawa?", "The soldier was killed in Ottawa by Zehaf"),
         ("Who resigned in Lindau?", "Mayor Ada Huber resigned in Lindau on Monday"),
+        ("Why are people posting #bridge about Lindau?", "Lindau looks great today #bridge"),
         ("Where was Putin?", "Putin was seen in Moscow this morning"),
         ("Where was Putin?", "In Moscow Putin was seen at last"),
         ("What happened when the bridge collapsed?", "Everyone ran when the bridge collapsed"),
