@@ -359,7 +359,7 @@ def watch_alerts(
 
 
 def _alert(number: int, search: str, post: Mapping[str, Any], voices: Voices, at: str) -> Alert:
-    is_labelled = post["author"] in voices.accounts or post["id"] in voices.posts
+    is_labelled = post["author"] in voices.labelled or post["id"] in voices.posts
     return Alert(number, search, post, ":".join(voices.of(post["author"])), is_labelled, at)
 
 

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agora.errors import PostIndexError
-from agora.integrity.labels import ACCOUNT
+from agora.integrity.labels import ACCOUNT, POST
 from agora.integrity.voice import voices
 from agora.log import Progress, silent
 from agora.posts.schema import REPLY, REPOST
@@ -370,8 +370,7 @@ def _opened(folder: Path) -> Generation:
 
 
 def _label(generation: Generation, labels: pa.Table) -> None:
-    is_account = pc.equal(labels["kind"], ACCOUNT)
-    accounts, posts = labels.filter(is_account)["id"].to_pylist(), labels.filter(pc.invert(is_account))["id"].to_pylist()
+    accounts, posts = (labels.filter(pc.equal(labels["kind"], kind))["id"].to_pylist() for kind in (ACCOUNT, POST))
     generation.filters.labelled = LabelledRows(np.unique(generation.hashes(accounts)), np.unique(generation.hashes(posts)))
     generation.engagement.speakers = Speakers.of(voices(labels), generation.key)
 

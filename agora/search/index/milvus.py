@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agora.errors import MissingExtraError, PostIndexError
-from agora.integrity.labels import ACCOUNT
+from agora.integrity.labels import ACCOUNT, POST
 from agora.integrity.voice import voices
 from agora.log import Progress, silent
 from agora.posts.schema import POST_SCHEMA, REPLY, REPOST
@@ -178,10 +178,11 @@ class MilvusIndex:
     def set_labels(self, labels: pa.Table) -> None:
         """The labels that `label:coordinated` goes by from now on, and that say who counts as one voice."""
         self._campaigns = {self._hash(account): campaign for account, campaign in voices(labels).accounts.items()}
-        is_account = pc.equal(labels["kind"], ACCOUNT)
         self._labels = labels
-        self._accounts = [self._hash(name) for name in labels.filter(is_account)["id"].unique().to_pylist()]
-        self._posts = [self._hash(name) for name in labels.filter(pc.invert(is_account))["id"].unique().to_pylist()]
+        self._accounts, self._posts = (
+            [self._hash(name) for name in labels.filter(pc.equal(labels["kind"], kind))["id"].unique().to_pylist()]
+            for kind in (ACCOUNT, POST)
+        )
 
     def refresh(self) -> bool:
         """Go over to what another process has written: to another collection where it has made everything anew."""
