@@ -4,7 +4,8 @@ python -m benchmarks search_abstention [--quick] [--data FOLDER]
 
 A confidence (agora/search/confidence.py) is trained on both kinds of the training part alone. On `dev` and `test` together (`value`), and
 on each: AUROC of the two kinds, and the share of answerable queries that are answered when 10% of the others are (threshold on the scored
-queries themselves, and the training part's threshold beside it). For every query all repeats of the right post are left out.
+queries themselves, as the bar is defined, and the training part's threshold beside it, which is what a product has; it lets through more or
+less than 10%). For every query all repeats of the right post are left out.
 """
 
 from __future__ import annotations

@@ -46,6 +46,12 @@ ROUNDS: Final = 4
 NOW: Final = datetime(2018, 1, 1, tzinfo=timezone.utc)
 MIN_PRECISION: Final = 0.95
 MIN_RECALL: Final = 0.90
+MIN_ANSWERED: Final = 0.90
+"""So that one good answer and silence do not pass: share of the answerable questions answered with a post that answers ..."""
+MIN_ABSTAINED: Final = 0.90
+"""... and of the others abstained from."""
+MAX_FALSE: Final = 0.01
+"""Share of an erring model's false sentences that may be let through."""
 _COLUMNS: Final = ["id", "author", "created_at", "text", "lang", "kind", "ref_id", "ref_author", "urls", "hashtags"]
 _TOLD: Final = re.compile(r"(?P<author>\S.*?) (?P<verb>wrote|reposted) on (?P<day>\d{4}-\d\d-\d\d): “(?P<words>.*)”", re.DOTALL)
 _TELLING: Final = listed("one post say")
@@ -72,7 +78,11 @@ def run(quick: bool, options: dict[str, str]) -> Result:
     if "minilm" in options:
         details["minilm"] = _cosines(answers, posts)
     precision, recall, verbatim = (details[name] for name in ("citation_precision", "citation_recall", "quotations_verbatim"))
-    holds = precision >= MIN_PRECISION and recall >= MIN_RECALL and verbatim == 1.0
+    holds = (
+        precision >= MIN_PRECISION and recall >= MIN_RECALL and verbatim == 1.0 and details["quotations"] > 0
+        and details["answered_with_a_post_that_answers"] >= MIN_ANSWERED and details["without an answer"]["abstained"] >= MIN_ABSTAINED
+        and details["erring model"]["false_sentences_kept"] <= MAX_FALSE
+    )  # fmt: skip
     return Result(value=precision, holds=holds, details=details)
 
 
@@ -220,9 +230,13 @@ class ErringModel:
             "joined": (f"{text}, and {clause}", f"[{number}][{other}]", True),
             "one citation too many": (text, f"[{number}][{other}]", True),
             "other post cited": (text, f"[{other}]", _same(text, clause)),
-            "word exchanged": (" ".join([*words[:place], nonsense, *words[place + 1 :]]), f"[{number}]", False),
+            "word exchanged": (" ".join([*words[:place], nonsense, *words[place + 1 :]]), f"[{number}]", words[place] == nonsense),
             "negated": (" ".join([*words[:place], "never", *words[place:]]), f"[{number}]", False),
-            "quotation changed": (f'One post says "{" ".join([*words[:place], nonsense, *words[place + 1 :]])}"', f"[{number}]", False),
+            "quotation changed": (
+                f'One post says "{" ".join([*words[:place], nonsense, *words[place + 1 :]])}"',
+                f"[{number}]",
+                words[place] == nonsense,
+            ),
             "turned around": (" ".join(reversed(words)), f"[{number}]", False),
             "no such post": (text, f"[{number + 90}]", False),
             "not cited": (text, "", False),
@@ -320,6 +334,10 @@ def _cosines(answers: Sequence[tuple[Asked, Answer]], posts: Mapping[str, Mappin
 
 BENCHMARK = Benchmark(
     measures="citation precision of answers to 200 questions made from posts; recall, verbatim quotations, abstention, an erring model",
-    unit="precision", bound=f">= {MIN_PRECISION} (recall >= {MIN_RECALL}, quotations verbatim 100%)", run=run,
+    unit="precision", bound=(
+        f">= {MIN_PRECISION} (recall >= {MIN_RECALL}, quotations verbatim 100%, answered and abstained >= {MIN_ANSWERED}, "
+        f"false sentences <= {MAX_FALSE})"
+    ),
+    run=run,
     options=("data", "minilm", "seed"),
 )  # fmt: skip

@@ -5,6 +5,8 @@ python -m benchmarks search_freshness [--posts N] [--seconds S] [--data FOLDER]
 500 posts a second arrive for a store of N and are indexed with vectors in the same process. What has arrived while the store was busy is
 the next batch; its oldest post is a probe, asked for until it is found by its word, and its clock starts with its arrival. Deleted probes
 are asked for until they are gone (words, vectors, `get`). Then another process indexes while posts arrive, and is killed three times.
+The same through the commands (`everywhere`, search_freshness_everywhere.py): `agora posts follow FILE` keeps a workspace up while another
+process searches, asks and looks at alerts; there, gone means gone from alerts and stored answers too.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.registry import REPOSITORY, SHARED_DATA, Benchmark, Result, whole_number
+from benchmarks.search_freshness_everywhere import followed
 from benchmarks.search_speed import some_posts
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ _BATCH_S = 0.1  # at least between two batches
 _DELETE_EVERY = 5  # batches
 _KILLS = 3
 _PAUSE_S = 0.02
+_FOLLOWED_S = 20
 
 _WRITER = """
 import sys
@@ -189,19 +193,23 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
             found = index.latest(None, len(living) + 1000).ids
             words = {f"probe{number}" for number in range(feed.number) if f"live-{number}-0" in living}
             unfound = sum(not index.find_text([word], None, 1).ids for word in words)
+    with tempfile.TemporaryDirectory() as name:
+        everywhere = followed(Path(name), posts, min(seconds, _FOLLOWED_S))
     lost, extra = len(living - set(found)), len(found) - len(living)
     details: dict[str, Any] = {
         "posts": num_posts, "rate_kept_per_s": rate, "found_p50_s": _p(probes.found_s, 0.5), "found_p95_s": _p(probes.found_s, 0.95),
         "found_max_s": max(probes.found_s), "gone_p50_s": _p(probes.gone_s, 0.5), "gone_p95_s": _p(probes.gone_s, 0.95),
         "gone_max_s": max(probes.gone_s), "probes_found": len(probes.found_s), "probes_gone": len(probes.gone_s),
         "never_found": len(probes.sent), "never_gone": len(probes.deleted), "kills": _KILLS, "recovered_s": recovered_s,
-        "lost_after_kills": lost + unfound, "extra_after_kills": extra, "load": os.getloadavg()[0],
+        "lost_after_kills": lost + unfound, "extra_after_kills": extra, "everywhere": everywhere, "load": os.getloadavg()[0],
     }  # fmt: skip
     holds = (
         details["found_p95_s"] <= _FOUND_S and details["gone_p95_s"] <= _GONE_S
         and not (lost or unfound or extra or probes.sent or probes.deleted) and rate >= 0.9 * _RATE
+        and everywhere["found_p95_s"] <= _FOUND_S and everywhere["gone_everywhere_p95_s"] <= _GONE_S
+        and not (everywhere["never_found"] or everywhere["never_gone"]) and everywhere["alerted"] and everywhere["answered"]
     )  # fmt: skip
-    return Result(value=details["found_p95_s"], holds=holds, details=details)
+    return Result(value=details["found_p95_s"], holds=bool(holds), details=details)
 
 
 def _p(seconds: list[float], share: float) -> float:

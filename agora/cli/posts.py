@@ -12,11 +12,13 @@ import typer
 from agora.cli.integrity import integrity_folder
 from agora.cli.output import JsonOption, Overrides, WorkspaceOption, emit, next_command, terminal_progress
 from agora.cli.running import seconds_of, stopped_by_signals
-from agora.errors import UsageError
+from agora.errors import SourceError, UsageError
 from agora.settings import Workspace
+from agora.units import format_seconds
 
 if TYPE_CHECKING:
     from agora.posts.follow.live import LiveSource
+    from agora.posts.store import PostStore
 
 app = typer.Typer(
     help="Posts: import, follow, simulate, count, delete, export.\n\nExample: agora posts import my-archive.zip", no_args_is_help=True
@@ -40,6 +42,7 @@ def import_(
 
     from agora.posts.importing import forced_source, import_posts
     from agora.posts.store import PostStore
+    from agora.search.workspace import is_indexed
 
     mapping: dict[str, str] = {}
     for word in map_ or []:
@@ -51,12 +54,28 @@ def import_(
     forced_source(source, mapping)
     place = Workspace.find(workspace).create()
     with PostStore.open(place.folder("posts"), create=True) as store:
-        summary = import_posts(
-            path, store, source=source, strict=strict, mapping=mapping, quarantine=place.folder("quarantine"), progress=terminal_progress
-        )
+        before = store.deletions().num_rows
+        try:
+            summary = import_posts(
+                path, store, source=source, strict=strict, mapping=mapping, quarantine=place.folder("quarantine"),
+                progress=terminal_progress,
+            )  # fmt: skip
+        finally:
+            if store.deletions().num_rows != before:
+                _forget_deleted(place, store)
         total = store.num_posts
     emit({**asdict(summary), "posts_in_store": total}, as_json=as_json, title=f"imported {path}")
-    next_command("agora corpus build")
+    next_command("agora search index" if is_indexed(place) else "agora corpus build")
+
+
+def _forget_deleted(place: Workspace, store: PostStore) -> None:
+    """Take what the store has deleted out of everything that was made of it."""
+    from agora.search.live import forget_deleted
+
+    if place.folder("integrity").is_dir():
+        integrity_folder(place).forget_deleted(store)
+    if not forget_deleted(place, store):
+        print("the index is being written by another process; it takes the deleted posts out when it is done", file=sys.stderr)
 
 
 @app.command()
@@ -102,6 +121,9 @@ def follow(
         )  # fmt: skip
         total = store.num_posts
     emit({**asdict(summary), "posts_in_store": total}, as_json=as_json, title=f"followed {summary.source}")
+    if not summary.connections:
+        where = f"{source} ({url})" if url else source
+        raise SourceError(f"{where} was never reached in {format_seconds(summary.seconds)}; check the address and the network")
     next_command("agora posts stats")
 
 
@@ -192,7 +214,6 @@ def delete(
     Example: agora posts delete --author some_account --post 1234
     """
     from agora.posts.store import PostStore, refuse_blank_keys
-    from agora.search.live import forget_deleted
 
     if not post and not author:
         raise UsageError("nothing to delete: give --post ID or --author NAME")
@@ -201,10 +222,7 @@ def delete(
     place = Workspace.find(workspace)
     with PostStore.open(place.folder("posts")) as store:
         removed = store.delete_posts(post or []) + store.delete_authors(author or [])
-        if place.folder("integrity").is_dir():
-            integrity_folder(place).forget_deleted(store)
-        if not forget_deleted(place, store):
-            print("the index is being written by another process; it takes the deleted posts out when it is done", file=sys.stderr)
+        _forget_deleted(place, store)
         emit({"removed": removed, "posts": store.num_posts}, as_json=as_json)
     print(
         "documents, shards and models that were made before still hold the deleted words: build, pack and train them again "

@@ -54,10 +54,10 @@ def trends(
     from dataclasses import asdict
     from datetime import datetime, timezone
 
-    from agora.errors import UsageError
+    from agora.errors import ConfigError, UsageError
     from agora.search.query.dates import DateError, parse_date, parse_length
     from agora.search.query.parse import parse
-    from agora.search.trends import TrendConfig, find_trends
+    from agora.search.trends import MIN_WINDOWS, TrendConfig, find_trends
 
     place = Workspace.find(workspace)
     clock = datetime.now(timezone.utc)
@@ -68,6 +68,11 @@ def trends(
         )
     except DateError as error:
         raise UsageError(str(error)) from error
+    except ConfigError as error:
+        raise UsageError(
+            f"--window {window} must lie between 1m and 366d, and --history {history} be {MIN_WINDOWS} to 10,000 times as long; "
+            "example: --window 1h --history 7d"
+        ) from error
     read = parse(query, now=now)
     _warn(read.warnings)
     store = _store(place)

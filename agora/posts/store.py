@@ -213,12 +213,38 @@ class PostStore:
                 if batch.num_rows:
                     yield pa.RecordBatch.from_arrays([batch.column(name) for name in names], schema=schema)
 
+    def arrivals(self, after: int, *, batch_rows: int = 65536) -> Iterator[tuple[pa.RecordBatch, list[int]]]:
+        """As `scan(after=after)`, with the position of each post: after the last one of a batch, `after=position + 1` goes on. Positions
+        are not counts: deleted posts leave gaps. Those that came in before stores kept the order are counted back from the first number."""
+        names = POST_SCHEMA.names
+        with self._snapshot() as (head, tables):
+            self._verify_data(head)
+            first = max(after, head.numbered_from - int(tables.posts.count_rows(f"{_ARRIVAL} IS NULL")))
+            for batch in self._since(head, tables, names, batch_rows, after):
+                if batch.num_rows:
+                    numbers = batch.column(_ARRIVAL).to_pylist()
+                    positions = [first + place if number is None else number for place, number in enumerate(numbers)]
+                    first += batch.num_rows
+                    yield pa.RecordBatch.from_arrays([batch.column(name) for name in names], schema=POST_SCHEMA), positions
+
+    def num_since(self, after: int) -> int:
+        """How many posts `scan(after=after)` brings."""
+        with self._snapshot() as (head, tables):
+            legacy = int(tables.posts.count_rows(f"{_ARRIVAL} IS NULL")) if after < head.numbered_from else 0
+            numbered: int = self._guard(lambda: tables.posts.count_rows(f"{_ARRIVAL} >= {max(after, head.numbered_from)}"))
+            return numbered + min(legacy, max(0, head.numbered_from - after))
+
+    def get(self, ids: Sequence[str]) -> pa.Table:
+        """The live posts among these ids, each once, in no order."""
+        with self._snapshot() as (_, tables):
+            return pa.Table.from_pylist(list(self._rows_of(tables, "id", list(dict.fromkeys(ids)))), POST_SCHEMA)
+
     def _all(self, tables: _Tables, names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
         yield from self._batches(tables.posts.search().select(names), batch_rows)
 
     def _since(self, head: sealing.Head, tables: _Tables, names: list[str], batch_rows: int, after: int) -> Iterator[pa.RecordBatch]:
         if after < head.numbered_from:
-            first = tables.posts.search().where(f"{_ARRIVAL} IS NULL").select(names)
+            first = tables.posts.search().where(f"{_ARRIVAL} IS NULL").select([*names, _ARRIVAL])
             past = int(tables.posts.count_rows(f"{_ARRIVAL} IS NULL")) - (head.numbered_from - after)
             yield from self._batches(first.offset(past) if past > 0 else first, batch_rows)
         for start in range(max(after, head.numbered_from), head.appended, _ARRIVAL_RANGE):

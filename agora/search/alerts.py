@@ -7,8 +7,9 @@ that a saved search matches, once.
 
 Alerts and the position in the store up to which it was read are written in one step, so a killed process goes on there: no post is
 passed over, and none alerts twice for one search. An alert is pending until `delivered` says otherwise; who is killed between showing it
-and saying so sees it again, under the same number. A search alerts for posts that come in after it was saved, whatever their date. Words
-of time (`since:yesterday`) count from when a post is looked at. What is deleted from the store is gone here with the next look.
+and saying so sees it again, under the same number. A search alerts for posts that come in after it was saved, whatever their date, and
+for posts that are edited after it was saved and match now. Words of time (`since:yesterday`) count from when a post is looked at. What is
+deleted from the store is gone here with the next look.
 
 Not covered: favourites, reposts and replies that a post gets later (`min_faves:` sees a new post, which has none).
 """
@@ -25,7 +26,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError
 
@@ -43,8 +43,6 @@ from agora.search.query.syntax import QueryWarning
 
 DATABASE: Final = "alerts.db"
 MAX_NAME: Final = 100
-RECENT: Final = 512
-"""Posts remembered by a hash of their id: after deletions the store shows as many earlier posts again, and these are no news."""
 _BATCH_POSTS: Final = 4_096
 _KEYS: Final = 500
 _LATER_COUNTS: Final = "counts what a post has when it comes in, which is nothing: this search will hardly ever alert"
@@ -63,6 +61,7 @@ _STATE: Final = sa.Table(
     "state", _METADATA, sa.Column("number", sa.Integer, primary_key=True), sa.Column("position", sa.Integer, nullable=False),
     sa.Column("deletions", sa.Integer, nullable=False), sa.Column("recent", sa.Text, nullable=False),
 )  # fmt: skip
+"""`recent` is of earlier versions, which counted posts instead of reading their positions."""
 
 
 def _make_tables(connection: sa.Connection) -> None:
@@ -84,13 +83,18 @@ def _short(name: str) -> str:
     return blake2b(name.encode(), digest_size=8).hexdigest()
 
 
-MIGRATIONS: Final[tuple[Callable[[sa.Connection], None], ...]] = (_make_tables, _make_conversations, _hash_recent)
+def _forget_again(connection: sa.Connection) -> None:
+    """Earlier versions kept reposts that went with their original."""
+    connection.execute(_STATE.update().values(deletions=0, recent="[]"))
+
+
+MIGRATIONS: Final[tuple[Callable[[sa.Connection], None], ...]] = (_make_tables, _make_conversations, _hash_recent, _forget_again)
 """Each brings the database one version further; a change is a new function, those that stand here are never edited."""
 
 
 @dataclass(frozen=True, slots=True)
 class SavedSearch:
-    """`position`: posts that the store had taken in when it was saved; alerts are about later ones."""
+    """`position`: where the store stood when it was saved (`PostStore.appended`, no count of posts); alerts are about what comes later."""
 
     name: str
     query: str
@@ -208,22 +212,19 @@ class SavedSearches:
         appended, position = store.appended, state.position
         if appended < position:
             self._begin_anew(appended)
-        recent: list[str] = json.loads(state.recent)
         self._conversations.ask(self._engine, self._roots(), store, progress=progress)
         if appended <= position:
             return
         with progress.step("posts against saved searches", total=appended - position, unit="posts") as step:
-            for batch in store.scan(batch_rows=_BATCH_POSTS, after=position):
-                fresh = _after_recent(batch, set(recent))
-                joined = self._conversations.take(fresh.select(["id", "kind", "ref_id"]).to_pylist())
-                found = list(self._matching(fresh, position + batch.num_rows - fresh.num_rows, context))
-                recent = [*recent, *map(_short, fresh["id"].to_pylist()[-RECENT:])][-RECENT:]
-                reached = min(appended, position + batch.num_rows)
-                numbers = self._write(found, position, reached, recent, context.now, joined)
+            for batch, positions in store.arrivals(position, batch_rows=_BATCH_POSTS):
+                joined = self._conversations.take(batch.select(["id", "kind", "ref_id"]).to_pylist())
+                found = list(self._matching(batch, positions, context))
+                reached = positions[-1] + 1
+                numbers = self._write(found, position, reached, context.now, joined)
+                step.advance(reached - position)
                 position = reached
-                step.advance(batch.num_rows)
                 yield from (_alert(number, name, post, voices or Voices(), utc(context.now)) for number, (name, post) in numbers)
-        self._write([], position, appended, recent, context.now)
+        self._write([], position, max(position, appended), context.now)
 
     def delivered(self, alerts: Collection[int]) -> None:
         """These alerts (by number) have reached whom they are for: they are not pending any more."""
@@ -254,10 +255,10 @@ class SavedSearches:
         asked = (parse(search.query).root for search in self._known.values() if "conversation_id:" in search.query.lower())
         return {node.id for root in asked if root is not None for node in syntax.walk(root) if isinstance(node, syntax.Conversation)}
 
-    def _matching(self, batch: pa.RecordBatch, before: int, context: MatchContext) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        for place, post in enumerate(batch.to_pylist()):
+    def _matching(self, batch: pa.RecordBatch, positions: Sequence[int], context: MatchContext) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for position, post in zip(positions, batch.to_pylist(), strict=True):
             for name in self._percolator.queries_of(post, context):
-                if before + place + 1 > self._known[name].position:
+                if position >= self._known[name].position:
                     yield name, post
 
     def _write(
@@ -265,7 +266,6 @@ class SavedSearches:
         found: Sequence[tuple[str, Mapping[str, Any]]],
         before: int,
         reached: int,
-        recent: list[str],
         now: datetime,
         joined: conversations.Joined | None = None,
     ) -> list[tuple[int, tuple[str, Mapping[str, Any]]]]:
@@ -273,7 +273,7 @@ class SavedSearches:
         numbered = []
         with self._engine.begin() as connection:
             held = _STATE.c.position == before
-            moved = connection.execute(_STATE.update().where(held).values(position=reached, recent=json.dumps(recent)))
+            moved = connection.execute(_STATE.update().where(held).values(position=reached))
             if not moved.rowcount:
                 raise UsageError(f"{self.path}: another process looks at the same posts; let one of them do it")
             conversations.write(connection, joined or [])
@@ -291,11 +291,7 @@ class SavedSearches:
             rows = list(connection.execute(sa.select(_ALERTS).where(~_ALERTS.c.is_delivered).order_by(_ALERTS.c.number)).mappings())
         if not rows:
             return
-        wanted = pa.array([row["post"] for row in rows], pa.string())
-        posts = {}
-        for batch in store.scan():
-            for post in batch.filter(pc.is_in(batch["id"], value_set=wanted)).to_pylist():
-                posts[post["id"]] = post
+        posts = {post["id"]: post for post in store.get([row["post"] for row in rows]).to_pylist()}
         for row in rows:
             if row["post"] in posts:
                 yield _alert(row["number"], row["search"], posts[row["post"]], voices, row["at"])
@@ -303,27 +299,26 @@ class SavedSearches:
     def _begin_anew(self, appended: int) -> None:
         """The store is another one than before: alerts are about what comes in from now on."""
         with self._engine.begin() as connection:
-            connection.execute(_STATE.update().values(position=appended, recent="[]"))
+            connection.execute(_STATE.update().values(position=appended))
             connection.execute(_SEARCHES.update().where(_SEARCHES.c.position > appended).values(position=appended))
             conversations.forget_all(connection)
         self._conversations = conversations.Conversations()
 
     def forget_deleted(self, store: PostStore) -> None:
-        """Take out alerts about posts and authors that were deleted since the last look."""
+        """Take out alerts about posts that left the store since the last look: deleted themselves, with their author, or as a repost with
+        its original."""
+        deletions = store.deletions().num_rows  # before the look: what is deleted meanwhile is looked at again
         with self._engine.connect() as connection:
             state = _state(connection)
-            count = connection.execute(sa.select(sa.func.count()).select_from(_ALERTS)).scalar_one()
-        if state is None:
-            return
-        deletions = store.deletions()
-        if deletions.num_rows == state.deletions:
-            return
+            if state is None or deletions == state.deletions:
+                return
+            posts = list(connection.execute(sa.select(_ALERTS.c.post).distinct()).scalars())
+        kept = set(store.get(posts)["id"].to_pylist()) if posts else set()
+        gone = [post for post in posts if post not in kept]
         with self._engine.begin() as connection:
-            for kind, column in (("post", _ALERTS.c.post), ("author", _ALERTS.c.author)) if count else ():
-                keys = deletions.filter(pc.equal(deletions["kind"], kind))["key"].to_pylist()
-                for start in range(0, len(keys), _KEYS):
-                    connection.execute(_ALERTS.delete().where(column.in_(keys[start : start + _KEYS])))
-            connection.execute(_STATE.update().values(deletions=deletions.num_rows))
+            for start in range(0, len(gone), _KEYS):
+                connection.execute(_ALERTS.delete().where(_ALERTS.c.post.in_(gone[start : start + _KEYS])))
+            connection.execute(_STATE.update().values(deletions=deletions))
         with self._engine.connect() as connection:
             connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))  # deleted names are not kept in the journal either
 
@@ -337,7 +332,6 @@ def open_saved(workspace: Path) -> SavedSearches:
 class _State:
     position: int
     deletions: int
-    recent: str
 
 
 def watch_alerts(
@@ -386,14 +380,8 @@ def _migrate(connection: sa.Connection, path: Path) -> None:
 
 
 def _state(connection: sa.Connection) -> _State | None:
-    row = connection.execute(sa.select(_STATE.c.position, _STATE.c.deletions, _STATE.c.recent)).first()
+    row = connection.execute(sa.select(_STATE.c.position, _STATE.c.deletions)).first()
     return None if row is None else _State(*row)
-
-
-def _after_recent(batch: pa.RecordBatch, recent: set[str]) -> pa.RecordBatch:
-    """The batch without the posts that were looked at before."""
-    seen = [place for place, post in enumerate(batch["id"].to_pylist()) if _short(post) in recent]
-    return batch.slice(seen[-1] + 1) if seen else batch
 
 
 def _names_a_time(query: str) -> bool:

@@ -66,7 +66,7 @@ class Conversations:
                 for table in (_ASKED, _MEMBERS):
                     connection.execute(table.delete().where(table.c.root == root))
         fresh = wanted - known
-        joined = [(root, self._hash(name)) for root, name in _below(fresh, store, progress)] if fresh else []
+        joined = [(root, self._hash(name)) for root, name in below(fresh, store, progress)] if fresh else []
         with engine.begin() as connection:
             connection.execute(_ASKED.insert(), [{"root": root} for root in fresh]) if fresh else None
             write(connection, joined)
@@ -136,7 +136,7 @@ def _bytes(number: int) -> bytes:
     return number.to_bytes(8, "little")
 
 
-def _below(roots: Collection[str], store: PostStore, progress: Progress) -> Iterator[tuple[str, str]]:
+def below(roots: Collection[str], store: PostStore, progress: Progress) -> Iterator[tuple[str, str]]:
     """All replies below each of these posts, by the store."""
     parts = []
     with progress.step("replies of conversations", total=store.num_posts, unit="posts") as step:
@@ -162,4 +162,4 @@ def _below(roots: Collection[str], store: PostStore, progress: Progress) -> Iter
             yield from ((root, name) for name in names.dictionary.take(pa.array(level)).to_pylist())
 
 
-__all__ = ["METADATA", "Conversations", "Joined", "forget_all", "write"]
+__all__ = ["METADATA", "Conversations", "Joined", "below", "forget_all", "write"]

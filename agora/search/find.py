@@ -28,7 +28,7 @@ from agora.integrity.voice import Voices, count_voices
 from agora.integrity.voice import voices as voices_of
 from agora.search.candidates import WORDS_DEPTH, Candidates, Compared, Wanted, find_candidates, find_latest, look_closer
 from agora.search.confidence import Confidence, signs
-from agora.search.fusion import K, fuse
+from agora.search.fusion import K, fuse, place_of
 from agora.search.index.interface import PostIndex
 from agora.search.pages import Page, fetched
 from agora.search.query.syntax import Node, Query, QueryWarning
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 Mode = Literal["top", "latest"]
 MAX_LIMIT: Final = 1000
+_RANKED_BY: Final = {"words": "words", "beginnings": "words with the same beginning", "meaning": "meaning"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,8 @@ class Ranked:
 
 class Searcher:
     """Search over one index. `labels` (LABEL_SCHEMA) hold in the index from now on and give the reasons shown; `voices`, who speaks as one,
-    by default as the labels say. `authority`: how much an account is referred to, from 0 to 1 (agora/search/authority.py)."""
+    by default as the labels say. `authority`: how much an account is referred to, from 0 to 1 (agora/search/authority.py). `notes`: what is
+    said of the index with all results."""
 
     def __init__(
         self,
@@ -101,8 +103,9 @@ class Searcher:
         confidence: Confidence | None = None,
         authority: Mapping[str, float] | None = None,
         config: RankingConfig | None = None,
+        notes: tuple[str, ...] = (),
     ) -> None:
-        self._index, self._embeddings = index, embeddings
+        self._index, self._embeddings, self.notes = index, embeddings, notes
         self._voices = voices if voices is not None else Voices() if labels is None else voices_of(labels)
         self._reranker, self._confidence = reranker, confidence
         self._authority, self._config = authority or {}, config or RankingConfig()
@@ -129,10 +132,13 @@ class Searcher:
         """
         if not 1 <= limit <= MAX_LIMIT:
             raise UsageError(f"limit {limit} must lie between 1 and {MAX_LIMIT}")
+        if passage and mode == "latest":
+            raise UsageError("a passage has no latest: it filters nothing; leave out --latest, or give a query instead of --passage")
         moment = now or datetime.now(timezone.utc)
         request = read_passage(text) if passage else read_query(text, matching=match, now=moment)
         if mode == "latest" or not (request.words or request.text.strip()):
-            return self._latest(request, limit, moment)
+            some = read_query(text, matching="auto", now=moment).some if match == "any" and not passage else None
+            return self._latest(replace(request, root=some or request.root), limit, moment, explain)
         return self._top(request, limit, moment, explain)
 
     def rank(self, request: Request, now: datetime) -> Ranked:
@@ -181,12 +187,12 @@ class Searcher:
                 break
         hits = [self._hit(group, page, voices) for group in page.groups[:limit]]
         if explain:
-            hits = [_explained(hit, page, kind, self._config) for hit in hits]
+            hits = [_explained(hit, page, kind, self._config, is_fused=self._reranker is None) for hit in hits]
         total = self._index.count(request.root, now=now) if request.root is not None else len(page.posts)
         notes = self._notes(request, hits, total, limit, now)
         num_voices = count_voices((post["author"] for post in page.posts.values()), self._voices)
         sure = None if self._confidence is None else self._sure(first or self._ranked(request.text, Candidates()))
-        return Results(request.query, request.query.warnings, tuple(hits), total, num_voices, sure, notes)
+        return Results(request.query, request.query.warnings, tuple(hits), total, num_voices, sure, (*self.notes, *notes))
 
     def _found(self, request: Request, page: Page, voices: Voices, now: datetime) -> Iterator[tuple[Candidates, bool]]:
         """Candidates as long as hits are missing: what matches and ranks; what matches and no word or meaning led to (an account beside
@@ -249,7 +255,7 @@ class Searcher:
         order = list(ranked.parts)
         return signs(ranked.found, ranked.compared, order, [sum(ranked.parts[one].values()) for one in order[:2]])
 
-    def _latest(self, request: Request, limit: int, now: datetime) -> Results:
+    def _latest(self, request: Request, limit: int, now: datetime, explain: bool) -> Results:
         """Strictly by time; a campaign shows its newest post only, whatever it posts meanwhile."""
         voices = self._voices if request.by_voice else Voices()
         found = find_latest(self._index, request.root, voices, limit, now=now)
@@ -258,9 +264,13 @@ class Searcher:
         page.scores.update({one: {"time": at} for one, at in found.by_time.items()})
         page.found_in.update({one: (place, found) for place, one in enumerate(found.by_time, start=1)})
         hits = tuple(self._hit(Group(one, (), 0), page, voices) for one in list(found.by_time)[:limit])
+        if explain:
+            hits = tuple(
+                replace(hit, why=(f"place {place} by time, newest first", *_reason(hit))) for place, hit in enumerate(hits, start=1)
+            )
         total = self._index.count(request.root, now=now)
         num_voices = count_voices((post["author"] for post in found.posts.values()), self._voices)
-        return Results(request.query, request.query.warnings, hits, total, num_voices)
+        return Results(request.query, request.query.warnings, hits, total, num_voices, None, self.notes)
 
 
 def _posts(count: int) -> str:
@@ -281,15 +291,17 @@ def _rankings(found: Candidates, compared: Compared) -> dict[str, Mapping[str, f
     return {**held, "meaning": found.by_meaning}
 
 
-def _explained(hit: Hit, page: Page, kind: str, config: RankingConfig) -> Hit:
-    """The hit with its reasons in words."""
+def _explained(hit: Hit, page: Page, kind: str, config: RankingConfig, *, is_fused: bool) -> Hit:
+    """The hit with its reasons in words. The places are those of the lists that its score is made of, in which candidates alone stand."""
     one = hit.scored_by
     place, found = page.found_in[one]
     why = [f"place {place} before boosts" + ("" if one == hit.post["id"] else f", by its near-duplicate {one}")]
-    if one in found.by_words:
-        why.append(f"place {list(found.by_words).index(one) + 1} by words in the index (BM25 {found.by_words[one]:.2f})")
-    if one in found.by_meaning:
-        why.append(f"place {list(found.by_meaning).index(one) + 1} by meaning (cosine {found.by_meaning[one]:.2f})")
+    for name, of in _RANKED_BY.items() if is_fused else ():
+        if hit.parts.get(name):
+            near = f" (cosine {found.by_meaning[one]:.2f})" if name == "meaning" else ""
+            why.append(f"place {place_of(name, hit.parts[name])} by {of}{near}")
+    if not is_fused and not found.by_time:
+        why.append("weighed by the trained re-ranker, whose parts are these")
     if one in found.by_time:
         why.append("matches, but not by words or meaning that rank: newest first, behind the others")
     if "behind" in hit.parts:
@@ -299,9 +311,11 @@ def _explained(hit: Hit, page: Page, kind: str, config: RankingConfig) -> Hit:
     why.append(f"freshness halves every {getattr(config, f'{kind}_s') / 3600:g} h for this type of query ({kind})")
     if hit.alike_ids:
         why.append(f"stands for {len(hit.alike_ids)} near-duplicates by {hit.alike} other voices, as the earliest without a label")
-    if hit.label is not None:
-        why.append(f"labelled: {hit.label}")
-    return replace(hit, why=tuple(why))
+    return replace(hit, why=(*why, *_reason(hit)))
+
+
+def _reason(hit: Hit) -> tuple[str, ...]:
+    return () if hit.label is None else (f"labelled: {hit.label}",)
 
 
 __all__ = ["Hit", "Ranked", "Results", "Searcher"]

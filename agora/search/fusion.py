@@ -17,6 +17,11 @@ LIST_WEIGHTS: Final[Mapping[str, float]] = {"words": 0.5, "beginnings": 0.5, "me
 """Wording and meaning count alike: the two lists by wording share one weight."""
 
 
+def place_of(name: str, part: float, *, k: float = K) -> int:
+    """The place in the ranking `name` that gave a post this part of its score."""
+    return round(LIST_WEIGHTS.get(name, 1.0) / part - k)
+
+
 def fuse(
     rankings: Mapping[str, Mapping[str, float]], *, k: float = K, weights: Mapping[str, float] = LIST_WEIGHTS
 ) -> dict[str, dict[str, float]]:

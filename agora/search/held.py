@@ -15,13 +15,15 @@ Not covered: catching up with the store, which is for live.py or another process
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from agora.errors import MissingExtraError, PostIndexError
 from agora.integrity.labels import LABELS_FILE, read_labels
+from agora.posts.sealing import HEAD_FILE
+from agora.posts.store import PostStore
 from agora.search.find import Mode, Results, Searcher
 from agora.search.index.embedded import EmbeddedIndex
 from agora.search.workspace import (
@@ -49,13 +51,16 @@ Seen = tuple[tuple[int, int, int] | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """What is shown: `seen` are the files that it was made from, `until` when the first of its labels ends."""
+    """What is shown: `vectors` those of the index then, `seen` the files that it was made from, `store` the seal of the store whose
+    deletions are hidden, `until` when the first of its labels ends."""
 
     searcher: Searcher
     index: EmbeddedIndex
     choice: str
     embeddings: Embeddings | None
+    vectors: str
     seen: Seen
+    store: tuple[int, int, int] | None
     until: datetime
 
 
@@ -69,6 +74,7 @@ class HeldSearcher:
         self._files = (*(search / name for name in names), place.folder("integrity") / LABELS_FILE, place.settings_file)
         self._lock = threading.Lock()
         self._held: _Held | None = None
+        self._store: PostStore | None = None
 
     def __enter__(self) -> HeldSearcher:
         return self
@@ -79,7 +85,7 @@ class HeldSearcher:
     def close(self) -> None:
         """Let go of everything that is open. It can be used again."""
         with self._lock:
-            self._held = None
+            self._held = self._store = None
 
     def find(
         self,
@@ -109,17 +115,29 @@ class HeldSearcher:
     def _looked(self) -> _Held:
         """What to show: what is shown already, as far as nothing else was written."""
         seen, held = tuple(_look(file) for file in self._files), self._held
+        store = _look(self._place.folder("posts") / HEAD_FILE)
         if held is not None and seen == held.seen and datetime.now(timezone.utc) < held.until:
-            held.index.refresh()
-            return held
+            if held.index.refresh() or store != held.store:
+                self._hide_deleted(held.index, store)
+            if held.index.vectors == held.vectors:
+                return replace(held, store=store)
         if not is_indexed(self._place):
             raise PostIndexError(f"{self._place.root} has no index of posts; make it: agora search index")
         choice, labels = chosen_embeddings(self._place, None), read_labels(self._place.root)
         embeddings = held.embeddings if held is not None and held.choice == choice else load_choice(choice)
         index = held.index if held is not None else _opened(self._place.folder("index"))
         index.refresh()
+        self._hide_deleted(index, store)
+        vectors = index.vectors  # before the searcher is made: if others come meanwhile, the next look makes it again
         searcher = make_searcher(self._place, index, labels, embeddings)
-        return _Held(searcher, index, choice, embeddings, seen, _first_end(labels))
+        return _Held(searcher, index, choice, embeddings, vectors, seen, store, _first_end(labels))
+
+    def _hide_deleted(self, index: EmbeddedIndex, store: tuple[int, int, int] | None) -> None:
+        """What was deleted is not found, whether the index has caught up or not."""
+        if store is not None:
+            if self._store is None:
+                self._store = PostStore.open(self._place.folder("posts"))
+            index.hide_deleted(self._store)
 
 
 def _look(file: Path) -> tuple[int, int, int] | None:

@@ -81,9 +81,9 @@ def kept_up(place: Workspace) -> Iterator[None]:
 
 
 def forget_deleted(place: Workspace, store: PostStore) -> bool:
-    """Take what the store has deleted out of stored answers and out of the index, if there is one. False when the index is being written
+    """Take what the store has deleted out of stored answers, alerts and the index, if there is one. False when the index is being written
     by another process for long: it will see the deletion with its next look."""
-    stored_answers(place).catch_up(store)
+    _forget_beside(place, store)
     if not is_indexed(place):
         return True
     try:
@@ -98,11 +98,8 @@ def compact_search(place: Workspace, store: PostStore, *, progress: Progress = s
     """Take what the store has deleted off the disk wherever search keeps it: index (words, vectors, ids), stored answers, alerts, who is
     referred to. Returns the posts that the index holds, None where there is none. A process that holds a searcher open lets go of the old
     files with its next look. Raises IndexBusyError when another process writes the index for long."""
-    stored_answers(place).catch_up(store)
+    _forget_beside(place, store)
     search = place.folder("search")
-    if (search / DATABASE).exists():
-        with open_saved(place.root) as saved:
-            saved.forget_deleted(store)
     if (search / AUTHORITY_FILE).exists():
         count_authority(place, store, read_labels(place.root, deletions=store.deletions()))
     if not is_indexed(place):
@@ -111,6 +108,13 @@ def compact_search(place: Workspace, store: PostStore, *, progress: Progress = s
         when_free(lambda: index.forget_deleted(store))
         index.compact(progress=progress)
         return index.num_posts
+
+
+def _forget_beside(place: Workspace, store: PostStore) -> None:
+    stored_answers(place).catch_up(store)
+    if (place.folder("search") / DATABASE).exists():
+        with open_saved(place.root) as saved:
+            saved.forget_deleted(store)
 
 
 class _Keeper:
@@ -148,7 +152,7 @@ class _Keeper:
             found = index.catch_up(store, embeddings=embeddings, most_vectors=_VECTORS_PER_ROUND)
         finally:
             index.close()
-        stored_answers(self._place).catch_up(store)
+        _forget_beside(self._place, store)
         self._seen = version
         self._is_behind = embeddings is not None and index.num_without_vectors(embeddings) > 0
         self.done.added += found.added

@@ -26,6 +26,7 @@ from agora.integrity.voice import Voices
 from agora.log import Progress, silent
 from agora.posts.schema import POST_SCHEMA
 from agora.posts.store import PostStore
+from agora.search.context import context_of
 from agora.search.index.text import microseconds
 from agora.search.query import syntax
 from agora.search.query.matching import MatchContext, matches
@@ -141,7 +142,7 @@ def find_trends(
     """What rises among the posts that match `where` (all, when None). Reads the store twice. Raises StoreError."""
     config = config or TrendConfig()
     at = syntax.utc(now) if now else datetime.now(timezone.utc)
-    reading = _Reading(config, at, voices or Voices(), where)
+    reading = _Reading(config, voices or Voices(), where, context_of(store, where, voices, now=at, progress=progress))
     with progress.step("posts of the window", total=store.num_posts, unit="posts") as step:
         for batch in store.scan(columns=reading.columns()):
             reading.add_window(batch)
@@ -166,7 +167,8 @@ def find_trends(
 class _Reading:
     """Counts of one search for trends: first the window, then the history of the terms that came up in it."""
 
-    def __init__(self, config: TrendConfig, at: datetime, voices: Voices, where: Node | None) -> None:
+    def __init__(self, config: TrendConfig, voices: Voices, where: Node | None, context: MatchContext) -> None:
+        at = context.now
         self.config, self.at = config, at
         self.first: dict[str, int] = {}
         self.sets: dict[str, set[int]] = {}
@@ -176,7 +178,7 @@ class _Reading:
         self.posts: list[tuple[datetime, str, str, int, frozenset[str]]] = []
         self.newest: datetime | None = None
         self._voices, self._where = voices, where
-        self._context = MatchContext.of(voices, now=at)
+        self._context = context
         self._start = at - timedelta(seconds=config.window_s)
         self._codes: dict[tuple[str, str], int] = {}
         self._uses: list[Counts] = []

@@ -34,7 +34,7 @@ from agora.search.authority import COLUMNS, authority, read_authority, write_aut
 from agora.search.confidence import Confidence
 from agora.search.find import Searcher
 from agora.search.index.embedded import EmbeddedIndex
-from agora.search.index.interface import CatchUp, PostIndex
+from agora.search.index.interface import CatchUp
 from agora.search.judgements import NOW, indexed, read_collection
 from agora.search.ranking import RankingConfig
 from agora.search.rerank import Reranker
@@ -76,12 +76,16 @@ def index_posts(place: Workspace, *, embeddings: str | None = None, compact: boo
     with PostStore.open(place.folder("posts")) as store, opened_index(place) as index:
         made = load_choice(choice)  # seconds and a lot of memory: not before it is known that there are posts
         labels = read_labels(place.root, deletions=store.deletions())
-        caught_up = when_free(lambda: index.catch_up(store, embeddings=made, labels=labels, progress=progress))
+        words = when_free(lambda: index.catch_up(store, labels=labels, progress=progress))
+        place.folder("search").mkdir(parents=True, exist_ok=True)
+        # before the first vector: killed from here on, the same model goes on, and no query is compared with vectors of another
+        write_atomically(place.folder("search") / SETTINGS_FILE, json.dumps({"embeddings": choice}) + "\n")
+        more = index.catch_up(store, embeddings=made, progress=progress)
+        caught_up = CatchUp(words.added + more.added, words.deleted + more.deleted, more.position)
         stored_answers(place).catch_up(store)
         if compact:
             index.compact(progress=progress)
         count_authority(place, store, labels)
-        write_atomically(place.folder("search") / SETTINGS_FILE, json.dumps({"embeddings": choice}) + "\n")
         return Indexed(caught_up, index.num_posts, choice, labels.num_rows)
 
 
@@ -112,16 +116,37 @@ def is_indexed(place: Workspace) -> bool:
 
 @contextmanager
 def open_searcher(place: Workspace) -> Iterator[Searcher]:
-    """A searcher over the index as it stands. Raises PostIndexError where nothing was indexed."""
+    """A searcher over the index as it stands, without what was deleted since; what is not in it yet is noted. Raises PostIndexError where
+    nothing was indexed, StoreError without a store."""
     if not is_indexed(place):
         raise PostIndexError(f"{place.root} has no index of posts; make it: agora search index")
-    choice = chosen_embeddings(place, None)
     with opened_index(place) as index:
-        yield make_searcher(place, index, read_labels(place.root), load_choice(choice))
+        with PostStore.open(place.folder("posts")) as store:
+            index.hide_deleted(store)
+            behind = index.num_behind(store)
+        embeddings = load_choice(chosen_embeddings(place, None))
+        bare = index.num_without_vectors(embeddings) if embeddings is not None else 0
+        yield make_searcher(place, index, read_labels(place.root), embeddings, notes=_what_is_missing(behind, bare))
 
 
-def make_searcher(place: Workspace, index: PostIndex, labels: pa.Table, embeddings: Embeddings | None) -> Searcher:
-    """A searcher over an open index, with everything else that the workspace says about search."""
+def _what_is_missing(behind: int, bare: int) -> tuple[str, ...]:
+    """What `agora search index` would add: posts, vectors."""
+    notes = []
+    if behind:
+        notes.append(f"{behind:,} posts of the store are" if behind > 1 else "1 post of the store is")
+        notes[-1] += " not in the index: agora search index"
+    if bare:
+        notes.append(f"{bare:,} of the posts in the index have no vectors yet, so words alone find them: agora search index")
+    return tuple(notes)
+
+
+def make_searcher(
+    place: Workspace, index: EmbeddedIndex, labels: pa.Table, embeddings: Embeddings | None, *, notes: tuple[str, ...] = ()
+) -> Searcher:
+    """A searcher over an open index, with everything else that the workspace says about search. `notes` go with all its results. Vectors
+    of another model than `embeddings` are no help: as long as the index has those, words alone find posts."""
+    if embeddings is not None and embeddings.name != index.vectors:
+        embeddings = None
     vectors = embeddings.name if embeddings is not None else ""
     reranker = _reranker(place, vectors)
     return Searcher(
@@ -133,6 +158,7 @@ def make_searcher(place: Workspace, index: PostIndex, labels: pa.Table, embeddin
         confidence=_confidence(place, vectors, is_reranked=reranker is not None),
         authority=read_authority(place.folder("search") / AUTHORITY_FILE),
         config=apply_overrides(RankingConfig(), place.defaults("search"), f"{place.settings_file} [search]"),
+        notes=notes,
     )
 
 

@@ -96,3 +96,8 @@ def test_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(__import__("sys").modules, "websockets.sync.client", None)
     result = CliRunner().invoke(app, ["posts", "follow", "bluesky", "--url", "ws://127.0.0.1:1/", "--workspace", str(tmp_path / "w")])
     assert isinstance(result.exception, UsageError) and "agora[follow]" in str(result.exception)
+
+
+def test_a_server_that_was_never_reached_is_an_error(tmp_path: Path) -> None:
+    code, _, error = run("bluesky", "--url", "ws://127.0.0.1:1", "--for", "1s", "--workspace", tmp_path / "w")
+    assert code != 0 and "was never reached" in error

@@ -103,3 +103,24 @@ def test_what_is_excluded_may_stand_first(tmp_path: Path) -> None:
     add(tmp_path, ("ada", NOW, "flood before"))
     assert json.loads(run(tmp_path, "save", "calm", "-flood", "--json").stdout)["read_as"] == "-flood"
     run(tmp_path, "trends", "-flood", "--window", "1h")
+
+
+def test_trends_count_what_other_posts_say_of_a_post(tmp_path: Path) -> None:
+    def said(name: str, author: str, kind: str = "post", ref: str | None = None) -> dict[str, Any]:
+        return {"id": name, "author": author, "created_at": NOW, "text": name, "kind": kind, "source": "test", "ref_id": ref}
+
+    rows = [said("root", "ada"), said("other", "bob"), said("answer", "cem", "reply", "root"), said("below", "dan", "reply", "answer")]
+    rows += [said(f"again{n}", f"bot{n}", "repost", "root") for n in range(3)]
+    with PostStore.open(tmp_path / "posts", create=True) as store:
+        store.append(posts_table(rows))
+    counted = {
+        query: json.loads(run(tmp_path, "trends", query, "--at", "2026-11-22T12:00:00Z", "--json").stdout)["num_posts"]
+        for query in ("min_reposts:3", "min_reposts:4", "min_replies:1", "conversation_id:root", "-min_replies:1")
+    }
+    assert counted == {"min_reposts:3": 1, "min_reposts:4": 0, "min_replies:1": 2, "conversation_id:root": 3, "-min_replies:1": 5}
+
+
+def test_a_history_too_short_is_named_as_it_is_given(tmp_path: Path) -> None:
+    add(tmp_path, ("ada", NOW, "flood"))
+    with pytest.raises(UsageError, match="--history 2h be 8 to 10,000 times as long; example: --window 1h --history 7d"):
+        run(tmp_path, "trends", "--history", "2h")

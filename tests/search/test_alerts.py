@@ -98,6 +98,47 @@ def test_deleted_posts_and_authors_do_not_alert_and_no_earlier_post_takes_their_
     assert {one.num_alerts for one in saved.searches() if one.name == "river"} == {8}
 
 
+def edit(store: PostStore, name: str, text: str) -> None:
+    """Another text for a post that is there."""
+    store.replace(
+        posts_table([{"id": name, "author": "ada", "created_at": NOW, "text": text, "kind": "post", "source": "test"}]),
+    )
+
+
+def test_an_edit_of_a_known_post_hides_no_alert_and_alerts_when_it_matches(store: PostStore, saved: SavedSearches) -> None:
+    saved.save("river", "flood", position=0)
+    add(store, "flood", "storm")
+    assert found(saved, store) == [("river", "p0")]
+    add(store, "flood in the town", first=2)
+    edit(store, "p0", "flood, corrected")
+    edit(store, "p1", "a flood, no storm")
+    assert found(saved, store) == [("river", "p2"), ("river", "p1")]
+
+
+def test_deletions_in_between_shift_no_position(store: PostStore, saved: SavedSearches) -> None:
+    add(store, "calm", "calm", "calm")
+    saved.save("one", "storm", position=store.appended)
+    add(store, *["calm"] * 5, first=3)
+    store.delete_posts(["p4", "p5", "p6"])
+    saved.save("two", "flood", position=store.appended)
+    add(store, "flood in the town", first=8)
+    add(store, "another flood", first=9)
+    assert found(saved, store) == [("two", "p8"), ("two", "p9")]
+
+
+def test_a_repost_that_went_with_its_original_leaves_the_file(store: PostStore, saved: SavedSearches) -> None:
+    saved.save("river", "flood", position=0)
+    add(store, "flood")
+    repost = {"id": "unforgettable_repost", "author": "bob", "created_at": NOW, "text": "flood", "kind": "repost", "source": "test"}
+    store.append(posts_table([{**repost, "ref_id": "p0", "ref_author": "ada"}]))
+    assert len(found(saved, store)) == 2
+    store.delete_posts(["p0"])
+    found(saved, store)
+    assert [one.num_alerts for one in saved.searches()] == [0]
+    saved.close()
+    assert all(b"unforgettable_repost" not in file.read_bytes() for file in saved.path.parent.iterdir())
+
+
 def test_names_of_the_deleted_leave_the_file(store: PostStore, saved: SavedSearches) -> None:
     saved.save("river", "flood", position=0)
     add(store, "flood", author="unforgettable_author")

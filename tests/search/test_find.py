@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from itertools import pairwise
@@ -13,6 +14,7 @@ import pytest
 from agora.errors import QuerySyntaxError, UsageError
 from agora.integrity.voice import voices
 from agora.search.find import Searcher
+from agora.search.fusion import LIST_WEIGHTS, K
 from agora.search.index.embedded import EmbeddedIndex
 from agora.search.query.matching import MatchContext, matches
 from agora.search.query.parse import parse
@@ -233,3 +235,19 @@ def test_words_of_time_count_from_now(index_of: IndexOf) -> None:
     searcher = Searcher(index_of(POSTS))
     assert set(ids(searcher, "storm within_time:25m")) == {"p2"}
     assert searcher.find("storm within_time:25m", now=NOW + timedelta(days=1)).hits == ()
+
+
+@pytest.mark.parametrize("text", ["ferry storm warning", "the to is", "lang:de heute", "ferry the island"])
+def test_the_places_that_are_explained_are_those_of_the_score(index_of: IndexOf, text: str) -> None:
+    embeddings = LexicalEmbeddings()
+    searcher = Searcher(index_of(POSTS, embeddings=embeddings), embeddings=embeddings)
+    hits = searcher.find(text, now=NOW, match="any", explain=True).hits
+    assert hits
+    for hit in hits:
+        said = {
+            reason.split(" by ")[1].split(" (")[0]: int(reason.split()[1]) for reason in hit.why if re.match(r"place \d+ by \w", reason)
+        }
+        shown = {"words": "words", "beginnings": "words with the same beginning", "meaning": "meaning"}
+        scored = {name: hit.parts[name] for name in shown if hit.parts.get(name)}
+        assert said.keys() == {shown[name] for name in scored}
+        assert all(part == pytest.approx(LIST_WEIGHTS[name] / (K + said[shown[name]])) for name, part in scored.items())

@@ -8,6 +8,7 @@ passed the check. `confidence` says how well the best cited post covers the ques
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from agora.search.answers.evidence import on_question
 from agora.search.answers.records import Evidence, Found, Sentence
@@ -17,6 +18,10 @@ from agora.search.answers.times import Span
 WHAT: dict[str, str] = {
     "count": "a number", "time": "a time", "place": "a place", "person": "who it was", "reason": "a reason", "any": "something",
 }  # fmt: skip
+
+
+_SHOWN: Final = 60
+"""Characters of a word that are shown."""
 
 
 def confidence(question: Question, cited: Sequence[Evidence]) -> float:
@@ -39,14 +44,14 @@ def why_not(
         return f"No post was found for {about}. {would}"
     if not evidence:
         return f"{_missing(question, hits, unsure)} {would}"
-    is_strict = question.kind in ("count", "time", "place", "person")
+    is_strict = question.kind != "any"
     kind = f"none gives {WHAT[question.kind]}" if is_strict else "no sentence of an answer could be supported by them"
     return f"Posts about {about} were found, but {kind}. {would}"
 
 
 def _about(question: Question) -> str:
-    words = question.words[:12]
-    return " + ".join(repr(word) for word in words) + (" ..." if len(question.words) > 12 else "") if words else repr(question.text[:100])
+    words = [repr(word if len(word) <= _SHOWN else f"{word[:_SHOWN]}...") for word in question.words[:12]]
+    return " + ".join(words) + (" ..." if len(question.words) > 12 else "") if words else repr(question.text[:100])
 
 
 def _missing(question: Question, hits: Sequence[Found], unsure: float | None) -> str:
@@ -54,9 +59,9 @@ def _missing(question: Question, hits: Sequence[Found], unsure: float | None) ->
     present: set[str] = set()
     for hit in hits:
         present |= all_keys(hit.post["text"])
-    absent = [key for key in question.keys if key not in present]
+    absent = [word for word in question.words if not any(key in present for key in all_keys(word)) and all_keys(word) & {*question.keys}]
     if absent:
-        return f"No post that was found mentions {' or '.join(repr(key) for key in absent[:5])}."
+        return f"No post that was found mentions {' or '.join(repr(word[:_SHOWN]) for word in absent[:5])}."
     if unsure is not None:
         return f"The search is not sure that any post is about {_about(question)} (confidence {unsure:.2f})."
     return f"No post that was found is about {_about(question)} together{_when(question.span)}{_by(question)}."

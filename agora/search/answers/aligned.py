@@ -1,27 +1,32 @@
 """Whether a claim is what a post says, in its order. Goes in: a sentence of a claim and posts. Comes out: whether they say it so.
 
-A claim stands when its words are those of one post, one after the other, from the beginning of a clause to the end of one. Of the post
-only articles, other clauses and phrases such as "to Lindau" may be missing, and what turns a sentence around (`_TURNING`: negations,
-conditions, doubts, comparatives, who says it) may not. Several posts may be joined by "and", sentence by sentence.
+A claim stands when its words are those of one post, one after the other, and what it leaves out of a sentence of the post is known to turn
+nothing around. That is a short list, all else must be said:
+- articles, links, tags at an end, whom it is addressed to ("@anna the mayor left"), openers ("BREAKING:"), pointers ("see https://...");
+- where and when something happened ("in Lindau", "on Monday"), unless the sentence says how something is or can be: "closed for 3 hours" is
+  not "closed", "free of blame" not "free";
+- a clause of the same build: of "3 dead in Bern, 12 dead in Basel" either.
+So who said it, denials in whatever language and "Onion: ..." stay. Several posts may be joined by "and", sentence by sentence.
 
-Not covered: phrases that make a story of it ("in the movie", "in my dream"), what stands in other sentences of the post, and names that
-"he" or "they" stand for.
+Not covered: what stands in other sentences of the post, tags that make a story of it, and names that "he" or "they" stand for.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import dropwhile, groupby
 from typing import Any, Final
 
-from agora.search.answers.tokens import Token, fold, keys_of, split_sentences, tokens, word_list
+from agora.search.answers.tokens import FUNCTION_WORDS, Token, fold, keys_of, split_sentences, tokens, word_list
 
 _TURNING: Final = word_list("negation") | word_list("denial") | word_list("hedge") | word_list("turning")
 _REPORTING: Final = word_list("reporting")
+_SAYING: Final = word_list("say")
 _ARTICLES: Final = frozenset(("a", "an", "the"))
 _FRAME: Final = _REPORTING | frozenset(("to", "that", "in", "by", "on", "of", "about", "it", "is", "was"))
-_OPENERS: Final = frozenset(["and", "but", "so", "breaking", "update", "updated", "news", "wow", "omg", "yes", "well", "rt"])
+_OPENERS: Final = frozenset(["and", "but", "so", "breaking", "update", "updated", "news", "wow", "omg", "yes", "well"])
 _PREPOSITIONS: Final = frozenset(
     [
         "to",
@@ -44,6 +49,14 @@ _PREPOSITIONS: Final = frozenset(
         "outside",
     ]
 )
+_WHERE_OR_WHEN: Final = frozenset(["in", "at", "on", "near", "during", "since", "through", "inside", "outside", "into", "to", "from"])
+_TIME_NAMES: Final = word_list("time_name")
+_PLACE_NAMES: Final = word_list("place")
+_STATES: Final = frozenset(
+    ["is", "are", "am", "be", "can", "could", "may", "might", "must", "shall", "should", "will", "would", "stay", "remain"]
+)
+"""A sentence with one of these says how something is or can be, and where or when that holds belongs to it."""
+_POINTERS: Final = frozenset(["see", "read", "watch", "more", "here", "detail", "photo", "picture", "pic", "video", "link", "live"])
 _JOINTS: Final = frozenset(("and", "but"))
 _PHRASE: Final = 4
 """Words of a phrase inside a clause that may be missing, at most."""
@@ -58,7 +71,8 @@ _STEMS_OF_NOT: Final = {"wo": "will", "ca": "can", "sha": "shall", "ai": "is", "
 
 @dataclass(frozen=True, slots=True)
 class _Word:
-    """`opens`: a clause begins here; `starts`: a sentence. `sentence` is its number, `asked` whether that is a question."""
+    """`opens`: a clause begins here; `starts`: a sentence. `sentence` is its number, `asked` whether that is a question. `leads`: before a
+    sentence and no part of it; `is_tag`; `is_name`: of a place or time, as far as its form tells."""
 
     keys: tuple[str, ...]
     is_number: bool
@@ -66,6 +80,9 @@ class _Word:
     starts: bool
     sentence: int
     asked: bool
+    leads: bool = False
+    is_tag: bool = False
+    is_name: bool = False
 
     @property
     def turns(self) -> bool:
@@ -139,10 +156,61 @@ def _held(said: Sequence[_Word], source: Sequence[_Word], begin: int, *, with_ga
 
 
 def _keeps(source: Sequence[_Word], held: frozenset[int], asks: bool) -> bool:
-    """Whether of the sentences that are used nothing is left out that turns them around, and none is a question."""
-    used = {source[place].sentence for place in held}
-    left_out = any(word.turns for place, word in enumerate(source) if word.sentence in used and place not in held)
-    return not left_out and (asks or not any(source[place].asked for place in held))
+    """Whether of the sentences that are used nothing is left out that may turn them around, and none is a question."""
+    for number in {source[place].sentence for place in held}:
+        places = [place for place, word in enumerate(source) if word.sentence == number]
+        said = [source[place] for place in places if place in held]
+        if any(word.asked for word in said) and not asks:
+            return False
+        runs = [list(run) for is_held, run in groupby(places, held.__contains__) if not is_held]
+        if not all(_is_free([source[place] for place in run], said, run[0] == places[0], run[-1] == places[-1]) for run in runs):
+            return False
+    return True
+
+
+def _is_free(left_out: Sequence[_Word], said: Sequence[_Word], is_first: bool, is_last: bool) -> bool:
+    """Whether words in a row that a claim leaves out of a sentence turn nothing of what is `said` around."""
+    if any(word.turns for word in left_out):
+        return False
+    rest = list(left_out)
+    if is_first:
+        rest = list(dropwhile(lambda word: word.leads, rest))
+    clauses: list[list[_Word]] = []
+    for word in rest:
+        if word.opens or not clauses:
+            clauses.append([])
+        clauses[-1].append(word)
+    return all(
+        (is_last and all(word.is_tag or word.keys[0] in _POINTERS for word in clause))
+        or _is_alike(clause, said)
+        or _is_where(clause, said, is_inside=not (is_first or is_last))
+        for clause in clauses
+    )
+
+
+def _is_alike(clause: Sequence[_Word], said: Sequence[_Word]) -> bool:
+    """Whether a clause is built as what is said: as long, with a word that tells something in the same place."""
+    same = (set(one.keys) & set(other.keys) - FUNCTION_WORDS for one, other in zip(clause, said, strict=False))
+    return len(clause) == len(said) and any(same) and not any(word.keys[0] in _REPORTING | _SAYING for word in clause)
+
+
+def _is_where(clause: Sequence[_Word], said: Sequence[_Word], *, is_inside: bool) -> bool:
+    """Whether a clause is phrases of place and time, which an event can do without; inside also "of Lindau", and a question can do without
+    any phrase."""
+    phrases: list[list[_Word]] = []
+    for word in clause:
+        if word.keys[0] in _PREPOSITIONS:
+            phrases.append([])
+        if not phrases:
+            return False
+        phrases[-1].append(word)
+    if any(word.is_number for word in clause) or any(len(phrase) > _PHRASE for phrase in phrases):
+        return False
+    if all(word.asked for word in said):
+        return True
+    is_state = any(word.keys[0] in _STATES for word in said)
+    free = _WHERE_OR_WHEN | ({"of"} if is_inside else set())
+    return not is_state and all(phrase[0].keys[0] in free and any(word.is_name for word in phrase[1:]) for phrase in phrases)
 
 
 def _may_end(source: Sequence[_Word], place: int, *, whole: bool) -> bool:
@@ -175,7 +243,7 @@ def _words(text: str) -> list[_Word]:
         found = _sentence_words(part, asked=part.rstrip("\"”'’) ").endswith(("?", "？")))
         is_verdict = words and len(found) <= _VERDICT and any(word.turns for word in found)
         sentence += not is_verdict
-        words += [_Word(one.keys, one.is_number, one.opens, one.starts, sentence, one.asked) for one in found]
+        words += [replace(one, sentence=sentence) for one in found]
     return words
 
 
@@ -190,9 +258,11 @@ def _sentence_words(part: str, *, asked: bool) -> list[_Word]:
         if one.kind == "link":
             opens = True
         elif one.key not in _ARTICLES:
+            tells = one.kind == "handle" and part[one.end :].lstrip().startswith(":")  # "@troll: ..." is what the troll says
+            leads = starts and not tells and (one.kind in ("handle", "tag") or one.key in _OPENERS)
+            is_name = one.key in _TIME_NAMES or one.key in _PLACE_NAMES or one.is_capital or one.kind == "tag"
             for key in _plain_keys(one):
-                words.append(_Word(key, one.kind == "number", opens, starts, 0, asked))
-                leads = starts and (one.kind in ("handle", "tag") or one.key in _OPENERS)
+                words.append(_Word(key, one.kind == "number", opens, starts, 0, asked, leads, one.kind == "tag", is_name))
                 opens = starts = leads
     return words
 

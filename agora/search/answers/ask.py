@@ -28,7 +28,7 @@ from agora.search.answers.support import judge
 
 log = logging.getLogger(__name__)
 
-_FOR_A_NAME: Final = 500
+_FOR_A_NAME: Final = 200
 """So many hits are read where somebody's own posts are looked for among those of all: no query names an account by a person's name."""
 _ENOUGH: Final = 5
 """So many hits of a query make the next, looser one needless."""

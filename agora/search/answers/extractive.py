@@ -17,7 +17,7 @@ from agora.search.answers.evidence import on_question, own_words
 from agora.search.answers.kinds import gives
 from agora.search.answers.records import Draft, Evidence
 from agora.search.answers.rewrite import Question
-from agora.search.answers.tokens import LINK, keys_of, split_sentences, tokens, trimmed, word_list
+from agora.search.answers.tokens import LINK, keys_of, split_sentences, tokens, trimmed
 
 WHOLE_CHARS: Final = 180
 """A post up to this long is quoted whole: a part of it could mean something else."""
@@ -27,7 +27,6 @@ MAX_SENTENCES: Final = 4
 MIN_SHARE: Final = 0.6
 """Share of the question's words that the quoted part itself must have."""
 _LEADING: Final = re.compile(r"^[\s.=:\-–—]*@[\w]+(?:[.\-]\w+)*[:,]?")
-_REASONS: Final = word_list("reason")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,4 +107,4 @@ def _value(words: str, question: Question) -> float:
         return 0.0
     if not gives(words, question):
         return 0.0
-    return value + 0.1 * (question.kind == "reason" and any(token.key in _REASONS for token in found))
+    return value

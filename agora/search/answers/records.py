@@ -1,6 +1,6 @@
 """What an answer is made of. Goes in: hits of a search. Comes out: sentences, each with the posts that it rests on.
 
-A writer makes drafts; only what `check.py` lets through becomes a `Sentence`. Nothing here is trusted because of who made it.
+A writer makes drafts; only what `support.py` lets through becomes a `Sentence`. Nothing here is trusted because of who made it.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ _SPEAKER: Final = re.compile(
     re.IGNORECASE,
 )
 _NAMED: Final = re.compile(
-    r"\b(?:did|does|has|have|had)\s+(?P<who>(?!I\b|They\b|People\b)[A-Z][\w’'-]*(?:\s+[A-Z][\w’'-]*){0,3})\s+(?:\w+\s+)?"
+    r"\b(?:did|does|has|have|had)\s+(?P<who>(?!I\b|They\b|People\b)[A-Z][\w’'-]{0,39}(?![\w’'-])(?:\s+[A-Z][\w’'-]{0,39}(?![\w’'-])){0,3})\s+(?:\w+\s+)?"
     r"(?:say|said|write|written|wrote|post|posted|tweet|tweeted)\b"
 )
 """Who is asked about by name, not by account."""
@@ -50,6 +50,11 @@ _ASKING: Final = re.compile(
     re.IGNORECASE,
 )
 """The word that asks, with only words of asking before it."""
+_WHY_SAID: Final = re.compile(
+    r"^\W*why\s+(?:are|is|do|does|did|were|have|has)\s+(?:people|users|accounts|members|everyone|everybody|folks|they|so\s+many\s+\w+)\s+(?:all\s+)?"
+    r"(?:post|posting|tweet|tweeting|talk|talking|write|writing|say|saying|mention|mentioning|discuss|discussing|complain|complaining)\b",
+    re.IGNORECASE,
+)
 _FRAME_WORDS: Final = word_list("frame")
 _FRAME_VERBS: Final = word_list("frame_verb")
 _ABOUT: Final = re.compile(r"\s+(?:about|regarding|concerning)\b", re.IGNORECASE)
@@ -200,9 +205,10 @@ def _moment(at: datetime) -> str:
 
 
 def _kind(text: str) -> str:
-    """By the word that asks, where the question begins with it: "what happened when ..." asks for no time."""
+    """By the word that asks, where the question begins with it: "what happened when ..." asks for no time. "Why are people posting #tag"
+    asks what the posts are about."""
     match = _ASKING.match(text)
-    if match is None:
+    if match is None or _WHY_SAID.match(text):
         return "any"
     asking = " ".join(match.group("word").lower().split())
     kinds = {"when": "time", "where": "place", "who": "person", "whom": "person", "why": "reason"}

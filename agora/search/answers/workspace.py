@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -94,7 +94,8 @@ def _answered(
     from agora.search.workspace import open_searcher
 
     with nullcontext(finder) if finder is not None else open_searcher(place) as searcher:
-        return ask(question, Undeleted(searcher, store.deletions()), writer=writer, now=now, config=config)
+        answer = ask(question, Undeleted(searcher, store.deletions()), writer=writer, now=now, config=config)
+        return replace(answer, warnings=(*answer.warnings, *getattr(searcher, "notes", ())))
 
 
 def _state(place: Workspace) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -34,14 +35,14 @@ from agora.search.index import files
 from agora.search.index.columns import Mask, Rows, Speakers
 from agora.search.index.files import WriterLock
 from agora.search.index.filters import LabelledRows, Snapshot
-from agora.search.index.generation import Generation
+from agora.search.index.generation import Generation, by_kind
 from agora.search.index.interface import FOUND_SCHEMA, HISTOGRAM_SCHEMA, CatchUp, Hits, Match
 from agora.search.index.text import post_rows, rows_of, scores_of, stored_post
 from agora.search.query.syntax import And, Node, Until
 from agora.text.embeddings import Embeddings
 
 _BATCH_ROWS: Final = 16_384
-_SEAL_ROWS: Final = 200_000  # posts per seal while much is taken in; what is lost at a kill is done again
+_SEAL_S: Final = 10.0  # seconds between seals while much is taken in; what is lost at a kill is done again
 _LOOK_FURTHER: Final = 4  # how many times more hits are asked for when too few of them pass
 
 
@@ -79,6 +80,11 @@ class EmbeddedIndex:
         """Posts that can be found."""
         return int(np.count_nonzero(self._generation.snapshot.view.alive))
 
+    @property
+    def vectors(self) -> str:
+        """The name of the embeddings that made its vectors; empty where it has none."""
+        return self._generation.state.vectors
+
     def find_text(self, words: Sequence[str], where: Node | None, limit: int, *, match: Match = "any", now: datetime | None = None) -> Hits:
         """Posts with any or all of these words, by BM25."""
         if limit < 1 or not words:
@@ -93,9 +99,10 @@ class EmbeddedIndex:
     def find_near(self, vector: npt.NDArray[np.float32], where: Node | None, limit: int, *, now: datetime | None = None) -> Hits:
         """Posts whose vectors have the largest inner product with `vector`."""
         at = self._generation
-        if at.near is None or limit < 1 or not np.any(vector):
+        near = at.near
+        if near is None or len(vector) != near.dim or limit < 1 or not np.any(vector):  # another model's vector is near to nothing
             return Hits()
-        rows, scores = at.near.search(vector, at.filters.living(where, at.snapshot, _or_now(now)), limit)
+        rows, scores = near.search(vector, at.filters.living(where, at.snapshot, _or_now(now)), limit)
         return Hits(at.id_strings(rows), scores)
 
     def latest(self, where: Node | None, limit: int, before: datetime | None = None, *, now: datetime | None = None) -> Hits:
@@ -118,7 +125,7 @@ class EmbeddedIndex:
         """How many posts match."""
         at = self._generation
         query = at.filters.as_query(where, _or_now(now))
-        if query is not None:
+        if query is not None and not at.num_hidden:
             return int(at.snapshot.searcher.search(query, 1).count)
         return int(np.count_nonzero(at.filters.living(where, at.snapshot, _or_now(now))))
 
@@ -211,6 +218,19 @@ class EmbeddedIndex:
                 self._roll_back()
                 raise
 
+    def hide_deleted(self, store: PostStore) -> None:
+        """Find nothing that the store has deleted since the index caught up, in this object: nothing is written."""
+        with self._mutex:
+            at = self._generation
+            if self._lock is None and store.version != at.state.version and store.appended >= at.state.position:
+                at.hide(store.deletions())
+
+    def num_behind(self, store: PostStore) -> int:
+        """Posts that came into the store, or were edited there, since the index caught up."""
+        position = self._generation.state.position
+        appended = store.appended
+        return store.num_since(position) if position < appended else store.num_posts if position > appended else 0
+
     def _caught_up(self, store: PostStore, version: int, appended: int, progress: Progress) -> CatchUp:
         if appended < self._generation.state.position:  # another store, made anew
             self._replace(Generation(self.folder, files.new_state(self._generation.state.generation + 1)))
@@ -248,6 +268,8 @@ class EmbeddedIndex:
         if self._lock is None:
             lock = WriterLock(self.folder)
             try:
+                if self._generation.num_hidden:  # what is hidden in memory alone is to be deleted
+                    self._show(_opened(self.folder))
                 self._follow(files.read_state(self.folder))
             except BaseException:
                 lock.release()
@@ -295,25 +317,22 @@ class EmbeddedIndex:
     def _delete(self, store: PostStore) -> tuple[int, int]:
         tombstones = store.deletions()
         fresh = tombstones.slice(self._generation.state.num_tombstones)
-        deleted = 0
-        for kind in ("post", "author"):
-            keys = fresh.filter(pc.equal(fresh["kind"], kind))["key"].to_pylist()
-            if keys:
-                deleted += self._generation.delete(kind, keys)
+        deleted = sum(self._generation.delete(kind, keys) for kind, keys in by_kind(fresh).items() if keys)
         return deleted, tombstones.num_rows
 
     def _add(self, store: PostStore, appended: int, progress: Progress) -> int:
         at = self._generation
         after = at.state.position
-        added = seen = sealed = 0
+        added = seen = 0
+        sealed_s = time.monotonic()
         with progress.step("index posts", total=appended - after, unit="posts") as step:
             for batch in store.scan(after=after, batch_rows=_BATCH_ROWS):
                 added += at.add(list(post_rows(batch)))
                 seen += batch.num_rows
                 step.advance(batch.num_rows)
-                if seen - sealed >= _SEAL_ROWS:  # after + seen: whoever goes on there sees every post that is not here yet
+                if time.monotonic() - sealed_s >= _SEAL_S:  # after + seen: whoever goes on there sees every post that is not here yet
                     at.seal(replace(at.state, position=min(after + seen, appended)))
-                    sealed = seen
+                    sealed_s = time.monotonic()
         return added
 
     def num_without_vectors(self, embeddings: Embeddings) -> int:
@@ -327,13 +346,12 @@ class EmbeddedIndex:
         if not missing:
             return
         with progress.step("vectors of posts", total=missing, unit="posts") as step:
-            unsealed = 0
+            sealed_s = time.monotonic()
             for count in at.embed(embeddings, missing):
                 step.advance(count)
-                unsealed += count
-                if unsealed >= _SEAL_ROWS:
+                if time.monotonic() - sealed_s >= _SEAL_S:
                     at.seal(at.state)
-                    unsealed = 0
+                    sealed_s = time.monotonic()
         at.seal(at.state)
         if at.near is not None:
             at.near.code()

@@ -16,10 +16,11 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from agora.posts.schema import REPLY, REPOST
 from agora.search.index import files
-from agora.search.index.columns import KIND, ROW, Columns, Engagement, Hashes, Lookup, Rows, name_hash
+from agora.search.index.columns import KIND, ROW, Columns, Engagement, Hashes, Lookup, Rows, View, name_hash
 from agora.search.index.files import AppendedFile, State
 from agora.search.index.filters import Filters, Snapshot
 from agora.search.index.near import Near
@@ -53,6 +54,7 @@ class Generation:
         self._languages = {code: number for number, code in enumerate(state.languages)}
         self._files: dict[str, AppendedFile] = {}
         self._num_gone, self._fresh, self._touched = state.num_gone, state.num_rows, list[Rows]()
+        self.num_hidden = 0
         self.snapshot = self._taken()
 
     def begin(self) -> None:
@@ -90,6 +92,7 @@ class Generation:
         self.columns.append(rows)
         self.columns.alive[gone] = False
         self.state, self._num_gone, self._fresh, self._touched = state, state.num_gone, state.num_rows, []
+        self.num_hidden = self.num_hidden if self.num_hidden > state.num_tombstones else 0
         if self.near is not None and (state.vectors, state.dim) == (before.vectors, before.dim):
             self.near.follow(state.num_vectors)
         else:
@@ -99,6 +102,16 @@ class Generation:
             self.engagement.changed(touched, self.columns.view())
         self.snapshot = self._taken()
         return True
+
+    def hide(self, tombstones: pa.Table) -> None:
+        """Hide what tombstones name, in memory alone: the files are a writer's. `num_hidden`: tombstones of the store that show so."""
+        view = self.columns.view()
+        first = max(self.num_hidden, self.state.num_tombstones)
+        found = [self._named(kind, keys, view) for kind, keys in by_kind(tombstones.slice(first)).items() if keys]
+        self.num_hidden = tombstones.num_rows
+        if found and len(rows := np.unique(np.concatenate(found))):
+            self.columns.alive[rows] = False
+            self.engagement.changed(rows, view)
 
     def hashes(self, names: Sequence[str]) -> Hashes:
         """Keyed hashes of ids or authors."""
@@ -151,13 +164,17 @@ class Generation:
 
     def delete(self, kind: str, keys: Sequence[str]) -> int:
         """Hide posts or authors, and reposts of them, at once. Returns the number of posts."""
-        view, hashes = self.columns.view(), self.hashes(keys)
-        own, referred = (self.ids, self.refs) if kind == "post" else (self._authors, self._ref_authors)
-        reposts = referred.rows(hashes, view)
-        rows = np.union1d(own.rows(hashes, view), reposts[view.arrays["kind"][reposts] == KIND[REPOST]])
-        rows = rows[view.alive[rows]]
+        rows = self._named(kind, keys, self.columns.view())
         self._hide(rows)
         return len(rows)
+
+    def _named(self, kind: str, keys: Sequence[str], view: View) -> Rows:
+        """The living rows of these posts or authors, and of reposts of them."""
+        hashes = self.hashes(keys)
+        own, referred = (self.ids, self.refs) if kind == "post" else (self._authors, self._ref_authors)
+        reposts = referred.rows(hashes, view)
+        rows: Rows = np.union1d(own.rows(hashes, view), reposts[view.arrays["kind"][reposts] == KIND[REPOST]])
+        return rows[view.alive[rows]]
 
     def _hide(self, rows: Rows) -> None:
         if len(rows):
@@ -270,6 +287,11 @@ class Generation:
 
     def _taken(self) -> Snapshot:
         return Snapshot(self.text.searcher(), self.columns.view(), tuple(self._languages))
+
+
+def by_kind(tombstones: pa.Table) -> dict[str, list[str]]:
+    """The posts and the authors that tombstones name."""
+    return {kind: tombstones.filter(pc.equal(tombstones["kind"], kind))["key"].to_pylist() for kind in ("post", "author")}
 
 
 def _is_behind(state: State, other: State) -> bool:

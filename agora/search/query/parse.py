@@ -26,6 +26,8 @@ from agora.text.words import link_words, trimmed_link, words
 
 MAX_CHARACTERS: Final = 4096
 """A post has a few hundred; what is longer is no question."""
+MAX_EXCLUDED: Final = 64
+"""Minus signs: each takes a look at all posts, since nearly all pass it."""
 MAX_DEPTH: Final = 64
 """Nodes inside nodes are walked by calling oneself, and Python allows about a thousand calls."""
 EXTRA: Final = "search"
@@ -80,11 +82,15 @@ class _Reading:
     def _tokens(self, parser: Any) -> Iterator[Any]:
         """The tokens; parentheses are balanced and not too deep."""
         opened: list[tuple[int, int]] = []
-        depth = minus = 0
+        depth = minus = excluded = 0
         try:
             for token in parser.lex(self.text):
                 if token.type == "_MINUS":
-                    minus += 1
+                    minus, excluded = minus + 1, excluded + 1
+                    if excluded > MAX_EXCLUDED:
+                        raise self._error(
+                            token.start_pos, f"more than {MAX_EXCLUDED} minus signs; leave some out, or write -(one OR other)"
+                        )
                 elif token.type == "_OPEN":
                     opened.append((token.start_pos, minus + 1))
                     depth, minus = depth + minus + 1, 0
@@ -265,4 +271,4 @@ def _unexpected_characters() -> Any:
     return lark.UnexpectedCharacters
 
 
-__all__ = ["MAX_CHARACTERS", "MAX_DEPTH", "parse"]
+__all__ = ["MAX_CHARACTERS", "MAX_DEPTH", "MAX_EXCLUDED", "parse"]

@@ -33,7 +33,7 @@ def evidence(id: str, text: str, author: str = "anna", **values: Any) -> Evidenc
 
 
 TRAINS = [
-    post("t1", "The night trains to Lindau were cancelled again, 300 passengers waited at the station.", "berta", days_ago=1),
+    post("t1", "The night trains to Lindau were cancelled again. 300 passengers waited at the station.", "berta", days_ago=1),
     post("t2", "@railways why were the night trains cancelled? Nobody at the station knows.", "carl", days_ago=1.1),
     post("t3", "Night trains to Lindau run again since this morning, says the stationmaster. #trains", "dora", days_ago=0.5),
     post("t4", "The minister did not resign over the trains, whatever people say.", "emil", days_ago=0.4),

@@ -43,6 +43,13 @@ from tests.search.answers.made_up import evidence
         ("The pope endorsed Trump said my drunk uncle", "The pope endorsed Trump"),
         ('"The bridge collapsed" is what they want you to believe', "The bridge collapsed"),
         ("The bridge collapsed, claims the mayor", "The bridge collapsed"),
+        ("Bleach is safe for floors.", "Bleach is safe."),
+        ("She is free of blame.", "She is free."),
+        ("The bridge is closed for 3 hours.", "The bridge is closed."),
+        ("Guns are banned in schools.", "Guns are banned."),
+        ("Vaccines cause fever in mice.", "Vaccines cause fever."),
+        ("Jews control the banks - @troll", "Jews control the banks."),
+        ("Most trains were late on Monday, a few of them only in my dream", "Most trains were late on Monday"),
     ],
 )
 def test_what_only_the_words_support_is_refused(post: str, claim: str) -> None:
@@ -63,10 +70,37 @@ def test_what_only_the_words_support_is_refused(post: str, claim: str) -> None:
         ("The minister can't resign", "The minister cannot resign"),
         ("Impfungen verursachen keinen Autismus", "Impfungen verursachen keinen Autismus"),
         ("The bridge collapsed, claims the mayor", "The bridge collapsed, claims the mayor"),
+        ("Bleach is safe for floors.", "Bleach is safe for floors."),
+        ("RT @troll: The bridge collapsed", "RT @troll: The bridge collapsed"),
+        ("On Monday, the mayor left in a hurry", "The mayor left in a hurry"),
+        ("The bridge collapsed, see video https://a.example/b #news", "The bridge collapsed"),
     ],
 )
 def test_what_a_clause_says_is_kept(post: str, claim: str) -> None:
     assert judge(Draft(claim, ("p",)), {"p": evidence("p", post)}).reason is None
+
+
+TELLING = (
+    "tweeted wrote writes posted posts joked jokes argues argued insists insisted lied lies mocked mocks quipped sneered yelled shouted "
+    "whispered trolled ranted babbled snarked hinted implied"
+)
+
+
+@pytest.mark.parametrize("tail", [f", {verb} a troll" for verb in TELLING.split()] + [
+    ", c'est faux", ", das ist falsch", ", es falso", ", неправда", " (satire)", ", in my dream", ", a troll thinks", ", they say",
+    ", as trolls put it", "; a prank", " ... NOT", ". C'est faux.", ". Das ist falsch!", ". Неправда.",
+])  # fmt: skip
+def test_who_said_it_and_what_denies_it_is_not_left_out(tail: str) -> None:
+    post = evidence("p", f"Jews control the banks{tail}")
+    assert judge(Draft("Jews control the banks.", ("p",)), {"p": post}).reason is not None
+
+
+@pytest.mark.parametrize(
+    "head", ["Nope: ", "Conspiracy: ", "Onion: ", "RT @troll: ", "@troll: ", "Trolls: ", "Ada wrote, ", "In my novel, "]
+)
+def test_what_stands_before_it_is_not_left_out(head: str) -> None:
+    post = evidence("p", f"{head}Jews control the banks")
+    assert judge(Draft("Jews control the banks.", ("p",)), {"p": post}).reason is not None
 
 
 def test_whole_sentences_of_two_posts_may_be_joined_parts_of_them_not() -> None:

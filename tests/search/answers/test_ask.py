@@ -229,3 +229,8 @@ def test_no_answer_where_the_search_is_not_sure(confidence: float | None, is_ans
     assert is_answered or "not sure" in str(answer.abstained)
     assert ask("What about night trains?", Sure(confidence), now=NOW, config=AskConfig(least=0.0)).sentences
     assert ask("What about night trains?", Sure(confidence, total=40), now=NOW).sentences  # a topic: none of many posts stands out
+
+
+def test_missing_words_are_shown_as_they_were_asked() -> None:
+    answer = ask("What about Germanwings?", trains(), now=NOW)
+    assert answer.abstained is not None and "'Germanwings'" in answer.abstained and "'germanwing'" not in answer.abstained

@@ -97,3 +97,8 @@ def test_tags_handles_and_numbers_survive(words: list[str]) -> None:
     for word in words:
         if word in ("Lindau", "#fest", "@anna", "$ABC", "42"):
             assert word in query
+
+
+def test_a_row_of_letters_is_no_name() -> None:
+    assert rewrite("What did Ada Huber say?", now=NOW).speaker == ("ada", "huber")
+    assert rewrite(f"What did {'A' * 1900} say?", now=NOW).speaker == ()

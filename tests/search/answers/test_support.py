@@ -35,7 +35,7 @@ POSTS = {
         ('guardian wrote on 2026-03-15: "Two gunmen fled"', ["p1"]),
         ("Was the mayor arrested?", ["p3"]),
         ("A dog bites a man in Bregenz", ["p5"]),
-        ("Most trains were late on Monday", ["p6"]),
+        ("Most trains were late on Monday, a few were cancelled", ["p6"]),
         ("The fake news says the harbour is open", ["p8"]),
     ],
 )
@@ -90,7 +90,9 @@ def test_citations_that_are_not_needed_are_dropped() -> None:
 
 
 def test_citations_that_are_needed_together_stay() -> None:
-    draft = Draft("Police found 11 dead at the market in Lindau, and most trains were late on Monday.", ("p6", "p1", "p5"))
+    draft = Draft(
+        "Police found 11 dead at the market in Lindau, and most trains were late on Monday, a few were cancelled.", ("p6", "p1", "p5")
+    )
     assert set(judge(draft, POSTS).post_ids) == {"p1", "p6"}
 
 

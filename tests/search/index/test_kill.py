@@ -7,13 +7,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from agora.errors import PostIndexError
 from agora.posts.store import PostStore
+from agora.search.index import embedded
 from agora.search.index.embedded import EmbeddedIndex
+from agora.search.index.generation import Generation
 from agora.search.index.text import ReadPost, TextIndex
 from agora.search.query.syntax import AtLeast, From, Lang, Not, Or, Word
 from agora.text.embeddings import LexicalEmbeddings
@@ -27,7 +30,7 @@ from agora.posts.store import PostStore
 from agora.search.index import embedded
 from agora.text.embeddings import LexicalEmbeddings
 
-embedded._BATCH_ROWS, embedded._SEAL_ROWS = 16, 32
+embedded._BATCH_ROWS, embedded._SEAL_S = 16, 0.0
 index, store = embedded.EmbeddedIndex.open(Path(sys.argv[1]) / "index"), PostStore.open(Path(sys.argv[1]) / "posts")
 print("ready", flush=True)
 while True:
@@ -129,3 +132,23 @@ def test_another_store_starts_the_index_anew(tmp_path: Path) -> None:
                 store.append(table(some_posts(count)))
                 index.catch_up(store)
                 assert index.num_posts == count
+
+
+def test_what_was_taken_in_some_seconds_before_a_kill_can_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 8))
+    monkeypatch.setattr(embedded, "_BATCH_ROWS", 16)
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    adding = Generation.add
+
+    def add(self: Generation, posts: list[Any]) -> int:
+        if posts[0]["id"] == "p80":
+            raise KeyboardInterrupt
+        return adding(self, posts)
+
+    monkeypatch.setattr(Generation, "add", add)
+    with PostStore.open(tmp_path / "posts", create=True) as store:
+        store.append(table(some_posts(200)))
+        with EmbeddedIndex.open(tmp_path / "index") as index, pytest.raises(KeyboardInterrupt):
+            index.catch_up(store)
+    with EmbeddedIndex.open(tmp_path / "index") as index:
+        assert index.num_posts >= 32

@@ -16,7 +16,7 @@ from agora.posts.store import PostStore
 from agora.search.query import syntax
 from agora.search.query.dates import DateError, parse_date
 from agora.search.query.matching import matches
-from agora.search.query.parse import parse
+from agora.search.query.parse import MAX_EXCLUDED, parse
 from benchmarks.search_operator_cases import CASES, REFUSED
 from benchmarks.search_operators import MAX_BOMB_MS, context, filled, run_cases, slow_find, slowest_bomb
 
@@ -130,3 +130,10 @@ def test_words_to_rank_by_leave_out_what_is_excluded() -> None:
     assert root is not None
     assert syntax.wanted_words(root) == ["flood", "big", "storm", "aare", "#aare", "ada", "@ada", "btc", "$btc"]
     assert len(list(syntax.walk(root))) == 12
+
+
+def test_more_exclusions_than_are_cheap_are_refused_at_their_place() -> None:
+    assert parse(" OR ".join(f"-w{number}" for number in range(MAX_EXCLUDED))).root is not None
+    with pytest.raises(QuerySyntaxError, match="minus signs") as caught:
+        parse(" ".join(f"(a{number} OR -b{number})" for number in range(200)))
+    assert caught.value.position == len(" ".join(f"(a{number} OR -b{number})" for number in range(64))) + len(" (a64 OR ")
