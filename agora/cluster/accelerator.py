@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from agora.cluster.columns import Hardware
 from agora.cluster.facts import Table, load_tables, pick
+from agora.errors import ConfigError
 
 
 def accelerator(name: str) -> Table:
@@ -20,6 +21,23 @@ def network(name: str, accelerator_name: str = "") -> Table:
         is_torus = str(accelerator(accelerator_name).words["topology"]).startswith("torus")
         name = "torus" if is_torus else "infiniband"
     return pick(load_tables("networks"), name, "network")
+
+
+def check_format(name: str, precision: str) -> None:
+    """Raises ConfigError naming the nearest format that the accelerator multiplies."""
+    chip = accelerator(name)
+    formats = list(chip.words["formats"])
+    if precision in formats:
+        return
+    same_width = [other for other in formats if _BITS[other] == _BITS[precision]]
+    nearest = (same_width or [min(formats, key=lambda other: (abs(_BITS[other] - _BITS[precision]), formats.index(other)))])[0]
+    raise ConfigError(
+        f"{chip.name} does not multiply in precision={precision!r}; the nearest possible is precision={nearest!r} "
+        f"(known: {', '.join(formats)})"
+    )
+
+
+_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "mxfp8": 8, "nvfp4": 4}
 
 
 @lru_cache

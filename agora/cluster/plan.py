@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from agora.cluster.accelerator import accelerator, hardware, network
+from agora.cluster.accelerator import accelerator, check_format, hardware, network
 from agora.cluster.calibrate import Calibration, default_calibration
 from agora.cluster.columns import Hardware, stack_layouts
 from agora.cluster.energy import Cost, EnergyUse, PowerDraw, clock_share, cost, energy_use, power_draw
@@ -39,6 +39,14 @@ NOT_COVERED = (
     "weather and part load of cooling, taxes, discounts",
 )
 _SYNCHRONOUS_LIMIT = 0.8  # below this goodput a job that restarts as a whole is no plan
+
+
+MAX_ACCELERATORS, MAX_SEQ_LEN = 10_000_000, 16_777_216
+# of which a value must lie inside (infinity and what is no number never do): name, least, most
+_RANGES = (
+    ("tokens", 0.0, 1e18), ("batch_tokens", 0.0, 1e12), ("pue", 1.0, 5.0), ("usd_per_kwh", 0.0, 100.0), ("kg_per_kwh", 0.0, 10.0),
+    ("usd_per_accelerator_hour", 0.0, 100_000.0),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,14 +95,17 @@ class PlanRequest:
     calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
-        for name in ("num_accelerators", "seq_len"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"plan.{name}={getattr(self, name)} must be at least 1")
+        for name, most in (("num_accelerators", MAX_ACCELERATORS), ("seq_len", MAX_SEQ_LEN)):
+            if not 1 <= getattr(self, name) <= most:
+                nearest = 1 if getattr(self, name) < 1 else most
+                raise ConfigError(f"plan.{name}={getattr(self, name)} must be between 1 and {most:,}; the nearest possible is {nearest}")
+        for name, lowest, highest in _RANGES:
+            value = getattr(self, name)
+            if value is not None and not lowest <= value <= highest:
+                raise ConfigError(f"plan.{name}={value:g} must be between {lowest:g} and {highest:g}")
         for name in ("power_cap", "network_share", "memory_share"):
             if not 0 < getattr(self, name) <= 1:
                 raise ConfigError(f"plan.{name}={getattr(self, name)} must be above 0 and at most 1")
-        if self.tokens < 0 or self.batch_tokens < 0:
-            raise ConfigError(f"plan.tokens={self.tokens:g} and plan.batch_tokens={self.batch_tokens:g} must not be negative")
         if self.power_cap < 0.4:
             raise ConfigError(f"plan.power_cap={self.power_cap} is below what accelerators run at; the nearest possible is 0.4")
 
@@ -226,6 +237,7 @@ def job_failures(request: PlanRequest, shape: ModelShape, num_writers: int) -> F
 
 def plan(request: PlanRequest) -> Plan:
     """Find the layout and price the run. Raises ConfigError with the reason and the nearest possible thing."""
+    check_format(request.accelerator, request.precision if request.layout is None else request.layout.precision)
     question = question_of(request)
     if request.layout is None:
         found = search(question)
@@ -248,8 +260,8 @@ def plan(request: PlanRequest) -> Plan:
 
 def _near_batch(layout: Layout, wanted: int) -> int:
     """The batch near `wanted` that divides over the layout's ranks."""
-    turn = layout.data * layout.micro_batch * (layout.pipeline if layout.schedule == "interleaved" else 1)
-    return turn * max(1, round(wanted / turn))
+    each = layout.data * layout.micro_batch
+    return each * layout.nearest_passes(max(1, round(wanted / each)))
 
 
 def _too_large(question: Question, candidate: Candidate) -> str:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from agora.cluster.columns import INTERLEAVED, ONE_F_ONE_B, PARAMETERS, ZERO_BUBBLE, Hardware, LayoutColumns, stack_layouts
 from agora.cluster.constants import Constants
-from agora.cluster.layout import KERNELS, PRECISIONS, Kernels, Layout, Precision, shard_rows
+from agora.cluster.layout import KERNELS, PRECISIONS, Kernels, Layout, Precision, possible_passes, shard_rows
 from agora.cluster.memory import memory_bytes
 from agora.cluster.step_time import Batch, step_times
 from agora.errors import ConfigError
@@ -164,14 +164,20 @@ def _outer(question: Question) -> Iterator[tuple[int, int, int, int]]:
     """(tensor, pipeline, context, data) that divide the model and the machine."""
     shape, number = question.shape, question.num_accelerators
     domain = int(np.max(question.hardware.up_domain))
-    widths = [shape.num_heads] + ([shape.hidden_dim] if shape.hidden_dim else []) + ([shape.expert_dim] if shape.num_experts else [])
+    widths = (
+        [shape.num_heads, shape.vocab_size]
+        + ([shape.hidden_dim] if shape.hidden_dim else [])
+        + ([shape.expert_dim] if shape.num_experts else [])
+    )
     most_tensor = min(question.max_tensor or 64, domain)
     for tensor in _divisors(math.gcd(*widths), most_tensor):
         if number % tensor or (shape.num_kv_heads % tensor and tensor % shape.num_kv_heads):
             continue
         for context in _divisors(max(question.seq_len // _MIN_CONTEXT_TOKENS, 1), 64):
-            if context & (context - 1) or (number // tensor) % context:
+            if context & (context - 1) or (number // tensor) % context or (context > 1 and question.seq_len % (2 * context)):
                 continue
+            if question.seq_len // context % tensor:
+                continue  # sequence parallel divides the positions of a rank
             for pipeline in _divisors(number // tensor // context, shape.num_layers):
                 yield tensor, pipeline, context, number // tensor // context // pipeline
 
@@ -223,10 +229,7 @@ def _inner(question: Question, tensor: int, pipeline: int, context: int, data: i
     schedule, shard = np.array(schedules)[index[1]], np.array(sharded)[index[3]]
     micro_batch, expert = micro[index[0]], np.array(experts)[index[4]]
     wanted = question.global_batch / (data * micro_batch)
-    passes = np.maximum(np.round(wanted), 1).astype(np.int64)
-    # interleaved schedules take a multiple of the stages
-    turns = np.maximum(np.round(passes / pipeline), 1).astype(np.int64) * pipeline
-    passes = np.where(schedule[:, 1] == INTERLEAVED, turns, passes)
+    passes = possible_passes(np.maximum(np.round(wanted), 1).astype(np.int64), pipeline, schedule[:, 1])
     batches = passes * data * micro_batch
     possible = np.abs(batches / question.global_batch - 1) <= _BATCH_TOLERANCE
     possible &= (shard[:, 1] * context * tensor) % expert == 0

@@ -58,18 +58,39 @@ def compare(
 
 def what_ifs(request: PlanRequest) -> list[Option]:
     """The usual questions about one run."""
+    number = request.num_accelerators
     return options(
         [
             ("as asked", request),
-            ("twice the accelerators", replace(request, num_accelerators=request.num_accelerators * 2)),
-            ("half the accelerators", replace(request, num_accelerators=max(1, request.num_accelerators // 2))),
-            ("power capped to 80%", replace(request, power_cap=0.8)),
+            _resized("twice the accelerators", request, number * 2),
+            _resized("half the accelerators", request, max(1, number // 2)),
+            ("power capped to 80%", replace(request, power_cap=request.power_cap * 0.8)),
             ("a quarter of the network", replace(request, network_share=request.network_share / 4)),
             ("sequences four times as long", replace(request, seq_len=request.seq_len * 4)),
-            ("8-bit products", replace(request, precision="fp8")),
-            ("fused element-wise kernels", replace(request, kernels="fused")),
+            ("8-bit products", with_choices(request, precision="fp8")),
+            ("fused element-wise kernels", with_choices(request, kernels="fused")),
         ]
     )
+
+
+def with_choices(request: PlanRequest, **choices: Any) -> PlanRequest:
+    """The request with another precision or other kernels, also in the layout that it gives."""
+    layout = None if request.layout is None else replace(request.layout, **choices)
+    return replace(request, layout=layout, **choices)
+
+
+def _resized(label: str, request: PlanRequest, number: int) -> tuple[str, PlanRequest]:
+    """The request on another number of accelerators: a given layout gets more or fewer replicas, else shards; what cannot is searched."""
+    bigger = replace(request, num_accelerators=number)
+    if request.layout is None:
+        return label, bigger
+    for name in ("replicate", "shard"):
+        rest = request.num_accelerators // getattr(request.layout, name)
+        if getattr(request.layout, name) > 1 and number % rest == 0:
+            return f"{label} ({name} {number // rest})", replace(bigger, layout=replace(request.layout, **{name: number // rest}))
+    if number % request.num_accelerators == 0:
+        return f"{label} (replicate {number // request.num_accelerators})", replace(bigger, layout=request.layout.with_accelerators(number))
+    return f"{label} (layout searched)", replace(bigger, layout=None)
 
 
 def pareto(found: Sequence[Option]) -> list[Option]:
@@ -108,9 +129,7 @@ def grow(request: PlanRequest, num_accelerators: int) -> Growth:
     try:
         layout = today.layout.with_accelerators(num_accelerators)
         question = question_of(bigger)
-        passes = max(1, round(question.global_batch / (layout.data * layout.micro_batch)))
-        if layout.schedule == "interleaved":
-            passes = max(1, round(passes / layout.pipeline)) * layout.pipeline
+        passes = layout.nearest_passes(max(1, round(question.global_batch / (layout.data * layout.micro_batch))))
         candidate = price(replace(question, global_batch=passes * layout.data * layout.micro_batch), layout)
         kept = build_plan(bigger, question, candidate, None)
     except ConfigError as error:

@@ -27,7 +27,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard, distribute_tensor
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 
-from agora.cluster.layout import Layout, nearest_divisor
+from agora.cluster.layout import Layout
 from agora.errors import ConfigError
 from agora.model import fast, operations
 from agora.model.cache import KVCache
@@ -139,19 +139,6 @@ def _stage_mesh(device_type: str, layout: Layout, shards: int, experts: int) -> 
 def check(config: ModelConfig, layout: Layout, *, seq_len: int, global_batch: int) -> None:
     """Raises ConfigError with the reason and the nearest possible layout when `config` cannot be divided so."""
     layout.check(config, seq_len=seq_len, global_batch=global_batch)
-    if layout.context > 1:
-        positions_of(0, layout.context, seq_len)
-    if (layout.sequence_parallel or config.num_experts) and layout.tensor > 1 and (seq_len // layout.context) % layout.tensor:
-        nearest = nearest_divisor(seq_len // layout.context, layout.tensor)
-        raise ConfigError(
-            f"layout.tensor={layout.tensor} does not divide the {seq_len // layout.context} positions of a rank, which sequence parallel "
-            f"and experts need; the nearest possible is tensor={nearest}"
-        )
-    if config.vocab_size % layout.tensor:
-        nearest = nearest_divisor(config.vocab_size, layout.tensor)
-        raise ConfigError(
-            f"layout.tensor={layout.tensor} does not divide model.vocab_size={config.vocab_size}; the nearest possible is tensor={nearest}"
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agora.cluster.describe import plan_table
 from agora.cluster.explain import assumptions, limit_of, sentences
@@ -21,6 +24,7 @@ from agora.cluster.trace import step_trace
 from agora.errors import ConfigError, UsageError
 from agora.model.config import ModelConfig
 from agora.model.counts import num_parameters
+from agora.training.parallelize import check
 
 SMALL = PlanRequest(model="Llama-3-8B", num_accelerators=64, tokens=1e12)
 
@@ -107,8 +111,14 @@ def test_a_wrong_question_gets_the_reason_and_the_nearest_possible(request_: Pla
 
 
 @pytest.mark.parametrize(
-    "changes", [{"power_cap": 0.1}, {"power_cap": 1.5}, {"num_accelerators": 0}, {"tokens": -1.0}, {"network_share": 0.0}]
-)
+    "changes",
+    [
+        {"power_cap": 0.1}, {"power_cap": 1.5}, {"num_accelerators": 0}, {"tokens": -1.0}, {"network_share": 0.0}, {"tokens": math.inf},
+        {"tokens": math.nan}, {"batch_tokens": math.inf}, {"batch_tokens": math.nan}, {"num_accelerators": 10**12}, {"pue": -1.0},
+        {"pue": math.nan}, {"usd_per_kwh": -1.0}, {"kg_per_kwh": -1.0}, {"usd_per_accelerator_hour": -2.0}, {"seq_len": 10**12},
+        {"power_cap": math.nan}, {"memory_share": math.nan},
+    ],
+)  # fmt: skip
 def test_numbers_that_cannot_be_are_refused(changes: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=r"plan\."):
         replace(SMALL, **changes)  # type: ignore[arg-type]
@@ -147,6 +157,28 @@ def test_options_that_another_beats_are_not_on_the_front() -> None:
 def test_what_ifs_answer_or_say_why_not() -> None:
     found = what_ifs(SMALL)
     assert len(found) == 8 and all((option.plan is None) != (option.reason is None) for option in found)
+
+
+def test_what_ifs_of_a_given_layout_change_that_layout() -> None:
+    given = replace(SMALL, layout=Layout(shard=32, tensor=2, recompute="full"))
+    found = {option.label: option.plan for option in what_ifs(given)}
+    asked = found["as asked"]
+    assert asked is not None
+    for label in ("8-bit products", "fused element-wise kernels"):
+        other = found[label]
+        assert other is not None and other.chosen.step_s < asked.chosen.step_s
+    twice, half = found["twice the accelerators (shard 64)"], found["half the accelerators (shard 16)"]
+    assert twice is not None and half is not None and (twice.layout.tensor, half.layout.tensor) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("chip", "precision", "nearest"),
+    [("A100-80", "fp8", "bf16"), ("V100", "bf16", "fp16"), ("TPU-v5p", "fp8", "bf16"), ("H100", "nvfp4", "fp8"), ("H100", "mxfp8", "fp8")],
+)
+def test_a_format_that_the_chip_lacks_is_refused_with_the_nearest(chip: str, precision: str, nearest: str) -> None:
+    for words in ([f"precision={precision}"], [f"layout.precision={precision}"]):
+        with pytest.raises(ConfigError, match=f"precision='{precision}'; the nearest possible is precision='{nearest}'"):
+            plan(request_from_words(["Llama-3-8B", f"accelerator={chip}", "num_accelerators=64", *words]))
 
 
 def test_growth_says_what_survives() -> None:
@@ -217,6 +249,9 @@ def test_words_become_a_request() -> None:
         (["layout.tenser=8"], ConfigError, "did you mean 'tensor'"),
         (["shape.dimm=8"], ConfigError, "unknown key 'dimm'"),
         (["shape.dim=8.5"], ConfigError, "must be a whole number"),
+        (["shape.dim=true"], ConfigError, "must be a whole number"),
+        (["shape.gated=3"], ConfigError, "must be true or false"),
+        (["shape.window=128"], ConfigError, "set both, or neither"),
     ],
 )
 def test_wrong_words_are_refused(words: list[str], error: type[Exception], reason: str) -> None:
@@ -229,3 +264,24 @@ def test_a_model_of_agora_itself_can_be_planned() -> None:
         request_for(ModelConfig(dim=1024, num_layers=16, hidden_dim=4096, num_heads=16, num_kv_heads=8), num_accelerators=8, seq_len=2048)
     )
     assert found.shape.qk_norm and found.layout.num_accelerators == 8
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.data())
+def test_the_chosen_layout_is_one_that_training_takes(data: st.DataObject) -> None:
+    experts = data.draw(st.sampled_from([0, 0, 8]))
+    config = ModelConfig(
+        vocab_size=data.draw(st.sampled_from([32_000, 50_257, 128_256, 151_669])), dim=2048, num_layers=data.draw(st.sampled_from([24, 36])),
+        num_heads=16, num_kv_heads=data.draw(st.sampled_from([2, 8])), head_dim=128, hidden_dim=data.draw(st.sampled_from([5504, 8192])),
+        max_seq_len=2**20, num_experts=experts, experts_per_token=2, expert_dim=768,
+    )  # fmt: skip
+    seq_len = data.draw(st.sampled_from([2000, 8190, 8193, 10_001, 16_384, 20_000, 65_536]))
+    number = data.draw(st.sampled_from([16, 72, 100, 144, 500, 1152]))
+    try:
+        found = plan(
+            request_for(config, num_accelerators=number, seq_len=seq_len, accelerator=data.draw(st.sampled_from(["H100", "GB200"])))
+        )
+    except ConfigError:
+        return
+    for candidate in (found.chosen, *found.others):
+        check(config, candidate.layout, seq_len=seq_len, global_batch=candidate.global_batch)
