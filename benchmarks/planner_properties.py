@@ -30,7 +30,7 @@ def _case(data: Any) -> tuple[Any, Any, Any, Any]:
     """A random shape, batch, layout and accelerator."""
     from hypothesis import strategies as st
 
-    from agora.cluster.accelerator import hardware
+    from agora.cluster.accelerator import accelerator, hardware, torus_dimensions
     from agora.cluster.columns import stack_layouts
     from agora.cluster.facts import load_tables
     from agora.cluster.layout import PRECISIONS, RECOMPUTES, SCHEDULES, SHARDINGS, Layout
@@ -62,9 +62,8 @@ def _case(data: Any) -> tuple[Any, Any, Any, Any]:
         seq_len=data.draw(st.sampled_from((2048, 8192, 32_768))),
         global_batch=layout.data * layout.micro_batch * data.draw(st.integers(1, 64)),
     )
-    chip = hardware(
-        data.draw(st.sampled_from(sorted(load_tables("accelerators")))), data.draw(st.sampled_from(sorted(load_tables("networks"))))
-    )
+    name, net = data.draw(st.sampled_from(sorted(load_tables("accelerators")))), data.draw(st.sampled_from(("", "ethernet", "cloud")))
+    chip = hardware(name, "" if torus_dimensions(accelerator(name)) else net, data.draw(st.sampled_from((0, layout.num_accelerators))))
     return shape, batch, stack_layouts([layout]), chip
 
 
@@ -123,10 +122,8 @@ def energy(data: Any) -> None:
     from agora.cluster.energy import cost, energy_use, power_draw
     from agora.cluster.facts import load_tables
 
-    chip, net = (
-        accelerator(data.draw(st.sampled_from(sorted(load_tables("accelerators"))))),
-        network(data.draw(st.sampled_from(sorted(load_tables("networks"))))),
-    )
+    chip = accelerator(data.draw(st.sampled_from(sorted(load_tables("accelerators")))))
+    net = network(data.draw(st.sampled_from(sorted(load_tables("networks")))))
     number, seconds = data.draw(st.integers(1, 1_000_000)), data.draw(st.floats(1, 1e8))
     activity, cap, pue = data.draw(st.floats(0, 1)), data.draw(st.floats(0.4, 1)), data.draw(st.floats(1, 2))
     draw = power_draw(chip, net, number, activity, power_cap=cap, pue=pue)
@@ -160,6 +157,7 @@ def units(data: Any) -> None:
         **{name: getattr(chip, name) / factor for name in rates},
         up_latency_s=chip.up_latency_s * factor,
         out_latency_s=chip.out_latency_s * factor,
+        hop_latency_s=chip.hop_latency_s * factor,
     )
     constants = default_constants()
     stretched = replace(

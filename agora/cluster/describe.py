@@ -25,6 +25,7 @@ def plan_table(plan: Plan) -> dict[str, Any]:
         "active_parameters": counts.active,
         "accelerator": plan.chip.name,
         "num_accelerators": request.num_accelerators,
+        "machine_with_spares": plan.placed,
         "tokens": plan.tokens,
         "layout": to_dict(plan.layout),
         "layout_in_words": plan.layout.describe(),
@@ -61,15 +62,18 @@ def _memory(plan: Plan) -> dict[str, float]:
 
 
 def _failures(plan: Plan) -> dict[str, Any]:
+    recovery = plan.recovery
+    checkpoints = {} if recovery.is_elastic else {
+        "checkpoint_every_s": recovery.checkpoint_interval_s, "checkpoint_stall_s": recovery.failures.stall_s,
+    }  # fmt: skip
     return {
-        "mean_time_between_s": plan.failures.mean_time_s,
-        "interruptions": plan.duration_s / plan.failures.mean_time_s,
-        "checkpoint_every_s": plan.checkpoint_interval_s,
-        "checkpoint_stall_s": plan.failures.stall_s,
-        "spare_nodes": plan.failures.num_spare_nodes,
-        "goodput_restarting_as_a_whole": plan.goodput,
-        "goodput_losing_one_replica": plan.elastic_goodput,
-        "recovery": "one replica at a time" if plan.is_elastic else "restart as a whole",
+        "mean_time_between_s": recovery.failures.mean_time_s,
+        "interruptions": plan.duration_s / recovery.failures.mean_time_s,
+        **checkpoints,
+        "spare_nodes": recovery.failures.num_spare_nodes,
+        "goodput_restarting_as_a_whole": recovery.goodput,
+        "goodput_losing_one_replica": recovery.elastic_goodput if plan.layout.replicate > 1 else None,
+        "recovery": "one replica at a time" if recovery.is_elastic else "restart as a whole",
         "useful_share": plan.useful_share,
     }
 
@@ -83,6 +87,7 @@ def _power(plan: Plan) -> dict[str, float]:
         "network": draw.network_w / 1e6,
         "cooling": draw.cooling_w / 1e6,
         "facility_and_heat": draw.facility_w / 1e6,
+        "build_for": draw.build_w / 1e6,
     }
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from agora.cluster.accelerator import network_levels
 from agora.cluster.columns import Hardware, stack_layouts
 from agora.cluster.facts import load_tables
 from agora.cluster.plan import NOT_COVERED, Plan, times_by_cause
@@ -63,6 +64,7 @@ def sentences(plan: Plan) -> list[str]:
         _about_memory(plan),
         _about_baseline(plan),
         _about_failures(plan),
+        _about_machine(plan),
     ]
     causes = sorted(times_by_cause(plan.steps).items(), key=lambda item: -item[1])[:3]
     said.append(
@@ -88,16 +90,32 @@ def _about_baseline(plan: Plan) -> str:
 
 
 def _about_failures(plan: Plan) -> str:
-    mean = format_seconds(plan.failures.mean_time_s)
-    text = f"Something interrupts the job every {mean} on average; a restart as a whole leaves {plan.goodput:.0%} useful time"
-    if plan.is_elastic:
+    recovery = plan.recovery
+    mean = format_seconds(recovery.failures.mean_time_s)
+    text = f"Something interrupts the job every {mean} on average; a restart as a whole leaves {recovery.goodput:.0%} useful time"
+    spares = f"{recovery.failures.num_spare_nodes} spare nodes"
+    if recovery.is_elastic:
         return (
-            f"{text}. Synchronous restarts are out: the plan loses one replica at a time ({plan.layout.replicate} of them) and keeps "
-            f"{plan.elastic_goodput:.0%}."
+            f"{text}, losing one replica at a time ({plan.layout.replicate} of them) {recovery.elastic_goodput:.0%}: the plan counts on "
+            f"that, with {spares}, and needs a trainer that goes on without a replica (Agora's own restarts as a whole: "
+            "recovery=restart)."
         )
-    if plan.goodput < 0.8:
+    if recovery.goodput < 0.8 and plan.layout.replicate == 1:
         return f"{text}; the layout has one replica, so nothing can be lost alone: shard within fewer ranks and replicate."
-    return f"{text}, with a checkpoint every {format_seconds(plan.checkpoint_interval_s)} and {plan.failures.num_spare_nodes} spare nodes."
+    return f"{text}, with a checkpoint every {format_seconds(recovery.checkpoint_interval_s)} and {spares}."
+
+
+def _about_machine(plan: Plan) -> str:
+    """What must be bought and built for the job, where that is more than its accelerators."""
+    idle = plan.placed - plan.request.num_accelerators
+    used, domain = int(plan.hardware.up_domain), int(plan.chip.base("scale_up_domain"))
+    text = f"Machine: {plan.placed:,} accelerators, {idle:,} of them beside the job (spares and what its racks leave idle)"
+    if used < domain and plan.request.num_accelerators > domain and int(plan.hardware.torus_dims) == 0:
+        text += f"; {used} of the {domain} of each scale-up domain work, since {domain} do not divide {plan.request.num_accelerators:,}"
+    return (
+        f"{text}; build for {plan.draw.build_w / 1e6:,.4g} MW, {plan.draw.facility_w / 1e6:,.4g} MW are drawn on average while training; "
+        f"{network_levels(plan.net, plan.placed)} levels of switches."
+    )
 
 
 def assumptions(plan: Plan) -> dict[str, list[str]]:

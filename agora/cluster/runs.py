@@ -99,7 +99,7 @@ def read_usable_runs(path: Path) -> tuple[list[Run], dict[str, str]]:
 
 def _run(row: Mapping[str, str]) -> Run:
     number = {name: int(float(value)) for name, value in row.items() if name in _WHOLE and value}
-    hardware(row["accelerator"])
+    hardware(row["accelerator"])  # refuses a name that is not known
     shape = _shape(row, number)
     is_old = "zero_stage" not in row
     if "dp" not in number:
@@ -181,7 +181,11 @@ def _shape(row: Mapping[str, str], number: Mapping[str, int]) -> ModelShape:
 def _lightest(run: Run) -> Layout:
     from agora.cluster.memory import lightest_recompute
 
-    return lightest_recompute(run.shape, run.layout, seq_len=run.seq_len, global_batch=run.global_batch, hardware=hardware(run.accelerator))
+    return lightest_recompute(run.shape, run.layout, seq_len=run.seq_len, global_batch=run.global_batch, hardware=_hardware(run))
+
+
+def _hardware(run: Run) -> Hardware:
+    return hardware(run.accelerator, "", run.layout.num_accelerators)
 
 
 def run_columns(runs: Sequence[Run]) -> RunColumns:
@@ -193,6 +197,6 @@ def run_columns(runs: Sequence[Run]) -> RunColumns:
             global_batch=np.array([run.global_batch for run in runs], dtype=float),
         ),
         stack_layouts([run.layout for run in runs]),
-        stack_hardware([hardware(run.accelerator) for run in runs]),
+        stack_hardware([_hardware(run) for run in runs]),
         np.array([run.step_time_s for run in runs]),
     )

@@ -86,17 +86,17 @@ def run_hours(table: Table, calibration: Calibration) -> float:
     """Accelerator-hours of a known run, interruptions included."""
     found = history_plan(table, calibration)
     working = found.num_steps * found.chosen.step_s
-    useful = _by_hand_goodput(found) if table.words.get("operations") == "by_hand" else found.goodput
+    useful = _by_hand_goodput(found) if table.words.get("operations") == "by_hand" else found.recovery.goodput
     return working / useful / 3600 * found.request.num_accelerators
 
 
 def _by_hand_goodput(found: Plan) -> float:
     facts = load_tables("failures")["by_hand"]
     model = replace(
-        found.failures, rate_per_accelerator_s=facts.base("rate"), restart_s=facts.base("restart"), stall_s=facts.base("checkpoint_stall"),
-        write_s=facts.base("checkpoint_stall"),
+        found.recovery.failures, rate_per_accelerator_s=facts.base("rate"), restart_s=facts.base("restart"),
+        stall_s=facts.base("checkpoint_stall"), write_s=facts.base("checkpoint_stall"),
     )  # fmt: skip
-    return float(goodput(with_spares(model, found.failures.num_spare_nodes + 4), facts.base("checkpoint_every")))
+    return float(goodput(with_spares(model, found.recovery.failures.num_spare_nodes + 4), facts.base("checkpoint_every")))
 
 
 def _interruptions() -> list[Check]:

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agora.cluster.accelerator import accelerator, network
 from agora.cluster.describe import plan_table
+from agora.cluster.energy import clock_share, node_power_w, power_draw
 from agora.cluster.explain import assumptions, limit_of, sentences
 from agora.cluster.layout import Layout
-from agora.cluster.plan import Plan, PlanRequest, plan, request_for
+from agora.cluster.plan import Plan, PlanRequest, RecoveryKind, build_plan, plan, request_for
 from agora.cluster.questions import QUESTIONS, ready_question
 from agora.cluster.report import plan_report
 from agora.cluster.requests import request_from_words
@@ -126,8 +128,58 @@ def test_numbers_that_cannot_be_are_refused(changes: dict[str, float]) -> None:
 
 def test_a_large_machine_loses_replicas_and_not_the_job() -> None:
     large = plan(ready_question("million"))
-    assert large.goodput < 0.2 and large.is_elastic and large.layout.replicate > 1 and large.useful_share > 0.8
+    assert large.recovery.goodput < 0.2 and large.recovery.is_elastic and large.layout.replicate > 1
+    assert 0.5 < large.useful_share < 0.8  # everyone hangs for the minute in which a failure is noticed
+    assert "checkpoint_every_s" not in plan_table(large)["failures"]
+    assert large.placed == 15_625 * 72 and any("64 of the 72" in text for text in sentences(large))
     assert any("one replica at a time" in text for text in sentences(large))
+
+
+def test_the_layout_is_chosen_by_the_days_that_the_plan_states() -> None:
+    found = plan(PlanRequest(model="Llama-3-405B", num_accelerators=49_152, tokens=15.6e12))
+    assert found.search is not None
+    for other in found.others:
+        again = build_plan(found.request, found.question, other, found.search)
+        assert again.duration_s >= found.duration_s * (1 - 1e-3)  # steps are whole
+        assert again.useful_share == pytest.approx(other.useful_share)
+
+
+def test_more_accelerators_are_never_slower_for_recovering_otherwise() -> None:
+    """At 80% of useful time plans used to switch from one recovery to another, and a smaller machine won."""
+    days = [plan(PlanRequest(model="Llama-3-405B", num_accelerators=number, tokens=15.6e12)).duration_s for number in (73_728, 81_920)]
+    assert 0.7 < days[1] / days[0] < 1.05
+
+
+@pytest.mark.parametrize("recovery", ["restart", "replica"])
+def test_a_recovery_can_be_asked_for(recovery: RecoveryKind) -> None:
+    found = plan(replace(SMALL, num_accelerators=256, recovery=recovery, layout=Layout(replicate=4, shard=64, recompute="full")))
+    assert found.recovery.is_elastic == (recovery == "replica")
+
+
+def test_spares_and_idle_nodes_cost_money_and_power() -> None:
+    chip, net = accelerator("H100"), network("infiniband")
+    alone, with_idle = (power_draw(chip, net, 1024, 0.9, num_idle=idle) for idle in (0, 64))
+    assert with_idle.nodes_w > alone.nodes_w and with_idle.build_w > alone.build_w > alone.facility_w
+    assert plan(replace(SMALL, num_accelerators=1024)).placed > 1024
+
+
+def test_a_cap_above_what_is_drawn_changes_nothing_and_a_low_one_costs_speed() -> None:
+    assert clock_share(0.9) == 1.0 > clock_share(0.8) > clock_share(0.5)
+    assert (
+        node_power_w(accelerator("H100"), 0.9, 0.9) == node_power_w(accelerator("H100"), 0.9) > node_power_w(accelerator("H100"), 0.9, 0.6)
+    )
+
+
+@pytest.mark.parametrize("name", ["gigafactory-100k", "llama-405b"])
+def test_nodes_draw_what_was_metered(name: str) -> None:
+    """76-82% of the rating (arXiv 2412.08602, 2506.14551); spares draw less."""
+    draw = plan(ready_question(name)).draw
+    assert 0.74 < draw.nodes_w / draw.rated_w < 0.83
+
+
+def test_a_wafer_that_streams_its_weights_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"streams them.*nearest possible"):
+        plan(replace(SMALL, accelerator="WSE-3"))
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
@@ -271,7 +323,8 @@ def test_a_model_of_agora_itself_can_be_planned() -> None:
 def test_the_chosen_layout_is_one_that_training_takes(data: st.DataObject) -> None:
     experts = data.draw(st.sampled_from([0, 0, 8]))
     config = ModelConfig(
-        vocab_size=data.draw(st.sampled_from([32_000, 50_257, 128_256, 151_669])), dim=2048, num_layers=data.draw(st.sampled_from([24, 36])),
+        vocab_size=data.draw(st.sampled_from([32_000, 50_257, 128_256, 151_669])), dim=2048,
+        num_layers=data.draw(st.sampled_from([24, 36])),
         num_heads=16, num_kv_heads=data.draw(st.sampled_from([2, 8])), head_dim=128, hidden_dim=data.draw(st.sampled_from([5504, 8192])),
         max_seq_len=2**20, num_experts=experts, experts_per_token=2, expert_dim=768,
     )  # fmt: skip
