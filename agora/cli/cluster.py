@@ -205,7 +205,7 @@ def calibrate(
     result = {
         "rows": found.num_rows,
         "median_error_of_left_out_rows": found.median_error,
-        "interval_80_percent": [found.dense.low, found.dense.high],
+        "interval_80_percent": [found.intervals["model"][0].low, found.intervals["model"][0].high],
         "constants": dict(as_mapping(found.constants)),
         "file": str(out),
     }

@@ -43,7 +43,9 @@ def _group(size: Values, stride: Values, hardware: Hardware, constants: Constant
     inside = np.clip(np.floor(_aligned(span, hardware.up_domain) / stride), 1, size)
     rails = np.minimum(inside * stride, hardware.up_domain)  # ranks of a domain whose traffic leaves it together
     out = hardware.out_bytes_per_s * constants.out
-    ring, any_pair, levels = 1.0, 1.0, 0.0
+    ring: Values = 1.0
+    any_pair: Values = 1.0
+    levels: Values = 0.0
     for domain, thinner in _levels(hardware):
         is_beyond = span > domain
         levels = levels + is_beyond
@@ -164,7 +166,8 @@ def send_s(num_bytes: Values, layouts: LayoutColumns, hardware: Hardware, consta
     """One message from a rank to its neighbour in the next stage. Stages are the outermost ranks."""
     stage = layouts.data * layouts.tensor * layouts.context
     is_near = stage * 2 <= hardware.up_domain
-    share, levels = 1.0, 0.0
+    share: Values = 1.0
+    levels: Values = 0.0
     for domain, thinner in _levels(hardware):
         is_beyond = stage * layouts.pipeline > domain
         levels = levels + is_beyond

@@ -360,7 +360,7 @@ def build_plan(request: PlanRequest, question: Question, chosen: Candidate, foun
         memory=memory_bytes(shape, batch, columns),
         num_steps=num_steps,
         tokens=tokens,
-        interval_s=request.calibrated().interval(shape.num_experts > 0).around(chosen.step_s),
+        interval_s=request.calibrated().interval(shape.num_experts > 0, chip.name).around(chosen.step_s),
         recovery=recovery,
         placed=placed,
         duration_s=duration,

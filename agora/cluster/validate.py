@@ -150,7 +150,7 @@ def compare_runs(runs: Sequence[Run], calibration: Calibration) -> RowReport:
     predicted = predict_s(columns, calibration.constants)
     rows = []
     for run, seconds in zip(runs, predicted.tolist(), strict=True):
-        low, high = calibration.interval(run.shape.num_experts > 0).around(seconds)
+        low, high = calibration.interval(run.shape.num_experts > 0, accelerator(run.accelerator).name, run.source).around(seconds)
         rows.append(
             {
                 "run_id": run.run_id,

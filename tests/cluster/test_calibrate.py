@@ -122,7 +122,8 @@ def test_a_calibration_survives_its_file(runs: list[Run], tmp_path: Path) -> Non
     found = calibrate(runs)
     save_calibration(found, tmp_path / "mine.json")
     assert load_calibration(tmp_path / "mine.json") == found
-    assert found.dense.low < 1 < found.dense.high and found.median_error is not None and found.median_error < 0.05
+    dense, experts = found.intervals["source"]
+    assert dense == experts and dense.low < 1 < dense.high and found.median_error is not None and found.median_error < 0.05
 
 
 def test_intervals_hold_their_share_and_are_wider_for_fewer_rows() -> None:
