@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agora.cli import train_dryrun
 from agora.cli.output import JsonOption, NameOption, WorkspaceOption, emit, next_command, terminal_progress
 from agora.settings import DEFAULT_NAME, Workspace
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from agora.training.summary import TrainingSummary
 
 app = typer.Typer(help="Train models, tune them for chat, and look at runs.\n\nExample: agora train pretrain laptop", no_args_is_help=True)
+train_dryrun.register(app)
 
 FreshOption = Annotated[bool, typer.Option("--fresh", help="Start again from nothing, throwing away what the run of that name has.")]
 DataOption = Annotated[str, typer.Option("--data", help="Name of the shards and tokenizer in the workspace.")]
@@ -34,7 +36,7 @@ def pretrain(
 ) -> None:
     """Train a fresh model on packed shards and export it to models/NAME. Stopped or killed, the same command goes on.
 
-    Recipes: laptop (default), demo, laptop_experts, qwen3_0_6b, gpu8, h100_10k, b200_100k.
+    Recipes: laptop (default), demo, laptop_experts, qwen3_0_6b, gpu8, h100_10k, h100_100k, b200_100k.
     Settings: training.steps=500 training.optimizer.lr=0.002 model.dim=384 ...
     Under torchrun the processes share the work: layout.shard=2 layout.tensor=2 layout.pipeline=2 layout.context=2 ...
 

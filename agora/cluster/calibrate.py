@@ -4,7 +4,7 @@
 
 The fit works on logarithms with a loss that grows only linearly for outliers, and every constant is held near its prior: a few rows move
 what they speak about and leave the rest. The 80% interval comes from rows that the fit did not see (Gauss-Newton with Levenberg's damping;
-intervals as in split conformal prediction, Lei et al. 2018, section 2).
+intervals of `interval_of`).
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ DISTANCES: tuple[Distance, ...] = get_args(Distance)
 class Calibration:
     """Constants with what is known about their errors. `median_error` is that of held-out rows, None when not fitted here.
 
-    `intervals`: by what is new, those of dense models and of mixtures. `sources` and `accelerators` are those of the fitted runs; a user's own
-    steps have one interval for all.
+    `intervals`: by what is new, those of dense models and of mixtures. `sources` and `accelerators` are those of the fitted runs; a user's
+    own steps have one interval for all.
     """
 
     constants: Constants
@@ -183,9 +183,7 @@ def _rows(value: Values, rows: NDArray[Any]) -> Values:
     return value[rows] if isinstance(value, np.ndarray) else value
 
 
-def cross_validate(
-    runs: Sequence[Run], key: Callable[[Run], Hashable], *, start: Constants | None = None, weigh: bool = False
-) -> Floats:
+def cross_validate(runs: Sequence[Run], key: Callable[[Run], Hashable], *, start: Constants | None = None, weigh: bool = False) -> Floats:
     """Predicted seconds of each run by constants fitted without any run of the same `key`; `weigh`: rows count by `group_weights`.
 
     When no other run is left, the constants are `start`, or the medians of the priors: never those that ship, which saw published runs.
@@ -196,9 +194,7 @@ def cross_validate(
         is_out = np.array([other == left_out for other in keys])
         others = take_runs(columns, ~is_out)
         weights = group_weights([run for run, out in zip(runs, is_out, strict=True) if not out]) if weigh else None
-        constants = (
-            fit_constants(others, start=start, row_weights=weights) if len(others.step_time_s) else start or from_logs(priors()[0])
-        )
+        constants = fit_constants(others, start=start, row_weights=weights) if len(others.step_time_s) else start or from_logs(priors()[0])
         predicted[is_out] = predict_s(take_runs(columns, is_out), constants)
     return predicted
 
@@ -206,10 +202,10 @@ def cross_validate(
 def interval_of(ratios: Floats, groups: Sequence[Hashable] | None = None, coverage: float = COVERAGE) -> Interval:
     """The interval that holds the share `coverage` of ratios measured / predicted of something new.
 
-    Rows of one of `groups` share a part of their error (default: each row is its own group). Below 30 groups it is the wider of two: quantiles
-    in which each group counts once, and the prediction interval of a new row of a new group with normal logarithms - spread between groups,
-    spread within, uncertainty of the mean - by Student's t with Satterthwaite's degrees of freedom (Satterthwaite 1946). Quantiles alone
-    promise too much for few groups: at 80% those of fewer than 9 do not exist. From 30 groups on it is the quantiles.
+    Rows of one of `groups` share a part of their error (default: each row is its own group). Below 30 groups it is the wider of two:
+    quantiles in which each group counts once, and the prediction interval of a new row of a new group with normal logarithms - spread
+    between groups, spread within, uncertainty of the mean - by Student's t with Satterthwaite's degrees of freedom (Satterthwaite 1946).
+    Quantiles alone promise too much for few groups: at 80% those of fewer than 9 do not exist. From 30 groups on it is the quantiles.
     """
     keys = list(range(len(ratios))) if groups is None else list(groups)
     rows = Counter(keys)
@@ -276,15 +272,16 @@ KEYS: Mapping[Distance, Callable[[Run], Hashable]] = {
 
 
 def fit_published(runs: Sequence[Run]) -> Calibration:
-    """How the shipped constants are made: all published runs, each model counting once; intervals from leaving out one model, one accelerator,
-    one source at a time. An interval of what is new in more ways is never narrower."""
+    """How the shipped constants are made: all published runs, each model counting once; intervals from leaving out one model, one
+    accelerator, one source at a time. An interval of what is new in more ways is never narrower."""
     columns = run_columns(runs)
     has_experts = np.array([run.shape.num_experts > 0 for run in runs])
     intervals: dict[Distance, tuple[Interval, Interval]] = {}
     median = 0.0
     for distance in DISTANCES:
         ratios = columns.step_time_s / cross_validate(runs, KEYS[distance], weigh=True)
-        intervals[distance] = (held_out_interval(runs, ratios, distance, ~has_experts), held_out_interval(runs, ratios, distance, has_experts))
+        dense, experts = (held_out_interval(runs, ratios, distance, rows) for rows in (~has_experts, has_experts))
+        intervals[distance] = (dense, experts)
         if distance != "model":
             before = intervals["model"]
             intervals[distance] = (_widest(intervals[distance][0], before[0]), _widest(intervals[distance][1], before[1]))
@@ -316,9 +313,7 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
 
     content = {
         "constants": dict(as_mapping(calibration.constants)),
-        "intervals": {
-            distance: [[one.low, one.high] for one in pair] for distance, pair in calibration.intervals.items()
-        },
+        "intervals": {distance: [[one.low, one.high] for one in pair] for distance, pair in calibration.intervals.items()},
         "sources": list(calibration.sources),
         "accelerators": list(calibration.accelerators),
         "num_rows": calibration.num_rows,
@@ -333,11 +328,15 @@ def load_calibration(path: Path) -> Calibration:
         content = json.loads(path.read_text(encoding="utf-8"))
         constants = Constants(**{name: float(content["constants"][name]) for name in NAMES})
         intervals: dict[Distance, tuple[Interval, Interval]] = {
-            distance: (Interval(*content["intervals"][distance][0]), Interval(*content["intervals"][distance][1]))
-            for distance in DISTANCES
+            distance: (Interval(*content["intervals"][distance][0]), Interval(*content["intervals"][distance][1])) for distance in DISTANCES
         }
         return Calibration(
-            constants, intervals, int(content["num_rows"]), content["median_error"], tuple(content["sources"]), tuple(content["accelerators"])
+            constants,
+            intervals,
+            int(content["num_rows"]),
+            content["median_error"],
+            tuple(content["sources"]),
+            tuple(content["accelerators"]),
         )
     except OSError as error:
         raise DataError(f"calibration {path} cannot be read: {error.strerror}") from error

@@ -47,6 +47,7 @@ def plan_table(plan: Plan) -> dict[str, Any]:
         "cost_usd": {name: value for name, value in dataclasses.asdict(plan.cost).items() if value is not None},
         "step_by_cause_s": times_by_cause(plan.steps),
         "limit": limit_of(plan).name,
+        "as_good_as_chosen": 0 if plan.search is None else len(plan.search.ties) - 1,
         "next_best": [_candidate(plan, other) for other in plan.others[:3]],
         "baseline": _candidate(plan, plan.baseline),
         "in_words": sentences(plan),

@@ -14,6 +14,7 @@ from agora.cluster.accelerator import network_levels
 from agora.cluster.columns import Hardware, stack_layouts
 from agora.cluster.facts import load_tables
 from agora.cluster.plan import NOT_COVERED, Plan, times_by_cause
+from agora.cluster.search import TIE
 from agora.cluster.step_time import step_times
 from agora.units import format_bytes, format_seconds
 
@@ -83,6 +84,12 @@ def _about_memory(plan: Plan) -> str:
 def _about_baseline(plan: Plan) -> str:
     if plan.search is None:
         return "The layout was given; nothing was searched."
+    ties = len(plan.search.ties) - 1
+    said = f" Of the next nine {ties} are within {TIE:.0%}, as good as the model can tell: measure them before a long run." if ties else ""
+    return _against_baseline(plan) + said
+
+
+def _against_baseline(plan: Plan) -> str:
     if plan.baseline is None:
         return "Plain sharded data parallel does not fit or does not divide the batch here."
     gain = plan.baseline.s_per_sequence / plan.chosen.s_per_sequence - 1

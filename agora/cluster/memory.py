@@ -13,7 +13,19 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from agora.cluster.columns import FULL, GPIPE, GRADIENTS, INTERLEAVED, PARAMETERS, SELECTIVE, Hardware, LayoutColumns, Values, stack_layouts
+from agora.cluster.columns import (
+    FULL,
+    GPIPE,
+    GRADIENTS,
+    INTERLEAVED,
+    PARAMETERS,
+    SELECTIVE,
+    ZERO_BUBBLE,
+    Hardware,
+    LayoutColumns,
+    Values,
+    stack_layouts,
+)
 from agora.cluster.facts import load_tables
 from agora.cluster.layout import RECOMPUTES, Layout
 from agora.cluster.step_time import BYTES, Batch
@@ -48,13 +60,14 @@ class MemoryBytes:
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """Parameters of one rank of one stage: divided by tensor ranks, the part of experts, and those of one layer and of the tables."""
+    """Parameters of one rank of one stage: divided by tensor ranks, the part of experts, and those of a layer, the tables, the head."""
 
     held: Values
     experts: Values
     layer: Values
     expert_layer: Values
     tables: Values
+    head: Values
     has_head: Values
     num_layers: Values
 
@@ -80,25 +93,75 @@ def _of_stage(shape: ModelShape, batch: Batch, layouts: LayoutColumns, num_layer
     expert_shards = np.maximum(layouts.shard * layouts.context * layouts.tensor / layouts.expert, 1)
     divided = stage.held / shards + stage.experts / expert_shards
     whole = stage.held + stage.experts
+    # zero bubble makes gradients of weights later: until then all layers stay gathered, their gradients whole and in bfloat16
+    puts_off = (layouts.schedule == ZERO_BUBBLE) & (layouts.pipeline > 1)
     compute, master = state.base("compute_weights"), state.base("master_weights")
-    weights = master * np.where(layouts.sharding >= 1, divided, whole) + compute * np.where(layouts.sharding == PARAMETERS, 0.0, whole)
-    gradients = state.base("gradients") * np.where(layouts.sharding >= GRADIENTS, divided, whole)
+    is_gathered = (layouts.sharding == PARAMETERS) & ~puts_off
+    weights = master * np.where(layouts.sharding >= 1, divided, whole) + compute * np.where(is_gathered, 0.0, whole)
     optimizer = state.base("moments") * np.where(layouts.sharding >= 1, divided, whole)
-    biggest = stage.layer + stage.expert_layer
-    # two layers gathered (one works, one arrives), the whole gradient of one and its float32 copy on the way to its shards; tables stay
-    is_gathered, is_scattered = layouts.sharding == PARAMETERS, layouts.sharding >= GRADIENTS
-    gathered = is_gathered * compute * (2 * biggest + stage.tables) + is_scattered * 6 * biggest
-    kept, working = activation_bytes(shape, batch, layouts)
+    is_scattered = (layouts.sharding >= GRADIENTS) & ~puts_off
+    waiting = np.where(is_scattered, divided, whole) * np.where(puts_off, compute, state.base("gradients")) * (passes > 1)
+    kept, working, more = activation_bytes(shape, batch, layouts)
     in_flight = _in_flight_layers(layouts, num_layers, position, passes)
     logits = stage.has_head * logits_bytes(shape, layouts, margin.base("chunk"))
+    parts = _Parts(waiting, compute * is_gathered, 1.0 * is_scattered, kept, in_flight, working, logits)
+    worst = _worst_moment(stage, parts, np.where(is_scattered | (layouts.sharding >= 1), divided, whole) * state.base("gradients"))
+    counted = weights + optimizer + sum(worst)
+    communication, rest = reserved_bytes(layouts, counted)
+    gradients, gathered, activations, at_work, at_loss = worst
+    return MemoryBytes(
+        weights=weights, gradients=gradients, optimizer=optimizer, gathered=gathered, activations=activations, working=at_work,
+        logits=at_loss, communication=communication, margin=rest + more * in_flight,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the moments of a step are made of. `gathered` and `scattered`: bytes of a parameter's working copy, and 1, where the layout
+    gathers layers and divides gradients one by one, else 0."""
+
+    waiting: Values
+    gathered: Values
+    scattered: Values
+    kept: Values
+    in_flight: Values
+    working: Values
+    logits: Values
+
+
+def _worst_moment(stage: _Stage, parts: _Parts, gradients: Values) -> list[Values]:
+    """Gradients, gathered layers, activations, working space and logits at the moment of a step that takes most. Tables stay gathered.
+
+    Loss: the last layer is still gathered. Backward pass of a layer: two are gathered (one works, one arrives; experts by themselves), the
+    layer before is on its way to its shards in float32, and the head's gradient waits for the end of the pass. End of that pass: gradients
+    of the layer whole, in bfloat16 and in float32. End of the last pass: the same for the tables. Optimizer: one value for each weight.
+    """
+    layer, experts, head = stage.layer, stage.expert_layer, 2 * stage.head
+    tables = parts.gathered * stage.tables
+    kept, biggest = parts.kept * parts.in_flight, np.maximum(layer, experts)
+    two_layers = tables + parts.gathered * (2 * layer + experts)
+    zero = 0.0 * kept
+    moments = [
+        [parts.waiting, tables + parts.gathered * (layer + experts), kept, zero, parts.logits],
+        [parts.waiting + parts.scattered * 4 * layer + head, two_layers, kept, parts.working, zero],
+        [parts.waiting + parts.scattered * 6 * biggest + head, two_layers, kept - parts.kept, zero, zero],
+        [parts.waiting + parts.scattered * 6 * stage.tables, tables, kept - parts.kept * stage.num_layers, zero, zero],
+        [np.maximum(gradients, parts.waiting), zero, zero, gradients, zero],
+    ]
+    worst, most = moments[0], sum(moments[0])
+    for moment in moments[1:]:
+        total = sum(moment)
+        worst = [np.where(total > most, new, old) for new, old in zip(moment, worst, strict=True)]
+        most = np.maximum(total, most)
+    return worst
+
+
+def reserved_bytes(layouts: LayoutColumns, counted: Values) -> tuple[Values, Values]:
+    """What no count of tensors sees: buffers of communicators; and context, workspaces and fragmentation."""
+    margin, shards = load_tables("memory")["margin"], layouts.shard * layouts.context
     communicators = sum(1.0 * (degree > 1) for degree in (layouts.tensor, layouts.context, shards, layouts.replicate, layouts.expert))
     communicators = communicators + 2.0 * (layouts.pipeline > 1)
-    counted = weights + gradients + optimizer + gathered + kept * in_flight + working + logits
-    return MemoryBytes(
-        weights=weights, gradients=gradients, optimizer=optimizer, gathered=gathered, activations=kept * in_flight, working=working,
-        logits=logits, communication=communicators * margin.base("communicator"),
-        margin=margin.base("context") + margin.base("fragmentation") * counted,
-    )  # fmt: skip
+    return communicators * margin.base("communicator"), margin.base("context") + margin.base("fragmentation") * counted
 
 
 def _stage(shape: ModelShape, layouts: LayoutColumns, num_layers: Values, position: int) -> _Stage:
@@ -120,7 +183,7 @@ def _stage(shape: ModelShape, layouts: LayoutColumns, num_layers: Values, positi
     experts = sparse * counts.routed_experts / layouts.expert
     layer = every + np.where(sparse > 0, shared, feed)
     expert_layer = (sparse > 0) * counts.routed_experts / layouts.expert
-    return _Stage(held, experts, layer, expert_layer, tables, has_head, num_layers)
+    return _Stage(held, experts, layer, expert_layer, tables, table * has_head, has_head, num_layers)
 
 
 def _in_flight_layers(layouts: LayoutColumns, num_layers: Values, position: int, passes: Values) -> Values:
@@ -136,8 +199,9 @@ def _in_flight_layers(layouts: LayoutColumns, num_layers: Values, position: int,
     return num_layers * np.where((layouts.schedule == INTERLEAVED) & (p > 1), chunks / v, np.where(p > 1, plain, 1))
 
 
-def activation_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns) -> tuple[Values, Values]:
-    """Bytes of one layer and micro-batch that wait for the backward pass, and those that one layer needs while it works.
+def activation_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns) -> tuple[Values, Values, Values]:
+    """Bytes of one layer and micro-batch that wait for the backward pass, those that one layer needs while it works, and what more waits
+    on the busiest expert rank.
 
     Counted by tensor, per token (C = dim, Q and K = widths of queries and keys, F = width of the feed-forward block): plain norms keep a
     float32 copy and the normed value (6 bytes a channel), products keep their input, attention keeps queries, keys, values, result and one
@@ -148,7 +212,7 @@ def activation_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns) ->
     stream = np.where(layouts.sequence_parallel, t, 1)
     sparse = shape.num_expert_layers / shape.num_layers
     is_fused = layouts.kernels == 0
-    visits = shape.experts_per_token * load_tables("memory")["margin"].base("imbalance")
+    visits = shape.experts_per_token
     everything = _attention_bytes(shape, batch, layouts) + _feed_forward_bytes(shape, layouts, visits)
     inputs = np.where(is_fused, 2, 4) * shape.dim / stream
     queries, keys = shape.query_dim, _key_dim(shape)
@@ -156,8 +220,11 @@ def activation_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns) ->
     products = products + (1 - sparse) * 2 * BYTES * shape.hidden_dim / t + sparse * visits * 2 * BYTES * (shape.dim + shape.expert_dim) / t
     kept = np.where(layouts.recompute == FULL, inputs, np.where(layouts.recompute == SELECTIVE, inputs + products, everything))
     # gradients of the widest values, and under recomputation the whole layer again
-    working = 2 * BYTES * shape.dim + (sparse == 0) * 2 * BYTES * shape.hidden_dim / t + (layouts.recompute > 0) * everything
-    return kept * tokens, working * tokens
+    widest = np.where(sparse == 0, shape.hidden_dim, visits * shape.expert_dim)
+    working = 2 * BYTES * shape.dim + 2 * BYTES * widest / t + (layouts.recompute > 0) * everything
+    busier = (load_tables("memory")["margin"].base("imbalance") - 1) * sparse * visits * (layouts.recompute != FULL)
+    more = busier * BYTES * (2 * shape.dim + 4 * shape.expert_dim) / t
+    return kept * tokens, working * tokens, more * tokens
 
 
 def _attention_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns) -> Values:
@@ -166,8 +233,9 @@ def _attention_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns) ->
     is_plain = layouts.kernels != 0
     norm = np.where(is_plain, 6, 2)
     queries, keys = shape.query_dim, _key_dim(shape)
-    # inputs of the products after a norm are whole on every tensor rank
-    norms = 2 * norm * shape.dim / np.where(layouts.sequence_parallel, t, 1) + 2 * BYTES * shape.dim + 8 * is_plain
+    # inputs of the products after a norm are whole on every tensor rank; experts take each rank's own positions
+    stream, sparse = np.where(layouts.sequence_parallel, t, 1), shape.num_expert_layers / shape.num_layers
+    norms = 2 * norm * shape.dim / stream + (2 - sparse + sparse / t) * BYTES * shape.dim + 8 * is_plain
     kept = BYTES * (queries + 2 * keys) + BYTES * (queries + keys) + BYTES * shape.output_dim + 4 * shape.num_heads
     turned = is_plain * shape.qk_norm * (6 * (queries + keys) + 4 * (shape.num_heads + shape.num_kv_heads))
     tables = is_plain * 4 * shape.head_dim / layouts.micro_batch
@@ -192,9 +260,9 @@ def _key_dim(shape: ModelShape) -> Values:
 
 
 def logits_bytes(shape: ModelShape, layouts: LayoutColumns, chunk_rows: float) -> Values:
-    """The chunk of logits in three forms (2 + 4 + 4 bytes), and the float32 gradient of the output layer."""
+    """The chunk of logits in three forms (2 + 4 + 4 bytes), the float32 gradient of the output layer, and what a chunk adds to it."""
     columns = shape.vocab_size / layouts.tensor
-    return columns * (10 * chunk_rows + 4 * shape.dim)
+    return columns * (10 * chunk_rows + 6 * shape.dim)
 
 
 def lightest_recompute(shape: ModelShape, layout: Layout, *, seq_len: int, global_batch: int, hardware: Hardware) -> Layout:

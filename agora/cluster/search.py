@@ -31,6 +31,7 @@ _MAX_MICRO_BATCH = 32
 _MAX_SHARD_DEGREES = 14
 _MIN_CONTEXT_TOKENS = 2048  # tokens of a rank when sequences are divided: no measured run had fewer
 _BATCH_TOLERANCE = 0.1  # the batch may move by this share so that it divides over the data ranks
+TIE = 0.05  # candidates predicted within this share of the best may be as good: about the median error of unseen sizes (docs/log.md)
 _INTS = NDArray[np.int64]
 
 
@@ -79,7 +80,8 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The best layouts, the first is the fastest; `baseline` is plain sharded data parallel, fastest that fits, None when none fits."""
+    """The best layouts, the first is the fastest. `baseline` is plain sharded data parallel, fastest that fits, None when none fits;
+    `seconds` are of the processor."""
 
     best: tuple[Candidate, ...]
     baseline: Candidate | None
@@ -88,10 +90,15 @@ class SearchResult:
     num_fitting: int
     seconds: float
 
+    @property
+    def ties(self) -> tuple[Candidate, ...]:
+        """Those of `best` that the model cannot tell from the first: measure them before a long run."""
+        return tuple(one for one in self.best if one.score <= self.best[0].score * (1 + TIE))
+
 
 def search(question: Question, *, num_best: int = 10) -> SearchResult:
     """The fastest layouts. Raises ConfigError with the nearest possible thing when nothing fits."""
-    started = time.perf_counter()
+    started = time.process_time()
     tally = _Tally(num_best)
     for columns, batches, num_candidates in _chunks(question):
         tally.num_candidates += num_candidates
@@ -100,7 +107,7 @@ def search(question: Question, *, num_best: int = 10) -> SearchResult:
         raise ConfigError(_nothing_fits(question, tally))
     baseline = tally.baseline
     return SearchResult(
-        tuple(tally.best), baseline, tally.num_candidates, tally.num_possible, tally.num_fitting, time.perf_counter() - started
+        tuple(tally.best), baseline, tally.num_candidates, tally.num_possible, tally.num_fitting, time.process_time() - started
     )
 
 

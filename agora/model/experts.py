@@ -136,7 +136,7 @@ class MixtureOfExperts(nn.Module):
         return (by_token_NKC * routes.weights_NK[..., None]).sum(1)
 
 
-def balance_loss(scores_NE: Float[Tensor, "N E"], counts_E: Int[Tensor, " E"]) -> Float[Tensor, ""]:
+def balance_loss(scores_NE: Float[Tensor, "N E"], counts_E: Int[Tensor, " E"] | Float[Tensor, " E"]) -> Float[Tensor, ""]:
     """E times the sum over experts of their share of visits times their mean score: K when all are equally busy, more when not
     (Fedus et al. 2022, equation 4; as in Qwen3-MoE, shares are of tokens, so that they sum to K)."""
     visits_E = counts_E.to(scores_NE.dtype) / scores_NE.shape[0]

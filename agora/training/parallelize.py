@@ -91,6 +91,19 @@ class Axes:
         """What fully_shard works on: with several replicas, replicate x shard."""
         return self.world["replicate", "shard"] if self.world["replicate"].size() > 1 else self.world["shard"]
 
+    def group_names(self) -> dict[str, str]:
+        """What each process group is for, by PyTorch's name of the group; groups of the same ranks may be one."""
+        meshes = (self.experts, self.parts, self.tokens, self.context, self.world)
+        prefixes = ("experts: ", "", "routers: ", "", "")
+        names: dict[str, list[str]] = {}
+        for mesh, prefix in zip(meshes, prefixes, strict=True):
+            if mesh is None:
+                continue
+            for name in mesh.mesh_dim_names or ():
+                known = names.setdefault(mesh.get_group(name).group_name, [])
+                known.append({"part": "context x tensor", "expert": "expert"}.get(name, prefix + name))
+        return {group: " = ".join(dict.fromkeys(known)) for group, known in names.items()}
+
     @property
     def _flat_rank(self) -> int:
         return self.world.get_local_rank("replicate") * self.world["shard"].size() + self.world.get_local_rank("shard")
@@ -212,11 +225,13 @@ class Part:
         return float((loads_LE.amax(1) / means_L).max())
 
     def begin_micro_batch(self, *, is_last: bool) -> None:
-        """With sharding=optimizer gradients are kept whole until the last micro-batch; otherwise each is divided at once."""
+        """With sharding=optimizer gradients are kept whole until the last micro-batch; otherwise each is divided at once. Replicas add
+        theirs after the last one."""
         wait = self.layout.sharding in ("none", "optimizer")
         for stage in self.stages:
             assert isinstance(stage, FSDPModule)
             stage.set_requires_gradient_sync(is_last or not wait)
+            stage.set_requires_all_reduce(is_last)
             stage.set_reshard_after_backward(is_last or self.layout.sharding == "parameters")
 
 

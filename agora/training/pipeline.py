@@ -6,12 +6,14 @@ zero bubble (Qi et al. 2024, ZB1P).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.pipelining import (
     PipelineStage,
     Schedule1F1B,
@@ -19,6 +21,7 @@ from torch.distributed.pipelining import (
     ScheduleInterleaved1F1B,
     ScheduleInterleavedZeroBubble,
 )
+from torch.distributed.pipelining._backward import stage_backward
 
 from agora.cluster.layout import Layout
 from agora.model.operations import IGNORED
@@ -33,8 +36,8 @@ class Pipeline:
     def __init__(self, part: Part, *, seq_len: int) -> None:
         self._part, self._layout = part, part.layout
         self._stages = [
-            PipelineStage(
-                stage, index, part.num_stages, part.device, group=part.axes.pipeline_group,
+            _LeanStage(
+                part.layout, stage, index, part.num_stages, part.device, group=part.axes.pipeline_group,
                 input_args=(_example(part, seq_len, is_tokens=stage.is_first),),
                 output_args=(torch.empty((), device="meta") if stage.is_last else _example(part, seq_len, is_tokens=False),),
             )
@@ -82,6 +85,71 @@ class Pipeline:
             stages = self._stages if self._layout.schedule in ("interleaved", "zero_bubble") else self._stages[0]
             self._schedules[num_micro_batches] = make(stages, num_micro_batches, loss_fn=_already_a_loss, scale_grads=False)
         return self._schedules[num_micro_batches]
+
+
+class _LeanStage(PipelineStage):
+    """PyTorch's stage with less memory. What arrives has a buffer from its arrival to its use; PyTorch's own keeps two for every
+    micro-batch of a step. And where the layout divides gradients, those of a micro-batch are divided at once; PyTorch's own keeps them
+    whole, in float32, and all layers gathered, until the last one. Zero bubble, which makes gradients of weights later, still does."""
+
+    def __init__(self, layout: Layout, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sharding = layout.sharding
+        self._divides = layout.sharding in ("gradients", "parameters") and layout.schedule != "zero_bubble"
+
+    def backward_maybe_with_nosync(
+        self, backward_type: str, bwd_kwargs: dict[str, Any], last_backward: bool = False
+    ) -> tuple[tuple[Tensor | None, ...], list[dict[str, Any]] | None]:
+        if not self._divides:
+            return super().backward_maybe_with_nosync(backward_type, bwd_kwargs, last_backward)
+        assert backward_type == "full" and isinstance(self.submod, FSDPModule)
+        self.submod.set_is_last_backward(True)
+        self.submod.set_requires_gradient_sync(True)
+        self.submod.set_requires_all_reduce(last_backward)
+        self.submod.set_reshard_after_backward(self._sharding == "parameters" or last_backward)
+        return stage_backward(bwd_kwargs["stage_output"], bwd_kwargs["output_grads"], bwd_kwargs["input_values"]), None
+
+    def perform_reduce_grad(self, grad_scale_factor: int) -> None:
+        if not self._divides:
+            super().perform_reduce_grad(grad_scale_factor)
+
+    def _setup_forward_recv_info(self, num_microbatches: int, has_backward: bool) -> None:
+        with self._without_memory():
+            super()._setup_forward_recv_info(num_microbatches, has_backward)
+
+    def _create_grad_recv_info(self, act_send_info: dict[Any, Any]) -> tuple[Any, ...]:
+        with self._without_memory():
+            return super()._create_grad_recv_info(act_send_info)
+
+    def _get_recv_ops(self, recv_infos: tuple[Any, ...]) -> list[Any]:
+        for info in recv_infos:
+            if info.buffer is not None and info.buffer.device.type == "meta":
+                info.buffer = torch.empty_like(info.buffer, device=self.device, requires_grad=False)
+        return super()._get_recv_ops(recv_infos)
+
+    def _retrieve_recv_activations(self, fwd_chunk_id: int) -> tuple[Any, ...]:
+        arrived: tuple[Any, ...] = super()._retrieve_recv_activations(fwd_chunk_id)
+        _empty(self.args_recv_info[fwd_chunk_id])
+        return arrived
+
+    def _retrieve_recv_grads(self, bwd_chunk_id: int) -> tuple[Any, ...]:
+        arrived: tuple[Any, ...] = super()._retrieve_recv_grads(bwd_chunk_id)
+        _empty(self.grad_recv_info[bwd_chunk_id])
+        return arrived
+
+    @contextmanager
+    def _without_memory(self) -> Iterator[None]:
+        device, self.device = self.device, torch.device("meta")
+        try:
+            yield
+        finally:
+            self.device = device
+
+
+def _empty(infos: tuple[Any, ...]) -> None:
+    for info in infos:
+        if info.buffer is not None:
+            info.buffer = torch.empty_like(info.buffer, device="meta", requires_grad=False)
 
 
 def schedule_class(layout: Layout) -> Callable[..., Any]:

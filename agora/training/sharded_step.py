@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.distributed as dist
@@ -30,7 +31,8 @@ from agora.training.step import Batch, StepResult
 
 class ShardedStep:
     """A divided model with its optimizer. Takes `model` over; every rank of the process group makes one. A model on the meta device gets
-    memory for this rank's part only; `load_state_dict` must bring its weights."""
+    memory for this rank's part only; `load_state_dict` must bring its weights. `taking_memory` is entered where a model on the meta device
+    gets its memory: a dry run gives fake tensors (dryrun.py)."""
 
     def __init__(
         self,
@@ -42,15 +44,17 @@ class ShardedStep:
         device: torch.device | str = "cpu",
         dtype: str = "bfloat16",
         grad_clip: float | None = 1.0,
+        taking_memory: AbstractContextManager[object] | None = None,
     ) -> None:
         self.config, self.layout, self.device, self.grad_clip = model.config, layout, torch.device(device), grad_clip
         self.axes = parallelize.make_axes(layout, device_type=self.device.type, has_experts=self.config.num_experts > 0)
         is_meta = model.embedding.is_meta
         self.part = parallelize.parallelize(model.train(), layout, self.axes, seq_len=seq_len, dtype=dtype, device=device)
-        if is_meta:
-            self.part.allocate()
-        self.optimizer = ShardedOptimizer(self.part.named_parameters().items(), optimizer_config, self.part.named_buffers())
-        self._pipeline = Pipeline(self.part, seq_len=seq_len) if layout.pipeline > 1 else None
+        with taking_memory or nullcontext():
+            if is_meta:
+                self.part.allocate()
+            self.optimizer = ShardedOptimizer(self.part.named_parameters().items(), optimizer_config, self.part.named_buffers())
+            self._pipeline = Pipeline(self.part, seq_len=seq_len) if layout.pipeline > 1 else None
         self._copies = {name: self.part.copies(parameter) for name, parameter in self.optimizer.parameters.items()}
         is_tied = layout.pipeline > 1 and self.config.tie_embeddings
         self._tied = is_tied and (self.axes.pipeline_rank in (0, layout.pipeline - 1))

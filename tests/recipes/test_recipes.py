@@ -24,7 +24,7 @@ def test_recipe_fits_together(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "smallest", "largest"), [
     ("laptop", 10e6, 11e6), ("demo", 1e6, 5e6), ("qwen3_0_6b", 595e6, 597e6), ("laptop_experts", 24.6e6, 24.8e6),
-    ("gpu8", 30.5e9, 30.6e9), ("h100_10k", 314e9, 316e9), ("b200_100k", 1.000e12, 1.005e12),
+    ("gpu8", 30.5e9, 30.6e9), ("h100_10k", 314e9, 316e9), ("h100_100k", 405e9, 406.5e9), ("b200_100k", 1.000e12, 1.005e12),
 ])  # fmt: skip
 def test_recipe_has_the_size_it_says(name: str, smallest: float, largest: float) -> None:
     assert smallest <= num_parameters(recipes.load(name).model).total <= largest
@@ -45,7 +45,13 @@ def test_counts_of_a_recipe_are_those_of_its_network(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "num_accelerators", "active"),
-    [("laptop_experts", 1, 10.5e6), ("gpu8", 8, 3.35e9), ("h100_10k", 10_240, 84e9), ("b200_100k", 100_352, 136e9)],
+    [
+        ("laptop_experts", 1, 10.5e6),
+        ("gpu8", 8, 3.35e9),
+        ("h100_10k", 10_240, 84e9),
+        ("h100_100k", 100_352, 405.9e9),
+        ("b200_100k", 100_352, 136e9),
+    ],
 )
 def test_layout_of_a_recipe_is_possible_and_fits_its_machine(name: str, num_accelerators: int, active: float) -> None:
     recipe = recipes.load(name)
