@@ -37,6 +37,7 @@ def plan_table(plan: Plan) -> dict[str, Any]:
         "model_flops_share": plan.model_flops_share,
         "days": plan.duration_s / DAY_S,
         "days_80_percent": [plan.duration_s / DAY_S * bound / plan.chosen.step_s for bound in plan.interval_s],
+        "is_measured": is_measured(plan),
         "accelerator_hours": plan.duration_s / 3600 * request.num_accelerators,
         "memory_gib": {name: value / 2**30 for name, value in _memory(plan).items()},
         "failures": _failures(plan),
@@ -99,6 +100,12 @@ def _candidate(plan: Plan, candidate: Candidate | None) -> dict[str, Any] | None
     return {"layout_in_words": candidate.layout.describe(), "step_s": candidate.step_s, "times_slower": slower}
 
 
+def is_measured(plan: Plan) -> bool:
+    """Whether measured runs on this accelerator stand behind the constants; without them it is priced from data sheets alone."""
+    calibration = plan.request.calibrated()
+    return calibration.is_own or plan.chip.name in calibration.accelerators
+
+
 def short_row(plan: Plan) -> dict[str, Any]:
     """One line of a comparison."""
     return {
@@ -109,6 +116,8 @@ def short_row(plan: Plan) -> dict[str, Any]:
         "step_s": plan.chosen.step_s,
         "model_flops_share": plan.model_flops_share,
         "days": plan.duration_s / DAY_S,
+        "days_80_percent": [plan.duration_s / DAY_S * bound / plan.chosen.step_s for bound in plan.interval_s],
+        "is_measured": is_measured(plan),
         "useful_share": plan.useful_share,
         "facility_mw": plan.draw.facility_w / 1e6,
         "metered_mwh": plan.energy.metered_j / J_PER_MWH,

@@ -23,7 +23,7 @@ _RESOURCES: dict[str, tuple[str, ...]] = {
     "network": ("out_bytes_per_s",),
 }  # fmt: skip
 _NEXT = {
-    "arithmetic": "the step is bound by matrix products: faster accelerators, a lower precision or more of them shorten it; links do not",
+    "arithmetic": "the step is bound by matrix products: faster accelerators, a lower precision or more of them shorten it",
     "memory bandwidth": "the step is bound by memory traffic: fused kernels, larger micro-batches or less recomputation shorten it",
     "scale-up links": "the step waits for links inside a domain: a smaller tensor degree, or larger micro-batches, shorten it",
     "network": "the step waits for the network: more NICs, larger batches per rank, or sharding within fewer nodes shorten it",
@@ -60,9 +60,13 @@ def _gain(plan: Plan, names: tuple[str, ...]) -> float:
 def sentences(plan: Plan) -> list[str]:
     """The plan in words: the limit, the baseline, failures, what to change next."""
     limit = limit_of(plan)
+    rest = ", ".join(f"{name} {gain:.0%}" for name, gain in limit.gains.items() if name not in (limit.name, "waiting") and gain >= 0.005)
     said = [
-        f"Limit: {limit.name}. Twice of it would save {limit.gains[limit.name]:.0%} of the step; {limit.advice}.",
+        f"Limit: {limit.name}. Twice of it would save {limit.gains[limit.name]:.0%} of the step; {limit.advice}."
+        + (f" Twice of others would save: {rest}." if rest else " Twice of any other resource would save less than 1%."),
+        _about_interval(plan),
         _about_memory(plan),
+        *_about_batch(plan),
         _about_baseline(plan),
         _about_failures(plan),
         _about_machine(plan),
@@ -74,6 +78,13 @@ def sentences(plan: Plan) -> list[str]:
         + "."
     )
     return said
+
+
+def _about_batch(plan: Plan) -> list[str]:
+    asked, taken = plan.question.global_batch, plan.chosen.global_batch
+    if not plan.request.batch_tokens or asked == taken:
+        return []
+    return [f"Batch: {asked:,} sequences were asked for; no layout that is as fast divides them, so the plan takes {taken:,}."]
 
 
 def _about_memory(plan: Plan) -> str:
@@ -112,6 +123,17 @@ def _about_failures(plan: Plan) -> str:
     return f"{text}, with a checkpoint every {format_seconds(recovery.checkpoint_interval_s)} and {spares}."
 
 
+def _about_interval(plan: Plan) -> str:
+    """What the interval knows of."""
+    calibration = plan.request.calibrated()
+    if calibration.is_own:
+        return f"Interval: from {calibration.num_rows} measured steps of your own; it holds for machines and models like those."
+    text = "Interval: 80% of runs of software that the constants never saw lie in it; layouts, failures and prices are not part of it."
+    if plan.chip.name not in calibration.accelerators:
+        text += f" No run on {plan.chip.name} was measured: its figures are those of data sheets, and the interval may be too narrow."
+    return text
+
+
 def _about_machine(plan: Plan) -> str:
     """What must be bought and built for the job, where that is more than its accelerators."""
     idle = plan.placed - plan.request.num_accelerators
@@ -141,7 +163,10 @@ def assumptions(plan: Plan) -> dict[str, list[str]]:
         "facility": load_tables("power")["facility"],
         "electricity": load_tables("power")["electricity"],
     }
-    lines = {name: [fact.describe() for fact in table.facts.values()] for name, table in tables.items()}
+    lines = {
+        name: [fact.describe() for key, fact in table.facts.items() if key != "planned"]  # interruptions that are not counted
+        for name, table in tables.items()
+    }
     if plan.request.calibrated().num_rows != int(load_tables("constants")["interval"].base("rows")):
         lines["step time"] = [f"calibrated by the user on {plan.request.calibrated().num_rows} measured steps"]
     lines["not covered"] = list(NOT_COVERED)

@@ -21,7 +21,7 @@ from agora.cluster.failures import FailureModel, best_interval_s, elastic_goodpu
 from agora.cluster.layout import RECOMPUTES, Kernels, Layout, Precision
 from agora.cluster.memory import MemoryBytes, memory_bytes
 from agora.cluster.models import model_shape
-from agora.cluster.search import Candidate, Question, SearchResult, price, search
+from agora.cluster.search import BATCH_TOLERANCE, TIE, Candidate, Question, SearchResult, price, search
 from agora.cluster.step_time import StepTimes, step_times
 from agora.errors import ConfigError
 from agora.model.config import ModelConfig
@@ -60,7 +60,7 @@ class PlanRequest:
     network                   a name of `data/networks.toml`; empty = the usual one of the accelerator
     tokens                    tokens to train on; 0 = 20 per parameter
     seq_len                   tokens of a sequence
-    batch_tokens              tokens of one step; 0 = 4M, and 16M from 8,192 accelerators on
+    batch_tokens              tokens of one step, moved by up to 10% where that is faster; 0 = 4M, and 16M from 8,192 accelerators on
     precision                 number format of the matrix products
     kernels                   element-wise work: fused (compiled) or plain
     layout                    price this layout (layout.KEY=VALUE) instead of searching
@@ -216,6 +216,7 @@ def question_of(request: PlanRequest) -> Question:
         kernels=request.kernels,
         useful_share=_useful_share(request, shape),
         imbalance=load_tables("memory")["margin"].base("imbalance"),
+        batch_tolerance=0.0 if request.batch_tokens else BATCH_TOLERANCE,
     )
 
 
@@ -293,7 +294,7 @@ def plan(request: PlanRequest) -> Plan:
     check_format(request.accelerator, request.precision if request.layout is None else request.layout.precision)
     question = question_of(request)
     if request.layout is None:
-        found = search(question)
+        found = _search_near(question)
         return build_plan(request, question, found.best[0], found)
     near = _near_batch(request.layout, question.global_batch)
     request.layout.check(question.shape, seq_len=request.seq_len, global_batch=near if request.batch_tokens == 0 else question.global_batch)
@@ -309,6 +310,19 @@ def plan(request: PlanRequest) -> Plan:
     if candidate.memory_bytes > question.hardware.memory_bytes:
         raise ConfigError(_too_large(question, candidate))
     return build_plan(request, question, candidate, None)
+
+
+def _search_near(question: Question) -> SearchResult:
+    """The fastest layouts near the batch. A stated batch is kept where that costs less than the model can tell; else the plan says that
+    it moved."""
+    near = search(replace(question, batch_tolerance=BATCH_TOLERANCE))
+    if question.batch_tolerance > 0 or near.best[0].global_batch == question.global_batch:
+        return near
+    try:
+        exact = search(question)
+    except ConfigError:
+        return near
+    return exact if exact.best[0].score <= near.best[0].score * (1 + TIE) else near
 
 
 def _near_batch(layout: Layout, wanted: int) -> int:

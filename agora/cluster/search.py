@@ -30,7 +30,7 @@ _CHUNK = 16_384
 _MAX_MICRO_BATCH = 32
 _MAX_SHARD_DEGREES = 14
 _MIN_CONTEXT_TOKENS = 2048  # tokens of a rank when sequences are divided: no measured run had fewer
-_BATCH_TOLERANCE = 0.1  # the batch may move by this share so that it divides over the data ranks
+BATCH_TOLERANCE = 0.1  # a batch that nobody stated may move by this share so that it divides over the data ranks
 TIE = 0.05  # candidates predicted within this share of the best may be as good: about the median error of unseen sizes (docs/log.md)
 _INTS = NDArray[np.int64]
 
@@ -38,7 +38,8 @@ _INTS = NDArray[np.int64]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
     """What is to be trained on what. `global_batch` in sequences; `precisions` are tried all. `useful_share` says for a number of replicas
-    how much of the calendar becomes progress: on large machines a layout that can lose a replica beats a faster one that cannot."""
+    how much of the calendar becomes progress: on large machines a layout that can lose a replica beats a faster one that cannot.
+    The batch may move by `batch_tolerance`."""
 
     shape: ModelShape
     seq_len: int
@@ -51,6 +52,7 @@ class Question:
     max_tensor: int = 0
     useful_share: Callable[[Any], Any] | None = None
     imbalance: float = 1.0
+    batch_tolerance: float = BATCH_TOLERANCE
 
     def batch(self, sequences: Any) -> Batch:
         """One step of that many sequences."""
@@ -238,7 +240,7 @@ def _inner(question: Question, tensor: int, pipeline: int, context: int, data: i
     wanted = question.global_batch / (data * micro_batch)
     passes = possible_passes(np.maximum(np.round(wanted), 1).astype(np.int64), pipeline, schedule[:, 1])
     batches = passes * data * micro_batch
-    possible = np.abs(batches / question.global_batch - 1) <= _BATCH_TOLERANCE
+    possible = np.abs(batches / question.global_batch - 1) <= question.batch_tolerance + 1e-12
     possible &= (shard[:, 1] * context * tensor) % expert == 0
     possible &= (shard[:, 1] == 1) | (shard[:, 1] * context <= shard_rows(shape, tensor))
     kept = np.flatnonzero(possible)
@@ -270,9 +272,12 @@ def _shards(data: int) -> list[int]:
 def _nothing_fits(question: Question, tally: _Tally) -> str:
     where = f"{question.shape.name or 'the model'} on {question.num_accelerators:,} accelerators"
     if tally.least is None:
+        batch, number = nearest_batch(question), nearest_number(question)
+        near = [f"batch_tokens={batch * question.seq_len}"] if _is_possible(replace(question, global_batch=batch)) else []
+        near += [f"num_accelerators={number}"] if number else []
         return (
             f"{where}: no layout divides {question.global_batch} sequences of {question.seq_len} tokens over them; "
-            f"try global_batch={nearest_batch(question)} or a number of accelerators with more divisors"
+            f"the nearest possible: {' or '.join(near) or 'a number of accelerators with more divisors'}"
         )
     needed, layout = tally.least
     have = float(np.max(question.hardware.memory_bytes))
@@ -284,16 +289,33 @@ def _nothing_fits(question: Question, tally: _Tally) -> str:
 
 
 def nearest_batch(question: Question) -> int:
-    """A global batch that every data rank gets a part of."""
-    return max(question.num_accelerators, question.global_batch)
+    """The global batch nearest to the asked one that some division of this number of accelerators gets whole."""
+    data = {data for _, _, _, data in _outer(question)} or {question.num_accelerators}
+    return min((one * max(1, round(question.global_batch / one)) for one in data), key=lambda batch: abs(batch - question.global_batch))
+
+
+def nearest_number(question: Question, most_tries: int = 64) -> int | None:
+    """The number of accelerators nearest to the asked one on which some layout that fits divides the batch; None when none is near."""
+    for away in range(1, most_tries):
+        for number in (question.num_accelerators - away, question.num_accelerators + away):
+            if number > 0 and _is_possible(replace(question, num_accelerators=number)):
+                return number
+    return None
+
+
+def _is_possible(question: Question) -> bool:
+    """Whether anything divides and fits."""
+    tally = _Tally(1)
+    for columns, batches, _ in _chunks(question):
+        tally.add(question, columns, batches)
+        if tally.best:
+            return True
+    return False
 
 
 def _enough_accelerators(question: Question, needed: float, have: float) -> str:
     for factor in (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024):
         bigger = replace(question, num_accelerators=question.num_accelerators * factor, global_batch=max(question.global_batch, factor))
-        tally = _Tally(1)
-        for columns, batches, _ in _chunks(bigger):
-            tally.add(bigger, columns, batches)
-            if tally.best:
-                return f"{bigger.num_accelerators:,} accelerators, or {needed / have:.1f} times the memory"
+        if _is_possible(bigger):
+            return f"{bigger.num_accelerators:,} accelerators, or {needed / have:.1f} times the memory"
     return f"{needed / have:.1f} times the memory, or shorter sequences"

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agora.cluster.accelerator import accelerator, hardware
+import numpy as np
+
+from agora.cluster.accelerator import accelerator, hardware, network, network_levels
 from agora.cluster.plan import Plan, PlanRequest, build_plan, plan, question_of
 from agora.cluster.scaling import optima
 from agora.cluster.search import price
@@ -47,13 +49,23 @@ def compare(
     chosen = [
         (
             f"{number:,} x {name}" + (f" at {cap:.0%}" if cap < 1 else ""),
-            replace(request, accelerator=name, num_accelerators=number, power_cap=cap),
+            _swapped(request, name, number, cap),
         )
         for name in accelerators or (request.accelerator,)
         for number in numbers or (request.num_accelerators,)
         for cap in power_caps or (request.power_cap,)
     ]
     return options(chosen)
+
+
+def _swapped(request: PlanRequest, name: str, number: int, cap: float) -> PlanRequest:
+    """Another accelerator takes its usual network where the asked one does not go with it."""
+    found = replace(request, accelerator=name, num_accelerators=number, power_cap=cap)
+    try:
+        network(request.network, name)
+    except ConfigError:
+        return replace(found, network="")
+    return found
 
 
 def what_ifs(request: PlanRequest) -> list[Option]:
@@ -116,6 +128,7 @@ class Growth:
     kept: Plan | None
     best: Plan
     survives: dict[str, bool]
+    network: dict[str, Any]
     batch_factor: float
     reason: str | None
 
@@ -135,7 +148,21 @@ def grow(request: PlanRequest, num_accelerators: int) -> Growth:
     except ConfigError as error:
         reason = str(error)
     survives = {name: getattr(today.layout, name) == getattr(best.layout, name) for name in _SURVIVING}
-    return Growth(today, kept, best, survives, best.chosen.global_batch / today.chosen.global_batch, reason)
+    return Growth(today, kept, best, survives, network_growth(today, best), best.chosen.global_batch / today.chosen.global_batch, reason)
+
+
+def network_growth(today: Plan, then: Plan) -> dict[str, Any]:
+    """What the larger machine asks of the network: levels of switches, pods, and what it carries in a step."""
+    pods = [math.ceil(plan.placed / plan.net.base("pod_domain")) for plan in (today, then)]
+    waits = [
+        float(np.ravel(plan.steps.data_s + plan.steps.pipeline_s + plan.steps.expert_s + plan.steps.context_s)[0]) for plan in (today, then)
+    ]
+    return {
+        "levels_of_switches": [network_levels(plan.net, plan.placed) for plan in (today, then)],
+        "pods": pods,
+        "survives": network_levels(today.net, today.placed) == network_levels(then.net, then.placed) and pods[0] == pods[1],
+        "share_of_step_waiting_for_it": [wait / plan.chosen.step_s for wait, plan in zip(waits, (today, then), strict=True)],
+    }
 
 
 _SURVIVING = ("tensor", "pipeline", "virtual", "schedule", "context", "expert", "shard", "sharding", "recompute", "micro_batch")

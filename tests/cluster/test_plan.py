@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agora.cluster.accelerator import accelerator, network
-from agora.cluster.describe import plan_table
+from agora.cluster.charts import line_chart
+from agora.cluster.describe import plan_table, short_row
 from agora.cluster.energy import clock_share, node_power_w, power_draw
 from agora.cluster.explain import assumptions, limit_of, sentences
 from agora.cluster.layout import Layout
@@ -182,6 +183,44 @@ def test_a_wafer_that_streams_its_weights_is_refused() -> None:
         plan(replace(SMALL, accelerator="WSE-3"))
 
 
+@pytest.mark.parametrize(
+    ("model", "number", "keys"), [("Qwen3-0.6B", 997, {"batch_tokens", "num_accelerators"}), ("Llama-3-8B", 9_973, {"num_accelerators"})]
+)
+def test_a_batch_that_nothing_divides_names_keys_and_numbers_that_work(model: str, number: int, keys: set[str]) -> None:
+    asked = PlanRequest(model=model, num_accelerators=number, tokens=1e12, batch_tokens=512 * 8192)
+    with pytest.raises(ConfigError, match="nearest possible: ") as error:
+        plan(asked)
+    found = dict(re.findall(r"(batch_tokens|num_accelerators)=(\d+)", str(error.value)))
+    assert set(found) == keys
+    for name, text in found.items():
+        assert plan(replace(asked, **{name: int(text)})).duration_s > 0
+
+
+def test_a_stated_batch_is_kept_or_the_plan_says_that_it_moved() -> None:
+    kept = plan(replace(SMALL, num_accelerators=100, batch_tokens=500 * 8192))
+    assert kept.chosen.global_batch == 500 and not any(text.startswith("Batch:") for text in sentences(kept))
+    moved = plan(replace(SMALL, num_accelerators=100, batch_tokens=509 * 8192))
+    assert moved.chosen.global_batch != 509 and any("509 sequences" in text for text in sentences(moved))
+
+
+def test_a_comparison_shows_intervals_and_what_was_never_measured() -> None:
+    found = compare(replace(SMALL, network="ethernet"), accelerators=["H100", "TPU-v5p"])
+    rows = {option.label: short_row(option.plan) for option in found if option.plan}
+    known, unknown = rows["64 x H100"], rows["64 x TPU-v5p"]
+    assert known["is_measured"] and not unknown["is_measured"]
+    assert unknown["days_80_percent"][0] < unknown["days"] < unknown["days_80_percent"][1]
+
+
+def test_growth_says_what_happens_to_the_network() -> None:
+    growth = grow(replace(SMALL, network="ethernet"), 4096)
+    assert growth.network["pods"] == [1, 2] and not growth.network["survives"]
+
+
+def test_the_words_name_what_every_resource_would_save() -> None:
+    said = sentences(plan(replace(SMALL, num_accelerators=4096)))[0]
+    assert "links do not" not in said and "Twice of" in said.split(".", 2)[2]
+
+
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_ready_questions_have_answers(name: str) -> None:
     found = plan(ready_question(name))
@@ -274,6 +313,12 @@ def test_the_report_needs_no_network(small: Plan) -> None:
     links = _Links()
     links.feed(page)
     assert not links.outside and "<svg" in page and "Assumptions" in page
+    assert "layout_in_words" not in page and "{'" not in page.replace("&#x27;", "'")
+
+
+def test_axes_carry_several_labels() -> None:
+    chart = line_chart("days", {"days": [(8_000, 90.0), (16_000, 50.0), (32_000, 31.0)]}, x_label="accelerators", y_label="days")
+    assert chart.count("grid") - 1 >= 6
 
 
 def test_every_stage_does_each_micro_batch_once_each_way(small: Plan) -> None:
