@@ -46,7 +46,7 @@ QUICK = ("FSDP", "tensor", "pipeline 1f1b")
 
 def run(quick: bool, options: dict[str, str]) -> Result:
     """The largest error over all layouts and ranks."""
-    rows = {}
+    rows: dict[str, Any] = {}
     for num_ranks, cases in CASES.items():
         chosen = {name: layout for name, layout in cases.items() if not quick or name in QUICK}
         if not chosen:

@@ -62,7 +62,7 @@ def dryrun(
     for problem in problems:
         typer.echo(f"warning: {problem}", err=True)
     print(NOT_COUNTED)
-    next_command("agora train launch --help" if not problems else "agora cluster plan --help")
+    next_command("agora cluster plan --help" if problems else "agora train pretrain --help")
 
 
 def _as_json(run: DryRun) -> dict[str, Any]:

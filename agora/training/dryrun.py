@@ -238,7 +238,7 @@ def _fake_world(world: int, rank: int) -> Iterator[None]:
         yield
     finally:
         dist.destroy_process_group()
-        _clear_sharding_prop_cache()  # another rank's meshes are equal to this one's, but their groups are gone
+        _clear_sharding_prop_cache()  # type: ignore[no-untyped-call]  # another rank's meshes are equal to this one's, but their groups are gone
 
 
 # ---- whether it fits

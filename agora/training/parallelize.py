@@ -13,6 +13,8 @@ Ranks are numbered with tensor fastest, then context, shard, replicate, and pipe
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -245,18 +247,19 @@ def parallelize(
     indices = [axes.pipeline_rank + layout.pipeline * turn for turn in range(layout.virtual)]
     # zero bubble finds the weights whose gradients it puts off in the forward graph, so they must stay gathered until then
     keeps = layout.sharding != "parameters" or layout.schedule == "zero_bubble"
-    stages = []
+    stages, data = [], axes.data
     for index in indices:
         stage = Stage.cut(model, stage_layers(config.num_layers, layout.pipeline * layout.virtual, index))
         stage = stage if is_meta else stage.to(device)
         if layout.tensor > 1 or layout.context > 1:
             _divide_work(stage, axes, seq_len, torch.device(device))
-        for layer in stage.layers.values():
-            if isinstance(layer.feed_forward, MixtureOfExperts):
-                _divide_experts(layer.feed_forward, axes, DTYPES[dtype], keeps=keeps)
-            recompute(layer, layout)
-            _shard(layer, axes.data, DTYPES[dtype], keeps=keeps)
-        _shard(stage, axes.data, DTYPES[dtype], keeps=True)
+        with _shared_meshes():
+            for layer in stage.layers.values():
+                if isinstance(layer.feed_forward, MixtureOfExperts):
+                    _divide_experts(layer.feed_forward, axes, DTYPES[dtype], keeps=keeps)
+                recompute(layer, layout)
+                _shard(layer, data, DTYPES[dtype], keeps=keeps)
+            _shard(stage, data, DTYPES[dtype], keeps=True)
         stages.append(stage)
     return Part(config, layout, axes, stages, indices, DTYPES[dtype], torch.device(device))
 
@@ -266,6 +269,25 @@ def stage_layers(num_layers: int, num_stages: int, index: int) -> range:
     each, more = divmod(num_layers, num_stages)
     first = index * each + min(index, more)
     return range(first, first + each + (1 if index < more else 0))
+
+
+@contextmanager
+def _shared_meshes() -> Iterator[None]:
+    """FSDP2 joins its mesh with that of the tensor axis anew for every parameter, and each mesh lists all ranks: with 100,000 of them,
+    megabytes and milliseconds. Equal joints become one."""
+    join, made = DeviceMesh._concatenate, {}  # type: ignore[var-annotated]
+
+    def shared(meshes: list[DeviceMesh]) -> DeviceMesh:
+        key = tuple((id(mesh._get_root_mesh()), mesh.mesh_dim_names) for mesh in meshes)
+        if key not in made:
+            made[key] = join(meshes)
+        return made[key]
+
+    DeviceMesh._concatenate = staticmethod(shared)  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        DeviceMesh._concatenate = staticmethod(join)  # type: ignore[method-assign,assignment]
 
 
 def _shard(module: nn.Module, mesh: DeviceMesh, dtype: torch.dtype, *, keeps: bool) -> None:

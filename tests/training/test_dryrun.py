@@ -89,6 +89,7 @@ def test_many_micro_batches_follow_from_a_few(layout: Layout, monkeypatch: pytes
     assert tables(short.record) == pytest.approx(tables(whole.record), rel=0.001, abs=8)  # the first step agrees on shapes: 4 bytes
 
 
+@pytest.mark.slow
 def test_micro_batches_in_flight_are_in_the_number() -> None:
     layout = Layout(pipeline=4, micro_batch=4)
     stages = list(dry_run_stages(MODEL, training(32, micro_batch=4), layout))
