@@ -4,7 +4,8 @@ Columns beyond those of the plan are optional. What a file does not say is state
 - a model whose name is in `data/models.toml` has those sizes; otherwise whether the feed-forward block is gated and the embeddings are tied
   is read off `params_b`; without a `ffn` column it is four times as wide as the model, ungated, with GPT-2's vocabulary padded to 51,200.
 - without a `zero_stage` column the stack is one before sharded state: replicas exchange gradients after the backward pass, attention is
-  plain, norms are not divided over tensor ranks. An empty `zero_stage` means optimizer states sharded over the data ranks.
+  plain, norms are not divided over tensor ranks. An empty `zero_stage` means optimizer states sharded over the data ranks
+  by a stack with fused kernels (a stated assumption about files that leave it out; the factor of fused kernels is held, not fitted).
 - `recompute` = unknown: the lightest policy that fits the memory.
 """
 
