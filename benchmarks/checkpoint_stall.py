@@ -39,8 +39,8 @@ def run(quick: bool, options: dict[str, str]) -> Result:
             slowed.append(_seconds(lambda: step.run([batch])))
             writer.wait()
             whole.append(time.perf_counter() - before)
-        path = save_checkpoint(Path(folder), 100, {"step": step.state_dict()})
-        size_bytes = sum(file.stat().st_size for file in path.iterdir())
+        name = save_checkpoint(Path(folder), 100, {"step": step.state_dict()})
+        size_bytes = sum(file.stat().st_size for file in (Path(folder) / name).iterdir())
     stall_s = statistics.median(stalls) + max(0.0, statistics.median(slowed) - statistics.median(plain))
     details: dict[str, Any] = {
         "copy_s": statistics.median(stalls), "step_s": statistics.median(plain), "step_while_writing_s": statistics.median(slowed),

@@ -26,7 +26,7 @@ DEFAULT: Final = "laptop"
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """Everything from posts to a chat model. `vocab_size` is what the tokenizer is asked for; the model takes what it got. `layout` says
-    how the training lies over accelerators; one process needs none."""
+    how the training lies over accelerators; one process needs none. `accelerator` names those it is meant for (agora/cluster/data)."""
 
     name: str
     purpose: str
@@ -34,6 +34,7 @@ class Recipe:
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     model: ModelConfig
     layout: Layout = field(default_factory=Layout)
+    accelerator: str = ""
     training: TrainingConfig
     chat: TrainingConfig
 

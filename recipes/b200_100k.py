@@ -27,6 +27,7 @@ def b200_100k() -> Recipe:
         name="b200_100k",
         purpose="a mixture of a trillion parameters on 100,352 B200",
         vocab_size=131_072,
+        accelerator="B200",
         model=ModelConfig(
             vocab_size=131_072, dim=8192, num_layers=64, num_heads=64, num_kv_heads=8, head_dim=128, hidden_dim=9856,
             max_seq_len=8192, rope_theta=500_000.0, norm_eps=1e-6, tie_embeddings=False,

@@ -25,6 +25,7 @@ def gpu8() -> Recipe:
         name="gpu8",
         purpose="the shape of Qwen3-30B-A3B from nothing on 8 GPUs of 141 GB",
         vocab_size=151_936,
+        accelerator="H200",
         model=ModelConfig(
             vocab_size=151_936, dim=2048, num_layers=48, num_heads=32, num_kv_heads=4, head_dim=128, hidden_dim=6144,
             max_seq_len=40_960, rope_theta=1_000_000.0, norm_eps=1e-6, tie_embeddings=False,

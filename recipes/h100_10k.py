@@ -26,6 +26,7 @@ def h100_10k() -> Recipe:
         name="h100_10k",
         purpose="a mixture of the size of Grok-1 (314B) on 10,240 H100",
         vocab_size=131_072,
+        accelerator="H100",
         model=ModelConfig(
             vocab_size=131_072, dim=6144, num_layers=64, num_heads=48, num_kv_heads=8, head_dim=128, hidden_dim=32_768,
             max_seq_len=8192, rope_theta=10_000.0, norm_eps=1e-5, tie_embeddings=True,

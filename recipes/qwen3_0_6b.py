@@ -19,6 +19,7 @@ def qwen3_0_6b() -> Recipe:
         name="qwen3_0_6b",
         purpose="the shape of Qwen3-0.6B from nothing on one large GPU",
         vocab_size=151_936,
+        accelerator="H100",
         model=ModelConfig(
             vocab_size=151_936, dim=1024, num_layers=28, num_heads=16, num_kv_heads=8, head_dim=128, hidden_dim=3072,
             max_seq_len=40_960, rope_theta=1_000_000.0, norm_eps=1e-6, tie_embeddings=True,

@@ -31,6 +31,7 @@ def page() -> str:
     from agora.posts.reference import options_table
     from agora.search.ranking import RankingConfig
     from agora.training.config import TrainingConfig
+    from agora.training.launch import LaunchConfig
     from agora.training.optimizers import OptimizerConfig
     from agora.training.schedule import ScheduleConfig
 
@@ -41,7 +42,7 @@ def page() -> str:
         ("training.*, chat.*", TrainingConfig), ("training.schedule.*, chat.schedule.*", ScheduleConfig),
         ("training.optimizer.*, chat.optimizer.*", OptimizerConfig), ("model.*", ModelConfig),
         ("integrity.*", IntegrityConfig), ("labels.*", LabelConfig), ("search.*", RankingConfig),
-        ("Plans (agora cluster)", PlanRequest), ("layout.*", Layout),
+        ("Plans (agora cluster)", PlanRequest), ("layout.*", Layout), ("launch.*", LaunchConfig),
     )  # fmt: skip
     parts += [f"## {title}\n\n{options_table(config)}\n" for title, config in settings]
     return "\n".join(parts)

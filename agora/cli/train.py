@@ -106,6 +106,66 @@ def chat(
 
 
 @app.command()
+def launch(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="RECIPE [KEY=VALUE]...", help="Recipe, then settings.", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="File to write; without it the text goes to the screen.")] = None,
+    slurm: Annotated[bool, typer.Option("--slurm", help="A batch script for sbatch.")] = False,
+    kubernetes: Annotated[bool, typer.Option("--kubernetes", help="A JobSet; launch.kind=trainjob: Kubeflow Trainer.")] = False,
+    ray: Annotated[bool, typer.Option("--ray", help="A Ray Train program.")] = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the file that starts a recipe on a cluster: nodes, restarts and time to save follow from its layout and the machine.
+
+    Settings of the job are launch.accelerator=B200 launch.hours=48 launch.partition=gpu ...; others are those of `agora train pretrain`.
+
+    Example: agora train launch h100_10k --slurm launch.hours=48 --out h100_10k.sbatch
+    """
+    import recipes
+    from agora.config import apply_overrides, parse_assignments
+    from agora.errors import UsageError
+    from agora.files import write_atomically
+    from agora.training.launch import LaunchConfig, Target, make_job, render
+
+    chosen: list[Target] = [target for target, is_wanted in (("slurm", slurm), ("kubernetes", kubernetes), ("ray", ray)) if is_wanted]  # type: ignore[misc]
+    plain = [word for word in words or [] if "=" not in word]
+    if len(chosen) != 1 or len(plain) != 1:
+        raise UsageError(
+            "give one recipe and one of --slurm, --kubernetes, --ray; example: agora train launch h100_10k --slurm --out job.sbatch"
+        )
+    mine = [word for word in words or [] if word.startswith("launch.")]
+    others = [word for word in words or [] if "=" in word and word not in mine]
+    config = apply_overrides(
+        LaunchConfig(), {key.removeprefix("launch."): value for key, value in parse_assignments(mine).items()}, "launch"
+    )
+    recipe = recipes.configure(plain[0], others, Workspace.find(workspace))
+    job = make_job(
+        recipe.name, recipe.model, recipe.training, recipe.layout, config, words=others, target=chosen[0],
+        usual_accelerator=recipe.accelerator, made_by=_made_by(plain[0], chosen[0], mine, others),
+    )  # fmt: skip
+    text = render(job)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(out, text)
+    result = {"recipe": recipe.name, "nodes": job.num_nodes, "processes": job.num_ranks, "restarts": job.restarts, "stop_s": job.stop_s}
+    if out is None and not as_json:
+        print(text, end="")
+        return
+    emit({**result, "facts": list(job.facts), "file": str(out) if out else None, **({} if out else {"text": text})}, as_json=as_json)
+    if out is not None:
+        next_command({"slurm": f"sbatch {out}", "kubernetes": f"kubectl apply -f {out}", "ray": f"python {out}"}[chosen[0]])
+
+
+def _made_by(recipe: str, target: str, mine: list[str], others: list[str]) -> str:
+    """The command that makes the file again, without the place where it is written."""
+    import shlex
+
+    return shlex.join(["agora", "train", "launch", recipe, f"--{target}", *others, *mine])
+
+
+@app.command()
 def status(name: NameOption = DEFAULT_NAME, workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Tell how a run in another shell stands: state, step, loss, speed, time left.
 

@@ -14,13 +14,14 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from agora.errors import ConfigError, ModelError
@@ -28,10 +29,12 @@ from agora.files import replacing_folder
 from agora.model.config import ModelConfig
 from agora.model.counts import num_parameters
 from agora.model.experts import routers
+from agora.model.tensor_files import write_tensors
 from agora.model.transformer import Transformer, linear_maps
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+FILE_BYTES: Final = 5_000_000_000  # as large as transformers makes them
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "vocab.json", "merges.txt",
 )  # fmt: skip
@@ -178,20 +181,46 @@ def _rope_theta(table: Mapping[str, Any]) -> float:
     return float(_number("rope_theta", theta))
 
 
-def hf_weights(model: Transformer) -> dict[str, Tensor]:
-    """The parameters under their Hugging Face names; fused matrices and experts are cut into views. A tied head is left out."""
-    weights = {"model.embed_tokens.weight": model.embedding.detach(), "model.norm.weight": model.norm.weight.detach()}
-    if model.head is not None:
-        weights["lm_head.weight"] = model.head.detach()
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a Hugging Face weight lies in ours: rows of a parameter, or, of a stack of experts, one matrix."""
+
+    name: str
+    parameter: str
+    first_row: int
+    shape: tuple[int, ...]
+    expert: int | None = None
+
+    def of(self, parameter: Tensor) -> Tensor:
+        """The weight as a view of `parameter`."""
+        return parameter[self.expert] if self.expert is not None else parameter[self.first_row : self.first_row + self.shape[0]]
+
+
+def hf_places(model: Transformer) -> Iterator[Place]:
+    """Every weight of the folder, with its Hugging Face name; `model` may be on the meta device. A tied head is left out."""
+    for name, parameter in (("model.embed_tokens.weight", "embedding"), ("model.norm.weight", "norm.weight"), ("lm_head.weight", "head")):
+        weight = model.norm.weight if parameter == "norm.weight" else getattr(model, parameter)
+        if weight is not None:
+            yield Place(name, parameter, 0, tuple(weight.shape))
     for index, layer in enumerate(model.layers):
-        for name, parameter in layer.named_parameters():
-            for place, weight in zip(_LAYER_NAMES[name], linear_maps(model.config, name, parameter.detach()), strict=True):
-                for expert, matrix in enumerate(weight.unbind() if weight.ndim == 3 else (weight,)):
-                    weights[f"model.layers.{index}.{place.format(expert)}.weight"] = matrix
+        for parameter, weight in layer.named_parameters():
+            first_row = 0
+            for place, part in zip(_LAYER_NAMES[parameter], linear_maps(model.config, parameter, weight.detach()), strict=True):
+                experts: Iterable[int | None] = range(part.shape[0]) if part.ndim == 3 else (None,)
+                shape = tuple(part.shape[1:] if part.ndim == 3 else part.shape)
+                for expert in experts:
+                    title = f"model.layers.{index}.{place.format(expert)}.weight"
+                    yield Place(title, f"layers.{index}.{parameter}", first_row, shape, expert)
+                first_row += part.shape[0]
     for name, bias_E in model.named_buffers():
         if name.endswith("router.bias_E"):
-            weights[f"model.layers.{name.split('.')[1]}.{_BIAS}"] = bias_E
-    return weights
+            yield Place(f"model.layers.{name.split('.')[1]}.{_BIAS}", name, 0, tuple(bias_E.shape))
+
+
+def hf_weights(model: Transformer) -> dict[str, Tensor]:
+    """The parameters under their Hugging Face names; fused matrices and experts are cut into views. A tied head is left out."""
+    parameters = {**{name: parameter.detach() for name, parameter in model.named_parameters()}, **dict(model.named_buffers())}
+    return {place.name: place.of(parameters[place.parameter]) for place in hf_places(model)}
 
 
 def save_hf(
@@ -201,15 +230,30 @@ def save_hf(
 
     Raises ModelError when the tokenizer folder has no tokenizer.json, and as `refuse_other_content` does.
     """
+    weights = hf_weights(model)
+    save_hf_weights(
+        model, lambda place: weights[place.name], folder, dtype=dtype or model.embedding.dtype, tokenizer_dir=tokenizer_dir,
+        model_card=model_card,
+    )  # fmt: skip
+
+
+def save_hf_weights(
+    model: Transformer,
+    weight_of: Callable[[Place], Tensor],
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    tokenizer_dir: Path | None = None,
+    model_card: str | None = None,
+    file_bytes: int = FILE_BYTES,
+) -> None:
+    """As `save_hf`, but the weights come one after the other from `weight_of`; `model` may be on the meta device. One of them is in memory
+    at a time. What is more than `file_bytes` is written in several files with an index."""
     refuse_other_content(folder)
     if tokenizer_dir is not None and not (tokenizer_dir / "tokenizer.json").is_file():
         raise ModelError(f"tokenizer folder {tokenizer_dir} has no tokenizer.json")
-    dtype = dtype or model.embedding.dtype
-    weights = {
-        name: tensor.to("cpu", torch.float32 if name.endswith(_BIAS) else dtype).contiguous() for name, tensor in hf_weights(model).items()
-    }
     with replacing_folder(folder) as draft:
-        save_file(weights, draft / WEIGHTS, metadata={"format": "pt"})
+        _write_weights(draft, {place.name: place for place in hf_places(model)}, weight_of, dtype, file_bytes)
         _write_json(draft / "config.json", config_to_hf(model.config, dtype=dtype))
         _write_json(draft / "generation_config.json", _generation_config(tokenizer_dir))
         if model_card is not None:
@@ -218,6 +262,31 @@ def save_hf(
             assert tokenizer_dir is not None
             if (tokenizer_dir / name).is_file():
                 shutil.copyfile(tokenizer_dir / name, draft / name)
+
+
+def _write_weights(
+    draft: Path, places: Mapping[str, Place], weight_of: Callable[[Place], Tensor], dtype: torch.dtype, file_bytes: int
+) -> None:
+    dtypes = {name: torch.float32 if name.endswith(_BIAS) else dtype for name in places}
+    num_bytes = {name: math.prod(place.shape) * dtypes[name].itemsize for name, place in places.items()}
+    files: list[list[str]] = [[]]
+    filled = 0
+    for name, size in num_bytes.items():
+        if files[-1] and filled + size > file_bytes:
+            files.append([])
+            filled = 0
+        files[-1].append(name)
+        filled += size
+    titles = (
+        [WEIGHTS] if len(files) == 1 else [f"model-{number:05d}-of-{len(files):05d}.safetensors" for number in range(1, len(files) + 1)]
+    )
+    for title, names in zip(titles, files, strict=True):
+        with (draft / title).open("wb") as stream:
+            announced = {name: (dtypes[name], places[name].shape) for name in names}
+            write_tensors(stream, announced, lambda name: weight_of(places[name]).to("cpu", dtypes[name]), {"format": "pt"})
+    if len(files) > 1:
+        weight_map = {name: title for title, names in zip(titles, files, strict=True) for name in names}
+        _write_json(draft / INDEX, {"metadata": {"total_size": sum(num_bytes.values())}, "weight_map": dict(sorted(weight_map.items()))})
 
 
 def refuse_other_content(folder: Path) -> None:

@@ -13,8 +13,6 @@ V vocabulary, N = B * T. Shapes of experts: experts.py.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -25,6 +23,7 @@ from agora.model import fast
 from agora.model.cache import KVCache
 from agora.model.config import ModelConfig
 from agora.model.experts import MixtureOfExperts
+from agora.model.initial import draw, initial_std
 from agora.model.loss import chunked_cross_entropy
 from agora.model.operations import attention, document_starts, rotary_tables, split_heads
 
@@ -60,10 +59,11 @@ class Linear(nn.Linear):
 
     def __init__(self, num_in: int, num_out: int) -> None:
         super().__init__(num_in, num_out, bias=False)
+        self.product = fast.linear  # training/float8.py has another one
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., num_in) -> (..., num_out)."""
-        return fast.linear(input, self.weight)
+        return self.product(input, self.weight)
 
 
 class Positions:
@@ -172,34 +172,10 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
-        """Draw fresh weights. Products that write to the stream start smaller, so that its size does not grow with depth
-        (GPT-2 report 2019, section 2.3: 1/sqrt(number of residual additions))."""
-        generator = torch.Generator().manual_seed(seed)
-
-        def fill(weight: Tensor, std: float) -> None:
-            weight.copy_(torch.randn(weight.shape, generator=generator) * std)
-
-        c = self.config
-        fill(self.embedding, c.init_std)
-        if self.head is not None:
-            fill(self.head, c.init_std)
-        shrink = 1 / math.sqrt(2 * c.num_layers)
-        for layer in self.layers:
-            assert isinstance(layer, Layer)
-            fill(layer.attention.qkv.weight, 1 / math.sqrt(c.dim))
-            fill(layer.attention.out.weight, shrink / math.sqrt(c.query_dim))
-            block = layer.feed_forward
-            if isinstance(block, MixtureOfExperts):
-                fill(block.router.weight, c.init_std)
-                fill(block.experts.gate, 1 / math.sqrt(c.dim))
-                fill(block.experts.up, 1 / math.sqrt(c.dim))
-                fill(block.experts.down, shrink / math.sqrt(c.expert_dim))
-            else:
-                fill(block.gate_up.weight, 1 / math.sqrt(c.dim))
-                fill(block.down.weight, shrink / math.sqrt(c.hidden_dim))
-        for module in self.modules():
-            if isinstance(module, Norm):
-                module.weight.fill_(1.0)
+        """Draw fresh weights; initial.py says which."""
+        for name, parameter in self.named_parameters():
+            std = initial_std(self.config, name)
+            parameter.copy_(torch.ones(parameter.shape) if std is None else draw(seed, name, parameter.shape, std=std))
 
     def forward(
         self,

@@ -1,4 +1,4 @@
-"""What a step was made of that gave no number. Goes in: where the data stood and what the step said. Comes out: a file of the run folder
+"""What a step was made of that went wrong. Goes in: where the data stood and what the step said. Comes out: a file of the run folder
 with every document of the batch and how each begins, and the error that names it.
 """
 
@@ -19,12 +19,20 @@ SHOWN_CHARACTERS: Final = 200
 
 
 def keep_broken_batch(
-    folder: RunFolder, step: int, result: StepResult, batches: Batches, before: Mapping[str, Any], num_batches: int, data: Mapping[str, Any]
+    folder: RunFolder,
+    step: int,
+    result: StepResult,
+    batches: Batches,
+    before: Mapping[str, Any],
+    num_batches: int,
+    data: Mapping[str, Any],
+    kind: str = "not a number",
 ) -> str:
-    """Write RUN/not-a-number-step-N.json about the `num_batches` micro-batches after `before`; returns what an error says of it."""
+    """Write RUN/not-a-number-step-N.json (or spike-step-N.json, by `kind`) about the `num_batches` micro-batches after `before`; returns
+    what an error says of it."""
     beginning = _beginning(folder.path / "tokenizer")
     documents = batches.describe(before, num_batches, beginning)
-    name = f"not-a-number-step-{step}.json"
+    name = f"{kind.replace(' ', '-')}-step-{step}.json"
     folder.write(name, {
         "step": step, "loss": str(result.loss), "grad_norm": str(result.grad_norm), "data_state": dict(before), "data": dict(data),
         "documents": documents,

@@ -27,6 +27,7 @@ from agora.training.chat_data import ConversationSet, encode, read_conversations
 from agora.training.config import TrainingConfig
 from agora.training.data import ChatBatches
 from agora.training.export import export_run
+from agora.training.fit import refuse_what_cannot_fit
 from agora.training.loop import Task, run_task
 from agora.training.pretrain import TrainedModel
 from agora.training.source import chat_source
@@ -94,6 +95,7 @@ def _task(
     if not found.conversations:
         raise DataError(f"no usable conversation: {_reasons(found.skipped)} (in {origin})")
     tokenizer, model_config = Tokenizer.load(base_dir), read_hf_config(base_dir)
+    refuse_what_cannot_fit(model_config, config, Layout())
     if config.seq_len > model_config.max_seq_len:
         raise ConfigError(f"chat.seq_len={config.seq_len} is above the {model_config.max_seq_len} positions of {base_dir}")
     learned, kept_back = found.split(HELDOUT_SHARE)

@@ -1,66 +1,85 @@
-"""Checkpoints of a run. Goes in: a nested state of tensors and plain values. Comes out: the same state, bit for bit, or a refusal by name.
+"""Checkpoints of a run. Goes in: a nested state of tensors and plain values, on one process or divided over many. Comes out: the same
+state, bit for bit, or a refusal by name.
 
-RUN/checkpoints/step-00000120/
-  tensors.safetensors   every tensor of the state           state.json   everything else, with a place for each tensor
-  manifest.json         step, and size and sha256 of both files (the last thing written)
+RUN/checkpoints/step-00000120/, or the same under training.checkpoint_url
+  tensors-00000.safetensors ...   what each rank wrote          index.json   which tensor lies where (sharded_checkpoint.py)
+  state.json                      everything that is no tensor, with a place for each tensor
+  manifest.json                   step, and size and sha256 of every other file (the last thing written)
 
-A checkpoint is written under another name, synced to disk and renamed, so a folder named step-N is whole unless the disk damaged it;
-that is what the sums are for. Nothing is ever unpickled. One writer at a time (the trainer holds the run folder's lock).
+A checkpoint counts once its manifest is there, which the first rank writes after all ranks have written (checkpoint_store.py); killed
+before, the older ones stay. The sums are for disks that damage files. Nothing is ever unpickled. One run writes at a time (the trainer
+holds the run folder's lock).
 """
 
 from __future__ import annotations
 
-import errno
+import hashlib
 import json
 import logging
-import os
-import re
-import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, TypeVar
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 
 from agora.errors import CheckpointError
-from agora.files import file_sha256, sync
-from agora.units import format_bytes
+from agora.training.checkpoint_store import MANIFEST, Store, checkpoint_name, open_store, step_of
+from agora.training.sharded_checkpoint import FORMAT, INDEX, STATE, Piece, StoredTensors, copies, pieces_of, write_checkpoint
+from agora.training.world import World
 
 logger = logging.getLogger(__name__)
 
-FORMAT: Final = 1
-_NAME: Final = re.compile(r"step-(\d{8,})")
-_TENSORS, _STATE, _MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
-_SPARE_BYTES: Final = 1 << 20
+T = TypeVar("T")
+Where = Path | str | Store  # a folder, a URL, or what was made of them
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError)
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A loaded checkpoint: tensors are on the CPU."""
+    """A loaded checkpoint: `name` and `place` (for people), its step and its state."""
 
-    path: Path
+    name: str
+    place: str
     step: int
     state: dict[str, Any]
 
 
-def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], *, keep: int = 2) -> Path:
-    """Write `state` as the checkpoint of `step` into `folder` and delete all but the `keep` newest whole ones.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Keep:
+    """Which checkpoints stay: the `newest` whole ones, and for good those of every `every_steps` steps."""
+
+    newest: int = 2
+    every_steps: int | None = None
+
+
+class _Damaged(CheckpointError):
+    """Files are not what was written; another checkpoint may be whole."""
+
+
+def save_checkpoint(where: Where, step: int, state: Mapping[str, Any], *, keep: int = 2) -> str:
+    """Write `state`, that of one process, as the checkpoint of `step` and delete all but the `keep` newest whole ones. Returns its name.
 
     Raises CheckpointError when the disk is full or not writable; older checkpoints are then untouched.
     """
     tensors, plain = flatten(state)
-    return _write(folder, step, _copies(tensors), plain, keep=keep)
+    return _write(_store(where), step, copies(pieces_of(tensors)), plain, keep=Keep(newest=keep), known=set(), group=None)
 
 
 class CheckpointWriter:
-    """Writes checkpoints in a thread, so that training only waits for a copy in memory (measured in benchmarks/checkpoint_stall)."""
+    """Writes checkpoints in a thread, so that training only waits for a copy in memory (measured in benchmarks/checkpoint_stall).
 
-    def __init__(self, folder: Path, *, keep: int) -> None:
-        self._folder, self._keep = folder, keep
+    On several processes every one makes a writer, and all call `save` with what they hold after the same steps. The threads talk over a
+    group of their own, so they never meet the exchanges of training.
+    """
+
+    def __init__(self, where: Where, *, keep: int = 2, keep_every: int | None = None, world: World | None = None) -> None:
+        self._store, self._keep = _store(where), Keep(newest=keep, every_steps=keep_every)
+        self._group = dist.new_group(backend="gloo") if world is not None and world.size > 1 else None
+        self._known: set[str] = set()  # what this run has written itself
         self._thread: threading.Thread | None = None
         self._error: CheckpointError | None = None
 
@@ -73,11 +92,11 @@ class CheckpointWriter:
         """Copy `state` and write it in the background, after the one before is done. Raises what that one met."""
         self.wait()
         tensors, plain = flatten(state)
-        copies = _copies(tensors)
+        pieces = copies(pieces_of(tensors))
 
         def work() -> None:
             try:
-                _write(self._folder, step, copies, plain, keep=self._keep)
+                _write(self._store, step, pieces, plain, keep=self._keep, known=self._known, group=self._group)
             except CheckpointError as error:
                 self._error = error
 
@@ -94,157 +113,257 @@ class CheckpointWriter:
             raise error
 
 
-def load_latest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint, or None when there is none at all. A damaged one is named in a warning and the one before is taken.
+def resume_latest(where: Where, state: Mapping[str, Any], *, world: World | None = None) -> Checkpoint | None:
+    """Read the newest whole checkpoint into the tensors of `state`, in place; what is returned holds these tensors. None when there is no
+    checkpoint at all. A damaged one is named in a warning and the one before is taken.
 
-    Raises CheckpointError when there are checkpoints and every one is damaged.
+    On several processes each gives what it holds, however the checkpoint was divided. Raises CheckpointError, on all of them, when there
+    are checkpoints and every one is damaged, or when the state is of another model or optimizer.
     """
-    found = list_checkpoints(folder)
-    refused = []
-    for path in reversed(found):
+    world, store = world or World(), _store(where)
+    tensors, _ = flatten(state)
+    return _newest(store, world, lambda name: _fill(store, name, tensors, world))
+
+
+def load_latest_checkpoint(where: Where) -> Checkpoint | None:
+    """The newest whole checkpoint with whole tensors on the CPU, or None when there is none. Warns and raises as `resume_latest`."""
+    store = _store(where)
+    return _newest(store, World(), lambda name: load_checkpoint(store, name))
+
+
+def open_latest_checkpoint(where: Where) -> tuple[Checkpoint, StoredTensors] | None:
+    """The newest whole checkpoint without its tensors, and those on disk: read them inside a `with`. Raises as `resume_latest`."""
+    store = _store(where)
+    return _newest(store, World(), lambda name: _open(store, name))
+
+
+def list_checkpoints(where: Where) -> list[str]:
+    """Names of what claims to be a checkpoint, oldest first. Raises OSError when the place cannot be read."""
+    return _store(where).names()
+
+
+def load_checkpoint(where: Where, name: str) -> Checkpoint:
+    """Read and check one checkpoint. Raises CheckpointError naming it and what is wrong with it."""
+    store = _store(where)
+    found, stored = _open(store, name)
+    try:
+        with stored:
+            tensors = {tensor: stored.rows(tensor) for tensor in stored}
+        _refuse_not_finite(found.place, tensors)
+        return Checkpoint(name, found.place, found.step, unflatten(tensors, _plain(store, name)))
+    except _UNREADABLE as error:
+        raise _Damaged(f"checkpoint {found.place} cannot be read: {error}") from error
+
+
+def verify_checkpoint(where: Where, name: str, *, world: World | None = None) -> dict[str, Any]:
+    """Compare sizes and sums with the manifest and return it; of several processes each takes a share of the files. Raises
+    CheckpointError."""
+    world, store = world or World(), _store(where)
+    place = store.place(name)
+    try:
+        manifest = _check_sizes(store, name)
+        for number, (file, facts) in enumerate(sorted(manifest["files"].items())):
+            if number % world.size == world.rank or file in (INDEX, STATE):
+                with store.reading(name, file) as stream:
+                    found = hashlib.file_digest(stream, "sha256").hexdigest()
+                if found != facts["sha256"]:
+                    raise _Damaged(f"checkpoint {place} is corrupt: the sha256 of {file} differs from its manifest")
+    except _UNREADABLE as error:
+        raise _Damaged(f"checkpoint {place} is corrupt: {type(error).__name__}: {error}") from error
+    return manifest
+
+
+def clean(where: Where, newest: str | None) -> None:
+    """Before a trainer writes: remove what a killed writer left, and move checkpoints newer than `newest`, the one that was loaded,
+    out of the way (NAME.corrupt): they were refused, and must neither count nor be gone on from. Raises CheckpointError."""
+    store = _store(where)
+    try:
+        store.clean()
+        for name in reversed(store.names()):
+            if name == newest:
+                return  # older ones are looked at when they are needed
+            store.set_aside(name)
+    except OSError as error:
+        raise CheckpointError(f"what is left of older checkpoints cannot be moved away: {error}") from error
+
+
+def _store(where: Where) -> Store:
+    return open_store(where) if isinstance(where, (Path, str)) else where
+
+
+def _newest(store: Store, world: World, load: Callable[[str], T]) -> T | None:
+    found: list[str] = []
+    problem = None
+    if world.is_first:
         try:
-            return load_checkpoint(path)
-        except CheckpointError as error:
+            found = store.names()
+        except OSError as error:
+            problem = f"checkpoints cannot be listed: {error}"
+    _raise_together(world, problem, CheckpointError)
+    refused = []
+    for name in reversed(world.from_first(found)):
+        try:
+            return load(name)
+        except _Damaged as error:
             logger.warning("%s; taking the one before", error)
-            refused.append(path.name)
+            refused.append(name)
     if refused:
+        where = store.place(refused[0]).rpartition("/")[0]
         raise CheckpointError(
-            f"every checkpoint in {folder} is damaged ({', '.join(refused)}); restore one from a copy, or start again with --fresh"
+            f"every checkpoint in {where} is damaged ({', '.join(refused)}); restore one from a copy, or start again with --fresh"
         )
     return None
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Folders that claim to be checkpoints, oldest first."""
-    if not folder.is_dir():
-        return []
-    found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+def _raise_together(world: World, problem: str | None, kind: type[CheckpointError]) -> None:
+    """What one process met, all raise: they must go on from the same checkpoint."""
+    first = world.first_text(problem)
+    if first is not None:
+        raise kind(first)
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Read and check one checkpoint. Raises CheckpointError naming it and what is wrong with it."""
-    manifest = verify_checkpoint(path)
+def _open(store: Store, name: str, world: World | None = None) -> tuple[Checkpoint, StoredTensors]:
+    manifest = verify_checkpoint(store, name, world=world)
+    place = store.place(name)
     try:
-        plain = json.loads((path / _STATE).read_text(encoding="utf-8"))
-        tensors = load_file(path / _TENSORS)
-        _refuse_not_finite(path, tensors)
-        return Checkpoint(path, int(manifest["step"]), unflatten(tensors, plain))
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
+        stored = StoredTensors(store, name, _read_json(store, name, INDEX), manifest["files"])
+        return Checkpoint(name, place, int(manifest["step"]), unflatten(None, _plain(store, name))), stored
+    except _UNREADABLE as error:
+        raise _Damaged(f"checkpoint {place} cannot be read: {error}") from error
 
 
-def verify_checkpoint(path: Path) -> dict[str, Any]:
-    """Compare sizes and sums with the manifest and return it. Raises CheckpointError."""
+def _fill(store: Store, name: str, tensors: Mapping[str, Tensor], world: World) -> Checkpoint:
+    """Three things can be wrong, and each must be so for all processes: the files, what is asked of them, the numbers in them."""
+    opened, pieces, problem = None, pieces_of(tensors), None
     try:
-        manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+        opened = _open(store, name, world)
+    except _Damaged as error:
+        problem = str(error)
+    _raise_together(world, problem, _Damaged)
+    assert opened is not None
+    found, stored = opened
+    _raise_together(world, _difference(found.place, pieces, stored, is_whole=world.size == 1), CheckpointError)
+    try:
+        with stored:
+            for piece in pieces:
+                stored.fill(piece)
+        _refuse_not_finite(found.place, {piece.name: piece.values for piece in pieces})
+    except _Damaged as error:
+        problem = str(error)
+    except _UNREADABLE as error:
+        problem = f"checkpoint {found.place} cannot be read: {error}"
+    _raise_together(world, problem, _Damaged)
+    return Checkpoint(name, found.place, found.step, unflatten(tensors, _plain(store, name)))
+
+
+def _difference(place: str, pieces: Sequence[Piece], stored: StoredTensors, *, is_whole: bool) -> str | None:
+    """Why these pieces cannot be read from there."""
+    for piece in pieces:
+        label = piece.name.rpartition("/")[2]
+        if piece.name not in stored:
+            return f"checkpoint {place}: {label} is missing; it is of another model or optimizer"
+        if stored.shape(piece.name) != piece.shape or stored.dtype(piece.name) != piece.values.dtype:
+            kind = f"{stored.dtype(piece.name)} {list(stored.shape(piece.name))}"
+            return f"checkpoint {place}: {label} is {kind}, but the model needs {piece.values.dtype} {list(piece.shape)}"
+    more = sorted(set(stored) - {piece.name for piece in pieces}) if is_whole else []
+    return f"checkpoint {place}: {more[0]} does not belong to this model and optimizer" if more else None
+
+
+def _read_json(store: Store, name: str, file: str) -> Any:
+    with store.reading(name, file) as stream:
+        return json.loads(stream.read())
+
+
+def _plain(store: Store, name: str) -> Any:
+    return _read_json(store, name, STATE)
+
+
+def _check_sizes(store: Store, name: str) -> dict[str, Any]:
+    """The manifest, when every file is there and as long as it says."""
+    place = store.place(name)
+    try:
+        manifest, sizes = _read_json(store, name, MANIFEST), store.sizes(name)
         if manifest["format"] != FORMAT:
-            raise CheckpointError(f"checkpoint {path} has format {manifest['format']}, this Agora reads {FORMAT}")
-        for name, facts in manifest["files"].items():
-            size_bytes = (path / name).stat().st_size
-            if size_bytes != facts["size_bytes"]:
-                raise CheckpointError(f"checkpoint {path} is corrupt: {name} has {size_bytes} bytes instead of {facts['size_bytes']}")
-            if file_sha256(path / name) != facts["sha256"]:
-                raise CheckpointError(f"checkpoint {path} is corrupt: the sha256 of {name} differs from its manifest")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"checkpoint {path} is corrupt: {type(error).__name__}: {error}") from error
+            raise CheckpointError(
+                f"checkpoint {place} has format {manifest['format']}, this Agora reads {FORMAT}; end the run with the Agora that began it, "
+                "or start again with --fresh"
+            )
+        for file, facts in manifest["files"].items():
+            if file not in sizes:
+                raise _Damaged(f"checkpoint {place} is corrupt: {file} is missing")
+            if sizes[file] != facts["size_bytes"]:
+                raise _Damaged(f"checkpoint {place} is corrupt: {file} has {sizes[file]} bytes instead of {facts['size_bytes']}")
+    except _UNREADABLE as error:
+        raise _Damaged(f"checkpoint {place} is corrupt: {type(error).__name__}: {error}") from error
     assert isinstance(manifest, dict)
     return manifest
 
 
-def clean(folder: Path, newest: Path | None) -> None:
-    """Before a trainer writes: remove what a killed writer left, and move checkpoints newer than `newest`, the one that was loaded,
-    out of the way (NAME.corrupt): they were refused, and must neither count nor be gone on from."""
-    if not folder.is_dir():
-        return
-    for path in folder.iterdir():
-        if path.name.startswith((".writing-", ".deleting-")):
-            shutil.rmtree(path)
-    for path in reversed(list_checkpoints(folder)):
-        if path == newest:
-            return  # older ones are looked at when they are needed
-        target = path.with_name(path.name + ".corrupt")
-        shutil.rmtree(target, ignore_errors=True)
-        path.rename(target)
-
-
-def _refuse_not_finite(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+def _refuse_not_finite(place: str, tensors: Mapping[str, Tensor]) -> None:
     """No state that Agora saves holds such numbers; a run that went on from them could only fail at its next step."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise CheckpointError(f"checkpoint {path} is corrupt: {name.rpartition('/')[2]} holds numbers that are not finite")
+            raise _Damaged(f"checkpoint {place} is corrupt: {name.rpartition('/')[2]} holds numbers that are not finite")
 
 
-def _copies(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-
-
-def _write(folder: Path, step: int, tensors: Mapping[str, torch.Tensor], plain: Any, *, keep: int) -> Path:
-    target = folder / f"step-{step:08d}"
-    temporary = folder / f".writing-{target.name}"
-    needed_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) + _SPARE_BYTES
+def _write(
+    store: Store, step: int, pieces: Sequence[Piece], plain: Any, *, keep: Keep, known: set[str], group: dist.ProcessGroup | None
+) -> str:
+    name = checkpoint_name(step)
+    is_first = group is None or dist.get_rank(group) == 0
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        free_bytes = shutil.disk_usage(folder).free
-        if free_bytes < needed_bytes:
-            raise OSError(errno.ENOSPC, f"{format_bytes(needed_bytes)} needed, {format_bytes(free_bytes)} free")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        save_file(dict(tensors), temporary / _TENSORS)
-        (temporary / _STATE).write_text(json.dumps(plain), encoding="utf-8")
-        files = {
-            name: {"size_bytes": (temporary / name).stat().st_size, "sha256": file_sha256(temporary / name)} for name in (_TENSORS, _STATE)
-        }
-        manifest = {"format": FORMAT, "step": step, "files": files}
-        (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
-        for name in (_TENSORS, _STATE, _MANIFEST):
-            sync(temporary / name)
-        sync(temporary)
-        if target.exists():
-            _remove(target)
-        os.replace(temporary, target)
-        sync(folder)
-        _delete_old(folder, keep)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+        write_checkpoint(store, name, step, pieces, plain, group)
+        known.add(name)
+        if is_first:
+            _delete_old(store, keep, known, only_sizes=group is not None)
+    except (OSError, ValueError, RuntimeError, CheckpointException) as error:
+        if is_first:
+            store.abandon(name)
         raise CheckpointError(
-            f"checkpoint {target} could not be written: {error}; older checkpoints are untouched. "
+            f"checkpoint {store.place(name)} could not be written: {_reason(error)}; older checkpoints are untouched. "
             "Free some space and run the same command to go on from the last one"
         ) from error
-    return target
+    return name
 
 
-def _delete_old(folder: Path, keep: int) -> None:
-    """Keep the `keep` newest checkpoints that are whole; a damaged one never counts, so the last good one stays."""
+def _reason(error: BaseException) -> str:
+    if isinstance(error, CheckpointException):
+        return "; ".join(f"rank {rank}: {cause}" for rank, (cause, _) in sorted(error.failures.items()))
+    return str(error)
+
+
+def _delete_old(store: Store, keep: Keep, known: set[str], *, only_sizes: bool) -> None:
+    """Keep the newest checkpoints that are whole; a damaged one never counts, so the last good one stays. Of those that this run wrote,
+    and of all in a divided run, whose checkpoints are too large for one process to read, only the sizes are compared."""
     num_whole = 0
-    for path in reversed(list_checkpoints(folder)):
-        if num_whole >= keep:
-            _remove(path)
+    for name in reversed(store.names()):
+        if num_whole >= keep.newest:
+            if not keep.every_steps or step_of(name) % keep.every_steps:
+                store.remove(name)
             continue
         try:
-            verify_checkpoint(path)
+            if only_sizes or name in known:
+                _check_sizes(store, name)
+            else:
+                verify_checkpoint(store, name)
             num_whole += 1
         except CheckpointError as error:
-            logger.warning("%s; it does not count among the %d checkpoints kept", error, keep)
+            logger.warning("%s; it does not count among the %d checkpoints kept", error, keep.newest)
 
 
-def _remove(path: Path) -> None:
-    doomed = path.with_name(f".deleting-{path.name}")
-    shutil.rmtree(doomed, ignore_errors=True)
-    path.rename(doomed)
-    shutil.rmtree(doomed)
-
-
-def flatten(state: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], Any]:
-    """Split a nested state into named tensors and a JSON value that says where each belongs. Raises CheckpointError for other types."""
-    tensors: dict[str, torch.Tensor] = {}
+def flatten(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], Any]:
+    """Split a nested state into named tensors and a JSON value that says where each belongs. Where all values of a table are tensors, it
+    says only where they lie: another process may hold others. Raises CheckpointError for other types."""
+    tensors: dict[str, Tensor] = {}
 
     def plain(value: Any, path: str) -> Any:
-        if isinstance(value, torch.Tensor):
+        if isinstance(value, Tensor):
             tensors[path] = value
             return {"$tensor": path}
         if isinstance(value, Mapping):
-            return {"$items": [[key, plain(item, f"{path}/{key}")] for key, item in value.items()]}
+            items = [[key, plain(item, f"{path}/{key}")] for key, item in value.items()]
+            is_table = bool(value) and all(isinstance(key, str) and isinstance(item, Tensor) for key, item in value.items())
+            return {"$tensors": path} if is_table else {"$items": items}
         if isinstance(value, tuple):
             return {"$tuple": [plain(item, f"{path}/{index}") for index, item in enumerate(value)]}
         if isinstance(value, list):
@@ -256,20 +375,24 @@ def flatten(state: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], Any]:
     return tensors, plain(state, "")
 
 
-def unflatten(tensors: Mapping[str, torch.Tensor], plain: Any) -> dict[str, Any]:
-    """Inverse of `flatten`. Raises KeyError for a tensor that is missing."""
+def unflatten(tensors: Mapping[str, Tensor] | None, plain: Any) -> dict[str, Any]:
+    """Inverse of `flatten`; without `tensors`, None stands for each. Raises KeyError for a tensor that is missing."""
 
     def nested(value: Any) -> Any:
         if isinstance(value, list):
             return [nested(item) for item in value]
         if isinstance(value, dict):
             if "$tensor" in value:
-                return tensors[value["$tensor"]]
+                return tensors[value["$tensor"]] if tensors is not None else None
+            if "$tensors" in value:
+                start = value["$tensors"] + "/"
+                return {name.removeprefix(start): tensor for name, tensor in (tensors or {}).items() if name.startswith(start)}
             if "$tuple" in value:
                 return tuple(nested(item) for item in value["$tuple"])
             return {key: nested(item) for key, item in value["$items"]}
         return value
 
     result = nested(plain)
-    assert isinstance(result, dict)
+    if not isinstance(result, dict):
+        raise ValueError("its state is not a table")
     return result

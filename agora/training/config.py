@@ -14,9 +14,11 @@ from agora.training.optimizers import OptimizerConfig
 from agora.training.schedule import ScheduleConfig
 
 # Keys that change how a run is watched and kept, and not one bit of its weights: a resumed run may change them.
-OPERATIONAL_KEYS: Final = frozenset(
-    {"checkpoint_every_steps", "checkpoint_every_s", "keep", "tensorboard", "watts_per_core"},
-)
+# What is done when a step goes wrong may change too: what was decided before is in the run folder and stays.
+OPERATIONAL_KEYS: Final = frozenset({
+    "checkpoint_every_steps", "checkpoint_every_s", "keep", "keep_every_steps", "tensorboard", "watts_per_core", "on_nan", "on_spike",
+    "spike_deviations", "max_roll_backs", "hang_timeout_s", "stragglers_every", "verify_every",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,13 +36,24 @@ class TrainingConfig:
     dtype                   number format of the products; auto takes bfloat16 where it is quick
     device                  cpu, cuda or mps; auto takes what is there
     compile                 torch.compile; auto only where the run outlasts the compilation and no kernel of ours is quicker
+    float8                  rounding of the products to 8 bits: tensorwise or rowwise where the GPU can (extra: float8)
     document_aware          documents packed into one row do not see each other
     evaluate_every          steps between held-out losses; 0 for none
     evaluate_tokens         held-out tokens of each
     checkpoint_every_steps  steps between checkpoints, or none
     checkpoint_every_s      seconds between checkpoints, or none
-    keep                    whole checkpoints kept
+    checkpoint_url          where checkpoints lie, e.g. s3://bucket/path (extra: objects); none for the run's folder
+    keep                    whole checkpoints kept, the newest
+    keep_every_steps        besides, checkpoints of steps that are a multiple of this are kept for good; none for no others
     tensorboard             write TensorBoard files too (extra: reports)
+    on_nan                  after a step whose loss or gradient is no number: stop; skip the batch; roll_back to the last checkpoint and
+                            skip the batches since
+    on_spike                after a step whose loss or gradient norm is far above those before: warn only, or as on_nan
+    spike_deviations        how far: robust standard deviations above the median of the last steps
+    max_roll_backs          how often a run may go back before it stops
+    hang_timeout_s          seconds in which nothing moves after which the processes that do not answer are named and all end, or none
+    stragglers_every        steps between comparisons of the processes' own time; 0 for none
+    verify_every            steps between comparisons of replicas, which compute the same micro-batch again; 0 for none
     watts_per_core          assumption of the energy estimate where nothing measures; none takes the documented default
     """
 
@@ -55,13 +68,23 @@ class TrainingConfig:
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     device: str = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
+    float8: Literal["off", "tensorwise", "rowwise"] = "off"
     document_aware: bool = True
     evaluate_every: int = 100
     evaluate_tokens: int = 65536
     checkpoint_every_steps: int | None = None
     checkpoint_every_s: float | None = 60.0
+    checkpoint_url: str | None = None
     keep: int = 2
+    keep_every_steps: int | None = None
     tensorboard: bool = False
+    on_nan: Literal["stop", "skip", "roll_back"] = "stop"
+    on_spike: Literal["warn", "stop", "skip", "roll_back"] = "warn"
+    spike_deviations: float = 7.0
+    max_roll_backs: int = 5
+    hang_timeout_s: float | None = 600.0
+    stragglers_every: int = 50
+    verify_every: int = 0
     watts_per_core: float | None = None
 
     def __post_init__(self) -> None:
@@ -80,7 +103,11 @@ class TrainingConfig:
             raise ConfigError(f"training.grad_clip={self.grad_clip} must be a number above 0; a large value (1e9) switches clipping off")
         if self.evaluate_every < 0 or self.evaluate_tokens < 0 or self.seed < 0:
             raise ConfigError("training.evaluate_every, training.evaluate_tokens and training.seed must not be negative")
-        for name in ("checkpoint_every_steps", "checkpoint_every_s", "watts_per_core"):
+        for name in ("max_roll_backs", "stragglers_every", "verify_every"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"training.{name}={getattr(self, name)} must not be negative")
+        _require_positive("spike_deviations", self.spike_deviations)
+        for name in ("checkpoint_every_steps", "checkpoint_every_s", "keep_every_steps", "watts_per_core", "hang_timeout_s"):
             if getattr(self, name) is not None:
                 _require_positive(name, getattr(self, name))
 

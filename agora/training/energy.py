@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import torch
+
 logger = logging.getLogger(__name__)
 
 # Intel Xeon Platinum 8480+: 350 W thermal design power, 56 cores (Intel ARK, read 2024): 6.25 W for each busy core.
@@ -31,11 +33,20 @@ class EnergyReading:
 
 
 class EnergyMeter:
-    """Counts joules from its creation on; of `gpu_index` too where given. `watts_per_core` is the assumption of the estimate."""
+    """Counts joules from its creation on; of the CUDA device `gpu_index` too where given. `watts_per_core`: assumption of the estimate. Of
+    several processes on a host one counts its processors where they are measured: for the others `is_first_of_host` is False."""
 
-    def __init__(self, *, watts_per_core: float | None = None, gpu_index: int | None = None, powercap: Path = _POWERCAP) -> None:
+    def __init__(
+        self,
+        *,
+        watts_per_core: float | None = None,
+        gpu_index: int | None = None,
+        powercap: Path = _POWERCAP,
+        is_first_of_host: bool = True,
+    ) -> None:
         self._watts_per_core = watts_per_core or WATTS_PER_CORE
         self._packages = _Rapl.find(powercap)
+        self._counts_packages = is_first_of_host
         self._cards = [] if gpu_index is None else _nvml_cards(gpu_index)
         self._cards_at_start_j = [_card_joules(card) for card in self._cards]
         self._cpu_at_start_s = _cpu_seconds()
@@ -44,7 +55,7 @@ class EnergyMeter:
         """Energy so far."""
         parts, joules = [], 0.0
         if self._packages:
-            joules += sum(package.joules() for package in self._packages)
+            joules += sum(package.joules() for package in self._packages) if self._counts_packages else 0.0
             parts.append("processor measured by RAPL")
         else:
             joules += (_cpu_seconds() - self._cpu_at_start_s) * self._watts_per_core
@@ -93,7 +104,8 @@ def _nvml_cards(gpu_index: int) -> list[Any]:
         return []
     try:
         pynvml.nvmlInit()
-        card = pynvml.nvmlDeviceGetHandleByIndex(gpu_index)
+        # NVML numbers all cards of the host, CUDA those that the process may see: the serial number is the same in both
+        card = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(gpu_index).uuid}")
         _card_joules(card)
     except pynvml.NVMLError as error:
         logger.info("no GPU energy: %s", error)

@@ -9,14 +9,22 @@ import hashlib
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
-from agora.config import to_dict
+import torch
+
+from agora.config import from_dict, to_dict
+from agora.errors import CheckpointError, ModelError
 from agora.files import file_sha256
 from agora.log import Progress, silent
-from agora.model.hf import WEIGHTS, save_hf
+from agora.model.config import ModelConfig
+from agora.model.hf import save_hf, weight_files
 from agora.training.card import run_card
+from agora.training.checkpoint import open_latest_checkpoint
+from agora.training.export_checkpoint import checkpoint_place, write_model
 from agora.training.loop import Trained
 from agora.training.run_folder import RunFolder
+from agora.training.sharded_checkpoint import StoredTensors
 
 logger = logging.getLogger(__name__)
 
@@ -24,22 +32,46 @@ logger = logging.getLogger(__name__)
 def export_run(trained: Trained, model_dir: Path, *, progress: Progress = silent) -> bool:
     """Write `model_dir` unless it already holds exactly this run. Returns whether it wrote. Raises TrainingError for a damaged run.json."""
     folder = RunFolder(trained.summary.run_dir)
-    run, known, weights = folder.read("run.json"), folder.read("export.json"), model_dir / WEIGHTS
+    run, known = folder.read("run.json"), folder.read("export.json")
+    config = from_dict(ModelConfig, run["model"], f"{folder.path}/run.json: model")
+    stored = None if trained.model is not None else _stored(folder, run)
     source = hashlib.sha256(json.dumps(run.get("source"), sort_keys=True).encode()).hexdigest()
-    key = {"step": trained.summary.step, "weights_sha256": _weights_sha256(trained), "source_sha256": source}
-    if known.get("run") == key and weights.exists() and known.get("exported_sha256") == file_sha256(weights):
+    weights_sha256 = stored.sha256 if stored is not None else _weights_sha256(trained)
+    key = {"step": trained.summary.step, "weights_sha256": weights_sha256, "source_sha256": source}
+    if known.get("run") == key and known.get("exported_sha256") == _exported_sha256(model_dir):
         logger.info("%s already holds this run", model_dir)
         return False
     with progress.step("export the model", total=1, unit="models") as step:
-        card = run_card(model_dir.name, folder, run, trained.summary)
-        save_hf(trained.model, model_dir, tokenizer_dir=folder.path / "tokenizer", model_card=card)
-        record = {"run": key, "model_dir": str(model_dir), "exported_sha256": file_sha256(weights)}
+        card, tokenizer_dir = run_card(model_dir.name, folder, run, trained.summary), folder.path / "tokenizer"
+        if stored is not None:
+            write_model(stored, config, model_dir, dtype=torch.float32, tokenizer_dir=tokenizer_dir, card=card)
+        else:
+            assert trained.model is not None
+            save_hf(trained.model, model_dir, tokenizer_dir=tokenizer_dir, model_card=card)
+        record = {"run": key, "model_dir": str(model_dir), "exported_sha256": _exported_sha256(model_dir)}
         folder.write("export.json", {**record, "summary": to_dict(trained.summary)})
         step.advance()
     return True
 
 
+def _stored(folder: RunFolder, run: dict[str, Any]) -> StoredTensors:
+    """The last checkpoint of a divided run: nobody has its whole model in memory."""
+    opened = open_latest_checkpoint(checkpoint_place(folder, run))
+    if opened is None:
+        raise CheckpointError(f"{folder.path} has no checkpoint; run the same command again")
+    return opened[1]
+
+
+def _exported_sha256(model_dir: Path) -> str | None:
+    """The sums of the weights in a model folder; None when it has none."""
+    try:
+        return ",".join(file_sha256(path) for path in weight_files(model_dir))
+    except (ModelError, OSError):
+        return None
+
+
 def _weights_sha256(trained: Trained) -> str:
+    assert trained.model is not None
     digest = hashlib.sha256()
     for name, tensor in trained.model.state_dict().items():
         digest.update(name.encode())

@@ -12,6 +12,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,14 +26,18 @@ from agora.log import Progress, Step, silent
 from agora.model.config import ModelConfig
 from agora.model.counts import flops_per_token
 from agora.model.transformer import Transformer
+from agora.training.anomalies import Anomaly, RollBack, Skip
 from agora.training.broken_batch import keep_broken_batch, refusal
-from agora.training.checkpoint import CheckpointWriter, clean, load_latest_checkpoint
+from agora.training.checkpoint import CheckpointWriter, clean, resume_latest
+from agora.training.checkpoint_store import Store, open_store
 from agora.training.config import OPERATIONAL_KEYS, TrainingConfig
 from agora.training.data import IGNORED_TARGET, Batches, ShardBatches, TokenShards, heldout_batches, share_of_step
-from agora.training.energy import EnergyMeter
+from agora.training.energy import EnergyMeter, EnergyReading
+from agora.training.guard import Guard
 from agora.training.machine import check_machine, decide_machine, raise_limit
 from agora.training.metrics import MetricsLog, StepMetrics, draw_loss, read_metrics, rewind_metrics
 from agora.training.parallelize import check as check_layout
+from agora.training.rank_log import RankLog, rank_log
 from agora.training.run_folder import Machine, RunFolder
 from agora.training.schedule import lr_scale
 from agora.training.sharded_step import ShardedStep
@@ -40,6 +45,7 @@ from agora.training.signals import StopRequest, stop_on_signals
 from agora.training.source import ModelSource, merged
 from agora.training.step import Batch, StepResult, TrainingStep
 from agora.training.summary import Standing, TrainingSummary, summarise
+from agora.training.watchdog import Watchdog, lost_connection
 from agora.training.world import World, joined_world, layout_for
 from agora.units import format_joules, format_seconds, format_si
 
@@ -50,7 +56,8 @@ logger = logging.getLogger(__name__)
 class Task:
     """One thing to learn. `data` identifies what `batches` read: a resumed run must find the same. `make_model` gives the weights
     that training starts from. `source` is what model cards say; `heldout_bytes` the text that the targets of `heldout` stand for,
-    where bits per byte mean something. `command` is what a person types to go on. `layout` says how several processes share the work."""
+    where bits per byte mean something. `command` is what a person types to go on. `layout` says how several processes share the work.
+    Weights of `fresh_seed` are fresh ones, of which each of several processes draws its own part; `make_model` is then for one alone."""
 
     kind: Literal["pretrain", "chat"]
     model: ModelConfig
@@ -64,14 +71,15 @@ class Task:
     heldout_bytes: int | None = None
     command: str = ""
     layout: Layout = field(default_factory=Layout)
+    fresh_seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A summary and the weights it speaks of."""
+    """A summary and the weights it speaks of; those of a divided run are in its last checkpoint only."""
 
     summary: TrainingSummary
-    model: Transformer
+    model: Transformer | None
 
 
 def train(
@@ -119,41 +127,44 @@ def pretraining_task(
         kind="pretrain", model=model_config, training=c,
         batches=ShardBatches(shards, seed=c.seed, **shape),
         heldout=heldout_batches(heldout, max_tokens=c.evaluate_tokens, **shape) if heldout is not None else [],
-        make_model=lambda: Transformer(model_config, seed=c.seed),
+        make_model=lambda: Transformer(model_config, seed=c.seed), fresh_seed=c.seed,
         tokenizer_dir=tokenizer_dir, data={"tokens": int(shards.num_tokens), **data}, command=command,
     )  # fmt: skip
 
 
 def run_task(run_dir: Path, task: Task, *, progress: Progress = silent, resume: bool = True) -> Trained:
     """Carry `task` out in `run_dir`, alone or with the processes that a launcher started. Raises as `train` does."""
-    with joined_world(task.training.device) as world:
+    with joined_world(task.training.device) as world, Watchdog(world, run_dir, task.training.hang_timeout_s) as watchdog:
         place = world.folder(run_dir)
         folder, is_new = RunFolder(place), not place.exists()
         with folder.locked(), stop_on_signals() as stop:
             try:
-                trainer = _open_run(folder, task, stop, world, run_dir, resume=resume)
+                trainer = _open_run(folder, task, stop, world, run_dir, watchdog, resume=resume)
             except BaseException:
                 if is_new and not folder.holds_run():
                     shutil.rmtree(place, ignore_errors=True)
                 raise
             world.wait()
-            return trainer.run(progress if world.is_first else silent)
+            with rank_log(run_dir, world.rank) as log:
+                return trainer.run(progress if world.is_first else silent, log)
 
 
 def _start_over(folder: RunFolder) -> None:
-    shutil.rmtree(folder.checkpoints, ignore_errors=True)
     shutil.rmtree(folder.path / "tensorboard", ignore_errors=True)
-    for name in ("run.json", "outcome.json", "metrics.jsonl", "loss.png", "loss.svg"):
+    for name in ("run.json", "outcome.json", "metrics.jsonl", "loss.png", "loss.svg", "skipped.json", "events.jsonl"):
         folder.remove(name)
 
 
-def _open_run(folder: RunFolder, task: Task, stop: StopRequest, world: World, run_dir: Path, *, resume: bool) -> _Trainer:
+def _open_run(
+    folder: RunFolder, task: Task, stop: StopRequest, world: World, run_dir: Path, watchdog: Watchdog, *, resume: bool
+) -> _Trainer:
     """Compare run.json with `task` or begin a run. Whatever can fail comes first: a refused command changes nothing of an older run."""
     record = {
         "kind": task.kind, "model": to_dict(task.model), "training": to_dict(task.training),
         "data": json.loads(json.dumps(dict(task.data))), "command": task.command,
     }  # fmt: skip
-    saved = folder.read("run.json") if resume else {}
+    # what the first process has counts: another one may be new, or was killed before it wrote its own
+    saved = world.from_first(folder.read("run.json") if resume and world.is_first else {})
     if saved:
         _refuse_other_configuration(folder, saved, record)
         machine = folder.machine(saved)
@@ -161,11 +172,14 @@ def _open_run(folder: RunFolder, task: Task, stop: StopRequest, world: World, ru
     else:
         flops = task.training.num_tokens * flops_per_token(task.model, task.training.seq_len)
         machine = world.from_first(decide_machine(folder, task.training, flops))
-    trainer = _Trainer(folder, task, machine, stop, world, RunFolder(run_dir).checkpoints)
-    if not saved:
+    store = open_store(RunFolder(run_dir).checkpoint_place(task.training.checkpoint_url))
+    trainer = _Trainer(folder, task, machine, stop, store, watchdog)
+    if not (folder.path / "tokenizer").exists() or not saved:
         _copy_tokenizer(task.tokenizer_dir, folder.path / "tokenizer")
     if not resume:
         _start_over(folder)
+        if world.is_first:
+            store.clear()
     source = merged(saved.get("source") or {}, to_dict(task.source))
     folder.write("run.json", {**record, "source": source, "machine": to_dict(machine), "layout": to_dict(trainer.layout)})
     folder.remove("outcome.json")
@@ -205,10 +219,11 @@ def _copy_tokenizer(source: Path, target: Path) -> None:
 class _Trainer:
     """The state of one process that trains."""
 
-    def __init__(self, folder: RunFolder, task: Task, machine: Machine, stop: StopRequest, world: World, checkpoints: Path) -> None:
+    def __init__(self, folder: RunFolder, task: Task, machine: Machine, stop: StopRequest, store: Store, watchdog: Watchdog) -> None:
         self._folder, self._task, self._machine, self._stop = folder, task, machine, stop
-        self._world, self._checkpoints = world, checkpoints
-        self.layout = layout_for(world, task.layout, task.training.micro_batch)
+        self._world, self._store, self._watchdog = watchdog.world, store, watchdog
+        self._guard = Guard(task.training, watchdog, store, self._keep_batch)
+        self.layout = layout_for(self._world, task.layout, task.training.micro_batch)
         self._must_stop = False  # as agreed by all processes
         c = task.training
         self._config = c
@@ -221,45 +236,87 @@ class _Trainer:
         self._loss: float | None = None
         self._heldout_loss: float | None = None
         self._stopped_by: str | None = None
-        gpu_index = (torch.device(machine.device).index or 0) if machine.device.startswith("cuda") else None
-        self._meter = EnergyMeter(watts_per_core=c.watts_per_core, gpu_index=gpu_index)
+        named = torch.device(machine.device).index
+        gpu_index = (torch.cuda.current_device() if named is None else named) if machine.device.startswith("cuda") else None
+        self._meter = EnergyMeter(watts_per_core=c.watts_per_core, gpu_index=gpu_index, is_first_of_host=self._world.is_first_of_host)
+        self._energy = self._meter.read()  # of all processes, at the last step
         self._started_s = self._saved_s = time.perf_counter()
         self._first_step_ended_s = 0.0
         self._last: tuple[Mapping[str, Any], StepResult] | None = None  # where the data stood before the last step, and what it gave
+        self._skip: Skip | None = None  # why the weights did not follow the last step
+        self._at_start = task.batches.state_dict(), torch.get_rng_state()
 
     def _make_step(self) -> TrainingStep | ShardedStep:
         """Alone there is no wrapper."""
-        c, machine, model = self._config, self._machine, self._task.make_model()
+        c, machine, seed = self._config, self._machine, self._task.fresh_seed
         if self._world.size == 1:
             return TrainingStep(
-                model, c.optimizer, device=machine.device, dtype=machine.dtype, compile=machine.compile, grad_clip=c.grad_clip
-            )
-        check_layout(model.config, self.layout, seq_len=c.seq_len, global_batch=c.batch_tokens // c.seq_len)
+                self._task.make_model(), c.optimizer, device=machine.device, dtype=machine.dtype, compile=machine.compile,
+                grad_clip=c.grad_clip, float8=c.float8,
+            )  # fmt: skip
+        check_layout(self._task.model, self.layout, seq_len=c.seq_len, global_batch=c.batch_tokens // c.seq_len)
+        with torch.device("cpu" if seed is None else "meta"):
+            model = self._task.make_model()
+        compiles = machine.compile and (c.compile == "on" or self.layout.schedule != "zero_bubble")
         return ShardedStep(
-            model, c.optimizer, self.layout, seq_len=c.seq_len, device=machine.device, dtype=machine.dtype, grad_clip=c.grad_clip
-        )
+            model, c.optimizer, self.layout, seq_len=c.seq_len, device=machine.device, dtype=machine.dtype,
+            compile=compiles, grad_clip=c.grad_clip, seed=seed, float8=c.float8,
+        )  # fmt: skip
 
-    def run(self, progress: Progress) -> Trained:
+    def run(self, progress: Progress, log: RankLog) -> Trained:
         """From the last checkpoint to the end, or to a signal."""
-        self._restore()
-        if self._num_done < self._config.steps:
-            board = self._folder.path / "tensorboard" if self._config.tensorboard else None
-            writer = CheckpointWriter(self._checkpoints, keep=self._config.keep)
-            title = f"train ({self._task.kind})"
-            try:
+        self._log = log
+        self._guard.begin(*self._restore())
+        self._log.step = self._num_done
+        self._log.tell("begins", processes=self._world.size, layout=self.layout.describe(), device=self._machine.device)
+        try:
+            while self._num_done < self._config.steps and not self._stopped_by:
                 try:
-                    with (
-                        MetricsLog(self._folder.metrics, tensorboard=board, first_step=self._num_done + 1) as log,
-                        progress.step(title, total=self._config.steps, unit="steps") as bar,
-                    ):
-                        bar.advance(self._num_done)
-                        self._steps(log, writer, bar)
-                finally:
-                    writer.wait()
-            except (TrainingError, CheckpointError) as error:
-                self._folder.write("outcome.json", {"state": "failed", "message": str(error)})
-                raise
+                    self._learn(progress)
+                except RollBack as back:
+                    self._go_back(back)
+        except (TrainingError, CheckpointError, RuntimeError) as error:
+            lost = lost_connection(error, self._watchdog, self._num_done + 1)
+            if lost is not None or not isinstance(error, RuntimeError):
+                self._folder.write("outcome.json", {"state": "failed", "message": str(lost or error)})
+            if lost is not None:
+                raise lost from error
+            raise
+        if self._stop and self._stopped_by:
+            self._guard.stopped(self._num_done, self._stopped_by, time.monotonic() - self._stop.asked_s)
         return self._finish()
+
+    def _learn(self, progress: Progress) -> None:
+        """Steps with their metrics and checkpoints, until the end, a signal or a way back."""
+        board = self._folder.path / "tensorboard" if self._config.tensorboard else None
+        writer = CheckpointWriter(
+            self._store, keep=self._config.keep, keep_every=self._config.keep_every_steps, world=self._world
+        )  # fmt: skip
+        title = f"train ({self._task.kind})"
+        try:
+            with (
+                MetricsLog(self._folder.metrics, tensorboard=board, first_step=self._num_done + 1) as log,
+                progress.step(title, total=self._config.steps, unit="steps") as bar,
+            ):
+                bar.advance(self._num_done)
+                self._steps(log, writer, bar)
+        except RuntimeError:
+            with suppress(CheckpointError):  # with a process gone the others cannot end a checkpoint either: that is not what went wrong
+                writer.wait()
+            raise
+        finally:
+            writer.wait()
+
+    def _go_back(self, back: RollBack) -> None:
+        """To the last checkpoint, or to the start; the batches since are left out from now on."""
+        self._world.wait()  # the first process has written what it was writing
+        used, self._before, self._kept = self._before, Standing(), Standing()
+        self._step = self._make_step()
+        self._task.batches.load_state_dict(self._at_start[0])
+        torch.set_rng_state(self._at_start[1])
+        num_done, _ = self._restore()
+        self._before = replace(self._before, elapsed_s=used.elapsed_s, joules=used.joules)  # what was in vain was used all the same
+        self._guard.went_back(back, num_done)
 
     def _steps(self, log: MetricsLog, writer: CheckpointWriter, bar: Step) -> None:
         while self._num_done < self._config.steps and not (self._must_stop or (self._world.size == 1 and self._stop)):
@@ -267,41 +324,63 @@ class _Trainer:
             log.write(metrics)
             bar.advance()
             bar.note(self._note(metrics))
+            self._verify(writer)
             if self._is_checkpoint_due(writer):
                 self._save(log, writer)
         if self._num_saved != self._num_done and self._num_done != self._before.num_done:
             self._save(log, writer)  # the signal came after the last look at it
         self._stopped_by = (self._stop.signal_name or "another process") if self._num_done < self._config.steps else None
 
+    def _verify(self, writer: CheckpointWriter) -> None:
+        if self._guard.is_verification_due(self._num_done) and self._last is not None:
+            writer.wait()  # what is found wrong may be in the checkpoint being written: that one must be there to be put aside
+            self._guard.verify(self._num_done, self._step, self._task.batches, self._last[0], self.layout.data)
+
     def _save(self, log: MetricsLog, writer: CheckpointWriter) -> None:
+        self._watchdog.at(self._num_done, "checkpoint")
         self._refuse_broken_weights()
         log.sync()
         if self._limit_flops_per_s > self._machine.limit_flops_per_s:
             self._machine = raise_limit(self._folder, self._machine, self._limit_flops_per_s)
         self._kept = self._standing()
-        state = self._state()
-        if self._world.is_first:
-            writer.save(self._num_done, state)
+        writer.save(self._num_done, self._state())
         self._num_saved, self._saved_s = self._num_done, time.perf_counter()
 
     def _one_step(self) -> StepMetrics:
-        before = self._task.batches.state_dict()
+        before, number = self._task.batches.state_dict(), self._num_done + 1
         started_s = time.perf_counter()
-        share = 0 if isinstance(self._step, TrainingStep) else self._step.axes.data_rank
-        batches = share_of_step(self._task.batches, self._config.num_micro_batches, share, self.layout.data)
         scale = lr_scale(self._num_done, self._config.steps, self._config.schedule)
-        result = self._step.run(batches, scale)
+        self._skip = self._guard.left_out(number)
+        result = self._leave_out(self._skip) if self._skip else self._compute(number, scale)
         self._last = before, result
-        if not result.is_applied:
-            self._refuse_step(self._num_done + 1, "")
-        self._num_done += 1
-        self._loss = result.loss
-        tokens_per_s = self._config.batch_tokens / (time.perf_counter() - started_s)
+        if self._skip is None:
+            self._skip = self._guard.judge(number, result)
+        self._num_done = number
+        if math.isfinite(result.loss):
+            self._loss = result.loss
+        seconds = time.perf_counter() - started_s
+        tokens_per_s = self._config.batch_tokens / seconds
+        self._tell(seconds, self._meter.read().joules)
         every, heldout_loss = self._config.evaluate_every, None
         if self._task.heldout and (self._num_done == self._config.steps or (every and self._num_done % every == 0)):
+            self._watchdog.at(self._num_done, "evaluation")
             self._refuse_broken_weights()
             heldout_loss = self._heldout_loss = self._evaluate()
         return self._metrics(result, scale, tokens_per_s, heldout_loss)
+
+    def _compute(self, number: int, scale: float) -> StepResult:
+        """Forward, backward, and the optimizer where the guard allows it."""
+        self._watchdog.at(number, "data")
+        share = 0 if isinstance(self._step, TrainingStep) else self._step.axes.data_rank
+        batches = share_of_step(self._task.batches, self._config.num_micro_batches, share, self.layout.data)
+        self._watchdog.at(number, "step")
+        return self._step.run(batches, scale, self._guard.allows)
+
+    def _leave_out(self, skip: Skip) -> StepResult:
+        """A step whose batch was given up before: the data goes on, the weights do not."""
+        self._task.batches.skip(self._config.num_micro_batches)
+        loss, norm = (math.nan if number is None else number for number in (skip.loss, skip.grad_norm))
+        return StepResult(loss, norm, 0, is_applied=False)
 
     def _evaluate(self) -> float:
         if isinstance(self._step, ShardedStep):
@@ -309,7 +388,7 @@ class _Trainer:
         return evaluate_loss(self._step.model, self._task.heldout, self._step.device)
 
     def _metrics(self, result: StepResult, scale: float, tokens_per_s: float, heldout_loss: float | None) -> StepMetrics:
-        energy, tokens = self._meter.read(), self._num_done * self._config.batch_tokens
+        energy, tokens = self._sum_energy(), self._num_done * self._config.batch_tokens
         here_s, optimizer = time.perf_counter() - self._started_s, self._config.optimizer
         num_timed = self._num_done - self._before.num_done - 1
         if num_timed == 0:
@@ -318,27 +397,49 @@ class _Trainer:
         flops_per_s = tokens_per_s * self._flops_per_token / self._world.size  # of one process: the limit is that of one
         self._limit_flops_per_s = max(self._limit_flops_per_s, flops_per_s)  # what the machine does, it can do: it was busy when measured
         eta_s = step_s * (self._config.steps - self._num_done)
+        slow = self._guard.compare_speed(self._num_done)
         return StepMetrics(
-            step=self._num_done, loss=result.loss, grad_norm=result.grad_norm, lr_scale=scale, lr=optimizer.lr * scale,
+            step=self._num_done, loss=_or_none(result.loss), grad_norm=_or_none(result.grad_norm), lr_scale=scale, lr=optimizer.lr * scale,
             muon_lr=optimizer.muon_lr * scale if optimizer.name == "muon" else None, tokens=tokens,
             tokens_per_s=tokens_per_s, limit_share=flops_per_s / self._limit_flops_per_s,
             elapsed_s=self._before.elapsed_s + here_s, eta_s=eta_s,
             joules_per_token=(self._before.joules + energy.joules) / tokens, energy_measured=energy.measured, heldout_loss=heldout_loss,
-            imbalance=result.imbalance,
+            imbalance=result.imbalance, skipped=self._skip.why if self._skip else None,
+            slow_rank=slow.rank if slow else None, lost_share=slow.lost_share if slow else None,
         )  # fmt: skip
+
+    def _sum_energy(self) -> EnergyReading:
+        """Of all processes; measured only where each of them is."""
+        here = self._meter.read()
+        joules, num_measured = self._world.sum(here.joules, float(here.measured))
+        more = f", summed over {self._world.size} processes" if self._world.size > 1 else ""
+        self._energy = replace(here, joules=joules, measured=num_measured == self._world.size, source=here.source + more)
+        return self._energy
+
+    def _tell(self, seconds: float, joules: float) -> None:
+        """This process's own line of the step."""
+        self._log.step = self._num_done
+        tokens_per_s = self._config.batch_tokens / self._world.size / seconds
+        self._log.tell("step", seconds=round(seconds, 4), tokens_per_s=round(tokens_per_s, 1), joules=round(joules, 3))
 
     def _note(self, m: StepMetrics) -> str:
         heldout = f", held-out {self._heldout_loss:.3f}" if self._heldout_loss is not None else ""
         label = "" if m.energy_measured else " (estimate)"
+        loss = "skipped" if m.loss is None else f"loss {m.loss:.3f}"
         return (
-            f"loss {m.loss:.3f}{heldout}, {m.tokens_per_s:,.0f} tokens/s, {m.limit_share or 0:.0%} of the matmul limit, "
+            f"{loss}{heldout}, {m.tokens_per_s:,.0f} tokens/s, {m.limit_share or 0:.0%} of the matmul limit, "
             f"{m.joules_per_token * 1000:.1f} mJ/token{label}, {format_seconds(m.eta_s)} left"
         )
 
     def _is_checkpoint_due(self, writer: CheckpointWriter) -> bool:
         """All processes save after the same step: when the first one finds it time."""
         is_due = self._world.is_first and self._is_due_here(writer)
-        self._must_stop, is_due = self._world.any(bool(self._stop), is_due)
+        skipped = self._skip is not None
+        self._must_stop, is_due, some_skipped, some_followed = self._world.any(bool(self._stop), is_due, skipped, not skipped)
+        if some_skipped and some_followed:
+            raise TrainingError(
+                f"step {self._num_done}: processes disagree on whether it is a spike; the run goes on from its last checkpoint"
+            )
         return is_due or self._must_stop
 
     def _is_due_here(self, writer: CheckpointWriter) -> bool:
@@ -352,14 +453,15 @@ class _Trainer:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "step": self._step.state_dict() if isinstance(self._step, TrainingStep) else self._step.full_state(),
+            "step": self._step.state_dict(),
             "data": self._task.batches.state_dict(),
             "torch_random": torch.get_rng_state(),
             "progress": to_dict(self._kept),
+            "guard": self._guard.state_dict(),
         }
 
     def _standing(self) -> Standing:
-        before, energy, num_bytes = self._before, self._meter.read(), self._task.heldout_bytes
+        before, energy, num_bytes = self._before, self._energy, self._task.heldout_bytes
         per_byte = None
         if self._heldout_loss is not None and num_bytes:
             per_byte = self._heldout_loss * self._num_heldout / math.log(2) / num_bytes
@@ -369,39 +471,43 @@ class _Trainer:
             energy_measured=energy.measured and (before.energy_measured or not before.num_done), energy_source=energy.source,
         )  # fmt: skip
 
-    def _restore(self) -> None:
-        checkpoint = load_latest_checkpoint(self._checkpoints)
-        self._world.wait()
+    def _restore(self) -> tuple[int, int]:
+        """Where the run goes on, and how many steps it had done after that."""
+        checkpoint = resume_latest(self._store, self._state(), world=self._world)
         if self._world.is_first:  # only now: with every checkpoint damaged the run must stop, not begin again
-            clean(self._checkpoints, checkpoint.path if checkpoint else None)
+            clean(self._store, checkpoint.name if checkpoint else None)
         if checkpoint is not None:
             state = checkpoint.state
             try:
                 self._task.batches.load_state_dict(state["data"])
-                self._step.load_state_dict(state["step"])
+                self._step.finish_loading()
                 torch.set_rng_state(state["torch_random"])
                 self._before = self._kept = Standing.from_state(state["progress"])
             except KeyError as error:
-                raise CheckpointError(f"checkpoint {checkpoint.path} lacks {error}; start again with --fresh") from error
-            logger.info("going on from %s", checkpoint.path)
+                raise CheckpointError(f"checkpoint {checkpoint.place} lacks {error}; start again with --fresh") from error
+            logger.info("going on from %s", checkpoint.place)
         self._num_done, self._loss, self._heldout_loss = self._before.num_done, self._before.loss, self._before.heldout_loss
+        self._guard.load_state_dict(checkpoint.state.get("guard", {}) if checkpoint else {}, self._num_done)
         num_repeated = rewind_metrics(self._folder.metrics, self._num_done)
         if num_repeated:
             logger.info("%d steps after the last checkpoint are computed again", num_repeated)
+        return self._num_done, num_repeated
 
     def _refuse_broken_weights(self) -> None:
         """Before weights are kept or measured: a norm costs little then, and nothing that is not a number gets out of this process."""
         if not self._step.has_finite_weights():
-            self._refuse_step(self._num_done, ", and the weights it left are not finite")
+            if self._config.on_nan == "roll_back":
+                raise RollBack(self._num_done, Anomaly(kind="not a number", reason="the weights it left are not finite"))
+            assert self._last is not None
+            kept = self._keep_batch(self._num_done, self._last[1], "not a number")
+            raise refusal(self._num_done, self._last[1], ", and the weights it left are not finite", kept, self._config.optimizer)
 
-    def _refuse_step(self, step: int, more: str) -> None:
-        """Keep what the last step was made of and stop; weights on disk stay those of the last checkpoint."""
+    def _keep_batch(self, step: int, result: StepResult, kind: str) -> str:
+        """Keep what the last step was made of; returns where."""
         assert self._last is not None
-        before, result = self._last
-        kept = keep_broken_batch(
-            self._folder, step, result, self._task.batches, before, self._config.num_micro_batches, self._task.data
+        return keep_broken_batch(
+            self._folder, step, result, self._task.batches, self._last[0], self._config.num_micro_batches, self._task.data, kind
         )  # fmt: skip
-        raise refusal(step, result, more, kept, self._config.optimizer)
 
     def _finish(self) -> Trained:
         metrics = read_metrics(self._folder.metrics)
@@ -417,7 +523,11 @@ class _Trainer:
         summary = replace(summary, stopped_by=self._stopped_by, pictures=pictures)
         message = f"{format_seconds(summary.elapsed_s)}, {format_joules(summary.joules)}, {format_si(summary.flops, 'FLOP')}"
         self._folder.write("outcome.json", {"state": summary.state, "message": message, "summary": to_dict(summary)})
-        return Trained(summary, self._step.float32_model())
+        return Trained(summary, self._step.float32_model() if isinstance(self._step, TrainingStep) else None)
+
+
+def _or_none(number: float) -> float | None:
+    return number if math.isfinite(number) else None
 
 
 @torch.no_grad()

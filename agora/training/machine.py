@@ -21,6 +21,7 @@ from agora.config import to_dict
 from agora.errors import ConfigError, TrainingError
 from agora.model import kernels
 from agora.training.config import TrainingConfig
+from agora.training.float8 import refuse_float8
 from agora.training.run_folder import Machine, RunFolder
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ def decide_machine(folder: RunFolder, config: TrainingConfig, flops: float) -> M
     """Choose for a run of `flops` floating-point operations. Raises ConfigError for a device that is not here, and for
     training.compile=on where nothing can be compiled."""
     device = choose_device(config.device)
+    if config.float8 != "off":
+        refuse_float8(config.float8, torch.device(device))
     dtype = config.dtype
     if dtype == "auto":
         limits = {name: matmul_limit(folder, device, name) for name in ("bfloat16", "float32")}

@@ -27,12 +27,14 @@ class StepMetrics:
 
     `lr` is AdamW's rate in this step, `muon_lr` that of Muon where it steps the matrices. `limit_share` is the share of the machine's
     measured matmul limit; `joules_per_token` covers the run so far and is an estimate unless `energy_measured`.
-    `imbalance`: visits of the busiest expert over the mean, in the worst layer.
+    `imbalance`: visits of the busiest expert over the mean, in the worst layer. `skipped` says why the weights did not follow the step
+    (anomalies.py; loss and norm are then None where they were no numbers); `slow_rank` is a process that others wait for, `lost_share`
+    the part of their time (stragglers.py), where it was looked at.
     """
 
     step: int
-    loss: float
-    grad_norm: float
+    loss: float | None
+    grad_norm: float | None
     lr_scale: float
     lr: float
     tokens: int
@@ -45,6 +47,9 @@ class StepMetrics:
     heldout_loss: float | None = None
     muon_lr: float | None = None
     imbalance: float | None = None
+    skipped: str | None = None
+    slow_rank: int | None = None
+    lost_share: float | None = None
 
 
 DETERMINISTIC: Final = ("step", "loss", "grad_norm", "lr_scale", "tokens", "heldout_loss")  # equal bit for bit after a resume
@@ -70,7 +75,18 @@ class MetricsLog:
         self._file.write(json.dumps(dataclasses.asdict(metrics)) + "\n")
         self._file.flush()
         if self._board is not None:
-            for name in ("loss", "heldout_loss", "grad_norm", "lr", "muon_lr", "lr_scale", "tokens_per_s", "joules_per_token", "imbalance"):
+            for name in (
+                "loss",
+                "heldout_loss",
+                "grad_norm",
+                "lr",
+                "muon_lr",
+                "lr_scale",
+                "tokens_per_s",
+                "joules_per_token",
+                "imbalance",
+                "lost_share",
+            ):
                 value = getattr(metrics, name)
                 if value is not None:
                     self._board.add_scalar(name, value, metrics.step)
@@ -111,8 +127,9 @@ def draw_loss(metrics: list[dict[str, Any]], folder: Path, title: str) -> list[P
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    tokens = [line["tokens"] / 1e6 for line in metrics]
-    losses = [line["loss"] for line in metrics]
+    with_loss = [line for line in metrics if line["loss"] is not None]  # a skipped step may have none
+    tokens = [line["tokens"] / 1e6 for line in with_loss]
+    losses = [line["loss"] for line in with_loss]
     axes.plot(tokens, losses, color="#9db8d2", linewidth=0.8, label="training, each step")
     axes.plot(tokens, _running_mean(losses), color="#1f4e79", linewidth=1.6, label="training, running mean")
     heldout = [(line["tokens"] / 1e6, line["heldout_loss"]) for line in metrics if line.get("heldout_loss") is not None]
@@ -149,5 +166,6 @@ def describe_last(metrics: list[Mapping[str, Any]], window: int = 20) -> dict[st
         return {}
     last, recent = dict(metrics[-1]), [line["tokens_per_s"] for line in metrics[-window:]]
     last["tokens_per_s"] = sorted(recent)[len(recent) // 2]
+    last["loss"] = next((line["loss"] for line in reversed(metrics) if line.get("loss") is not None), None)
     last["heldout_loss"] = next((line["heldout_loss"] for line in reversed(metrics) if line.get("heldout_loss") is not None), None)
     return last

@@ -66,6 +66,10 @@ class HeldAdamW(torch.optim.AdamW):
     def __init__(self, masters: list[nn.Parameter], gradients: Gradients, names: list[str], working: Tensor, **options: Any) -> None:
         super().__init__(masters, fused=True, **options)
         self._gradients, self._names, self._working = gradients, names, working
+        for flat in masters:  # as torch would in the first step
+            self.state[flat].update(
+                step=torch.zeros((), device=flat.device), exp_avg=torch.zeros_like(flat), exp_avg_sq=torch.zeros_like(flat)
+            )
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -76,8 +80,6 @@ class HeldAdamW(torch.optim.AdamW):
         (group,) = self.param_groups
         (masters,) = group["params"]
         state, (beta1, beta2) = self.state[masters], group["betas"]
-        if not state:
-            state.update(step=torch.zeros(()), exp_avg=torch.zeros_like(masters), exp_avg_sq=torch.zeros_like(masters))
         state["step"] += 1
         count = float(state["step"])
         numbers = (
@@ -115,42 +117,57 @@ class Optimizer:
             offset += size
         self.gradients = Gradients(named, can_hold=can_hold)
         self.refresh()
+        self._moments: dict[str, Tensor] = {}
         self._parts = self._build()
+        states = [state for _, part in self._parts for state in part.state.values()]
+        self._counts = [state["step"] for state in states if "step" in state]
 
-    def _build(self) -> list[tuple[float, torch.optim.Optimizer, dict[str, nn.Parameter]]]:
-        """(peak rate, torch optimizer, its tensors by name) for each kind of parameter."""
+    def _build(self) -> list[tuple[float, torch.optim.Optimizer]]:
+        """(peak rate, torch optimizer) for each kind of parameter. Moments exist from the start, so that a checkpoint can be read in."""
         c = self.config
-        parts: list[tuple[float, torch.optim.Optimizer, dict[str, nn.Parameter]]] = []
+        parts: list[tuple[float, torch.optim.Optimizer]] = []
         for kind in ("matrix", "table", "vector"):
             names = [name for name, _ in _of_kind(self._model, kind)]
             decay = 0.0 if kind == "vector" else c.weight_decay
             if kind == "matrix" and c.name == "muon":
-                leaves = {label: self._leaf(view, gradient) for label, view, gradient in self._matrices(names)}
-                stacks = {label: leaf for label, leaf in leaves.items() if leaf.ndim == 3}
-                tensors = {label: leaf for label, leaf in leaves.items() if leaf.ndim == 2}
-                parts.append((c.muon_lr, torch.optim.Muon(
-                    list(tensors.values()), lr=c.muon_lr, weight_decay=decay, momentum=c.momentum, adjust_lr_fn="match_rms_adamw"
-                ), tensors))  # fmt: skip
-                if stacks:
-                    muon = StackedMuon(stacks.values(), lr=c.muon_lr, weight_decay=decay, momentum=c.momentum)
-                    parts.append((c.muon_lr, muon, stacks))
+                parts += self._build_muon(names)
                 continue
             first, last = self._views[names[0]], self._views[names[-1]]
             place = slice(first.storage_offset(), last.storage_offset() + last.numel())
-            tensors = {kind: self._leaf(self.masters[place], self.gradients.flat[place])}
-            parts.append((c.lr, HeldAdamW(
-                list(tensors.values()), self.gradients, names, self.working[place],
+            flat = self._leaf(self.masters[place], self.gradients.flat[place])
+            adamw = HeldAdamW(
+                [flat], self.gradients, names, self.working[place],
                 lr=c.lr, betas=(c.betas[0], c.betas[1]), eps=c.eps, weight_decay=decay,
-            ), tensors))  # fmt: skip
+            )  # fmt: skip
+            parts.append((c.lr, adamw))
+            for field in ("exp_avg", "exp_avg_sq"):
+                pieces = adamw.state[flat][field].split([self._views[name].numel() for name in names])
+                for name, piece in zip(names, pieces, strict=True):
+                    self._moments[f"optimizer.{field}.{name}"] = piece.view(self._views[name].shape)
         return parts
 
-    def _matrices(self, names: list[str]) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Each linear map by itself, those of experts as stacks: (label, master, gradient)."""
+    def _build_muon(self, names: list[str]) -> Iterator[tuple[float, torch.optim.Optimizer]]:
+        """Matrices, and stacks of matrices."""
+        c = self.config
+        options: dict[str, Any] = {"lr": c.muon_lr, "weight_decay": c.weight_decay, "momentum": c.momentum}
+        momenta: dict[nn.Parameter, Tensor] = {}
         for name in names:
-            place, tensors = ".".join(name.split(".")[2:]), (self._views[name], self.gradients.views[name])
-            masters, gradients = (linear_maps(self._model.config, place, tensor) for tensor in tensors)
-            for index, pair in enumerate(zip(masters, gradients, strict=True)):
-                yield f"{name}.{index}", *pair
+            momentum = self._moments[f"optimizer.momentum_buffer.{name}"] = torch.zeros_like(self._views[name])
+            for view, gradient, part in self._linear_maps(name, momentum):
+                momenta[self._leaf(view, gradient)] = part
+        matrices, stacks = ([leaf for leaf in momenta if leaf.ndim == ndim] for ndim in (2, 3))
+        optimizers: list[torch.optim.Optimizer] = [torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw", **options)]
+        if stacks:
+            optimizers.append(StackedMuon(stacks, **options))
+        for optimizer, leaves in zip(optimizers, (matrices, stacks), strict=False):
+            for leaf in leaves:
+                optimizer.state[leaf]["momentum_buffer"] = momenta[leaf]
+            yield c.muon_lr, optimizer
+
+    def _linear_maps(self, name: str, momentum: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Each linear map in a matrix by itself, experts as stacks: (master, gradient, momentum)."""
+        place, tensors = ".".join(name.split(".")[2:]), (self._views[name], self.gradients.views[name], momentum)
+        yield from zip(*(linear_maps(self._model.config, place, tensor) for tensor in tensors), strict=True)
 
     def _leaf(self, view: Tensor, gradient: Tensor) -> nn.Parameter:
         leaf = nn.Parameter(view)
@@ -169,7 +186,7 @@ class Optimizer:
     @torch.no_grad()
     def step(self, lr_scale: float = 1.0) -> None:
         """Step every master at `lr_scale` times its peak rate, then refresh the working copy."""
-        for peak, optimizer, _ in self._parts:
+        for peak, optimizer in self._parts:
             for group in optimizer.param_groups:
                 group["lr"] = peak * lr_scale
             optimizer.step()
@@ -187,40 +204,32 @@ class Optimizer:
         return {**self._views, **self._buffers}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything a resumed run needs, as plain tensors: `weight.NAME` and `optimizer.FIELD.NAME`."""
-        result = {f"weight.{name}": view for name, view in self.master_weights().items()}
-        for _, optimizer, tensors in self._parts:
-            for name, leaf in tensors.items():
-                for field, value in optimizer.state[leaf].items():
-                    result[f"optimizer.{field}.{name}"] = value
-        return result
+        """Everything a resumed run needs, as views by the names of the model: `weight.NAME`, `optimizer.FIELD.NAME` and, once for all,
+        `optimizer.step`."""
+        weights = {f"weight.{name}": view for name, view in self.master_weights().items()}
+        return {**weights, **self._moments, "optimizer.step": self._counts[0]}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue exactly where `state_dict` was taken. Raises CheckpointError when the state is of another model or optimizer."""
-        rest = dict(state)
-        for name, view in self.master_weights().items():
-            value = rest.pop(f"weight.{name}", None)
+        mine = self.state_dict()
+        more = sorted(name for name in state.keys() - mine.keys() if name.startswith("optimizer."))
+        for name, view in mine.items():
+            value, (kind, _, label) = state.get(name), name.partition(".")
+            if kind == "optimizer" and more:
+                raise CheckpointError(f"checkpoint: {more[0]!r} does not belong to optimizer {self.config.name!r}")
             if value is None or value.shape != view.shape:
                 found = "missing" if value is None else f"of shape {list(value.shape)}"
-                raise CheckpointError(f"checkpoint: weight {name} is {found}, but the model needs {list(view.shape)}")
+                raise CheckpointError(f"checkpoint: {kind} {label} is {found}, but the model needs {list(view.shape)}")
             view.copy_(value)
-        for _, optimizer, tensors in self._parts:
-            for name, leaf in tensors.items():
-                fields = {key.split(".")[1]: key for key in rest if key.startswith("optimizer.") and key.split(".", 2)[2] == name}
-                optimizer.state[leaf].clear()
-                for field, key in fields.items():
-                    value = rest.pop(key)
-                    device = value.device if value.ndim == 0 else leaf.device
-                    optimizer.state[leaf][field] = value.to(device=device, copy=True)
-        if rest:
-            raise CheckpointError(f"checkpoint: {sorted(rest)[0]!r} does not belong to optimizer {self.config.name!r}")
+        self.finish_loading()
+
+    @torch.no_grad()
+    def finish_loading(self) -> None:
+        """After the tensors of `state_dict` were written in place."""
+        for count in self._counts[1:]:
+            count.copy_(self._counts[0])
         self.refresh()
-
-
-def weights_in_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The float32 weights by parameter name, out of what `state_dict` returned."""
-    return {key.removeprefix("weight."): value for key, value in state.items() if key.startswith("weight.")}
 
 
 def build_optimizer(model: Transformer, config: OptimizerConfig, *, dtype: torch.dtype = torch.float32) -> Optimizer:

@@ -4,8 +4,8 @@ DTensor for tensor and sequence parallel, fully_shard (FSDP2) for replicas and s
     axes = make_axes(layout, device_type="cpu"); part = parallelize(Transformer(config), layout, axes, seq_len=512)
 
 Goes in: a whole model, the same on every rank, or one on the meta device, which takes no memory: then `part.allocate` comes next, and
-weights from a checkpoint. Comes out: a Part, whose stages hold float32 masters as DTensors. Every rank of a run calls the same functions
-in the same order.
+`part.initialize` or weights from a checkpoint. Comes out: a Part, whose stages hold float32 masters as DTensors. Every rank of a run calls
+the same functions in the same order.
 
 Ranks are numbered with tensor fastest, then context, shard, replicate, and pipeline slowest: the ranks that talk most are neighbours.
 """
@@ -27,7 +27,9 @@ from torch.distributed._composable.checkpoint_activation import checkpoint
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
+from torch.utils.checkpoint import checkpoint as torch_checkpoint
 
 from agora.cluster.layout import Layout
 from agora.errors import ConfigError
@@ -35,11 +37,13 @@ from agora.model import fast, operations
 from agora.model.cache import KVCache
 from agora.model.config import ModelConfig
 from agora.model.experts import MixtureOfExperts, begin_step, end_step
+from agora.model.initial import draw, initial_std
 from agora.model.transformer import Attention, FeedForward, Layer, Norm, Positions, Transformer
 from agora.training.divided_loss import divided_cross_entropy
 from agora.training.expert_parallel import HeldExperts, judge_balance_together, send_to_experts
+from agora.training.float8 import use_float8
 from agora.training.ring_attention import positions_of, ring_attention
-from agora.training.stage import Maps, Stage
+from agora.training.stage import Maps, Product, Stage, place_in_model
 
 DTYPES: Final = {"bf16": torch.bfloat16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -181,6 +185,21 @@ class Part:
             for buffer in stage.buffers():
                 buffer.zero_()
 
+    @torch.no_grad()
+    def initialize(self, seed: int) -> None:
+        """Draw this rank's part of fresh weights, which are those of one process, in time proportional to the part."""
+        for name, parameter in self.named_parameters().items():
+            assert isinstance(parameter, DTensor)
+            home, first_row, rows = place_in_model(name, self.config)
+            std, here = initial_std(self.config, home), parameter.to_local()
+            if std is None:
+                here.fill_(1.0)
+                continue
+            size, offset = compute_local_shape_and_global_offset(parameter.shape, parameter.device_mesh, parameter.placements)
+            begins = (offset[0] + first_row, *offset[1:])
+            part = [slice(begin, begin + length) for begin, length in zip(begins, size, strict=True)]
+            here.copy_(draw(seed, home, (rows or parameter.shape[0], *parameter.shape[1:]), std=std, part=part))
+
     def named_parameters(self) -> dict[str, nn.Parameter]:
         """Masters by name."""
         return {name: parameter for stage in self.stages for name, parameter in stage.named_parameters()}
@@ -238,9 +257,11 @@ class Part:
 
 
 def parallelize(
-    model: Transformer, layout: Layout, axes: Axes, *, seq_len: int, dtype: str = "bfloat16", device: torch.device | str = "cpu"
-) -> Part:
-    """Divide `model` by `layout`; it must not be used afterwards. Raises ConfigError for a model that cannot be divided so."""
+    model: Transformer, layout: Layout, axes: Axes, *, seq_len: int, dtype: str = "bfloat16", device: torch.device | str = "cpu",
+    backend: str | None = None, float8: str = "off",
+) -> Part:  # fmt: skip
+    """Divide `model` by `layout`; it must not be used afterwards. With `backend` each layer is compiled by that backend of torch.compile.
+    `float8`: see float8.py. Raises ConfigError for a model that cannot be divided so."""
     # what leaves a DTensor or a view_as is a view; nothing here changes one in place, which is what FSDP2 warns of at every layer
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor", category=UserWarning)
     config, is_meta = model.config, model.embedding.is_meta
@@ -257,7 +278,12 @@ def parallelize(
             for layer in stage.layers.values():
                 if isinstance(layer.feed_forward, MixtureOfExperts):
                     _divide_experts(layer.feed_forward, axes, DTYPES[dtype], keeps=keeps)
-                recompute(layer, layout)
+                if float8 != "off":
+                    use_float8(layer, float8, torch.device(device))
+                if backend is not None:
+                    compile_layer(layer, layout, backend)
+                if backend is None or layout.recompute == "full":
+                    recompute(layer, layout)
                 _shard(layer, data, DTYPES[dtype], keeps=keeps)
             _shard(stage, data, DTYPES[dtype], keeps=True)
         stages.append(stage)
@@ -331,6 +357,24 @@ def recompute(layer: nn.Module, layout: Layout) -> None:
         checkpoint(layer)
     elif layout.recompute == "selective":
         checkpoint(layer, context_fn=partial(create_selective_checkpoint_contexts, _keep_products))
+
+
+def compile_layer(layer: nn.Module, layout: Layout, backend: str) -> None:
+    """Compile what a layer computes. The hooks of fully_shard stay outside, and so does full recompute; what the selective one keeps is the
+    compiler's to see, so that policy moves inside. All layers of one kind share the compiled code."""
+    # the compiler looks whether the stream has a gradient, which autograd takes for a mistake
+    warnings.filterwarnings("ignore", message=r"The \.grad attribute of a Tensor that is not a leaf", category=UserWarning)
+    plain = layer.forward
+    if layout.recompute == "selective":
+        contexts = partial(create_selective_checkpoint_contexts, _keep_products)
+        compiled = torch.compile(partial(torch_checkpoint, plain, use_reentrant=False, context_fn=contexts), backend=backend)
+    else:
+        compiled = torch.compile(plain, backend=backend)
+
+    def forward(x_BTC: Tensor, delta_BTC: Tensor | None, positions: Positions, cache: None, index: int) -> Any:
+        return compiled(x_BTC, delta_BTC, positions, None, 0)  # the index is the cache's, and a number of its own would be code of its own
+
+    layer.forward = forward
 
 
 # ---- experts
@@ -479,6 +523,7 @@ class _DividedMaps(nn.Module):
         super().__init__()
         assert isinstance(maps, Maps)
         self._tensor, self._is_divided, self._rows_each = tensor, is_divided, rows_each
+        self.product: Product = fast.linear
         self.weight = maps.weight
         for index, divided in enumerate(is_divided):
             tensor.place(self.weight, str(index), Shard(0) if divided else Replicate())
@@ -487,7 +532,7 @@ class _DividedMaps(nn.Module):
         """The stream -> this rank's part of each map, side by side, for all positions."""
         wide_BTC = self._tensor.enter(x_BTC)
         parts = zip(self.weight, self._is_divided, strict=True)
-        return torch.cat([fast.linear(wide_BTC, self._rows(weight, divided)) for weight, divided in parts], dim=-1)
+        return torch.cat([self.product(wide_BTC, self._rows(weight, divided)) for weight, divided in parts], dim=-1)
 
     def _rows(self, weight: Any, is_divided: bool) -> Tensor:
         assert isinstance(weight, DTensor)
@@ -503,6 +548,7 @@ class _DividedRows(nn.Module):
     def __init__(self, linear: Any, tensor: _Tensor) -> None:
         super().__init__()
         self.weight = linear.weight
+        self.product: Product = fast.linear
         self._tensor = tensor
         tensor.place(self, "weight", Shard(1))
 
@@ -510,7 +556,7 @@ class _DividedRows(nn.Module):
         """This rank's channels -> the stream."""
         weight = self.weight
         assert isinstance(weight, DTensor)
-        return self._tensor.leave(fast.linear(x, weight.to_local()))
+        return self._tensor.leave(self.product(x, weight.to_local()))
 
 
 class _DividedAttention(nn.Module):

@@ -24,6 +24,7 @@ from agora.tokenizer.shards import MANIFEST_FILE, ShardSet
 from agora.training.config import TrainingConfig
 from agora.training.evaluate import target_bytes
 from agora.training.export import export_run
+from agora.training.fit import refuse_what_cannot_fit
 from agora.training.loop import pretraining_task, run_task
 from agora.training.source import corpus_source
 from agora.training.summary import TrainingSummary
@@ -62,6 +63,7 @@ def pretrain(
     """
     run_dir, model_dir = workspace.folder("runs", name), workspace.folder("models", name)
     refuse_other_content(model_dir)
+    refuse_what_cannot_fit(model_config, training_config, layout or Layout(), recipe=recipe)
     tokenizer_dir = workspace.folder("tokenizer", data)
     tokenizer = Tokenizer.load(tokenizer_dir)
     shards = ShardSet.open(workspace.folder("shards", data), tokenizer=tokenizer)

@@ -57,6 +57,10 @@ class RunFolder:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    def checkpoint_place(self, url: str | None) -> Path | str:
+        """Where the run's checkpoints lie: in the folder, or under `url` (training.checkpoint_url) by the run's name."""
+        return self.checkpoints if url is None else f"{url.rstrip('/')}/{self.path.name}"
+
     @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"

@@ -148,12 +148,13 @@ class ShardedOptimizer:
             optimizer.step()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """`weight.NAME` and `optimizer.FIELD.NAME`: live tensors, DTensors where they are divided."""
+        """`weight.NAME`, `optimizer.FIELD.NAME` and, once for all, `optimizer.step`: live tensors, DTensors where they are divided."""
         result: dict[str, Tensor] = {f"weight.{name}": parameter.detach() for name, parameter in self.parameters.items()}
         result.update({f"weight.{name}": value for name, value in self._buffers.items()})
         for _, optimizer, members in self._parts:
             for name, parameter in members.items():
-                result.update({f"optimizer.{field}.{name}": value for field, value in optimizer.state[parameter].items()})
+                for field, value in optimizer.state[parameter].items():
+                    result["optimizer.step" if field == "step" else f"optimizer.{field}.{name}"] = value
         return result
 
     @torch.no_grad()
@@ -169,6 +170,16 @@ class ShardedOptimizer:
             if value.shape != target.shape:
                 raise CheckpointError(f"checkpoint: {name} has shape {list(value.shape)}, but the model needs {list(target.shape)}")
             target.copy_(value if isinstance(value, DTensor) else _like(value.to(target.device), target))
+        self.finish_loading()
+
+    @torch.no_grad()
+    def finish_loading(self) -> None:
+        """After the tensors of `state_dict` were written in place: every parameter counts the same steps."""
+        count = self.state_dict()["optimizer.step"]
+        for _, optimizer, _ in self._parts:
+            for state in optimizer.state.values():
+                if "step" in state:
+                    state["step"].copy_(count)
 
 
 def _kind(name: str, parameter: Tensor) -> str:

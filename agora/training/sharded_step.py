@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from agora.cluster.layout import Layout
-from agora.errors import TrainingError
+from agora.errors import ConfigError, TrainingError
 from agora.model.operations import IGNORED, document_starts
 from agora.model.transformer import Transformer
 from agora.training import parallelize
@@ -26,13 +26,14 @@ from agora.training.optimizers import OptimizerConfig
 from agora.training.pipeline import Pipeline
 from agora.training.sharded_optimizers import ShardedOptimizer, whole
 from agora.training.stage import fuse
-from agora.training.step import Batch, StepResult
+from agora.training.step import Allows, Batch, StepResult
 
 
 class ShardedStep:
     """A divided model with its optimizer. Takes `model` over; every rank of the process group makes one. A model on the meta device gets
-    memory for this rank's part only; `load_state_dict` must bring its weights. `taking_memory` is entered where a model on the meta device
-    gets its memory: a dry run gives fake tensors (dryrun.py)."""
+    memory for this rank's part only, with fresh weights drawn from `seed`; without one `load_state_dict` must bring them.
+    `taking_memory` is entered where such a model gets its memory: a dry run gives fake tensors (dryrun.py). `compile` compiles each layer
+    with `backend`; `float8` see float8.py."""
 
     def __init__(
         self,
@@ -44,23 +45,38 @@ class ShardedStep:
         device: torch.device | str = "cpu",
         dtype: str = "bfloat16",
         grad_clip: float | None = 1.0,
+        seed: int | None = None,
+        compile: bool = False,
+        backend: str = "inductor",
+        float8: str = "off",
         taking_memory: AbstractContextManager[object] | None = None,
     ) -> None:
+        if compile and layout.pipeline > 1 and layout.schedule == "zero_bubble":
+            raise ConfigError(
+                "layout.schedule=zero_bubble takes the backward pass apart, and compiled layers have it in one piece; "
+                "use training.compile=off, or layout.schedule=1f1b"
+            )
         self.config, self.layout, self.device, self.grad_clip = model.config, layout, torch.device(device), grad_clip
         self.axes = parallelize.make_axes(layout, device_type=self.device.type, has_experts=self.config.num_experts > 0)
         is_meta = model.embedding.is_meta
-        self.part = parallelize.parallelize(model.train(), layout, self.axes, seq_len=seq_len, dtype=dtype, device=device)
+        self.part = parallelize.parallelize(
+            model.train(), layout, self.axes, seq_len=seq_len, dtype=dtype, device=device,
+            backend=backend if compile else None, float8=float8,
+        )  # fmt: skip
         with taking_memory or nullcontext():
             if is_meta:
                 self.part.allocate()
+                if seed is not None:
+                    self.part.initialize(seed)
             self.optimizer = ShardedOptimizer(self.part.named_parameters().items(), optimizer_config, self.part.named_buffers())
             self._pipeline = Pipeline(self.part, seq_len=seq_len) if layout.pipeline > 1 else None
         self._copies = {name: self.part.copies(parameter) for name, parameter in self.optimizer.parameters.items()}
         is_tied = layout.pipeline > 1 and self.config.tie_embeddings
         self._tied = is_tied and (self.axes.pipeline_rank in (0, layout.pipeline - 1))
 
-    def run(self, micro_batches: Sequence[Batch], lr_scale: float = 1.0) -> StepResult:
-        """Learn from the micro-batches of all ranks as if they were one batch. Raises TrainingError when none has a target."""
+    def run(self, micro_batches: Sequence[Batch], lr_scale: float = 1.0, allows: Allows | None = None) -> StepResult:
+        """Learn from the micro-batches of all ranks as if they were one batch, unless `allows` refuses what came out: it must decide the
+        same on all ranks. Raises TrainingError when none has a target."""
         num_here = sum(int((batch.targets_BT != IGNORED).sum()) for batch in micro_batches)
         num_tokens = round(float(self._sum_over_ranks([num_here / self._ranks_per_share])[0]))
         if num_tokens == 0:
@@ -72,7 +88,7 @@ class ShardedStep:
         squares = torch.stack([self._sum_of_squares(), loss.double() / self.layout.tensor])
         total_squares, total = (float(value) for value in self._sum_over_ranks(squares))
         grad_norm = math.sqrt(total_squares)
-        is_applied = math.isfinite(total) and math.isfinite(grad_norm)
+        is_applied = math.isfinite(total) and math.isfinite(grad_norm) and (allows is None or allows(total, grad_norm))
         if is_applied:
             self._clip(grad_norm)
             self.optimizer.step(lr_scale)
@@ -80,6 +96,15 @@ class ShardedStep:
         if is_applied:
             self.part.end_step()
         return StepResult(total, grad_norm, num_tokens, is_applied, imbalance)
+
+    def passes(self, micro_batches: Sequence[Batch]) -> float:
+        """Forward and backward alone: this rank's part of the loss. Gradients are thrown away; what was learned stays as it is."""
+        num_tokens = sum(int((batch.targets_BT != IGNORED).sum()) for batch in micro_batches)
+        self.optimizer.zero_grad()
+        self.part.begin_step(len(micro_batches))
+        loss = float(self._accumulate([self._here(batch) for batch in micro_batches], float(max(1, num_tokens))))
+        self.optimizer.zero_grad()
+        return loss
 
     @property
     def _ranks_per_share(self) -> int:
@@ -177,35 +202,18 @@ class ShardedStep:
             here = {name: weight for part in gathered if part is not None for name, weight in part.items()}
         return fuse(here, self.config)
 
-    def float32_model(self) -> Transformer:
-        """A whole copy of the model with the master weights, on the CPU of every rank."""
-        with torch.device("meta"):
-            copy = Transformer(self.config)
-        copy.to_empty(device="cpu")
-        copy.load_state_dict(self.full_weights())
-        return copy.eval()
-
     def state_dict(self) -> dict[str, Tensor]:
         """`weight.NAME` and `optimizer.FIELD.NAME` of what this rank holds: live tensors, DTensors where they are divided."""
         return self.optimizer.state_dict()
 
-    @torch.no_grad()
-    def full_state(self) -> dict[str, Tensor]:
-        """`state_dict` with every tensor whole, on the CPU of every rank: for small models."""
-        here = {name: whole(value).cpu() for name, value in self.state_dict().items()}
-        if self.layout.pipeline > 1:
-            gathered: list[dict[str, Tensor]] = [{}] * self.layout.pipeline
-            dist.all_gather_object(gathered, here, group=self.axes.pipeline_group)
-            here = {name: value for part in gathered for name, value in part.items()}
-        return here
-
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continue where `state_dict` or `full_state` was taken, also under another layout. Raises CheckpointError when it belongs to
-        another model or optimizer."""
-        if self.layout.pipeline > 1:
-            mine = self.state_dict()
-            state = {name: value for name, value in state.items() if name in mine}
+        """Continue where `state_dict` was taken under the same layout; checkpoint.resume_latest reads that of any other. Raises
+        CheckpointError when it belongs to another model or optimizer."""
         self.optimizer.load_state_dict(state)
+
+    def finish_loading(self) -> None:
+        """After the tensors of `state_dict` were written in place."""
+        self.optimizer.finish_loading()
 
 
 def _local(x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ Shapes as in agora.model.transformer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -23,6 +23,8 @@ from agora.model.config import ModelConfig
 from agora.model.loss import chunked_cross_entropy
 from agora.model.transformer import Positions, Transformer, fused_rows
 
+Product = Callable[[Tensor, Tensor], Tensor]  # (..., I), (O, I) -> (..., O); float8.py has another one than fast.linear
+
 
 class Maps(nn.Module):
     """Several linear maps of the same input; their results lie side by side."""
@@ -30,10 +32,11 @@ class Maps(nn.Module):
     def __init__(self, weight_OI: Tensor, rows: Sequence[int]) -> None:
         super().__init__()
         self.weight = nn.ParameterList(nn.Parameter(part) for part in torch.split(weight_OI.detach(), list(rows)))
+        self.product: Product = fast.linear
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) -> (..., sum of rows)."""
-        return torch.cat([fast.linear(x, weight) for weight in self.weight], dim=-1)
+        return torch.cat([self.product(x, weight) for weight in self.weight], dim=-1)
 
 
 class Ends(Protocol):
@@ -150,3 +153,10 @@ def split(weights: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tenso
         else:
             result.update({f"{name}.{index}": part for index, part in enumerate(torch.split(weight, list(rows)))})
     return result
+
+
+def place_in_model(name: str, config: ModelConfig) -> tuple[str, int, int | None]:
+    """Where a piece's parameter stands: the Transformer's parameter, the first row in it, and its rows in all (None: no others)."""
+    base, _, index = name.rpartition(".")
+    rows = fused_rows(config).get(".".join(base.split(".")[2:]))
+    return (name, 0, None) if rows is None else (base, sum(rows[: int(index)]), sum(rows))

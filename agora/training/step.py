@@ -6,7 +6,7 @@ step = TrainingStep(model, OptimizerConfig(), device="cpu"); result = step.run([
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +16,12 @@ from agora.errors import ConfigError, TrainingError
 from agora.model.experts import begin_step, end_step, imbalance
 from agora.model.operations import IGNORED
 from agora.model.transformer import Transformer
+from agora.training.float8 import use_float8
 from agora.training.optimizers import OptimizerConfig, build_optimizer
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+Allows = Callable[[float, float], bool]  # loss and gradient norm of a step -> whether the weights may follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,8 @@ class Batch:
 @dataclass(frozen=True, slots=True)
 class StepResult:
     """`loss` in nats per target and `grad_norm` before clipping; `num_tokens` = targets learned from. When either number is not
-    finite the weights were left as they were: `is_applied` is False. `imbalance` is that of experts, see agora.model.experts."""
+    finite, or `allows` refused them, the weights were left as they were: `is_applied` is False. `imbalance` is that of experts, see
+    agora.model.experts."""
 
     loss: float
     grad_norm: float
@@ -62,17 +66,21 @@ class TrainingStep:
         dtype: str = "bfloat16",
         compile: bool = False,
         grad_clip: float | None = 1.0,
+        float8: str = "off",
     ) -> None:
         if dtype not in DTYPES:
             raise ConfigError(f"training dtype {dtype!r} is not one of {', '.join(DTYPES)}")
         self.device = torch.device(device)
         self.model = model.to(self.device).train()
+        if float8 != "off":
+            use_float8(self.model.layers, float8, self.device)
         self.optimizer = build_optimizer(self.model, optimizer_config, dtype=DTYPES[dtype])
         self.grad_clip = grad_clip
         self._loss = torch.compile(self.model.loss) if compile else self.model.loss
 
-    def run(self, micro_batches: Sequence[Batch], lr_scale: float = 1.0) -> StepResult:
-        """Learn from all micro-batches as if they were one batch. Raises TrainingError when none has a target."""
+    def run(self, micro_batches: Sequence[Batch], lr_scale: float = 1.0, allows: Allows | None = None) -> StepResult:
+        """Learn from all micro-batches as if they were one batch, unless `allows` refuses what came out. Raises TrainingError when none
+        has a target."""
         num_tokens = sum(int((batch.targets_BT != IGNORED).sum()) for batch in micro_batches)
         if num_tokens == 0:
             raise TrainingError("the batch has no token to learn from: every target is -100")
@@ -86,7 +94,7 @@ class TrainingStep:
             losses.append(loss.detach())
         total = float(torch.stack(losses).sum())
         grad_norm = self.optimizer.clip(self.grad_clip)
-        is_applied = math.isfinite(total) and math.isfinite(grad_norm)
+        is_applied = math.isfinite(total) and math.isfinite(grad_norm) and (allows is None or allows(total, grad_norm))
         if is_applied:
             self.optimizer.step(lr_scale)
             end_step(self.model)
@@ -111,3 +119,7 @@ class TrainingStep:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Continue exactly where `state_dict` was taken. Raises CheckpointError when it belongs to another model or optimizer."""
         self.optimizer.load_state_dict(state)
+
+    def finish_loading(self) -> None:
+        """After the tensors of `state_dict` were written in place."""
+        self.optimizer.finish_loading()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,8 +20,11 @@ import torch.distributed as dist
 from agora.cluster.layout import Layout
 from agora.errors import ConfigError
 from agora.training.machine import choose_device
+from agora.training.meeting import meet, needs_meeting
 
 T = TypeVar("T")
+
+_REMEMBERED_COLLECTIVES: Final = "256"  # by PyTorch's flight recorder, for watchdog.py: a few passes through the model
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,11 @@ class World:
         """Whether this process writes."""
         return self.rank == 0
 
+    @property
+    def device(self) -> torch.device:
+        """Where what is exchanged must lie."""
+        return _device() if self.size > 1 else torch.device("cpu")
+
     def folder(self, run_dir: Path) -> Path:
         """Where this process keeps its metrics and decisions: the run's folder, or one of its own in it."""
         return run_dir if self.is_first else run_dir / "ranks" / f"{self.rank:05d}"
@@ -48,6 +56,19 @@ class World:
         dist.all_reduce(raised, dist.ReduceOp.MAX)
         return tuple(bool(flag) for flag in raised.tolist())
 
+    def sum(self, *values: float) -> tuple[float, ...]:
+        """Each value, added up over all processes."""
+        if self.size == 1:
+            return values
+        added = torch.tensor(values, dtype=torch.float64, device=_device())
+        dist.all_reduce(added)
+        return tuple(added.tolist())
+
+    @property
+    def is_first_of_host(self) -> bool:
+        """Whether no process of this host has a lower rank."""
+        return self.size == 1 or int(os.environ.get("LOCAL_RANK", "0")) == 0
+
     def from_first(self, value: T) -> T:
         """What the first process has."""
         if self.size == 1:
@@ -55,6 +76,14 @@ class World:
         values = [value]
         dist.broadcast_object_list(values, src=0)
         return values[0]
+
+    def first_text(self, text: str | None) -> str | None:
+        """What the first process says that says anything."""
+        if self.size == 1:
+            return text
+        texts: list[str | None] = [None] * self.size
+        dist.all_gather_object(texts, text)
+        return next((one for one in texts if one is not None), None)
 
     def wait(self) -> None:
         """Until every process is here."""
@@ -81,7 +110,12 @@ def joined_world(device: str) -> Iterator[World]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     begins_here = not dist.is_initialized()
     if begins_here:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if is_cuda else "gloo")
+        os.environ.setdefault("TORCH_FR_BUFFER_SIZE", _REMEMBERED_COLLECTIVES)
+        backend, rank = "cpu:gloo,cuda:nccl" if is_cuda else "gloo", int(os.environ["RANK"])
+        if needs_meeting():
+            dist.init_process_group(backend, store=meet(rank, size), rank=rank, world_size=size)
+        else:
+            dist.init_process_group(backend)
     try:
         yield World(dist.get_rank(), dist.get_world_size())
     finally:

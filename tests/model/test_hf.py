@@ -9,7 +9,7 @@ import torch
 
 from agora.errors import ModelError
 from agora.model.config import ModelConfig
-from agora.model.hf import config_from_hf, config_to_hf, load_hf, save_hf, weight_files
+from agora.model.hf import config_from_hf, config_to_hf, hf_weights, load_hf, save_hf, save_hf_weights, weight_files
 from agora.model.transformer import Transformer
 
 CONFIG = ModelConfig(
@@ -248,3 +248,20 @@ def test_a_model_never_takes_the_place_of_anything_else(tmp_path: Path) -> None:
     (tmp_path / "m" / "notes.txt").write_text("by a person")
     with pytest.raises(ModelError, match=r"holds notes\.txt"):
         save_hf(Transformer(CONFIG, seed=1), tmp_path / "m")
+
+
+def test_a_large_model_is_written_in_several_files_with_an_index(tmp_path: Path) -> None:
+    model = Transformer(CONFIG)
+    weights = hf_weights(model)
+    save_hf_weights(model, lambda place: weights[place.name], tmp_path / "m", dtype=torch.float32, file_bytes=40_000)
+    names = sorted(path.name for path in (tmp_path / "m").glob("*.safetensors"))
+    assert len(names) > 2 and names[0] == f"model-00001-of-{len(names):05d}.safetensors"
+    index = json.loads((tmp_path / "m" / "model.safetensors.index.json").read_text())
+    assert index["weight_map"].keys() == weights.keys() and index["metadata"]["total_size"] == sum(w.nbytes for w in weights.values())
+    loaded = load_hf(tmp_path / "m")
+    assert all(torch.equal(one, other) for one, other in zip(loaded.parameters(), model.parameters(), strict=True))
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m", dtype=torch.float32)
+    tokens_BT = torch.arange(12)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(model.logits(model(tokens_BT)), theirs(tokens_BT).logits, rtol=1e-4, atol=1e-5)

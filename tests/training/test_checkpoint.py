@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agora.errors import CheckpointError
+from agora.files import file_sha256
 from agora.training.checkpoint import (
     CheckpointWriter,
     clean,
@@ -35,8 +37,11 @@ def state(value: float = 1.0) -> dict[str, Any]:
     }
 
 
+FILES = ["tensors-00000.safetensors", "index.json", "state.json", "manifest.json"]
+
+
 def names(folder: Path) -> list[str]:
-    return [path.name for path in list_checkpoints(folder)]
+    return list_checkpoints(folder)
 
 
 def flip_a_bit(path: Path) -> None:
@@ -84,47 +89,48 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     assert names(tmp_path) == ["step-00000030", "step-00000200"]
 
 
-@pytest.mark.parametrize("file", ["tensors.safetensors", "state.json", "manifest.json"])
+@pytest.mark.parametrize("file", FILES)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(tmp_path: Path, file: str, caplog: pytest.LogCaptureFixture) -> None:
     save_checkpoint(tmp_path, 1, state(1.0))
-    flip_a_bit(save_checkpoint(tmp_path, 2, state(2.0)) / file)
+    flip_a_bit(tmp_path / save_checkpoint(tmp_path, 2, state(2.0)) / file)
     loaded = load_latest_checkpoint(tmp_path)
     assert loaded is not None and loaded.step == 1
     assert "step-00000002" in caplog.text and "corrupt" in caplog.text
 
 
-@pytest.mark.parametrize("file", ["tensors.safetensors", "state.json", "manifest.json"])
+@pytest.mark.parametrize("file", FILES)
 def test_a_checkpoint_with_a_missing_or_cut_file_is_refused(tmp_path: Path, file: str) -> None:
-    path = save_checkpoint(tmp_path, 1, state())
-    (path / file).write_bytes((path / file).read_bytes()[:-3])
+    name = save_checkpoint(tmp_path, 1, state())
+    path = tmp_path / name / file
+    path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(CheckpointError, match="step-00000001 is corrupt"):
-        load_checkpoint(path)
-    (path / file).unlink()
+        load_checkpoint(tmp_path, name)
+    path.unlink()
     with pytest.raises(CheckpointError, match="step-00000001 is corrupt"):
-        load_checkpoint(path)
+        load_checkpoint(tmp_path, name)
 
 
 def test_when_every_checkpoint_is_damaged_training_does_not_start_over_in_silence(tmp_path: Path) -> None:
     for step in (1, 2):
-        flip_a_bit(save_checkpoint(tmp_path, step, state()) / "state.json")
+        flip_a_bit(tmp_path / save_checkpoint(tmp_path, step, state()) / "state.json")
     with pytest.raises(CheckpointError, match=r"every checkpoint .*step-00000002, step-00000001"):
         load_latest_checkpoint(tmp_path)
 
 
 def test_the_last_good_checkpoint_outlives_damaged_newer_ones(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 1, state(), keep=2)
-    flip_a_bit(save_checkpoint(tmp_path, 2, state(), keep=2) / "state.json")
-    flip_a_bit(save_checkpoint(tmp_path, 3, state(), keep=2) / "state.json")
+    flip_a_bit(tmp_path / save_checkpoint(tmp_path, 2, state(), keep=2) / "state.json")
+    flip_a_bit(tmp_path / save_checkpoint(tmp_path, 3, state(), keep=2) / "state.json")
     save_checkpoint(tmp_path, 4, state(), keep=2)
     assert "step-00000001" in names(tmp_path)
 
 
 def test_cleaning_moves_damaged_ones_aside_and_removes_half_written_ones(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 1, state())
-    flip_a_bit(save_checkpoint(tmp_path, 2, state()) / "state.json")
+    flip_a_bit(tmp_path / save_checkpoint(tmp_path, 2, state()) / "state.json")
     (tmp_path / ".writing-step-00000003").mkdir()
     loaded = load_latest_checkpoint(tmp_path)
-    clean(tmp_path, loaded.path if loaded else None)
+    clean(tmp_path, loaded.name if loaded else None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001", "step-00000002.corrupt"]
 
 
@@ -133,7 +139,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_older_checkpoints(tmp_path: Pat
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100, 100, 0))
     with pytest.raises(CheckpointError, match=r"step-00000002 could not be written.*free.*older checkpoints are untouched"):
         save_checkpoint(tmp_path, 2, state())
-    assert names(tmp_path) == ["step-00000001"] and load_checkpoint(tmp_path / "step-00000001").step == 1
+    assert names(tmp_path) == ["step-00000001"] and load_checkpoint(tmp_path, "step-00000001").step == 1
 
 
 def test_a_disk_that_fills_while_writing_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +148,7 @@ def test_a_disk_that_fills_while_writing_leaves_nothing_half(tmp_path: Path, mon
     def fail(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("agora.training.checkpoint.save_file", fail)
+    monkeypatch.setattr("agora.training.sharded_checkpoint.write_tensors", fail)
     writer = CheckpointWriter(tmp_path, keep=2)
     writer.save(2, state())
     with pytest.raises(CheckpointError, match="No space left"):
@@ -158,3 +164,33 @@ def test_what_changes_after_a_save_in_the_background_is_not_saved(tmp_path: Path
     writer.wait()
     loaded = load_latest_checkpoint(tmp_path)
     assert loaded is not None and loaded.state["step"]["weight.a"].eq(1.0).all()
+
+
+def test_a_checkpoint_of_an_older_form_is_refused_and_not_passed_over(tmp_path: Path) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, state())
+    manifest = tmp_path / "step-00000002" / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 1}))
+    with pytest.raises(CheckpointError, match="step-00000002 has format 1, this Agora reads 2; end the run with the Agora that began it"):
+        load_latest_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda index: index["tensors"]["/step/half"]["blocks"].clear(),
+        lambda index: index["tensors"]["/step/half"].update(shape=[9]),
+        lambda index: index["tensors"]["/step/weight.a"]["blocks"][0].update(file="../elsewhere.safetensors"),
+        lambda index: index["tensors"]["/step/weight.a"]["blocks"][0].update(key="/step/half"),
+        lambda index: index.pop("tensors"),
+    ],
+)
+def test_an_index_that_lies_is_refused_although_its_sum_holds(tmp_path: Path, edit: Any) -> None:
+    path = tmp_path / save_checkpoint(tmp_path, 1, state())
+    index, manifest = (json.loads((path / name).read_text()) for name in ("index.json", "manifest.json"))
+    edit(index)
+    (path / "index.json").write_text(json.dumps(index))
+    facts = {"size_bytes": (path / "index.json").stat().st_size, "sha256": file_sha256(path / "index.json")}
+    (path / "manifest.json").write_text(json.dumps({**manifest, "files": {**manifest["files"], "index.json": facts}}))
+    with pytest.raises(CheckpointError, match="step-00000001 cannot be read"):
+        load_checkpoint(tmp_path, "step-00000001")

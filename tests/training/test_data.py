@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agora.errors import CheckpointError, DataError
-from agora.training.data import IGNORED_TARGET, ChatBatches, ShardBatches, heldout_batches
+from agora.training.data import IGNORED_TARGET, ChatBatches, ShardBatches, heldout_batches, share_of_step
 from tests.training.doubles import END, FileShards, some_shards
 
 
@@ -169,3 +172,58 @@ def test_loss_falls_on_what_the_assistant_says_only() -> None:
 def test_a_conversation_longer_than_a_row_is_refused() -> None:
     with pytest.raises(DataError, match="17 tokens does not fit"):
         ChatBatches(conversations([17]), seq_len=16, micro_batch=1, seed=0, pad_id=0)
+
+
+WORLDS = st.lists(st.tuples(st.sampled_from([1, 2, 4, 8]), st.integers(1, 3)), min_size=2, max_size=8)
+BATCHES_OF_A_STEP = 8
+
+
+def rows_read(make: Callable[[], ShardBatches | ChatBatches], worlds: list[tuple[int, int]]) -> list[list[int]]:
+    """What all processes read together when each world of (processes, steps) goes on from the checkpoint of the one before."""
+    rows: list[list[int]] = []
+    state = make().state_dict()
+    for size, num_steps in worlds:
+        sources = [make() for _ in range(size)]
+        for source in sources:
+            source.load_state_dict(state)
+        for _ in range(num_steps):
+            for share, source in enumerate(sources):
+                for batch in share_of_step(source, BATCHES_OF_A_STEP, share, size):
+                    rows += batch.tokens_BT.tolist()
+        assert all(source.state_dict() == sources[0].state_dict() for source in sources)
+        state = json.loads(json.dumps(sources[0].state_dict()))
+    return rows
+
+
+@settings(max_examples=25, deadline=None)
+@given(WORLDS)
+def test_runs_on_changing_numbers_of_processes_read_every_token_once_in_an_epoch(worlds: list[tuple[int, int]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        shards = some_shards(Path(folder), num_documents=30)
+
+        def make() -> ShardBatches:
+            return ShardBatches(shards, seq_len=4, micro_batch=1, seed=3)
+
+        rows = rows_read(make, worlds)
+        tokens = [token for row in rows for token in row]
+        assert tokens == stream(make(), len(tokens))[0]
+        whole = [tuple(shards.tokens(first, last).tolist()) for first, last in pairwise([*shards.document_starts, shards.num_tokens])]
+        for epoch in range(len(tokens) // shards.num_tokens):
+            here = tokens[epoch * shards.num_tokens : (epoch + 1) * shards.num_tokens]
+            assert sorted(documents_of(here)) == sorted(whole)
+
+
+@settings(max_examples=25, deadline=None)
+@given(WORLDS)
+def test_runs_on_changing_numbers_of_processes_read_every_row_of_conversations_once_in_an_epoch(worlds: list[tuple[int, int]]) -> None:
+    lengths = [2 + number % 13 for number in range(25)]
+
+    def make() -> ChatBatches:
+        return ChatBatches(conversations(lengths), seq_len=16, micro_batch=1, seed=2, pad_id=0)
+
+    rows, source, first = rows_read(make, worlds), make(), 0
+    while first + source.num_rows <= len(rows):
+        here = rows[first : first + source.num_rows]
+        assert [sum(row.count(number + 1) for row in here) for number in range(len(lengths))] == lengths
+        first += source.num_rows
+        source.skip(source.num_rows)

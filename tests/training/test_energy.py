@@ -28,6 +28,13 @@ def test_measured_joules_survive_the_counter_wrapping(tmp_path: Path) -> None:
     assert reading.joules == pytest.approx(0.2) and reading.measured and "RAPL" in reading.source
 
 
+def test_of_several_processes_of_a_host_one_counts_its_processors(tmp_path: Path) -> None:
+    package(tmp_path, 100_000)
+    first, second = (EnergyMeter(powercap=tmp_path, is_first_of_host=is_first) for is_first in (True, False))
+    package(tmp_path, 200_000)
+    assert first.read().joules == pytest.approx(0.1) and second.read().joules == 0.0 and second.read().measured
+
+
 def test_without_a_counter_the_estimate_states_its_assumption(tmp_path: Path) -> None:
     meter = EnergyMeter(watts_per_core=10.0, powercap=tmp_path)
     until = time.process_time() + 0.05

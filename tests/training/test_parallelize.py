@@ -166,7 +166,7 @@ def test_one_rank_of_the_engine_gives_the_numbers_of_the_plain_step(group: dist.
 
 def test_a_state_of_another_model_is_refused(group: dist.ProcessGroup) -> None:
     step = ShardedStep(Transformer(CONFIG), OptimizerConfig(name="adamw"), Layout(), seq_len=16, dtype="float32")
-    state = step.full_state()
+    state = step.state_dict()
     step.load_state_dict(state)
     state.pop("weight.embedding")
     with pytest.raises(CheckpointError, match=r"weight\.embedding"):
@@ -195,5 +195,5 @@ def test_a_model_without_memory_goes_on_from_a_state(model: ModelConfig, group: 
     with torch.device("meta"):
         empty = Transformer(model)
     other = ShardedStep(empty, OptimizerConfig(name="muon"), Layout(), seq_len=16, dtype="float32")
-    other.load_state_dict(one.full_state())
+    other.load_state_dict(one.state_dict())
     assert [one.run([batch]) for _ in range(2)] == [other.run([batch]) for _ in range(2)]

@@ -21,3 +21,10 @@ def four_ranks() -> Iterator[Ranks]:
     ranks = Ranks(4)
     yield ranks
     ranks.close()
+
+
+@pytest.fixture(scope="module")
+def eight_ranks() -> Iterator[Ranks]:
+    ranks = Ranks(8)
+    yield ranks
+    ranks.close()

@@ -5,6 +5,7 @@ A case goes in as one line of JSON, every rank answers with one: {"layout": {...
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import select
@@ -12,9 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from agora.cluster.layout import Layout
@@ -119,13 +123,24 @@ def alone(case: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _weights(case: dict[str, Any]) -> Transformer:
+    """The same on every rank, or with `drawn` nothing yet: each rank draws its part."""
+    with torch.device("meta" if case.get("drawn") else "cpu"):
+        return model_of(case)
+
+
+def _how(case: dict[str, Any]) -> dict[str, Any]:
+    backend = case.get("backend")
+    return {"seed": 1 if case.get("drawn") else None, "compile": backend is not None, "backend": backend or "inductor"}
+
+
 def together(case: dict[str, Any]) -> dict[str, Any]:
     """The numbers of one rank under a layout."""
     from agora.training.sharded_step import ShardedStep
 
     layout = Layout(**{"micro_batch": MICRO_BATCH, **case["layout"]})
     optimizer = OptimizerConfig(name=case.get("optimizer", "adamw"))
-    step = ShardedStep(model_of(case), optimizer, layout, seq_len=SEQ_LEN, **options(case))
+    step = ShardedStep(_weights(case), optimizer, layout, seq_len=SEQ_LEN, **_how(case), **options(case))
     results = []
     for number in range(case.get("steps", 2)):
         mine = batches(number, NUM_MICRO_BATCHES * MICRO_BATCH // layout.micro_batch, layout.micro_batch)
@@ -135,6 +150,74 @@ def together(case: dict[str, Any]) -> dict[str, Any]:
     return {
         "losses": [result.loss for result in results], "grad_norms": [result.grad_norm for result in results],
         "num_tokens": [result.num_tokens for result in results], "weight_norms": norms,
+    }  # fmt: skip
+
+
+@contextmanager
+def trouble(kind: str) -> Iterator[None]:
+    """While a checkpoint is written: rank 1 has a full disk, or rank 0 dies when all have written."""
+    from agora.training import sharded_checkpoint
+    from agora.training.checkpoint_store import FolderStore
+
+    def full(*arguments: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        if kind == "full disk" and os.environ["RANK"] == "1":
+            patch.setattr(sharded_checkpoint, "write_tensors", full)
+        if kind == "death" and os.environ["RANK"] == "0":
+            patch.setattr(FolderStore, "commit", lambda self, name: os._exit(9))
+        yield
+
+
+def go_on(case: dict[str, Any]) -> dict[str, Any]:
+    """From the newest checkpoint of case["folder"], or the beginning, `steps` steps under a layout, or without one: then a checkpoint,
+    which is written while the next step is computed. What that step learns is in no checkpoint. case["trouble"] breaks the writing."""
+    import logging
+
+    import torch.distributed as dist
+
+    from agora.errors import CheckpointError
+    from agora.training.checkpoint import CheckpointWriter, resume_latest
+    from agora.training.sharded_step import ShardedStep
+    from agora.training.world import World
+
+    os.environ.update(case.get("environment", {}))
+    warnings: list[str] = []
+    listener = logging.Handler()
+    listener.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("agora.training.checkpoint").addHandler(listener)
+    optimizer, place = OptimizerConfig(name=case.get("optimizer", "adamw")), case["folder"]
+    step: TrainingStep | ShardedStep
+    if case["layout"] is None:
+        world, layout, share = World(), Layout(micro_batch=case.get("micro_batch", MICRO_BATCH)), 0
+        step = TrainingStep(model_of(case), optimizer, **options(case))
+    else:
+        world, layout = World(dist.get_rank(), dist.get_world_size()), Layout(**{"micro_batch": MICRO_BATCH, **case["layout"]})
+        step = ShardedStep(model_of(case), optimizer, layout, seq_len=SEQ_LEN, **options(case))
+        share = step.axes.data_rank
+    found = resume_latest(place, {"step": step.state_dict()}, world=world)
+    step.finish_loading()
+    first = found.step if found else 0
+
+    def run(number: int) -> Any:
+        mine = batches(number, NUM_MICRO_BATCHES * MICRO_BATCH // layout.micro_batch, layout.micro_batch)
+        each = len(mine) // layout.data
+        return step.run(mine[share * each : (share + 1) * each], 1.0)
+
+    results = [run(number) for number in range(first, first + case["steps"])]
+    writer = CheckpointWriter(place, keep=2, world=world)
+    problem = ""
+    with trouble(case.get("trouble", "")):
+        writer.save(first + case["steps"], {"step": step.state_dict(), "data": {"position": first + case["steps"]}})
+        run(first + case["steps"])
+        try:
+            writer.wait()
+        except CheckpointError as error:
+            problem = str(error)
+    return {
+        "resumed": found.state["data"] if found else None, "warnings": warnings, "problem": problem,
+        "losses": [result.loss for result in results], "grad_norms": [result.grad_norm for result in results],
     }  # fmt: skip
 
 
@@ -149,6 +232,15 @@ def refused(case: dict[str, Any]) -> dict[str, Any]:
     return {"message": ""}
 
 
+def _task(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """One of this file, or `function` of another one: "module:function"."""
+    if ":" in name:
+        module, function = name.split(":")
+        task: Callable[[dict[str, Any]], dict[str, Any]] = getattr(importlib.import_module(module), function)
+        return task
+    return {"together": together, "refused": refused, "go_on": go_on}[name]
+
+
 def _serve() -> None:
     import traceback
 
@@ -160,7 +252,7 @@ def _serve() -> None:
     for line in sys.stdin:
         case = json.loads(line)
         try:
-            answer = {"together": together, "refused": refused}[case.get("task", "together")](case)
+            answer = _task(case.get("task", "together"))(case)
         except Exception:  # noqa: BLE001  (whatever it is, the test shows it)
             answer = {"error": f"rank {rank}: {traceback.format_exc()}"}
         print(ANSWER + json.dumps(answer), flush=True)

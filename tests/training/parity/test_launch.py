@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from agora.settings import Workspace
 from agora.training.metrics import read_metrics
+from agora.training.rank_log import read_rank_logs
 
 pytestmark = pytest.mark.parity
 
@@ -49,9 +51,15 @@ def test_under_torchrun_a_run_is_the_run_of_one_process(workspace: Workspace) ->
                 assert mine == pytest.approx(theirs, rel=1e-5), key
             assert [line["tokens"] for line in found] == [line["tokens"] for line in expected]
         assert (workspace.folder("models", name) / "model.safetensors").exists()
+        lines = [line for line in read_rank_logs(folder) if line["what"] == "step"]
+        assert [[line["step"] for line in lines if line["rank"] == rank] for rank in (0, 1)] == [[*range(1, 7)]] * 2
+        joules = sum(max(line["joules"] for line in lines if line["rank"] == rank) for rank in (0, 1))
+        told = json.loads(two.stdout)
+        assert "summed over 2 processes" in told["energy"] and told["joules"] == pytest.approx(joules, rel=0.2)
+        assert all(0 < line["tokens_per_s"] * line["seconds"] <= 256 / 2 + 1 for line in lines)
 
 
-def test_a_run_goes_on_under_another_layout(workspace: Workspace) -> None:
+def test_a_run_goes_on_under_another_layout_and_then_alone(workspace: Workspace) -> None:
     whole = pretrain(workspace, "whole", processes=2)
     assert whole.returncode == 0, whole.stderr
     cut = pretrain(workspace, "cut", processes=2)
@@ -61,8 +69,13 @@ def test_a_run_goes_on_under_another_layout(workspace: Workspace) -> None:
         for file in path.iterdir():
             file.unlink()
         path.rmdir()
-    again = pretrain(workspace, "cut", "layout.pipeline=2", processes=2)
+    again = pretrain(workspace, "cut", "layout.pipeline=2", "training.checkpoint_every_steps=5", processes=2)
     assert again.returncode == 0, again.stderr
+    newest = sorted((folder / "checkpoints").iterdir())
+    assert [path.name for path in newest] == ["step-00000005", "step-00000006"]
+    shutil.rmtree(newest[-1])
+    last = pretrain(workspace, "cut")
+    assert last.returncode == 0, last.stderr
     losses = [[line["loss"] for line in read_metrics(workspace.folder("runs", name) / "metrics.jsonl")] for name in ("whole", "cut")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 

@@ -157,6 +157,51 @@ def test_choosing_experts_on_ranks_begins_as_alone(name: str, two_ranks: Ranks) 
     _agree(two_ranks, TWO_EXPERTS[name], model=CHOOSING, steps=1)
 
 
+COMPILED = {"shards": ("inductor", "none"), "tensor and sequence": ("aot_eager", "selective"), "context": ("aot_eager", "full")}
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiled_layers_give_the_same_numbers(name: str, two_ranks: Ranks) -> None:
+    backend, again = COMPILED[name]
+    expected = _alone(json.dumps({"optimizer": "adamw", "steps": 3, "model": {}, "micro_batch": MICRO_BATCH}))
+    for answer in two_ranks.run({"layout": {**TWO[name], "recompute": again}, "steps": 3, "backend": backend}):
+        for key, tolerance in LATER["adamw"].items():
+            assert answer[key] == pytest.approx(expected[key], rel=tolerance), key
+
+
+def test_compiled_layers_of_experts_give_the_same_numbers(two_ranks: Ranks) -> None:
+    case = {"layout": TWO_EXPERTS["experts"], "model": EXPERTS, "steps": 2}
+    plain, compiled = (two_ranks.run({**case, **how})[0] for how in ({}, {"backend": "aot_eager"}))
+    assert compiled["losses"] == pytest.approx(plain["losses"], rel=FIRST)
+
+
+def test_a_schedule_that_splits_the_backward_pass_is_not_compiled(two_ranks: Ranks) -> None:
+    for answer in two_ranks.run({"task": "refused", "layout": TWO["zero bubble"], "backend": "aot_eager"}):
+        assert "zero_bubble" in answer["message"] and "training.compile=off" in answer["message"]
+
+
+@pytest.mark.parametrize("name", ["tensor and sequence", "interleaved"])
+def test_ranks_that_draw_their_part_begin_as_one_process(name: str, two_ranks: Ranks) -> None:
+    _drawn(two_ranks, TWO[name], {"tie_embeddings": True} if name == "interleaved" else {})
+
+
+@pytest.mark.parametrize("name", ["shards x tensor", "replicas x tensor", "shards x pipeline"])
+def test_more_ranks_that_draw_their_part_begin_as_one_process(name: str, four_ranks: Ranks) -> None:
+    _drawn(four_ranks, FOUR[name], {})
+
+
+@pytest.mark.parametrize("name", FOUR_EXPERTS)
+def test_ranks_draw_their_part_of_the_experts(name: str, four_ranks: Ranks) -> None:
+    _drawn(four_ranks, FOUR_EXPERTS[name], EXPERTS)
+
+
+def _drawn(ranks: Ranks, layout: dict[str, Any], model: dict[str, Any]) -> None:
+    """Same bits: after no step the weights have the norms of those that one process draws, and those that every rank was given."""
+    case = {"layout": layout, "model": model, "steps": 0}
+    drawn, given = (ranks.run({**case, "drawn": drawn}) for drawn in (True, False))
+    assert drawn == given and drawn[0]["weight_norms"] == alone({"model": model, "steps": 0})["weight_norms"]
+
+
 @pytest.mark.parametrize("name", ["shards", "tensor and sequence", "1f1b", "context"])
 def test_bfloat16_on_ranks_is_bfloat16_alone(name: str, two_ranks: Ranks) -> None:
     # Products round to 8 bits (4e-3), on ranks in other places than alone; sums over ranks are float32. After a step AdamW makes the

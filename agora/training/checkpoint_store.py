@@ -1,0 +1,273 @@
+"""Where checkpoints lie. Goes in: a folder, or a URL that fsspec knows (s3://bucket/path). Comes out: a Store, which writes a checkpoint
+file by file and then makes it count, all at once.
+
+In a folder a checkpoint is written under another name and renamed. Object stores cannot rename: there a checkpoint counts once its
+manifest is there, which is written last and removed first.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, Final, Protocol
+
+from agora.errors import AgoraError, ConfigError
+from agora.files import sync
+from agora.units import format_bytes
+
+MANIFEST: Final = "manifest.json"
+_NAME: Final = re.compile(r"step-(\d{8,})")
+_SPARE_BYTES: Final = 1 << 20
+
+
+def checkpoint_name(step: int) -> str:
+    """What the checkpoint of a step is called."""
+    return f"step-{step:08d}"
+
+
+def step_of(name: str) -> int:
+    """The step of a checkpoint's name."""
+    return int(name.removeprefix("step-"))
+
+
+class Store(Protocol):
+    """A place for checkpoints. Every method raises OSError when the place cannot be read or written."""
+
+    def place(self, name: str) -> str:
+        """Where a checkpoint is, for people."""
+
+    def names(self) -> list[str]:
+        """Checkpoints that claim to be whole, oldest first."""
+
+    def begin(self, name: str, size_bytes: int) -> None:
+        """Make room for a new checkpoint; what a killed writer left of it goes."""
+
+    def writing(self, name: str, file: str) -> Any:
+        """A file of the checkpoint that was begun, as a context."""
+
+    def commit(self, name: str) -> None:
+        """From now on the checkpoint counts. Its manifest was the last file."""
+
+    def abandon(self, name: str) -> None:
+        """Remove what was written of a checkpoint that was not committed."""
+
+    def sizes(self, name: str) -> dict[str, int]:
+        """Bytes of each file."""
+
+    def reading(self, name: str, file: str) -> Any:
+        """A file of a committed checkpoint, as a context."""
+
+    def remove(self, name: str) -> None:
+        """Delete a checkpoint; killed meanwhile, it is whole or does not count."""
+
+    def set_aside(self, name: str) -> None:
+        """Make a checkpoint not count, without deleting it."""
+
+    def clean(self) -> None:
+        """Delete what killed writers left. Only while nobody writes."""
+
+    def clear(self) -> None:
+        """Delete everything."""
+
+
+def open_store(where: Path | str) -> Store:
+    """The store of a path or URL. Raises ConfigError for a URL that cannot be used."""
+    if isinstance(where, Path) or "://" not in where:
+        return FolderStore(Path(where))
+    if where.startswith("file://"):
+        return FolderStore(Path(where.removeprefix("file://")))
+    return UrlStore(where)
+
+
+class FolderStore:
+    """Checkpoints in a folder that all processes see."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def place(self, name: str) -> str:
+        """As in Store."""
+        return str(self.folder / name)
+
+    def names(self) -> list[str]:
+        """As in Store."""
+        if not self.folder.is_dir():
+            return []
+        return sorted((path.name for path in self.folder.iterdir() if _NAME.fullmatch(path.name)), key=step_of)
+
+    def begin(self, name: str, size_bytes: int) -> None:
+        """As in Store."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        free_bytes, needed_bytes = shutil.disk_usage(self.folder).free, size_bytes + _SPARE_BYTES
+        if free_bytes < needed_bytes:
+            raise OSError(errno.ENOSPC, f"{format_bytes(needed_bytes)} needed, {format_bytes(free_bytes)} free")
+        shutil.rmtree(self._draft(name), ignore_errors=True)
+        self._draft(name).mkdir()
+
+    @contextmanager
+    def writing(self, name: str, file: str) -> Iterator[IO[bytes]]:
+        """As in Store."""
+        path = self._draft(name) / file
+        with path.open("wb") as stream:
+            yield stream
+        sync(path)
+
+    def commit(self, name: str) -> None:
+        """As in Store."""
+        sync(self._draft(name))
+        if (self.folder / name).exists():
+            self.remove(name)
+        os.replace(self._draft(name), self.folder / name)
+        sync(self.folder)
+
+    def abandon(self, name: str) -> None:
+        """As in Store."""
+        shutil.rmtree(self._draft(name), ignore_errors=True)
+
+    def sizes(self, name: str) -> dict[str, int]:
+        """As in Store."""
+        return {path.name: path.stat().st_size for path in (self.folder / name).iterdir()}
+
+    @contextmanager
+    def reading(self, name: str, file: str) -> Iterator[IO[bytes]]:
+        """As in Store."""
+        with (self.folder / name / file).open("rb") as stream:
+            yield stream
+
+    def remove(self, name: str) -> None:
+        """As in Store."""
+        doomed = self.folder / f".deleting-{name}"
+        shutil.rmtree(doomed, ignore_errors=True)
+        (self.folder / name).rename(doomed)
+        shutil.rmtree(doomed)
+
+    def set_aside(self, name: str) -> None:
+        """As in Store."""
+        target = self.folder / f"{name}.corrupt"
+        shutil.rmtree(target, ignore_errors=True)
+        (self.folder / name).rename(target)
+
+    def clean(self) -> None:
+        """As in Store."""
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
+            if path.name.startswith((".writing-", ".deleting-")):
+                shutil.rmtree(path)
+
+    def clear(self) -> None:
+        """As in Store."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _draft(self, name: str) -> Path:
+        return self.folder / f".writing-{name}"
+
+
+class UrlStore:
+    """Checkpoints under a URL, through fsspec."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._files, self._root = _connect(self.url)
+
+    def place(self, name: str) -> str:
+        """As in Store."""
+        return f"{self.url}/{name}"
+
+    def names(self) -> list[str]:
+        """As in Store."""
+        found = {path.split("/")[-2] for path in self._find("") if path.endswith(f"/{MANIFEST}")}
+        return sorted((name for name in found if _NAME.fullmatch(name)), key=step_of)
+
+    def begin(self, name: str, size_bytes: int) -> None:
+        """As in Store."""
+        self._delete(name)
+
+    @contextmanager
+    def writing(self, name: str, file: str) -> Iterator[IO[bytes]]:
+        """As in Store."""
+        with _as_os_error(), self._files.open(f"{self._root}/{name}/{file}", "wb") as stream:
+            yield stream
+
+    def commit(self, name: str) -> None:
+        """As in Store: the manifest, written last, has done it."""
+
+    def abandon(self, name: str) -> None:
+        """As in Store."""
+        self._delete(name)
+
+    def sizes(self, name: str) -> dict[str, int]:
+        """As in Store."""
+        return {path.rpartition("/")[2]: int(facts["size"]) for path, facts in self._find(name).items()}
+
+    @contextmanager
+    def reading(self, name: str, file: str) -> Iterator[IO[bytes]]:
+        """As in Store."""
+        with _as_os_error(), self._files.open(f"{self._root}/{name}/{file}", "rb") as stream:
+            yield stream
+
+    def remove(self, name: str) -> None:
+        """As in Store."""
+        self._delete(name)
+
+    def set_aside(self, name: str) -> None:
+        """As in Store."""
+        with _as_os_error():
+            self._files.mv(f"{self._root}/{name}/{MANIFEST}", f"{self._root}/{name}/refused.json")
+
+    def clean(self) -> None:
+        """As in Store. What was set aside stays."""
+        paths = list(self._find(""))
+        kept = {path.split("/")[-2] for path in paths if path.endswith((f"/{MANIFEST}", "/refused.json"))}
+        for name in {path.split("/")[-2] for path in paths} - kept:
+            if _NAME.fullmatch(name):
+                self._delete(name)
+
+    def clear(self) -> None:
+        """As in Store."""
+        for name in {path.split("/")[-2] for path in self._find("")}:
+            if _NAME.fullmatch(name):
+                self._delete(name)
+
+    def _find(self, name: str) -> dict[str, Any]:
+        with _as_os_error():
+            self._files.invalidate_cache()
+            found: dict[str, Any] = self._files.find(f"{self._root}/{name}".rstrip("/"), detail=True)
+            return found
+
+    def _delete(self, name: str) -> None:
+        """The manifest first: what is left, should this be cut short, does not count."""
+        for path in sorted(self._find(name), key=lambda path: not path.endswith(f"/{MANIFEST}")):
+            with _as_os_error(), suppress(FileNotFoundError):
+                self._files.rm_file(path)
+
+
+def _connect(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it. S3 comes with pyarrow; fsspec names the package that another protocol needs."""
+    import fsspec
+
+    try:
+        if url.startswith("s3://"):
+            from fsspec.implementations.arrow import ArrowFSWrapper
+            from pyarrow.fs import FileSystem
+
+            files, root = FileSystem.from_uri(url)
+            return ArrowFSWrapper(files), root
+        found: tuple[Any, str] = fsspec.core.url_to_fs(url)
+        return found
+    except (ImportError, ValueError, OSError) as error:
+        raise ConfigError(f"training.checkpoint_url={url} cannot be used: {error}") from error
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    """Each object store has errors of its own; to the trainer all are a place that cannot be read or written."""
+    try:
+        yield
+    except (OSError, ValueError, AgoraError):
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,148 @@
+"""Every place for checkpoints keeps the same promises: a folder, memory behind fsspec, a server that speaks S3."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from agora.errors import CheckpointError, ConfigError
+from agora.training.checkpoint import CheckpointWriter, clean, list_checkpoints, load_latest_checkpoint, resume_latest, save_checkpoint
+from agora.training.checkpoint_store import MANIFEST, FolderStore, Store, UrlStore, open_store
+from agora.training.loop import train
+from agora.training.metrics import DETERMINISTIC, read_metrics
+from tests.training.doubles import TINY_MODEL, TINY_TRAINING, EachStep, some_shards, tokenizer_folder
+from tests.training.object_server import object_server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[None]:
+    with object_server() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in {"AWS_ENDPOINT_URL": server.url, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}.items():
+            patch.setenv(name, value)
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "folder":
+        return str(tmp_path / "checkpoints")
+    if request.param == "s3":
+        request.getfixturevalue("server")
+        return f"s3://bucket/{tmp_path.name}"
+    return f"memory://{tmp_path.name}"
+
+
+def state(value: float) -> dict[str, Any]:
+    return {"step": {"weight.a": torch.full((3, 2), value), "half": torch.tensor([value], dtype=torch.bfloat16)}, "data": {"position": 7}}
+
+
+def change(store: Store, name: str, file: str, edit: Any) -> None:
+    """Damage a file of a committed checkpoint, past the store."""
+    with store.reading(name, file) as stream:
+        data = stream.read()
+    if isinstance(store, FolderStore):
+        (store.folder / name / file).write_bytes(edit(data))
+    else:
+        with store.writing(name, file) as stream:
+            stream.write(edit(data))
+
+
+def test_what_is_written_comes_back_in_place_and_whole(place: str) -> None:
+    save_checkpoint(place, 3, state(0.5))
+    found = load_latest_checkpoint(place)
+    assert found is not None and found.step == 3 and found.state["data"] == {"position": 7}
+    live = state(0.0)
+    again = resume_latest(place, live)
+    assert again is not None and again.state["data"] == {"position": 7}
+    for name, tensor in state(0.5)["step"].items():
+        assert found.state["step"][name].equal(tensor) and live["step"][name].equal(tensor)
+
+
+def test_the_newest_are_kept_and_those_of_every_n_steps_for_good(place: str) -> None:
+    writer = CheckpointWriter(place, keep=2, keep_every=20)
+    for step in (5, 20, 30, 40, 45, 50):
+        writer.save(step, state(1.0))
+    writer.wait()
+    assert list_checkpoints(place) == ["step-00000020", "step-00000040", "step-00000045", "step-00000050"]
+
+
+@pytest.mark.parametrize("edit", [lambda data: data[:-1], lambda data: data[:-1] + bytes([data[-1] ^ 1])], ids=["cut", "changed"])
+def test_a_damaged_file_is_named_and_the_checkpoint_before_taken(place: str, edit: Any, caplog: pytest.LogCaptureFixture) -> None:
+    for step in (1, 2):
+        save_checkpoint(place, step, state(float(step)))
+    change(open_store(place), "step-00000002", "tensors-00000.safetensors", edit)
+    live = state(0.0)
+    found = resume_latest(place, live)
+    assert found is not None and found.step == 1 and live["step"]["weight.a"].eq(1.0).all()
+    assert "step-00000002 is corrupt" in caplog.text and "tensors-00000.safetensors" in caplog.text
+    clean(place, found.name)
+    assert list_checkpoints(place) == ["step-00000001"]
+
+
+def test_without_a_manifest_a_checkpoint_does_not_count_and_is_cleaned_away(place: str) -> None:
+    save_checkpoint(place, 1, state(1.0))
+    store = open_store(place)
+    store.begin("step-00000002", 10)
+    with store.writing("step-00000002", "tensors-00000.safetensors") as stream:
+        stream.write(b"half")
+    assert list_checkpoints(place) == ["step-00000001"]
+    clean(place, "step-00000001")
+    with pytest.raises(OSError), store.reading("step-00000002", "tensors-00000.safetensors"):
+        pass
+
+
+def test_a_deletion_that_is_cut_short_leaves_nothing_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store("memory://cut")
+    assert isinstance(store, UrlStore)
+    save_checkpoint(store, 1, state(1.0))
+    deleted: list[str] = []
+    remove = store._files.rm_file
+
+    def once(path: str) -> None:
+        if deleted:
+            raise OSError("killed")
+        deleted.append(path)
+        remove(path)
+
+    monkeypatch.setattr(store._files, "rm_file", once)
+    with pytest.raises(OSError):
+        store.remove("step-00000001")
+    assert deleted[0].endswith(MANIFEST) and list_checkpoints(store) == []
+
+
+def test_a_place_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="checkpoint_url=nowhere://x cannot be used"):
+        open_store("nowhere://x")
+    store = open_store("memory://broken")
+    monkeypatch.setattr(UrlStore, "begin", lambda *arguments: (_ for _ in ()).throw(OSError("no route")))
+    with pytest.raises(CheckpointError, match="memory://broken/step-00000001 could not be written: no route"):
+        save_checkpoint(store, 1, state(1.0))
+
+
+def test_a_run_whose_checkpoints_lie_elsewhere_goes_on_to_the_same_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agora.training.machine.measure_matmul_limit", lambda device, dtype: 1e12)
+
+    def run(name: str, url: str | None, action: Any = lambda done: None, **more: Any) -> Path:
+        train(
+            tmp_path / name, model_config=TINY_MODEL, training_config=dataclasses.replace(TINY_TRAINING, checkpoint_url=url),
+            shards=some_shards(tmp_path), tokenizer_dir=tokenizer_folder(tmp_path / "tokenizer"), progress=EachStep(action), **more,
+        )  # fmt: skip
+        return tmp_path / name
+
+    url = f"memory://runs-{tmp_path.name}"
+    run("run", url, lambda done: os.kill(os.getpid(), signal.SIGTERM) if done == 5 else None)
+    assert not (tmp_path / "run" / "checkpoints").exists() and list_checkpoints(f"{url}/run")[-1] == "step-00000005"
+    folders = run("run", url), run("whole", None)
+    one, other = ([[line[key] for key in DETERMINISTIC] for line in read_metrics(folder / "metrics.jsonl")] for folder in folders)
+    assert one == other and len(one) == TINY_TRAINING.steps
+    run("run", url, lambda done: os.kill(os.getpid(), signal.SIGTERM) if done == 1 else None, resume=False)
+    assert list_checkpoints(f"{url}/run") == ["step-00000001"]  # the old ones are not gone on from
