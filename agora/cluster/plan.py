@@ -152,6 +152,11 @@ class Plan:
         return self.chosen.layout
 
     @property
+    def failures(self) -> FailureModel:
+        """What interrupts the job and what that costs."""
+        return self.recovery.failures
+
+    @property
     def tokens_per_s(self) -> float:
         """Tokens of an undisturbed second."""
         return self.chosen.global_batch * self.request.seq_len / self.chosen.step_s
