@@ -211,9 +211,11 @@ def interval_of(ratios: Floats, groups: Sequence[Hashable] | None = None, covera
     rows = Counter(keys)
     logs, tail = np.log(ratios), (1 - coverage) / 2
     weights = np.array([1 / rows[key] for key in keys])
+    if groups is None:
+        tail = max(tail - (1 - tail) / len(ratios), 0.0)  # one more row of the same kind (Lei et al. 2018, section 2)
     low, high = (_weighted_quantile(logs, weights, share) for share in (tail, 1 - tail))
     if 1 < len(rows) < _MANY_GROUPS:
-        middle, reach = _new_row_of_new_group(logs, keys, 1 - tail)
+        middle, reach = _new_row_of_new_group(logs, keys, (1 + coverage) / 2)
         low, high = min(low, middle - reach), max(high, middle + reach)
     return Interval(math.exp(low), math.exp(high))
 

@@ -139,7 +139,7 @@ def test_intervals_hold_their_share_and_are_wider_for_fewer_rows() -> None:
     assert narrow.around(2.0) == (2 * narrow.low, 2 * narrow.high)
     for few in (5, 10, 20):
         found = [interval_of(np.exp(0.1 * draw.standard_normal(few))) for _ in range(300)]
-        assert np.mean([np.mean((ratios >= one.low) & (ratios <= one.high)) for one in found]) == pytest.approx(0.81, abs=0.03), few
+        assert 0.79 < np.mean([np.mean((ratios >= one.low) & (ratios <= one.high)) for one in found]) < 0.92, few
 
 
 def test_intervals_hold_for_a_group_that_was_not_seen() -> None:
