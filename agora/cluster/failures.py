@@ -44,15 +44,14 @@ def interruption_rate() -> float:
 
 
 def failure_model(
-    *, num_accelerators: int, checkpoint_bytes: float, accelerators_per_node: int, num_writers: int | None = None, rate_factor: float = 1.0
+    *, num_accelerators: int, checkpoint_bytes: float, accelerators_per_node: int, num_writers: int | None = None
 ) -> FailureModel:
-    """The model of a job with the shipped rates. `num_writers`: ranks that each write their part (default: all); `rate_factor`: failures of
-    such an accelerator against those of the measured ones."""
+    """The model of a job with the shipped rates. `num_writers`: ranks that each write their part (default: all)."""
     tables = load_tables("failures")
     restart, storage = tables["restart"], tables["storage"]
     part = checkpoint_bytes / (num_writers or num_accelerators)
     model = FailureModel(
-        num_accelerators=num_accelerators, rate_per_accelerator_s=interruption_rate() * rate_factor,
+        num_accelerators=num_accelerators, rate_per_accelerator_s=interruption_rate(),
         stall_s=max(part / storage.base("snapshot"), 0.5),
         write_s=max(part / storage.base("per_accelerator"), 1.0), restart_s=restart.base("detect") + restart.base("restart"),
         repair_s=restart.base("repair"), accelerators_per_node=accelerators_per_node, num_spare_nodes=0,

@@ -276,7 +276,7 @@ def job_failures(request: PlanRequest, shape: ModelShape, num_writers: int) -> F
     chip = accelerator(request.accelerator)
     return failure_model(
         num_accelerators=request.num_accelerators, checkpoint_bytes=state, accelerators_per_node=int(chip.base("per_node")),
-        num_writers=num_writers, rate_factor=chip.base("failures", 1.0),
+        num_writers=num_writers,
     )  # fmt: skip
 
 
