@@ -44,8 +44,8 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
                         )
                         if number <= _LARGEST_OF_BAR:
                             worst = max(worst, abs(formula - played))
-        formula = float(elastic_goodput(model, 512, 600.0, 5.0))
-        played = simulate_elastic_goodput(model, 512, 600.0, 5.0, num_failures=failures, seed=7)
+        formula = float(elastic_goodput(model, 512, 600.0, 5.0, 60.0))
+        played = simulate_elastic_goodput(model, 512, 600.0, 5.0, 60.0, num_failures=failures, seed=7)
         rows.append({"accelerators": number, "recovery": "one replica at a time", "formula": formula, "simulated": played})
         if number <= _LARGEST_OF_BAR:
             worst = max(worst, abs(formula - played))

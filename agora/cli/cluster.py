@@ -61,7 +61,12 @@ def plan(
         from agora.files import write_atomically
 
         write_atomically(trace, json.dumps(step_trace(found)))
-    next_command("agora cluster compare " + " ".join(words or ["--question", question] if question else words or []))
+    next_command("agora cluster compare " + _again(words, question))
+
+
+def _again(words: list[str] | None, question: str | None) -> str:
+    """The words of this question, for the next command."""
+    return " ".join([*(words or []), *(["--question", question] if question else [])])
 
 
 def _emit_plan(table: dict[str, Any], as_json: bool) -> None:
@@ -110,7 +115,7 @@ def compare(
 
         _, charts = curves(request)
         write_atomically(plot, f"<!doctype html><meta charset='utf-8'><title>curves</title>{charts}")
-    next_command("agora cluster what-if " + " ".join(words or []))
+    next_command("agora cluster what-if " + _again(words, question))
 
 
 def _emit_options(found: Any, as_json: bool) -> None:
@@ -135,7 +140,7 @@ def what_if(words: Words = None, question: Question = None, calibration: Calibra
     from agora.cluster.studies import what_ifs
 
     _emit_options(what_ifs(request_from_words(words or [], question=question, calibration=calibration)), as_json)
-    next_command("agora cluster grow " + " ".join(words or []))
+    next_command("agora cluster grow " + _again(words, question))
 
 
 @app.command()
@@ -160,10 +165,11 @@ def grow(
         "same_layout_more_replicas": short_row(found.kept) if found.kept else {"impossible": found.reason},
         "best_then": short_row(found.best),
         "survives": found.survives,
+        "network": found.network,
         "batch_grows_by": found.batch_factor,
     }
     emit(result, as_json=as_json)
-    next_command("agora cluster plan " + " ".join(words or []))
+    next_command("agora cluster plan " + _again([*(words or []), f"num_accelerators={to}"], question))
 
 
 @app.command()
@@ -205,7 +211,7 @@ def calibrate(
     result = {
         "rows": found.num_rows,
         "median_error_of_left_out_rows": found.median_error,
-        "interval_80_percent": [found.dense.low, found.dense.high],
+        "interval_80_percent": [found.intervals["model"][0].low, found.intervals["model"][0].high],
         "constants": dict(as_mapping(found.constants)),
         "file": str(out),
     }
@@ -238,12 +244,13 @@ def validate(
                 "published": check.published,
                 "unit": check.unit,
                 "holds": check.holds,
+                "is_judged": check.is_bar,
                 "assumption": check.assumption,
             }
             for check in checks
         }
         emit(rows, as_json=as_json, keys_are_data=True)
-        holds = all(check.holds for check in checks)
+        holds = all(check.holds for check in checks if check.is_bar)
     else:
         usable, unusable = read_usable_runs(runs)
         found = compare_runs(usable, chosen)

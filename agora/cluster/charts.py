@@ -26,14 +26,14 @@ def line_chart(title: str, series: Mapping[str, Points], *, x_label: str, y_labe
         return round(x, 1), round(y, 1)
 
     parts = [_frame(title, x_label, y_label)]
-    for decade in range(math.ceil(x_low), math.floor(x_high) + 1):
-        x, _ = place((10.0**decade, 10.0**y_low))
+    for value in _ticks(x_low, x_high):
+        x, _ = place((value, 10.0**y_low))
         parts.append(f'<line x1="{x}" y1="{_TOP}" x2="{x}" y2="{_HEIGHT - _BOTTOM}" class="grid"/>')
-        parts.append(_text(x, _HEIGHT - _BOTTOM + 14, _si(10.0**decade), "middle"))
-    for decade in range(math.ceil(y_low), math.floor(y_high) + 1):
-        _, y = place((10.0**x_low, 10.0**decade))
+        parts.append(_text(x, _HEIGHT - _BOTTOM + 14, _si(value), "middle"))
+    for value in _ticks(y_low, y_high):
+        _, y = place((10.0**x_low, value))
         parts.append(
-            f'<line x1="{_LEFT}" y1="{y}" x2="{_WIDTH - _RIGHT}" y2="{y}" class="grid"/>{_text(_LEFT - 6, y + 4, _si(10.0**decade), "end")}'
+            f'<line x1="{_LEFT}" y1="{y}" x2="{_WIDTH - _RIGHT}" y2="{y}" class="grid"/>{_text(_LEFT - 6, y + 4, _si(value), "end")}'
         )
     for number, (name, points) in enumerate(series.items()):
         colour = _COLOURS[number % len(_COLOURS)]
@@ -58,6 +58,16 @@ def bar_chart(title: str, bars: Mapping[str, float], *, unit: str) -> str:
         parts.append(f'<rect x="150" y="{y}" width="{round(300 * value / most, 1)}" height="14" fill="{_COLOURS[0]}"/>')
         parts.append(_text(144, y + 11, name, "end") + _text(156 + 300 * value / most, y + 11, f"{value:,.3g} {unit}", "start"))
     return _svg(title, parts, height)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Values to label between two powers of ten: whole powers, with 2 and 5 of each where those are few."""
+    for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        values = [step * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for step in steps]
+        inside = [value for value in values if low <= math.log10(value) <= high]
+        if len(inside) >= 3:
+            break
+    return inside
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

@@ -89,8 +89,10 @@ def stack_layouts(layouts: Sequence[Layout]) -> LayoutColumns:
 class Hardware:
     """What one accelerator and its links can do, in base units; numbers, or arrays with one value per row.
 
-    rates: peak dense FLOP/s by precision class (16, 8, 4 bits); links: bytes/s of one direction per accelerator. `is_mesh`: links lead to
-    single neighbours, so that a small group cannot use all of them.
+    rates: peak dense FLOP/s by precision class (16, 8, 4 bits); links: bytes/s of one direction per accelerator. `up_domain`: ranks of the
+    job that lie in one scale-up domain. `mesh_links`: links to single neighbours of a domain (0 = switched), `torus_dims`: dimensions of a
+    torus (0 = none); on both a small group cannot use all links. The network beyond has leaves of `leaf_domain` ranks and pods of
+    `pod_domain`, with an oversubscription above each; every level that a message climbs adds `hop_latency_s`.
     """
 
     rate_16: Values
@@ -104,11 +106,15 @@ class Hardware:
     up_bytes_per_s: Values
     up_latency_s: Values
     up_domain: Values
-    is_mesh: Values
+    mesh_links: Values
+    torus_dims: Values
     out_bytes_per_s: Values
     out_latency_s: Values
+    hop_latency_s: Values
     leaf_domain: Values
-    oversubscription: Values
+    leaf_oversubscription: Values
+    pod_domain: Values
+    pod_oversubscription: Values
 
     def rate(self, precision: Values) -> Values:
         """Peak FLOP/s of matrix products in a precision (a code of PRECISIONS)."""

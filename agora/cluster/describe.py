@@ -25,6 +25,7 @@ def plan_table(plan: Plan) -> dict[str, Any]:
         "active_parameters": counts.active,
         "accelerator": plan.chip.name,
         "num_accelerators": request.num_accelerators,
+        "machine_with_spares": plan.placed,
         "tokens": plan.tokens,
         "layout": to_dict(plan.layout),
         "layout_in_words": plan.layout.describe(),
@@ -36,6 +37,7 @@ def plan_table(plan: Plan) -> dict[str, Any]:
         "model_flops_share": plan.model_flops_share,
         "days": plan.duration_s / DAY_S,
         "days_80_percent": [plan.duration_s / DAY_S * bound / plan.chosen.step_s for bound in plan.interval_s],
+        "is_measured": is_measured(plan),
         "accelerator_hours": plan.duration_s / 3600 * request.num_accelerators,
         "memory_gib": {name: value / 2**30 for name, value in _memory(plan).items()},
         "failures": _failures(plan),
@@ -46,6 +48,7 @@ def plan_table(plan: Plan) -> dict[str, Any]:
         "cost_usd": {name: value for name, value in dataclasses.asdict(plan.cost).items() if value is not None},
         "step_by_cause_s": times_by_cause(plan.steps),
         "limit": limit_of(plan).name,
+        "as_good_as_chosen": 0 if plan.search is None else len(plan.search.ties) - 1,
         "next_best": [_candidate(plan, other) for other in plan.others[:3]],
         "baseline": _candidate(plan, plan.baseline),
         "in_words": sentences(plan),
@@ -61,15 +64,18 @@ def _memory(plan: Plan) -> dict[str, float]:
 
 
 def _failures(plan: Plan) -> dict[str, Any]:
+    recovery = plan.recovery
+    checkpoints = {} if recovery.is_elastic else {
+        "checkpoint_every_s": recovery.checkpoint_interval_s, "checkpoint_stall_s": recovery.failures.stall_s,
+    }  # fmt: skip
     return {
-        "mean_time_between_s": plan.failures.mean_time_s,
-        "interruptions": plan.duration_s / plan.failures.mean_time_s,
-        "checkpoint_every_s": plan.checkpoint_interval_s,
-        "checkpoint_stall_s": plan.failures.stall_s,
-        "spare_nodes": plan.failures.num_spare_nodes,
-        "goodput_restarting_as_a_whole": plan.goodput,
-        "goodput_losing_one_replica": plan.elastic_goodput,
-        "recovery": "one replica at a time" if plan.is_elastic else "restart as a whole",
+        "mean_time_between_s": recovery.failures.mean_time_s,
+        "interruptions": plan.duration_s / recovery.failures.mean_time_s,
+        **checkpoints,
+        "spare_nodes": recovery.failures.num_spare_nodes,
+        "goodput_restarting_as_a_whole": recovery.goodput,
+        "goodput_losing_one_replica": recovery.elastic_goodput if plan.layout.replicate > 1 else None,
+        "recovery": "one replica at a time" if recovery.is_elastic else "restart as a whole",
         "useful_share": plan.useful_share,
     }
 
@@ -83,6 +89,7 @@ def _power(plan: Plan) -> dict[str, float]:
         "network": draw.network_w / 1e6,
         "cooling": draw.cooling_w / 1e6,
         "facility_and_heat": draw.facility_w / 1e6,
+        "build_for": draw.build_w / 1e6,
     }
 
 
@@ -91,6 +98,12 @@ def _candidate(plan: Plan, candidate: Candidate | None) -> dict[str, Any] | None
         return None
     slower = candidate.s_per_sequence / plan.chosen.s_per_sequence
     return {"layout_in_words": candidate.layout.describe(), "step_s": candidate.step_s, "times_slower": slower}
+
+
+def is_measured(plan: Plan) -> bool:
+    """Whether measured runs on this accelerator stand behind the constants; without them it is priced from data sheets alone."""
+    calibration = plan.request.calibrated()
+    return calibration.is_own or plan.chip.name in calibration.accelerators
 
 
 def short_row(plan: Plan) -> dict[str, Any]:
@@ -103,6 +116,8 @@ def short_row(plan: Plan) -> dict[str, Any]:
         "step_s": plan.chosen.step_s,
         "model_flops_share": plan.model_flops_share,
         "days": plan.duration_s / DAY_S,
+        "days_80_percent": [plan.duration_s / DAY_S * bound / plan.chosen.step_s for bound in plan.interval_s],
+        "is_measured": is_measured(plan),
         "useful_share": plan.useful_share,
         "facility_mw": plan.draw.facility_w / 1e6,
         "metered_mwh": plan.energy.metered_j / J_PER_MWH,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agora.cluster.accelerator import network_levels
 from agora.cluster.facts import Table, load_tables
 
 J_PER_MWH = 3.6e9
@@ -15,13 +16,15 @@ J_PER_MWH = 3.6e9
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PowerDraw:
-    """Watts of the whole machine. `facility_w` enters the hall and must leave it as heat."""
+    """Watts of the whole machine. `facility_w` enters the hall on average while it trains and must leave it as heat; `build_w` is what
+    the hall must be built for: all nodes at their rating, network and cooling. `rated_w` and `nodes_w` count idle nodes too."""
 
     tdp_w: float
     rated_w: float
     nodes_w: float
     network_w: float
     cooling_w: float
+    build_w: float
 
     @property
     def it_w(self) -> float:
@@ -59,38 +62,39 @@ def node_power_w(chip: Table, activity: float, power_cap: float = 1.0) -> float:
     node = load_tables("power")["node"]
     rated, per_node, tdp = chip.base("node_power"), chip.base("per_node"), chip.base("tdp")
     uncapped = rated * (node.base("idle") + (node.base("busy") - node.base("idle")) * activity)
-    above_idle = per_node * tdp * (1 - node.base("accelerator_idle")) * node.base("busy") * activity
-    return uncapped - above_idle * (1 - _dynamic_share(power_cap))
-
-
-def _dynamic_share(power_cap: float) -> float:
-    idle = load_tables("power")["node"].base("accelerator_idle")
-    return min(max((power_cap - idle) / (1 - idle), 0.0), 1.0)
+    # accelerators at work draw the share `busy` of their TDP, as the node of its rating: a cap above that takes nothing away
+    busy, idle = node.base("busy"), node.base("accelerator_idle")
+    return uncapped - per_node * tdp * max(busy - max(power_cap, idle), 0.0) * activity
 
 
 def clock_share(power_cap: float) -> float:
-    """Clock of matrix products under a cap of `power_cap` x TDP: ((cap - static) / (1 - static))^(1/exponent)."""
+    """Clock of matrix products under a cap of `power_cap` x TDP: ((cap - static) / (busy - static))^(1/exponent), 1 above `busy`."""
     node = load_tables("power")["node"]
     static = node.base("cap_static")
-    dynamic = min(max((power_cap - static) / (1 - static), 1e-3), 1.0)
+    dynamic = min(max((power_cap - static) / (node.base("busy") - static), 1e-3), 1.0)
     return float(dynamic ** (1 / node.base("cap_exponent")))
 
 
 def power_draw(
-    chip: Table, network: Table, num_accelerators: int, activity: float, *, power_cap: float = 1.0, pue: float | None = None
-) -> PowerDraw:
-    """Watts while training."""
-    nodes = num_accelerators / chip.base("per_node")
-    nodes_w = nodes * node_power_w(chip, activity, power_cap)
+    chip: Table, network: Table, num_accelerators: int, activity: float, *, power_cap: float = 1.0, pue: float | None = None,
+    num_idle: int = 0,
+) -> PowerDraw:  # fmt: skip
+    """Watts while training; `num_idle` accelerators are there beside the job (spares, racks that it does not fill)."""
+    nodes, idle_nodes = num_accelerators / chip.base("per_node"), num_idle / chip.base("per_node")
+    nodes_w = nodes * node_power_w(chip, activity, power_cap) + idle_nodes * node_power_w(chip, 0.0, power_cap)
     ports = max(chip.base("scale_out") * 8 / 400e9, 0.1)
-    network_w = num_accelerators * ports * network.base("port_power")
+    # a port's share of optics and switches grows with the levels of the network
+    levels = network_levels(network, num_accelerators + num_idle) / 3
+    network_w = (num_accelerators + num_idle) * ports * network.base("port_power") * levels
     factor = load_tables("power")["facility"].base("pue") if pue is None else pue
+    rated_w = (nodes + idle_nodes) * chip.base("node_power")
     return PowerDraw(
         tdp_w=num_accelerators * chip.base("tdp") * power_cap,
-        rated_w=nodes * chip.base("node_power"),
+        rated_w=rated_w,
         nodes_w=nodes_w,
         network_w=network_w,
         cooling_w=(nodes_w + network_w) * (factor - 1),
+        build_w=(rated_w + network_w) * factor,
     )
 
 
@@ -105,7 +109,7 @@ def cost(
     chip: Table, network: Table, num_accelerators: int, draw: PowerDraw, seconds: float, *, rent_usd_per_h: float | None = None,
     electricity_usd_per_j: float | None = None,
 ) -> Cost:  # fmt: skip
-    """Dollars of `seconds` on the machine. Prices are those of the data files unless given."""
+    """Dollars of `seconds` on the machine of `num_accelerators`, idle ones included. Prices are those of the data files unless given."""
     power = load_tables("power")
     price = power["electricity"].base("price") if electricity_usd_per_j is None else electricity_usd_per_j
     electricity = draw.facility_w * seconds * price
@@ -114,7 +118,7 @@ def cost(
     if "price_buy" not in chip.facts:
         return Cost(rent_usd=rent, own_usd=None, machine_usd=None, electricity_usd=electricity)
     hosts = power["facility"].base("host_price")
-    machine = num_accelerators * (chip.base("price_buy") * hosts + network.base("price"))
+    machine = num_accelerators * (chip.base("price_buy") * hosts + network.base("price") * network_levels(network, num_accelerators) / 3)
     machine += draw.rated_w * power["facility"].base("building_price")
     share = seconds / power["facility"].base("lifetime")
     return Cost(rent_usd=rent, own_usd=machine * share + electricity, machine_usd=machine, electricity_usd=electricity)

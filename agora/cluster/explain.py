@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from agora.cluster.accelerator import network_levels
 from agora.cluster.columns import Hardware, stack_layouts
 from agora.cluster.facts import load_tables
 from agora.cluster.plan import NOT_COVERED, Plan, times_by_cause
+from agora.cluster.search import TIE
 from agora.cluster.step_time import step_times
 from agora.units import format_bytes, format_seconds
 
@@ -21,7 +23,7 @@ _RESOURCES: dict[str, tuple[str, ...]] = {
     "network": ("out_bytes_per_s",),
 }  # fmt: skip
 _NEXT = {
-    "arithmetic": "the step is bound by matrix products: faster accelerators, a lower precision or more of them shorten it; links do not",
+    "arithmetic": "the step is bound by matrix products: faster accelerators, a lower precision or more of them shorten it",
     "memory bandwidth": "the step is bound by memory traffic: fused kernels, larger micro-batches or less recomputation shorten it",
     "scale-up links": "the step waits for links inside a domain: a smaller tensor degree, or larger micro-batches, shorten it",
     "network": "the step waits for the network: more NICs, larger batches per rank, or sharding within fewer nodes shorten it",
@@ -58,11 +60,16 @@ def _gain(plan: Plan, names: tuple[str, ...]) -> float:
 def sentences(plan: Plan) -> list[str]:
     """The plan in words: the limit, the baseline, failures, what to change next."""
     limit = limit_of(plan)
+    rest = ", ".join(f"{name} {gain:.0%}" for name, gain in limit.gains.items() if name not in (limit.name, "waiting") and gain >= 0.005)
     said = [
-        f"Limit: {limit.name}. Twice of it would save {limit.gains[limit.name]:.0%} of the step; {limit.advice}.",
+        f"Limit: {limit.name}. Twice of it would save {limit.gains[limit.name]:.0%} of the step; {limit.advice}."
+        + (f" Twice of others would save: {rest}." if rest else " Twice of any other resource would save less than 1%."),
+        _about_interval(plan),
         _about_memory(plan),
+        *_about_batch(plan),
         _about_baseline(plan),
         _about_failures(plan),
+        _about_machine(plan),
     ]
     causes = sorted(times_by_cause(plan.steps).items(), key=lambda item: -item[1])[:3]
     said.append(
@@ -73,6 +80,13 @@ def sentences(plan: Plan) -> list[str]:
     return said
 
 
+def _about_batch(plan: Plan) -> list[str]:
+    asked, taken = plan.question.global_batch, plan.chosen.global_batch
+    if not plan.request.batch_tokens or asked == taken:
+        return []
+    return [f"Batch: {asked:,} sequences were asked for; no layout that is as fast divides them, so the plan takes {taken:,}."]
+
+
 def _about_memory(plan: Plan) -> str:
     used, have = plan.chosen.memory_bytes, float(plan.hardware.memory_bytes)
     return f"Memory: {format_bytes(used)} of {format_bytes(have)} on the fullest rank, margin included ({used / have:.0%})."
@@ -81,6 +95,12 @@ def _about_memory(plan: Plan) -> str:
 def _about_baseline(plan: Plan) -> str:
     if plan.search is None:
         return "The layout was given; nothing was searched."
+    ties = len(plan.search.ties) - 1
+    said = f" Of the next nine {ties} are within {TIE:.0%}, as good as the model can tell: measure them before a long run." if ties else ""
+    return _against_baseline(plan) + said
+
+
+def _against_baseline(plan: Plan) -> str:
     if plan.baseline is None:
         return "Plain sharded data parallel does not fit or does not divide the batch here."
     gain = plan.baseline.s_per_sequence / plan.chosen.s_per_sequence - 1
@@ -88,16 +108,43 @@ def _about_baseline(plan: Plan) -> str:
 
 
 def _about_failures(plan: Plan) -> str:
-    mean = format_seconds(plan.failures.mean_time_s)
-    text = f"Something interrupts the job every {mean} on average; a restart as a whole leaves {plan.goodput:.0%} useful time"
-    if plan.is_elastic:
+    recovery = plan.recovery
+    mean = format_seconds(recovery.failures.mean_time_s)
+    text = f"Something interrupts the job every {mean} on average; a restart as a whole leaves {recovery.goodput:.0%} useful time"
+    spares = f"{recovery.failures.num_spare_nodes} spare nodes"
+    if recovery.is_elastic:
         return (
-            f"{text}. Synchronous restarts are out: the plan loses one replica at a time ({plan.layout.replicate} of them) and keeps "
-            f"{plan.elastic_goodput:.0%}."
+            f"{text}, losing one replica at a time ({plan.layout.replicate} of them) {recovery.elastic_goodput:.0%}: the plan counts on "
+            f"that, with {spares}, and needs a trainer that goes on without a replica (Agora's own restarts as a whole: "
+            "recovery=restart)."
         )
-    if plan.goodput < 0.8:
+    if recovery.goodput < 0.8 and plan.layout.replicate == 1:
         return f"{text}; the layout has one replica, so nothing can be lost alone: shard within fewer ranks and replicate."
-    return f"{text}, with a checkpoint every {format_seconds(plan.checkpoint_interval_s)} and {plan.failures.num_spare_nodes} spare nodes."
+    return f"{text}, with a checkpoint every {format_seconds(recovery.checkpoint_interval_s)} and {spares}."
+
+
+def _about_interval(plan: Plan) -> str:
+    """What the interval knows of."""
+    calibration = plan.request.calibrated()
+    if calibration.is_own:
+        return f"Interval: from {calibration.num_rows} measured steps of your own; it holds for machines and models like those."
+    text = "Interval: 80% of runs of software that the constants never saw lie in it; layouts, failures and prices are not part of it."
+    if plan.chip.name not in calibration.accelerators:
+        text += f" No run on {plan.chip.name} was measured: its figures are those of data sheets, and the interval may be too narrow."
+    return text
+
+
+def _about_machine(plan: Plan) -> str:
+    """What must be bought and built for the job, where that is more than its accelerators."""
+    idle = plan.placed - plan.request.num_accelerators
+    used, domain = int(plan.hardware.up_domain), int(plan.chip.base("scale_up_domain"))
+    text = f"Machine: {plan.placed:,} accelerators, {idle:,} of them beside the job (spares and what its racks leave idle)"
+    if used < domain and plan.request.num_accelerators > domain and int(plan.hardware.torus_dims) == 0:
+        text += f"; {used} of the {domain} of each scale-up domain work, since {domain} do not divide {plan.request.num_accelerators:,}"
+    return (
+        f"{text}; build for {plan.draw.build_w / 1e6:,.4g} MW, {plan.draw.facility_w / 1e6:,.4g} MW are drawn on average while training; "
+        f"{network_levels(plan.net, plan.placed)} levels of switches."
+    )
 
 
 def assumptions(plan: Plan) -> dict[str, list[str]]:
@@ -116,7 +163,10 @@ def assumptions(plan: Plan) -> dict[str, list[str]]:
         "facility": load_tables("power")["facility"],
         "electricity": load_tables("power")["electricity"],
     }
-    lines = {name: [fact.describe() for fact in table.facts.values()] for name, table in tables.items()}
+    lines = {
+        name: [fact.describe() for key, fact in table.facts.items() if key != "planned"]  # interruptions that are not counted
+        for name, table in tables.items()
+    }
     if plan.request.calibrated().num_rows != int(load_tables("constants")["interval"].base("rows")):
         lines["step time"] = [f"calibrated by the user on {plan.request.calibrated().num_rows} measured steps"]
     lines["not covered"] = list(NOT_COVERED)

@@ -52,10 +52,10 @@ def _saved_work(up_s: float, model: FailureModel, interval_s: float) -> float:
 
 
 def simulate_elastic_goodput(
-    model: FailureModel, accelerators_per_replica: int, rejoin_s: float, regroup_s: float, *, num_failures: int, seed: int
+    model: FailureModel, accelerators_per_replica: int, rejoin_s: float, regroup_s: float, detect_s: float, *, num_failures: int, seed: int
 ) -> float:
-    """Share of the machine that works when each failure takes one replica away for `rejoin_s`, and everyone pauses when it leaves and
-    returns.
+    """Share of the machine that works when each failure takes one replica away for `rejoin_s`: everyone hangs until it is noticed, and
+    pauses when it leaves and returns.
 
     Pauses stop the work and also the clock of failures and of rejoining, as in the formula.
     """
@@ -77,5 +77,6 @@ def simulate_elastic_goodput(
             now = next_failure
             heapq.heappush(away, now + rejoin_s)
             failures += 1
+            paused += detect_s
         paused += regroup_s
     return float(worked / (num_replicas * (now + paused)))

@@ -51,7 +51,8 @@ def failure_model(
     restart, storage = tables["restart"], tables["storage"]
     part = checkpoint_bytes / (num_writers or num_accelerators)
     model = FailureModel(
-        num_accelerators=num_accelerators, rate_per_accelerator_s=interruption_rate(), stall_s=max(part / storage.base("snapshot"), 0.5),
+        num_accelerators=num_accelerators, rate_per_accelerator_s=interruption_rate(),
+        stall_s=max(part / storage.base("snapshot"), 0.5),
         write_s=max(part / storage.base("per_accelerator"), 1.0), restart_s=restart.base("detect") + restart.base("restart"),
         repair_s=restart.base("repair"), accelerators_per_node=accelerators_per_node, num_spare_nodes=0,
     )  # fmt: skip
@@ -136,12 +137,13 @@ def spare_nodes(model: FailureModel, waiting: float = 1e-3) -> int:
             return servers - 1
 
 
-def elastic_goodput(model: FailureModel, accelerators_per_replica: Values, rejoin_s: float, regroup_s: float) -> Values:
+def elastic_goodput(model: FailureModel, accelerators_per_replica: Values, rejoin_s: float, regroup_s: float, detect_s: float) -> Values:
     """Share of the machine that works when a failure takes away one replica and not the job.
 
-    A replica is away for `rejoin_s` after each of its failures; all others stand still for `regroup_s` when it leaves and when it returns.
+    A failure hangs all replicas, which wait for the lost one's gradients, until it is noticed (`detect_s`). The replica is away for
+    `rejoin_s` after each of its failures; all others also stand still for `regroup_s` when it leaves and when it returns.
     """
     replica_mean_s = 1 / (model.rate_per_accelerator_s * accelerators_per_replica)
     present = replica_mean_s / (replica_mean_s + rejoin_s)
-    events_per_s = 2 * present / model.mean_time_s
-    return present / (1 + events_per_s * regroup_s)
+    failures_per_s = present / model.mean_time_s
+    return present / (1 + failures_per_s * (detect_s + 2 * regroup_s))

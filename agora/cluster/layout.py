@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+import numpy as np
 
 from agora.errors import ConfigError
 from agora.model.config import ModelConfig
@@ -109,6 +111,7 @@ class Layout:
             if limit % degree:
                 nearest = nearest_divisor(limit, degree)
                 raise ConfigError(f"layout.{name}={degree} does not divide {why}; the nearest possible is {name}={nearest}")
+        self._check_positions(shape, seq_len)
         self._check_shards(shape)
         chunks = self.pipeline * self.virtual
         if chunks > shape.num_layers:
@@ -117,13 +120,46 @@ class Layout:
                 f"layout.pipeline={self.pipeline} x virtual={self.virtual} needs {chunks} layers, the model has {shape.num_layers}; "
                 f"the nearest possible is pipeline={min(self.pipeline, most)} with virtual={self.virtual if most >= self.pipeline else 1}"
             )
-        passes = self.num_micro_batches(global_batch)
-        if self.schedule == "interleaved" and passes % self.pipeline:
-            turn = self.data * self.micro_batch * self.pipeline
+        self._check_passes(self.num_micro_batches(global_batch))
+
+    def _check_passes(self, passes: int) -> None:
+        """What the schedules of torch.distributed.pipelining demand of the number of micro-batches."""
+        nearest = self.nearest_passes(passes)
+        if nearest != passes:
+            needs = {
+                "interleaved": f"a multiple of pipeline={self.pipeline} micro-batches",
+                "zero_bubble": f"micro-batches in {max(1, passes // self.pipeline)} rounds of equal size",
+                "1f1b": f"at least pipeline={self.pipeline} micro-batches",
+            }[self.schedule]
             raise ConfigError(
-                f"layout.schedule='interleaved' needs a multiple of pipeline={self.pipeline} micro-batches, not {passes}; "
-                f"the nearest possible is global_batch={turn * max(1, round(passes / self.pipeline))}"
+                f"layout.schedule={self.schedule!r} needs {needs}, not {passes}; "
+                f"the nearest possible is global_batch={nearest * self.data * self.micro_batch}"
             )
+
+    def nearest_passes(self, passes: int) -> int:
+        """The number of micro-batches near `passes` that the schedule can run."""
+        return int(possible_passes(passes, self.pipeline, SCHEDULES.index(self.schedule)))
+
+    def _check_positions(self, shape: ModelShape, seq_len: int) -> None:
+        """A ring gives each rank two pieces of a row; sequence parallel and experts divide the positions of a rank over tensor ranks."""
+        if self.context > 1 and seq_len % (2 * self.context):
+            nearest = 2 * self.context * max(1, round(seq_len / (2 * self.context)))
+            raise ConfigError(
+                f"layout.context={self.context} needs rows of a multiple of {2 * self.context} tokens (two pieces for each rank), not "
+                f"seq_len={seq_len}; the nearest possible is seq_len={nearest}"
+            )
+        here = seq_len // self.context
+        if (self.sequence_parallel or shape.num_experts) and here % self.tensor:
+            nearest = nearest_divisor(math.gcd(here, self._widest_tensor(shape)), self.tensor)
+            raise ConfigError(
+                f"layout.tensor={self.tensor} does not divide the {here} positions of a rank, which sequence parallel and experts need; "
+                f"the nearest possible is tensor={nearest}"
+            )
+
+    def _widest_tensor(self, shape: ModelShape) -> int:
+        name, sizes, _ = self._divisions(shape, self.context)[0]
+        assert name == "tensor"
+        return math.gcd(*sizes)
 
     def _check_shards(self, shape: ModelShape) -> None:
         """FSDP2 divides the rows of every matrix: more shards than rows leave ranks empty."""
@@ -140,7 +176,11 @@ class Layout:
         width = shape.hidden_dim or shape.expert_dim
         kv_heads = shape.num_kv_heads if self.tensor <= shape.num_kv_heads else shape.num_heads
         divisions: list[tuple[str, tuple[int, ...], str]] = [
-            ("tensor", (shape.num_heads, width, kv_heads), f"{shape.num_heads} heads, {shape.num_kv_heads} key heads and width {width}"),
+            (
+                "tensor",
+                (shape.num_heads, width, kv_heads, shape.vocab_size),
+                f"{shape.num_heads} heads, {shape.num_kv_heads} key heads, width {width} and vocab_size={shape.vocab_size}",
+            ),
             ("context", (seq_len,), f"seq_len={seq_len}"),
         ]
         if shape.num_experts == 0:
@@ -169,6 +209,19 @@ class Layout:
             nearest = group * max(1, round(num_accelerators / group))
             raise ConfigError(f"{num_accelerators} accelerators are no multiple of the layout's group of {group}; try {nearest}")
         return replace(self, replicate=num_accelerators // group)
+
+
+def possible_passes(passes: Any, pipeline: Any, schedule: Any) -> Any:
+    """Micro-batches near `passes` that the schedule (a number of SCHEDULES, like the others also an array) can run.
+
+    torch.distributed.pipelining: 1F1B takes at least as many as stages, zero bubble passes / stages whole rounds of equal size, interleaved
+    the same (whole multiples of the stages here: no chunk waits).
+    """
+    turns = np.maximum(np.round(np.asarray(passes) / pipeline), 1).astype(np.int64) * pipeline
+    is_whole = np.asarray(passes) % np.maximum(np.asarray(passes) // pipeline, 1) == 0
+    interleaved, zero_bubble, plain = (SCHEDULES.index(name) for name in ("interleaved", "zero_bubble", "1f1b"))
+    found = np.where((schedule == interleaved) | ((schedule == zero_bubble) & ~is_whole), turns, passes)
+    return np.where(pipeline > 1, np.where(schedule == plain, np.maximum(passes, pipeline), found), passes)
 
 
 def shard_rows(shape: ModelShape, tensor: int) -> int:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from agora.cluster.accelerator import accelerator, hardware, network
+from agora.cluster.accelerator import accelerator, check_format, hardware, network, num_placed
 from agora.cluster.calibrate import Calibration, default_calibration
 from agora.cluster.columns import Hardware, stack_layouts
 from agora.cluster.energy import Cost, EnergyUse, PowerDraw, clock_share, cost, energy_use, power_draw
@@ -21,7 +21,7 @@ from agora.cluster.failures import FailureModel, best_interval_s, elastic_goodpu
 from agora.cluster.layout import RECOMPUTES, Kernels, Layout, Precision
 from agora.cluster.memory import MemoryBytes, memory_bytes
 from agora.cluster.models import model_shape
-from agora.cluster.search import Candidate, Question, SearchResult, price, search
+from agora.cluster.search import BATCH_TOLERANCE, TIE, Candidate, Question, SearchResult, price, search
 from agora.cluster.step_time import StepTimes, step_times
 from agora.errors import ConfigError
 from agora.model.config import ModelConfig
@@ -38,7 +38,15 @@ NOT_COVERED = (
     "convergence: a larger batch or a lower precision may need more tokens",
     "weather and part load of cooling, taxes, discounts",
 )
-_SYNCHRONOUS_LIMIT = 0.8  # below this goodput a job that restarts as a whole is no plan
+RecoveryKind = Literal["best", "restart", "replica"]
+
+
+MAX_ACCELERATORS, MAX_SEQ_LEN = 10_000_000, 16_777_216
+# of which a value must lie inside (infinity and what is no number never do): name, least, most
+_RANGES = (
+    ("tokens", 0.0, 1e18), ("batch_tokens", 0.0, 1e12), ("pue", 1.0, 5.0), ("usd_per_kwh", 0.0, 100.0), ("kg_per_kwh", 0.0, 10.0),
+    ("usd_per_accelerator_hour", 0.0, 100_000.0),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,10 +60,11 @@ class PlanRequest:
     network                   a name of `data/networks.toml`; empty = the usual one of the accelerator
     tokens                    tokens to train on; 0 = 20 per parameter
     seq_len                   tokens of a sequence
-    batch_tokens              tokens of one step; 0 = 4M, and 16M from 8,192 accelerators on
+    batch_tokens              tokens of one step, moved by up to 10% where that is faster; 0 = 4M, and 16M from 8,192 accelerators on
     precision                 number format of the matrix products
     kernels                   element-wise work: fused (compiled) or plain
     layout                    price this layout (layout.KEY=VALUE) instead of searching
+    recovery                  what a failure takes away: restart = the job, replica = one replica where there are several, best = the better
     power_cap                 share of the accelerators' TDP that they may draw
     network_share             share of the NIC bandwidth that is there
     memory_share              share of the memory that may be used
@@ -77,6 +86,7 @@ class PlanRequest:
     precision: Precision = "bf16"
     kernels: Kernels = "plain"
     layout: Layout | None = None
+    recovery: RecoveryKind = "best"
     power_cap: float = 1.0
     network_share: float = 1.0
     memory_share: float = 1.0
@@ -87,14 +97,17 @@ class PlanRequest:
     calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
-        for name in ("num_accelerators", "seq_len"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"plan.{name}={getattr(self, name)} must be at least 1")
+        for name, most in (("num_accelerators", MAX_ACCELERATORS), ("seq_len", MAX_SEQ_LEN)):
+            if not 1 <= getattr(self, name) <= most:
+                nearest = 1 if getattr(self, name) < 1 else most
+                raise ConfigError(f"plan.{name}={getattr(self, name)} must be between 1 and {most:,}; the nearest possible is {nearest}")
+        for name, lowest, highest in _RANGES:
+            value = getattr(self, name)
+            if value is not None and not lowest <= value <= highest:
+                raise ConfigError(f"plan.{name}={value:g} must be between {lowest:g} and {highest:g}")
         for name in ("power_cap", "network_share", "memory_share"):
             if not 0 < getattr(self, name) <= 1:
                 raise ConfigError(f"plan.{name}={getattr(self, name)} must be above 0 and at most 1")
-        if self.tokens < 0 or self.batch_tokens < 0:
-            raise ConfigError(f"plan.tokens={self.tokens:g} and plan.batch_tokens={self.batch_tokens:g} must not be negative")
         if self.power_cap < 0.4:
             raise ConfigError(f"plan.power_cap={self.power_cap} is below what accelerators run at; the nearest possible is 0.4")
 
@@ -126,11 +139,8 @@ class Plan:
     num_steps: float
     tokens: float
     interval_s: tuple[float, float]
-    failures: FailureModel
-    checkpoint_interval_s: float
-    goodput: float
-    elastic_goodput: float
-    is_elastic: bool
+    recovery: Recovery
+    placed: int
     duration_s: float
     draw: PowerDraw
     energy: EnergyUse
@@ -140,6 +150,11 @@ class Plan:
     def layout(self) -> Layout:
         """The object that `training/parallelize.py` applies."""
         return self.chosen.layout
+
+    @property
+    def failures(self) -> FailureModel:
+        """What interrupts the job and what that costs."""
+        return self.recovery.failures
 
     @property
     def tokens_per_s(self) -> float:
@@ -154,13 +169,13 @@ class Plan:
 
     @property
     def activity(self) -> float:
-        """Share of a step in which the accelerators compute."""
-        return compute_share(self.steps)
+        """How busy the accelerators are as their power sees it: 1 while they compute, less while they wait."""
+        return activity_of(self.steps)
 
     @property
     def useful_share(self) -> float:
         """Share of calendar time that becomes progress, as the plan recovers from failures."""
-        return self.elastic_goodput if self.is_elastic else self.goodput
+        return self.recovery.useful_share
 
 
 def compute_share(steps: StepTimes) -> float:
@@ -169,9 +184,16 @@ def compute_share(steps: StepTimes) -> float:
     return float(np.ravel(busy / steps.total_s)[0])
 
 
+def activity_of(steps: StepTimes) -> float:
+    """Share of a step's compute, and of its waiting what that draws against computing (`data/power.toml`)."""
+    computing = compute_share(steps)
+    return computing + (1 - computing) * load_tables("power")["node"].base("waiting")
+
+
 def machine_hardware(request: PlanRequest) -> Hardware:
     """Hardware under the request's power cap and shares of network and memory."""
-    whole = hardware(accelerator(request.accelerator).name, network(request.network, request.accelerator).name)
+    net = network(request.network, request.accelerator)
+    whole = hardware(accelerator(request.accelerator).name, net.name, request.num_accelerators)
     clock = clock_share(request.power_cap)
     return replace(
         whole, rate_16=whole.rate_16 * clock, rate_8=whole.rate_8 * clock, rate_4=whole.rate_4 * clock,
@@ -199,36 +221,85 @@ def question_of(request: PlanRequest) -> Question:
         kernels=request.kernels,
         useful_share=_useful_share(request, shape),
         imbalance=load_tables("memory")["margin"].base("imbalance"),
+        batch_tolerance=0.0 if request.batch_tokens else BATCH_TOLERANCE,
     )
 
 
 def _useful_share(request: PlanRequest, shape: ModelShape) -> Callable[[Any], Any]:
-    """For numbers of replicas: the share of the calendar that becomes progress."""
-    failures = job_failures(request, shape, request.num_accelerators)
-    synchronous = float(goodput(failures, best_interval_s(failures)))
-    restart = load_tables("failures")["restart"]
+    """For numbers of replicas: the share of the calendar that becomes progress, as the plan will state it."""
+    known: dict[int, float] = {}
 
     def useful(replicate: Any) -> Any:
-        alone = elastic_goodput(failures, request.num_accelerators / replicate, restart.base("rejoin"), restart.base("regroup"))
-        return np.where((replicate > 1) & (synchronous < _SYNCHRONOUS_LIMIT), alone, synchronous)
+        values, rows = np.unique(np.asarray(replicate), return_inverse=True)
+        for number in values.tolist():
+            if number not in known:
+                known[number] = recovery_of(request, shape, int(number)).useful_share
+        return np.array([known[number] for number in values.tolist()])[rows]
 
     return useful
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recovery:
+    """Failures of a job and both ways on from them. `elastic_goodput` is 0 with one replica, which cannot be lost alone."""
+
+    failures: FailureModel
+    checkpoint_interval_s: float
+    goodput: float
+    elastic_goodput: float
+    is_elastic: bool
+
+    @property
+    def useful_share(self) -> float:
+        """Share of the calendar that becomes progress."""
+        return self.elastic_goodput if self.is_elastic else self.goodput
+
+
+def recovery_of(request: PlanRequest, shape: ModelShape, replicate: int) -> Recovery:
+    """What failures cost a job of so many replicas, each of which writes the whole checkpoint in parts."""
+    per_replica = request.num_accelerators // replicate
+    failures = job_failures(request, shape, per_replica)
+    between = best_interval_s(failures)
+    synchronous = float(goodput(failures, between))
+    restart = load_tables("failures")["restart"]
+    times = (restart.base(name) for name in ("rejoin", "regroup", "detect"))
+    elastic = float(elastic_goodput(failures, per_replica, *times)) if replicate > 1 else 0.0
+    is_elastic = elastic > synchronous if request.recovery == "best" else request.recovery == "replica" and replicate > 1
+    return Recovery(
+        failures=failures, checkpoint_interval_s=between, goodput=synchronous, elastic_goodput=elastic, is_elastic=is_elastic
+    )  # fmt: skip
 
 
 def job_failures(request: PlanRequest, shape: ModelShape, num_writers: int) -> FailureModel:
     """Interruptions of the job; `num_writers` ranks write its checkpoint."""
     state = load_tables("memory")["state"].base("checkpoint") * num_parameters(shape).total
-    per_node = int(accelerator(request.accelerator).base("per_node"))
+    chip = accelerator(request.accelerator)
     return failure_model(
-        num_accelerators=request.num_accelerators, checkpoint_bytes=state, accelerators_per_node=per_node, num_writers=num_writers
-    )
+        num_accelerators=request.num_accelerators, checkpoint_bytes=state, accelerators_per_node=int(chip.base("per_node")),
+        num_writers=num_writers,
+    )  # fmt: skip
+
+
+def machine_size(request: PlanRequest, num_spare_nodes: int) -> int:
+    """Accelerators that must be there: those of the job, those that its racks leave idle, and spare nodes that these do not cover."""
+    chip = accelerator(request.accelerator)
+    placed = num_placed(chip, request.num_accelerators)
+    spares = num_spare_nodes * int(chip.base("per_node"))
+    return request.num_accelerators + max(placed - request.num_accelerators, spares)
 
 
 def plan(request: PlanRequest) -> Plan:
     """Find the layout and price the run. Raises ConfigError with the reason and the nearest possible thing."""
+    chip = accelerator(request.accelerator)
+    if chip.words.get("streams_weights"):
+        raise ConfigError(
+            f"{chip.name} keeps weights outside the wafer and streams them layer by layer, which this model does not price; "
+            "the nearest possible is an accelerator that holds its weights, say accelerator=GB300"
+        )
+    check_format(request.accelerator, request.precision if request.layout is None else request.layout.precision)
     question = question_of(request)
     if request.layout is None:
-        found = search(question)
+        found = _search_near(question)
         return build_plan(request, question, found.best[0], found)
     near = _near_batch(request.layout, question.global_batch)
     request.layout.check(question.shape, seq_len=request.seq_len, global_batch=near if request.batch_tokens == 0 else question.global_batch)
@@ -246,10 +317,23 @@ def plan(request: PlanRequest) -> Plan:
     return build_plan(request, question, candidate, None)
 
 
+def _search_near(question: Question) -> SearchResult:
+    """The fastest layouts near the batch. A stated batch is kept where that costs less than the model can tell; else the plan says that
+    it moved."""
+    near = search(replace(question, batch_tolerance=BATCH_TOLERANCE))
+    if question.batch_tolerance > 0 or near.best[0].global_batch == question.global_batch:
+        return near
+    try:
+        exact = search(question)
+    except ConfigError:
+        return near
+    return exact if exact.best[0].score <= near.best[0].score * (1 + TIE) else near
+
+
 def _near_batch(layout: Layout, wanted: int) -> int:
     """The batch near `wanted` that divides over the layout's ranks."""
-    turn = layout.data * layout.micro_batch * (layout.pipeline if layout.schedule == "interleaved" else 1)
-    return turn * max(1, round(wanted / turn))
+    each = layout.data * layout.micro_batch
+    return each * layout.nearest_passes(max(1, round(wanted / each)))
 
 
 def _too_large(question: Question, candidate: Candidate) -> str:
@@ -272,15 +356,13 @@ def build_plan(request: PlanRequest, question: Question, chosen: Candidate, foun
     total = num_parameters(shape).total
     tokens = request.tokens or 20.0 * total
     num_steps = math.ceil(tokens / (chosen.global_batch * request.seq_len))
-    failures = job_failures(request, shape, request.num_accelerators // chosen.layout.replicate)
-    between = best_interval_s(failures)
-    restart = load_tables("failures")["restart"]
-    replica = request.num_accelerators // chosen.layout.replicate
-    synchronous = float(goodput(failures, between))
-    elastic = float(elastic_goodput(failures, replica, restart.base("rejoin"), restart.base("regroup")))
-    is_elastic = synchronous < _SYNCHRONOUS_LIMIT and chosen.layout.replicate > 1
-    duration = num_steps * chosen.step_s / (elastic if is_elastic else synchronous)
-    draw = power_draw(chip, net, request.num_accelerators, compute_share(steps), power_cap=request.power_cap, pue=request.pue)
+    recovery = recovery_of(request, shape, chosen.layout.replicate)
+    duration = num_steps * chosen.step_s / recovery.useful_share
+    placed = machine_size(request, recovery.failures.num_spare_nodes)
+    draw = power_draw(
+        chip, net, request.num_accelerators, activity_of(steps), power_cap=request.power_cap, pue=request.pue,
+        num_idle=placed - request.num_accelerators,
+    )  # fmt: skip
     per_j = None if request.usd_per_kwh is None else request.usd_per_kwh / 3.6e6
     return Plan(
         request=request,
@@ -297,19 +379,16 @@ def build_plan(request: PlanRequest, question: Question, chosen: Candidate, foun
         memory=memory_bytes(shape, batch, columns),
         num_steps=num_steps,
         tokens=tokens,
-        interval_s=request.calibrated().interval(shape.num_experts > 0).around(chosen.step_s),
-        failures=failures,
-        checkpoint_interval_s=between,
-        goodput=synchronous,
-        elastic_goodput=elastic,
-        is_elastic=is_elastic,
+        interval_s=request.calibrated().interval(shape.num_experts > 0, chip.name).around(chosen.step_s),
+        recovery=recovery,
+        placed=placed,
         duration_s=duration,
         draw=draw,
         energy=energy_use(draw, duration, carbon_kg_per_j=None if request.kg_per_kwh is None else request.kg_per_kwh / 3.6e6),
         cost=cost(
             chip,
             net,
-            request.num_accelerators,
+            placed,
             draw,
             duration,
             rent_usd_per_h=request.usd_per_accelerator_hour,

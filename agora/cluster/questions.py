@@ -56,9 +56,7 @@ def grok_314b() -> PlanRequest:
 
 def million() -> PlanRequest:
     """A million accelerators for one dense 2T model: what failures and power then mean."""
-    return PlanRequest(
-        model="dense-2T", accelerator="GB300", num_accelerators=1_000_000, tokens=40e12, batch_tokens=2**27, precision="bf16"
-    )
+    return PlanRequest(model="dense-2T", accelerator="GB300", num_accelerators=1_000_000, tokens=40e12, batch_tokens=16_000 * 8192)
 
 
 QUESTIONS: dict[str, Callable[[], PlanRequest]] = {

@@ -57,7 +57,7 @@ def roofline(plan: Plan) -> str:
     reached = plan.model_flops_share * chip.rate_16
     ridge = chip.rate_16 / chip.memory_bytes_per_s
     roof = [(1.0, chip.memory_bytes_per_s), (ridge, chip.rate_16), (ridge * 100, chip.rate_16)]
-    tokens = plan.layout.micro_batch * plan.request.seq_len
+    tokens = plan.layout.micro_batch * plan.request.seq_len / plan.layout.context
     intensity = flops_per_token(plan.shape, plan.request.seq_len) * tokens / (2 * num_parameters(plan.shape).active)
     return line_chart(
         "Roofline of one accelerator",
@@ -105,6 +105,10 @@ def _number(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name.replace('_', ' ')}: {_number(item)}" for name, item in value.items())
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
+        return "; ".join(_number(item) for item in value)
     if isinstance(value, (list, tuple)):
         return " - ".join(_number(item) for item in value)
     return str(value)

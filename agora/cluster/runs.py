@@ -4,7 +4,8 @@ Columns beyond those of the plan are optional. What a file does not say is state
 - a model whose name is in `data/models.toml` has those sizes; otherwise whether the feed-forward block is gated and the embeddings are tied
   is read off `params_b`; without a `ffn` column it is four times as wide as the model, ungated, with GPT-2's vocabulary padded to 51,200.
 - without a `zero_stage` column the stack is one before sharded state: replicas exchange gradients after the backward pass, attention is
-  plain, norms are not divided over tensor ranks. An empty `zero_stage` means optimizer states sharded over the data ranks.
+  plain, norms are not divided over tensor ranks. An empty `zero_stage` means optimizer states sharded over the data ranks
+  by a stack with fused kernels (a stated assumption about files that leave it out; the factor of fused kernels is held, not fitted).
 - `recompute` = unknown: the lightest policy that fits the memory.
 """
 
@@ -99,7 +100,7 @@ def read_usable_runs(path: Path) -> tuple[list[Run], dict[str, str]]:
 
 def _run(row: Mapping[str, str]) -> Run:
     number = {name: int(float(value)) for name, value in row.items() if name in _WHOLE and value}
-    hardware(row["accelerator"])
+    hardware(row["accelerator"])  # refuses a name that is not known
     shape = _shape(row, number)
     is_old = "zero_stage" not in row
     if "dp" not in number:
@@ -181,7 +182,11 @@ def _shape(row: Mapping[str, str], number: Mapping[str, int]) -> ModelShape:
 def _lightest(run: Run) -> Layout:
     from agora.cluster.memory import lightest_recompute
 
-    return lightest_recompute(run.shape, run.layout, seq_len=run.seq_len, global_batch=run.global_batch, hardware=hardware(run.accelerator))
+    return lightest_recompute(run.shape, run.layout, seq_len=run.seq_len, global_batch=run.global_batch, hardware=_hardware(run))
+
+
+def _hardware(run: Run) -> Hardware:
+    return hardware(run.accelerator, "", run.layout.num_accelerators)
 
 
 def run_columns(runs: Sequence[Run]) -> RunColumns:
@@ -193,6 +198,6 @@ def run_columns(runs: Sequence[Run]) -> RunColumns:
             global_batch=np.array([run.global_batch for run in runs], dtype=float),
         ),
         stack_layouts([run.layout for run in runs]),
-        stack_hardware([hardware(run.accelerator) for run in runs]),
+        stack_hardware([_hardware(run) for run in runs]),
         np.array([run.step_time_s for run in runs]),
     )

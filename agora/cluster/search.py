@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from agora.cluster.columns import INTERLEAVED, ONE_F_ONE_B, PARAMETERS, ZERO_BUBBLE, Hardware, LayoutColumns, stack_layouts
 from agora.cluster.constants import Constants
-from agora.cluster.layout import KERNELS, PRECISIONS, Kernels, Layout, Precision, shard_rows
+from agora.cluster.layout import KERNELS, PRECISIONS, Kernels, Layout, Precision, possible_passes, shard_rows
 from agora.cluster.memory import memory_bytes
 from agora.cluster.step_time import Batch, step_times
 from agora.errors import ConfigError
@@ -30,14 +30,16 @@ _CHUNK = 16_384
 _MAX_MICRO_BATCH = 32
 _MAX_SHARD_DEGREES = 14
 _MIN_CONTEXT_TOKENS = 2048  # tokens of a rank when sequences are divided: no measured run had fewer
-_BATCH_TOLERANCE = 0.1  # the batch may move by this share so that it divides over the data ranks
+BATCH_TOLERANCE = 0.1  # a batch that nobody stated may move by this share so that it divides over the data ranks
+TIE = 0.05  # candidates predicted within this share of the best may be as good: about the median error of unseen sizes (docs/log.md)
 _INTS = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
     """What is to be trained on what. `global_batch` in sequences; `precisions` are tried all. `useful_share` says for a number of replicas
-    how much of the calendar becomes progress: on large machines a layout that can lose a replica beats a faster one that cannot."""
+    how much of the calendar becomes progress: on large machines a layout that can lose a replica beats a faster one that cannot.
+    The batch may move by `batch_tolerance`."""
 
     shape: ModelShape
     seq_len: int
@@ -50,6 +52,7 @@ class Question:
     max_tensor: int = 0
     useful_share: Callable[[Any], Any] | None = None
     imbalance: float = 1.0
+    batch_tolerance: float = BATCH_TOLERANCE
 
     def batch(self, sequences: Any) -> Batch:
         """One step of that many sequences."""
@@ -79,7 +82,8 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The best layouts, the first is the fastest; `baseline` is plain sharded data parallel, fastest that fits, None when none fits."""
+    """The best layouts, the first is the fastest. `baseline` is plain sharded data parallel, fastest that fits, None when none fits;
+    `seconds` are of the processor."""
 
     best: tuple[Candidate, ...]
     baseline: Candidate | None
@@ -88,10 +92,15 @@ class SearchResult:
     num_fitting: int
     seconds: float
 
+    @property
+    def ties(self) -> tuple[Candidate, ...]:
+        """Those of `best` that the model cannot tell from the first: measure them before a long run."""
+        return tuple(one for one in self.best if one.score <= self.best[0].score * (1 + TIE))
+
 
 def search(question: Question, *, num_best: int = 10) -> SearchResult:
     """The fastest layouts. Raises ConfigError with the nearest possible thing when nothing fits."""
-    started = time.perf_counter()
+    started = time.process_time()
     tally = _Tally(num_best)
     for columns, batches, num_candidates in _chunks(question):
         tally.num_candidates += num_candidates
@@ -100,7 +109,7 @@ def search(question: Question, *, num_best: int = 10) -> SearchResult:
         raise ConfigError(_nothing_fits(question, tally))
     baseline = tally.baseline
     return SearchResult(
-        tuple(tally.best), baseline, tally.num_candidates, tally.num_possible, tally.num_fitting, time.perf_counter() - started
+        tuple(tally.best), baseline, tally.num_candidates, tally.num_possible, tally.num_fitting, time.process_time() - started
     )
 
 
@@ -164,14 +173,20 @@ def _outer(question: Question) -> Iterator[tuple[int, int, int, int]]:
     """(tensor, pipeline, context, data) that divide the model and the machine."""
     shape, number = question.shape, question.num_accelerators
     domain = int(np.max(question.hardware.up_domain))
-    widths = [shape.num_heads] + ([shape.hidden_dim] if shape.hidden_dim else []) + ([shape.expert_dim] if shape.num_experts else [])
+    widths = (
+        [shape.num_heads, shape.vocab_size]
+        + ([shape.hidden_dim] if shape.hidden_dim else [])
+        + ([shape.expert_dim] if shape.num_experts else [])
+    )
     most_tensor = min(question.max_tensor or 64, domain)
     for tensor in _divisors(math.gcd(*widths), most_tensor):
         if number % tensor or (shape.num_kv_heads % tensor and tensor % shape.num_kv_heads):
             continue
         for context in _divisors(max(question.seq_len // _MIN_CONTEXT_TOKENS, 1), 64):
-            if context & (context - 1) or (number // tensor) % context:
+            if context & (context - 1) or (number // tensor) % context or (context > 1 and question.seq_len % (2 * context)):
                 continue
+            if question.seq_len // context % tensor:
+                continue  # sequence parallel divides the positions of a rank
             for pipeline in _divisors(number // tensor // context, shape.num_layers):
                 yield tensor, pipeline, context, number // tensor // context // pipeline
 
@@ -223,12 +238,9 @@ def _inner(question: Question, tensor: int, pipeline: int, context: int, data: i
     schedule, shard = np.array(schedules)[index[1]], np.array(sharded)[index[3]]
     micro_batch, expert = micro[index[0]], np.array(experts)[index[4]]
     wanted = question.global_batch / (data * micro_batch)
-    passes = np.maximum(np.round(wanted), 1).astype(np.int64)
-    # interleaved schedules take a multiple of the stages
-    turns = np.maximum(np.round(passes / pipeline), 1).astype(np.int64) * pipeline
-    passes = np.where(schedule[:, 1] == INTERLEAVED, turns, passes)
+    passes = possible_passes(np.maximum(np.round(wanted), 1).astype(np.int64), pipeline, schedule[:, 1])
     batches = passes * data * micro_batch
-    possible = np.abs(batches / question.global_batch - 1) <= _BATCH_TOLERANCE
+    possible = np.abs(batches / question.global_batch - 1) <= question.batch_tolerance + 1e-12
     possible &= (shard[:, 1] * context * tensor) % expert == 0
     possible &= (shard[:, 1] == 1) | (shard[:, 1] * context <= shard_rows(shape, tensor))
     kept = np.flatnonzero(possible)
@@ -260,9 +272,12 @@ def _shards(data: int) -> list[int]:
 def _nothing_fits(question: Question, tally: _Tally) -> str:
     where = f"{question.shape.name or 'the model'} on {question.num_accelerators:,} accelerators"
     if tally.least is None:
+        batch, number = nearest_batch(question), nearest_number(question)
+        near = [f"batch_tokens={batch * question.seq_len}"] if _is_possible(replace(question, global_batch=batch)) else []
+        near += [f"num_accelerators={number}"] if number else []
         return (
             f"{where}: no layout divides {question.global_batch} sequences of {question.seq_len} tokens over them; "
-            f"try global_batch={nearest_batch(question)} or a number of accelerators with more divisors"
+            f"the nearest possible: {' or '.join(near) or 'a number of accelerators with more divisors'}"
         )
     needed, layout = tally.least
     have = float(np.max(question.hardware.memory_bytes))
@@ -274,16 +289,33 @@ def _nothing_fits(question: Question, tally: _Tally) -> str:
 
 
 def nearest_batch(question: Question) -> int:
-    """A global batch that every data rank gets a part of."""
-    return max(question.num_accelerators, question.global_batch)
+    """The global batch nearest to the asked one that some division of this number of accelerators gets whole."""
+    data = {data for _, _, _, data in _outer(question)} or {question.num_accelerators}
+    return min((one * max(1, round(question.global_batch / one)) for one in data), key=lambda batch: abs(batch - question.global_batch))
+
+
+def nearest_number(question: Question, most_tries: int = 64) -> int | None:
+    """The number of accelerators nearest to the asked one on which some layout that fits divides the batch; None when none is near."""
+    for away in range(1, most_tries):
+        for number in (question.num_accelerators - away, question.num_accelerators + away):
+            if number > 0 and _is_possible(replace(question, num_accelerators=number)):
+                return number
+    return None
+
+
+def _is_possible(question: Question) -> bool:
+    """Whether anything divides and fits."""
+    tally = _Tally(1)
+    for columns, batches, _ in _chunks(question):
+        tally.add(question, columns, batches)
+        if tally.best:
+            return True
+    return False
 
 
 def _enough_accelerators(question: Question, needed: float, have: float) -> str:
     for factor in (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024):
         bigger = replace(question, num_accelerators=question.num_accelerators * factor, global_batch=max(question.global_batch, factor))
-        tally = _Tally(1)
-        for columns, batches, _ in _chunks(bigger):
-            tally.add(bigger, columns, batches)
-            if tally.best:
-                return f"{bigger.num_accelerators:,} accelerators, or {needed / have:.1f} times the memory"
+        if _is_possible(bigger):
+            return f"{bigger.num_accelerators:,} accelerators, or {needed / have:.1f} times the memory"
     return f"{needed / have:.1f} times the memory, or shorter sequences"

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agora.cluster.accelerator import accelerator, hardware
+import numpy as np
+
+from agora.cluster.accelerator import accelerator, hardware, network, network_levels
 from agora.cluster.plan import Plan, PlanRequest, build_plan, plan, question_of
 from agora.cluster.scaling import optima
 from agora.cluster.search import price
@@ -47,7 +49,7 @@ def compare(
     chosen = [
         (
             f"{number:,} x {name}" + (f" at {cap:.0%}" if cap < 1 else ""),
-            replace(request, accelerator=name, num_accelerators=number, power_cap=cap),
+            _swapped(request, name, number, cap),
         )
         for name in accelerators or (request.accelerator,)
         for number in numbers or (request.num_accelerators,)
@@ -56,20 +58,51 @@ def compare(
     return options(chosen)
 
 
+def _swapped(request: PlanRequest, name: str, number: int, cap: float) -> PlanRequest:
+    """Another accelerator takes its usual network where the asked one does not go with it."""
+    found = replace(request, accelerator=name, num_accelerators=number, power_cap=cap)
+    try:
+        network(request.network, name)
+    except ConfigError:
+        return replace(found, network="")
+    return found
+
+
 def what_ifs(request: PlanRequest) -> list[Option]:
     """The usual questions about one run."""
+    number = request.num_accelerators
     return options(
         [
             ("as asked", request),
-            ("twice the accelerators", replace(request, num_accelerators=request.num_accelerators * 2)),
-            ("half the accelerators", replace(request, num_accelerators=max(1, request.num_accelerators // 2))),
-            ("power capped to 80%", replace(request, power_cap=0.8)),
+            _resized("twice the accelerators", request, number * 2),
+            _resized("half the accelerators", request, max(1, number // 2)),
+            ("power capped to 80%", replace(request, power_cap=request.power_cap * 0.8)),
             ("a quarter of the network", replace(request, network_share=request.network_share / 4)),
             ("sequences four times as long", replace(request, seq_len=request.seq_len * 4)),
-            ("8-bit products", replace(request, precision="fp8")),
-            ("fused element-wise kernels", replace(request, kernels="fused")),
+            ("8-bit products", with_choices(request, precision="fp8")),
+            ("fused element-wise kernels", with_choices(request, kernels="fused")),
         ]
     )
+
+
+def with_choices(request: PlanRequest, **choices: Any) -> PlanRequest:
+    """The request with another precision or other kernels, also in the layout that it gives."""
+    layout = None if request.layout is None else replace(request.layout, **choices)
+    return replace(request, layout=layout, **choices)
+
+
+def _resized(label: str, request: PlanRequest, number: int) -> tuple[str, PlanRequest]:
+    """The request on another number of accelerators: a given layout gets more or fewer replicas, else shards; what cannot is searched."""
+    bigger = replace(request, num_accelerators=number)
+    if request.layout is None:
+        return label, bigger
+    for name in ("replicate", "shard"):
+        rest = request.num_accelerators // getattr(request.layout, name)
+        if getattr(request.layout, name) > 1 and number % rest == 0:
+            return f"{label} ({name} {number // rest})", replace(bigger, layout=replace(request.layout, **{name: number // rest}))
+    if number % request.num_accelerators == 0:
+        return f"{label} (replicate {number // request.num_accelerators})", replace(bigger, layout=request.layout.with_accelerators(number))
+    return f"{label} (layout searched)", replace(bigger, layout=None)
 
 
 def pareto(found: Sequence[Option]) -> list[Option]:
@@ -95,6 +128,7 @@ class Growth:
     kept: Plan | None
     best: Plan
     survives: dict[str, bool]
+    network: dict[str, Any]
     batch_factor: float
     reason: str | None
 
@@ -108,15 +142,27 @@ def grow(request: PlanRequest, num_accelerators: int) -> Growth:
     try:
         layout = today.layout.with_accelerators(num_accelerators)
         question = question_of(bigger)
-        passes = max(1, round(question.global_batch / (layout.data * layout.micro_batch)))
-        if layout.schedule == "interleaved":
-            passes = max(1, round(passes / layout.pipeline)) * layout.pipeline
+        passes = layout.nearest_passes(max(1, round(question.global_batch / (layout.data * layout.micro_batch))))
         candidate = price(replace(question, global_batch=passes * layout.data * layout.micro_batch), layout)
         kept = build_plan(bigger, question, candidate, None)
     except ConfigError as error:
         reason = str(error)
     survives = {name: getattr(today.layout, name) == getattr(best.layout, name) for name in _SURVIVING}
-    return Growth(today, kept, best, survives, best.chosen.global_batch / today.chosen.global_batch, reason)
+    return Growth(today, kept, best, survives, network_growth(today, best), best.chosen.global_batch / today.chosen.global_batch, reason)
+
+
+def network_growth(today: Plan, then: Plan) -> dict[str, Any]:
+    """What the larger machine asks of the network: levels of switches, pods, and what it carries in a step."""
+    pods = [math.ceil(plan.placed / plan.net.base("pod_domain")) for plan in (today, then)]
+    waits = [
+        float(np.ravel(plan.steps.data_s + plan.steps.pipeline_s + plan.steps.expert_s + plan.steps.context_s)[0]) for plan in (today, then)
+    ]
+    return {
+        "levels_of_switches": [network_levels(plan.net, plan.placed) for plan in (today, then)],
+        "pods": pods,
+        "survives": network_levels(today.net, today.placed) == network_levels(then.net, then.placed) and pods[0] == pods[1],
+        "share_of_step_waiting_for_it": [wait / plan.chosen.step_s for wait, plan in zip(waits, (today, then), strict=True)],
+    }
 
 
 _SURVIVING = ("tensor", "pipeline", "virtual", "schedule", "context", "expert", "shard", "sharding", "recompute", "micro_batch")

@@ -16,6 +16,9 @@ Size: TypeAlias = Any
 """An int, or an integer array with one value per row when shapes stand side by side (`stack_shapes`)."""
 
 
+_FLAGS = ("gated", "qk_norm", "tie_embeddings")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelShape:
     """Sizes of a decoder. Raises ConfigError for sizes that do not fit together.
@@ -60,6 +63,18 @@ class ModelShape:
     def __post_init__(self) -> None:
         if not isinstance(self.dim, int):
             return  # stacked rows were checked one by one
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in ("name", *_FLAGS) and (isinstance(value, bool) or value < 0):
+                raise ConfigError(f"shape.{field.name}={value!r} must be a whole number that is not negative")
+            if field.name in _FLAGS and not isinstance(value, bool):
+                raise ConfigError(f"shape.{field.name}={value!r} must be true or false")
+        if (self.window > 0) != (self.num_windowed_layers > 0):
+            raise ConfigError(
+                f"shape.window={self.window} and shape.num_windowed_layers={self.num_windowed_layers} need each other; set both, or neither"
+            )
+        if self.num_windowed_layers > self.num_layers:
+            raise ConfigError(f"shape.num_windowed_layers={self.num_windowed_layers} must be at most num_layers={self.num_layers}")
         for name in ("vocab_size", "dim", "num_layers", "num_heads", "num_kv_heads", "head_dim"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"shape.{name}={getattr(self, name)} must be above 0")

@@ -31,7 +31,7 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
 from torch.utils.checkpoint import checkpoint as torch_checkpoint
 
-from agora.cluster.layout import Layout, nearest_divisor
+from agora.cluster.layout import Layout
 from agora.errors import ConfigError
 from agora.model import fast, operations
 from agora.model.cache import KVCache
@@ -158,25 +158,6 @@ def _stage_mesh(device_type: str, layout: Layout, shards: int, experts: int) -> 
 def check(config: ModelConfig, layout: Layout, *, seq_len: int, global_batch: int) -> None:
     """Raises ConfigError with the reason and the nearest possible layout when `config` cannot be divided so."""
     layout.check(config, seq_len=seq_len, global_batch=global_batch)
-    passes = layout.num_micro_batches(global_batch)
-    if layout.pipeline > passes and layout.schedule == "1f1b":
-        raise ConfigError(
-            f"layout.schedule='1f1b' needs at least pipeline={layout.pipeline} micro-batches, not {passes}; the nearest possible is "
-            f"global_batch={layout.data * layout.micro_batch * layout.pipeline}, or schedule='gpipe'"
-        )
-    if layout.context > 1:
-        positions_of(0, layout.context, seq_len)
-    if (layout.sequence_parallel or config.num_experts) and layout.tensor > 1 and (seq_len // layout.context) % layout.tensor:
-        nearest = nearest_divisor(seq_len // layout.context, layout.tensor)
-        raise ConfigError(
-            f"layout.tensor={layout.tensor} does not divide the {seq_len // layout.context} positions of a rank, which sequence parallel "
-            f"and experts need; the nearest possible is tensor={nearest}"
-        )
-    if config.vocab_size % layout.tensor:
-        nearest = nearest_divisor(config.vocab_size, layout.tensor)
-        raise ConfigError(
-            f"layout.tensor={layout.tensor} does not divide model.vocab_size={config.vocab_size}; the nearest possible is tensor={nearest}"
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,18 +14,21 @@ from agora.cluster.calibrate import (
     cross_validate,
     default_calibration,
     fit_constants,
+    group_weights,
     interval_of,
     load_calibration,
     predict_s,
     save_calibration,
+    student_quantile,
     take_runs,
 )
-from agora.cluster.constants import default_constants
+from agora.cluster.constants import default_constants, to_logs
+from agora.cluster.facts import load_tables
 from agora.cluster.runs import Run, read_runs, run_columns
-from agora.cluster.validate import compare_runs, history
+from agora.cluster.validate import compare_runs, history, is_by_hand
 from agora.errors import DataError
 from benchmarks.planner_order import order
-from benchmarks.planner_runs import coverage, summary
+from benchmarks.planner_runs import coverage, published, summary
 
 COLUMNS = (
     "run_id",
@@ -122,14 +127,48 @@ def test_a_calibration_survives_its_file(runs: list[Run], tmp_path: Path) -> Non
     found = calibrate(runs)
     save_calibration(found, tmp_path / "mine.json")
     assert load_calibration(tmp_path / "mine.json") == found
-    assert found.dense.low < 1 < found.dense.high and found.median_error is not None and found.median_error < 0.05
+    dense, experts = found.intervals["source"]
+    assert dense == experts and dense.low < 1 < dense.high and found.median_error is not None and found.median_error < 0.05
 
 
 def test_intervals_hold_their_share_and_are_wider_for_fewer_rows() -> None:
-    ratios = np.exp(0.1 * np.random.default_rng(0).standard_normal(4000))
-    wide, narrow = interval_of(ratios[:20]), interval_of(ratios)
+    draw = np.random.default_rng(0)
+    ratios = np.exp(0.1 * draw.standard_normal(4000))
+    narrow = interval_of(ratios)
     assert np.mean((ratios >= narrow.low) & (ratios <= narrow.high)) == pytest.approx(0.8, abs=0.02)
-    assert wide.low < 0.95 and narrow.around(2.0) == (2 * narrow.low, 2 * narrow.high)
+    assert narrow.around(2.0) == (2 * narrow.low, 2 * narrow.high)
+    for few in (5, 10, 20):
+        found = [interval_of(np.exp(0.1 * draw.standard_normal(few))) for _ in range(300)]
+        assert 0.79 < np.mean([np.mean((ratios >= one.low) & (ratios <= one.high)) for one in found]) < 0.92, few
+
+
+def test_intervals_hold_for_a_group_that_was_not_seen() -> None:
+    """Rows that share an error with their group are fewer than they look."""
+    draw = np.random.default_rng(1)
+    held = []
+    for _ in range(300):
+        errors = 0.2 * draw.standard_normal((6, 1)) + 0.05 * draw.standard_normal((6, 20))
+        interval = interval_of(np.exp(errors[:5].ravel()), np.repeat(np.arange(5), 20).tolist())
+        held.append(np.mean((np.exp(errors[5]) >= interval.low) & (np.exp(errors[5]) <= interval.high)))
+    assert np.mean(held) == pytest.approx(0.8, abs=0.05)
+
+
+def test_student_quantiles_are_those_of_the_tables() -> None:
+    assert [student_quantile(0.9, freedom) for freedom in (1, 2, 4, 10)] == pytest.approx([3.078, 1.886, 1.533, 1.372], abs=0.002)
+
+
+def test_what_was_never_measured_has_a_wider_interval() -> None:
+    shipped = default_calibration()
+    known = shipped.interval(False, "H100", shipped.sources[0])
+    for other in (shipped.interval(False, "TPU-v5p", shipped.sources[0]), shipped.interval(False, "H100")):
+        assert other.low <= known.low < known.high <= other.high and other != known
+
+
+def test_rows_of_one_model_count_together(runs: list[Run]) -> None:
+    assert group_weights(runs).sum() == pytest.approx(1)
+    columns = run_columns(runs)
+    alone = fit_constants(columns, row_weights=group_weights(runs))
+    assert abs(np.log(alone.matmul / 0.9)) < abs(np.log(fit_constants(columns).matmul / 0.9)), "one model moves less than its rows would"
 
 
 def test_too_few_or_broken_runs_are_refused(runs: list[Run], tmp_path: Path) -> None:
@@ -149,8 +188,15 @@ def test_too_few_or_broken_runs_are_refused(runs: list[Run], tmp_path: Path) -> 
 
 
 def test_history_holds() -> None:
-    failed = [check.name for check in history(default_calibration()) if not check.holds]
+    failed = [check.name for check in history(default_calibration()) if check.is_bar and not check.holds]
     assert not failed
+
+
+def test_known_runs_show_their_spread_and_follow_one_rule() -> None:
+    assert [name for name, table in load_tables("history").items() if is_by_hand(table)] == ["BLOOM 176B"]
+    for check in history(default_calibration()):
+        if "accelerator-hours" in check.name:
+            assert re.search(r"[0-9,]+-[0-9,]+ over what else may have been: .", check.assumption)
 
 
 def test_rows_come_back_with_prediction_and_interval(runs: list[Run]) -> None:
@@ -161,7 +207,7 @@ def test_rows_come_back_with_prediction_and_interval(runs: list[Run]) -> None:
 
 def test_coverage_and_order_of_a_perfect_prediction(runs: list[Run]) -> None:
     measured = np.array([run.step_time_s for run in runs])
-    assert coverage(runs, np.ones(len(runs))) == 1.0
+    assert coverage([*runs, *(replace(run, shape=replace(run.shape, name="other")) for run in runs)], np.ones(48), "model") == 1.0
     found = order(runs, measured, measured, lambda run: run.accelerator)
     assert found["spearman"] == pytest.approx(1) and found["loss_max"] == 0
 
@@ -172,6 +218,19 @@ def test_public_files_are_read_whole(shared_data: Path) -> None:
     assert (len(published), len(steps)) == (229, 1440)
     assert {run.model for run in published} >= {"Llama-3-405B", "DeepSeek-V3", "Qwen3-30B-A3B", "GPT-OSS-120B", "MPT-7b"}
     assert all(run.layout.sharding == "none" and run.layout.attention == "plain" for run in steps)
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_the_shipped_constants_are_the_fit_of_the_published_runs(shared_data: Path) -> None:
+    runs = read_runs(shared_data / "published_runs.csv")
+    again = fit_constants(run_columns(runs), row_weights=group_weights(runs))
+    assert to_logs(again) == pytest.approx(to_logs(default_constants()), abs=0.01)
+
+
+def test_a_file_of_one_table_is_judged_by_the_stated_interval(runs: list[Run]) -> None:
+    details = published([replace(run, table="one") for run in runs[:8]], is_public=False, quick=True)
+    assert json.loads(json.dumps(details, allow_nan=False))["inside_80_percent_interval"] == details["shipped"]["inside_interval"]
 
 
 @pytest.mark.shared

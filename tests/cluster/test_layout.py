@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,11 +63,47 @@ def test_a_layout_survives_being_saved(layout: Layout) -> None:
         (Layout(shard=3), "do not divide over 3 data ranks", "global_batch=63"),
         (Layout(shard=8192), "ranks would stay empty", "shard=4096 with replicate=2"),
         (Layout(pipeline=4, virtual=2, schedule="interleaved", shard=32), "needs a multiple of pipeline=4", "global_batch=128"),
+        (Layout(pipeline=8, shard=16), "needs at least pipeline=8 micro-batches, not 4", "global_batch=128"),
+        (Layout(pipeline=9, schedule="zero_bubble", shard=2), "rounds of equal size", "global_batch=72"),
     ],
 )
 def test_an_impossible_layout_is_refused_with_the_nearest_possible(layout: Layout, reason: str, nearest: str) -> None:
     with pytest.raises(ConfigError, match=f"{re.escape(reason)}.*nearest.*{re.escape(nearest)}"):
         layout.check(model_shape("Llama-3-8B"), seq_len=8192, global_batch=64)
+
+
+@pytest.mark.parametrize(
+    ("layout", "seq_len", "vocabulary", "nearest"),
+    [
+        (Layout(context=2), 8190, 128_256, "seq_len=8192"),
+        (Layout(tensor=4), 8190, 128_256, "tensor=2"),
+        (Layout(tensor=4), 8192, 50_257, "tensor=1"),
+    ],
+)
+def test_positions_and_vocabulary_that_ranks_cannot_share_are_refused(layout: Layout, seq_len: int, vocabulary: int, nearest: str) -> None:
+    shape = replace(model_shape("Llama-3-8B"), vocab_size=vocabulary)
+    with pytest.raises(ConfigError, match=f"nearest possible is {nearest}$"):
+        layout.check(shape, seq_len=seq_len, global_batch=64)
+
+
+@pytest.mark.parametrize("schedule", ["1f1b", "zero_bubble"])
+def test_micro_batches_are_refused_where_pytorch_refuses_them(schedule: str) -> None:
+    """The constructors of torch.distributed.pipelining are the twin."""
+    from torch.distributed.pipelining import schedules
+
+    make: Any = {"1f1b": schedules.Schedule1F1B, "zero_bubble": schedules.ScheduleInterleavedZeroBubble}[schedule]
+    for stages in (2, 3, 5):
+        stage: Any = SimpleNamespace(
+            group_size=stages, group_rank=0, is_first=True, is_last=False, stage_index=0, num_stages=stages, submod=torch.nn.Linear(1, 1),
+            stage_index_to_group_rank={number: number for number in range(stages)}, has_backward=True, group=None, device="cpu",
+        )  # fmt: skip
+        for passes in range(1, 4 * stages):
+            try:
+                make([stage] if schedule == "zero_bubble" else stage, passes)
+                is_possible = True
+            except ValueError:
+                is_possible = False
+            assert (Layout(pipeline=stages, schedule=schedule).nearest_passes(passes) == passes) == is_possible, (stages, passes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

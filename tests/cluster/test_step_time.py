@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agora.cluster.accelerator import hardware
-from agora.cluster.collectives import Group, all_gather_s, all_reduce_s, dispatch_s
-from agora.cluster.columns import LayoutColumns, stack_hardware, stack_layouts
+from agora.cluster.accelerator import accelerator, hardware, network, network_levels, num_placed, ranks_per_domain
+from agora.cluster.collectives import Group, all_gather_s, all_reduce_s, dispatch_s, expert_group, shard_group, tensor_group
+from agora.cluster.columns import Hardware, LayoutColumns, stack_hardware, stack_layouts
 from agora.cluster.constants import NAMES, default_constants, from_logs, priors, to_logs
 from agora.cluster.layout import Layout
 from agora.cluster.matmul import matmul_s
@@ -117,24 +117,83 @@ def test_a_product_takes_whole_waves_of_tiles() -> None:
 
 
 def test_collectives_follow_the_alpha_beta_model() -> None:
-    group = Group(8, 8, 100e9, 10e9, 10e9, 0.0, 0.0)
+    group = Group(8, 8, 100e9, 10e9, 100e9, 10e9, 0.0, 0.0)
     assert all_gather_s(8e9, group) == pytest.approx(7 / 8 * 8e9 / 100e9)
     assert all_reduce_s(8e9, group) == pytest.approx(2 * all_gather_s(8e9, group))
-    nodes = Group(64, 8, 1000e9, 10e9, 10e9, 0.0, 0.0)
+    nodes = Group(64, 8, 1000e9, 10e9, 1000e9, 10e9, 0.0, 0.0)
     # a ring over several ranks of a node uses all of the node's NICs
     assert all_gather_s(64e9, nodes) == pytest.approx(63 / 64 * 64e9 / 80e9)
 
 
 def test_a_large_group_climbs_a_tree_and_not_a_ring() -> None:
-    group = Group(100_352, 8, 450e9, 50e9, 50e9, 0.0, 20e-6)
+    group = Group(100_352, 8, 450e9, 50e9, 450e9, 50e9, 0.0, 20e-6)
     assert all_gather_s(1e6, group) < 100_352 / 8 * 20e-6 / 100
 
 
 def test_tokens_cross_to_a_domain_once_however_many_experts_they_visit_there() -> None:
-    two_domains = Group(16, 8, 1e15, 10e9, 10e9, 0.0, 0.0)
+    two_domains = Group(16, 8, 1e15, 10e9, 1e15, 10e9, 0.0, 0.0)
     many = dispatch_s(1e9, 1000, two_domains)
     assert many == pytest.approx(1e9 / 10e9, rel=0.01)
-    assert dispatch_s(1e9, 8, Group(8, 8, 100e9, 1.0, 1.0, 0.0, 0.0)) == pytest.approx(8 * 7 / 8 * 1e9 / 100e9)
+    assert dispatch_s(1e9, 8, Group(8, 8, 100e9, 1.0, 100e9, 1.0, 0.0, 0.0)) == pytest.approx(8 * 7 / 8 * 1e9 / 100e9)
+
+
+def test_an_oversubscribed_level_slows_what_crosses_it() -> None:
+    """Stages far apart send across pods with all their ranks; a ring crosses the edge of a pod once for each rail."""
+    layout = Layout(replicate=512, tensor=8, pipeline=2, recompute="full")
+    thin = hardware("H100", "ethernet")
+    even, thinner = (replace(thin, pod_oversubscription=factor) for factor in (1.0, 1000.0))
+
+    def causes(chip: Hardware) -> dict[str, float]:
+        batch = Batch(seq_len=8192, global_batch=4096)
+        return times_by_cause(step_times(model_shape("Llama-3-8B"), batch, stack_layouts([layout]), chip, default_constants()))
+
+    assert causes(even)["pipeline_s"] < causes(thin)["pipeline_s"] < causes(thinner)["pipeline_s"]
+    assert causes(even)["data_s"] == causes(thin)["data_s"] < causes(thinner)["data_s"]
+
+
+def test_expert_traffic_between_pods_shares_what_leaves_them() -> None:
+    layouts = LayoutColumns(shard=4096, expert=np.array([64, 4096]))
+    even, thin = (
+        expert_group(layouts, replace(hardware("H100", "ethernet"), pod_oversubscription=f), default_constants()) for f in (1.0, 7.0)
+    )
+    assert np.allclose(thin.out_any / even.out_any, [1.0, 1 / (7 * (1 - 3072 / 4096))])
+
+
+def test_messages_that_climb_levels_take_longer() -> None:
+    groups = shard_group(LayoutColumns(shard=np.array([16, 512, 100_352])), hardware("H100", "ethernet"), default_constants())
+    assert np.all(np.diff(groups.out_latency_s) > 0)
+
+
+def test_groups_that_straddle_racks_are_priced_by_their_smaller_piece() -> None:
+    """16 ranks on racks of 72: some groups lie 8 and 8."""
+    layouts = LayoutColumns(tensor=np.array([8, 16, 72]), shard=9)
+    assert tensor_group(layouts, hardware("GB200"), default_constants()).inside.tolist() == [8, 8, 72]
+
+
+@pytest.mark.parametrize(
+    ("number", "ranks", "placed"), [(720, 72, 720), (256, 64, 288), (1_000_000, 64, 1_125_000), (32, 32, 32), (1009, 72, 1012)]
+)
+def test_jobs_take_whole_racks_or_the_same_part_of_each(number: int, ranks: int, placed: int) -> None:
+    assert ranks_per_domain(accelerator("GB300"), number) == ranks
+    assert num_placed(accelerator("GB300"), number) == placed
+
+
+def test_a_torus_gives_a_pair_one_link_and_all_pairs_the_bisection() -> None:
+    chip = hardware("TPU-v5p")
+    groups = expert_group(LayoutColumns(shard=8960, expert=np.array([2, 64, 256])), chip, replace(default_constants(), up=1.0))
+    assert groups.up[0] == pytest.approx(chip.up_bytes_per_s / 6) and groups.up[1] == groups.up[2] == pytest.approx(chip.up_bytes_per_s)
+    # 8 x 8 x 4 chips: 2 x 32 links each way between the halves carry 128 x 128 / 256 of the 256 shares
+    assert groups.up_any[2] == pytest.approx(chip.up_bytes_per_s * 4 / (3 * 256 ** (1 / 3)))
+
+
+@pytest.mark.parametrize(("chip", "net"), [("H100", "torus"), ("TPU-v5p", "ethernet")])
+def test_a_network_that_does_not_go_with_the_chip_is_refused(chip: str, net: str) -> None:
+    with pytest.raises(ConfigError, match=r"does not go with .* nearest possible is network="):
+        hardware(chip, net)
+
+
+def test_levels_of_switches_grow_with_the_machine() -> None:
+    assert [network_levels(network("infiniband"), number) for number in (64, 2048, 65_536, 1_000_000)] == [1, 2, 3, 4]
 
 
 def test_constants_survive_their_logarithms_and_have_priors() -> None:
@@ -143,7 +202,7 @@ def test_constants_survive_their_logarithms_and_have_priors() -> None:
     assert all(math.isclose(getattr(back, name), getattr(constants, name)) for name in NAMES)
     medians, spreads = priors()
     assert np.all(np.isfinite(medians)) and np.all(spreads >= 0)
-    assert np.all(np.abs(to_logs(constants) - medians) < 4 * spreads), "no fitted constant is far from what was assumed"
+    assert np.all(np.abs(to_logs(constants) - medians) <= 4 * spreads + 1e-9), "no fitted constant is far from what was assumed"
 
 
 def test_an_unknown_accelerator_is_refused_with_the_nearest() -> None:
