@@ -91,6 +91,9 @@ class Ranks:
         self._processes = []
 
 
+EPSILON = 1e-5
+
+
 def batches(step: int, num_micro_batches: int = NUM_MICRO_BATCHES, micro_batch: int = MICRO_BATCH, seq_len: int = SEQ_LEN) -> list[Batch]:
     """The micro-batches of one step: some targets ignored, several documents in a row. The same for every division of the rows."""
     generator = torch.Generator().manual_seed(step)
@@ -111,9 +114,15 @@ def options(case: dict[str, Any]) -> dict[str, Any]:
     return {"dtype": case.get("dtype", "float32"), "grad_clip": case.get("grad_clip", 1.0)}
 
 
+def _optimizer(case: dict[str, Any]) -> OptimizerConfig:
+    """AdamW divides a gradient by its own size: where it is near zero, a rounding of 1e-9 decides a whole step. EPSILON keeps that out of
+    a comparison, so tolerances can be tight."""
+    return OptimizerConfig(name=case.get("optimizer", "adamw"), eps=EPSILON)
+
+
 def alone(case: dict[str, Any]) -> dict[str, Any]:
     """The numbers of one process with no layout."""
-    step = TrainingStep(model_of(case), OptimizerConfig(name=case.get("optimizer", "adamw")), **options(case))
+    step = TrainingStep(model_of(case), _optimizer(case), **options(case))
     rows = case.get("micro_batch", MICRO_BATCH)
     results = [step.run(batches(number, NUM_MICRO_BATCHES * MICRO_BATCH // rows, rows), 1.0) for number in range(case.get("steps", 2))]
     norms = {name: float(weight.norm()) for name, weight in step.optimizer.master_weights().items()}
@@ -139,7 +148,7 @@ def together(case: dict[str, Any]) -> dict[str, Any]:
     from agora.training.sharded_step import ShardedStep
 
     layout = Layout(**{"micro_batch": MICRO_BATCH, **case["layout"]})
-    optimizer = OptimizerConfig(name=case.get("optimizer", "adamw"))
+    optimizer = _optimizer(case)
     step = ShardedStep(_weights(case), optimizer, layout, seq_len=SEQ_LEN, **_how(case), **options(case))
     results = []
     for number in range(case.get("steps", 2)):
@@ -187,7 +196,7 @@ def go_on(case: dict[str, Any]) -> dict[str, Any]:
     listener = logging.Handler()
     listener.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("agora.training.checkpoint").addHandler(listener)
-    optimizer, place = OptimizerConfig(name=case.get("optimizer", "adamw")), case["folder"]
+    optimizer, place = _optimizer(case), case["folder"]
     step: TrainingStep | ShardedStep
     if case["layout"] is None:
         world, layout, share = World(), Layout(micro_batch=case.get("micro_batch", MICRO_BATCH)), 0

@@ -1,10 +1,10 @@
 """Parity: a divided run gives the numbers of one process. Run alone with `pytest -m parity`.
 
 Tolerances, relative. FIRST: the first step differs only in the order of float32 additions; a loss adds some 500 terms and a gradient some
-4000, and errors of 6e-8 each grow like the root of their number. LATER, for 20 steps: some five times what one process drifts by when the
-same rows are cut into other micro-batches, which changes only the order of additions too: AdamW's gradient norms by 4e-6 (where a gradient
-is near zero that order decides its sign), Muon's by 1e-2, because torch.optim.Muon rounds to bfloat16 inside, which turns 1e-7 into 4e-3
-for single elements. test_cutting_rows_otherwise_drifts_as_far holds the yardstick.
+4000, and errors of 6e-8 each grow like the root of their number. LATER, for 20 steps: some ten times what one process drifts by when the
+same rows are cut into other micro-batches, which changes only the order of additions too: AdamW's gradient norms by 1e-6 (with an epsilon
+that keeps gradients near zero from deciding steps, see ranks.py), Muon's by 1e-2, because torch.optim.Muon rounds to bfloat16 inside,
+which turns 1e-7 into 4e-3 for single elements. test_cutting_rows_otherwise_drifts_as_far holds the yardstick.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.parity
 
 FIRST = 2e-6
 LATER = {
-    "adamw": {"losses": 2e-6, "grad_norms": 5e-5, "weight_norms": 5e-6},
+    "adamw": {"losses": 2e-6, "grad_norms": 1e-5, "weight_norms": 5e-6},
     "muon": {"losses": 7e-4, "grad_norms": 5e-2, "weight_norms": 1e-2},
 }
 STEPS = 20
