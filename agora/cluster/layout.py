@@ -111,8 +111,14 @@ class Layout:
             if limit % degree:
                 nearest = nearest_divisor(limit, degree)
                 raise ConfigError(f"layout.{name}={degree} does not divide {why}; the nearest possible is {name}={nearest}")
+        self._check_heads(shape)
         self._check_positions(shape, seq_len)
         self._check_shards(shape)
+        if self.pipeline > 1 and self.schedule == "zero_bubble" and self.recompute != "none":
+            raise ConfigError(
+                f"layout.schedule='zero_bubble' takes the backward pass apart, and recompute={self.recompute!r} has it in one piece; "
+                "the nearest possible is recompute='none', or schedule='1f1b'"
+            )
         chunks = self.pipeline * self.virtual
         if chunks > shape.num_layers:
             most = max(1, shape.num_layers // self.virtual)
@@ -139,6 +145,19 @@ class Layout:
     def nearest_passes(self, passes: int) -> int:
         """The number of micro-batches near `passes` that the schedule can run."""
         return int(possible_passes(passes, self.pipeline, SCHEDULES.index(self.schedule)))
+
+    def _check_heads(self, shape: ModelShape) -> None:
+        """Query heads must lie with their key head: tensor divides the key heads, or each key head goes to as many ranks as another."""
+        if shape.num_kv_heads % self.tensor and self.tensor % shape.num_kv_heads:
+            fit = [
+                degree for degree in range(1, self._widest_tensor(shape) + 1)
+                if self._widest_tensor(shape) % degree == 0 and (shape.num_kv_heads % degree == 0 or degree % shape.num_kv_heads == 0)
+            ]  # fmt: skip
+            nearest = min(fit, key=lambda degree: (abs(degree - self.tensor), degree))
+            raise ConfigError(
+                f"layout.tensor={self.tensor} neither divides the {shape.num_kv_heads} key heads nor is a multiple of them, so query heads "
+                f"of one rank would belong to several; the nearest possible is tensor={nearest}"
+            )
 
     def _check_positions(self, shape: ModelShape, seq_len: int) -> None:
         """A ring gives each rank two pieces of a row; sequence parallel and experts divide the positions of a rank over tensor ranks."""

@@ -241,6 +241,7 @@ def _inner(question: Question, tensor: int, pipeline: int, context: int, data: i
     passes = possible_passes(np.maximum(np.round(wanted), 1).astype(np.int64), pipeline, schedule[:, 1])
     batches = passes * data * micro_batch
     possible = np.abs(batches / question.global_batch - 1) <= question.batch_tolerance + 1e-12
+    possible &= (schedule[:, 1] != ZERO_BUBBLE) | (index[2] == 0)  # recompute has the backward pass in one piece
     possible &= (shard[:, 1] * context * tensor) % expert == 0
     possible &= (shard[:, 1] == 1) | (shard[:, 1] * context <= shard_rows(shape, tensor))
     kept = np.flatnonzero(possible)

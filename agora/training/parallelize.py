@@ -23,13 +23,10 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed._composable.checkpoint_activation import checkpoint
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
-from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint_contexts
-from torch.utils.checkpoint import checkpoint as torch_checkpoint
 
 from agora.cluster.layout import Layout
 from agora.errors import ConfigError
@@ -42,6 +39,7 @@ from agora.model.transformer import Attention, FeedForward, Layer, Norm, Positio
 from agora.training.divided_loss import divided_cross_entropy
 from agora.training.expert_parallel import HeldExperts, judge_balance_together, send_to_experts
 from agora.training.float8 import use_float8
+from agora.training.recompute import compile_layer, recompute
 from agora.training.ring_attention import positions_of, ring_attention
 from agora.training.stage import Maps, Product, Stage, place_in_model
 
@@ -331,50 +329,6 @@ def _shard(module: nn.Module, mesh: DeviceMesh, dtype: torch.dtype, *, keeps: bo
     assert isinstance(module, FSDPModule)
     module.set_gradient_divide_factor(1.0)  # losses are divided by the targets of all ranks, so gradients are added, not averaged
     module.set_force_sum_reduction_for_comms(True)
-
-
-# ---- recompute
-
-
-_KEPT_OPERATIONS: Final = {
-    torch.ops.aten.mm.default,
-    torch.ops.aten.addmm.default,
-    torch.ops.aten.bmm.default,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
-    torch.ops.aten._scaled_dot_product_flash_attention.default,
-    torch.ops.aten._scaled_dot_product_efficient_attention.default,
-    torch.ops.aten._scaled_dot_product_cudnn_attention.default,
-}
-
-
-def _keep_products(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
-    return CheckpointPolicy.MUST_SAVE if operation in _KEPT_OPERATIONS else CheckpointPolicy.PREFER_RECOMPUTE
-
-
-def recompute(layer: nn.Module, layout: Layout) -> None:
-    """`full` keeps a layer's input and computes the rest again; `selective` also keeps the results of products and attention."""
-    if layout.recompute == "full":
-        checkpoint(layer)
-    elif layout.recompute == "selective":
-        checkpoint(layer, context_fn=partial(create_selective_checkpoint_contexts, _keep_products))
-
-
-def compile_layer(layer: nn.Module, layout: Layout, backend: str) -> None:
-    """Compile what a layer computes. The hooks of fully_shard stay outside, and so does full recompute; what the selective one keeps is the
-    compiler's to see, so that policy moves inside. All layers of one kind share the compiled code."""
-    # the compiler looks whether the stream has a gradient, which autograd takes for a mistake
-    warnings.filterwarnings("ignore", message=r"The \.grad attribute of a Tensor that is not a leaf", category=UserWarning)
-    plain = layer.forward
-    if layout.recompute == "selective":
-        contexts = partial(create_selective_checkpoint_contexts, _keep_products)
-        compiled = torch.compile(partial(torch_checkpoint, plain, use_reentrant=False, context_fn=contexts), backend=backend)
-    else:
-        compiled = torch.compile(plain, backend=backend)
-
-    def forward(x_BTC: Tensor, delta_BTC: Tensor | None, positions: Positions, cache: None, index: int) -> Any:
-        return compiled(x_BTC, delta_BTC, positions, None, 0)  # the index is the cache's, and a number of its own would be code of its own
-
-    layer.forward = forward
 
 
 # ---- experts

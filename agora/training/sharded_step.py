@@ -56,6 +56,11 @@ class ShardedStep:
                 "layout.schedule=zero_bubble takes the backward pass apart, and compiled layers have it in one piece; "
                 "use training.compile=off, or layout.schedule=1f1b"
             )
+        if compile and model.config.num_experts and layout.recompute == "selective" and max(layout.expert, layout.tensor) > 1:
+            raise ConfigError(
+                "layout.recompute=selective keeps products by the order of operations, and compiled layers that send tokens to experts "
+                "have another one when computed again; use training.compile=off, or layout.recompute=full"
+            )
         self.config, self.layout, self.device, self.grad_clip = model.config, layout, torch.device(device), grad_clip
         self.axes = parallelize.make_axes(layout, device_type=self.device.type, has_experts=self.config.num_experts > 0)
         is_meta = model.embedding.is_meta

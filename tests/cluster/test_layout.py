@@ -65,11 +65,22 @@ def test_a_layout_survives_being_saved(layout: Layout) -> None:
         (Layout(pipeline=4, virtual=2, schedule="interleaved", shard=32), "needs a multiple of pipeline=4", "global_batch=128"),
         (Layout(pipeline=8, shard=16), "needs at least pipeline=8 micro-batches, not 4", "global_batch=128"),
         (Layout(pipeline=9, schedule="zero_bubble", shard=2), "rounds of equal size", "global_batch=72"),
+        (Layout(pipeline=8, schedule="zero_bubble", recompute="full"), "takes the backward pass apart", "recompute='none'"),
     ],
 )
 def test_an_impossible_layout_is_refused_with_the_nearest_possible(layout: Layout, reason: str, nearest: str) -> None:
     with pytest.raises(ConfigError, match=f"{re.escape(reason)}.*nearest.*{re.escape(nearest)}"):
         layout.check(model_shape("Llama-3-8B"), seq_len=8192, global_batch=64)
+
+
+@pytest.mark.parametrize(("tensor", "nearest"), [(2, 1), (4, 3), (12, None), (6, None), (3, None)])
+def test_query_heads_lie_with_their_key_head_or_are_refused(tensor: int, nearest: int | None) -> None:
+    shape = replace(model_shape("Llama-3-8B"), num_heads=12, num_kv_heads=3, head_dim=128, hidden_dim=12_288, vocab_size=12 * 8192)
+    if nearest is None:
+        Layout(tensor=tensor).check(shape, seq_len=12_288, global_batch=8)
+        return
+    with pytest.raises(ConfigError, match=f"key heads.*the nearest possible is tensor={nearest}"):
+        Layout(tensor=tensor).check(shape, seq_len=12_288, global_batch=8)
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,12 @@ def test_experts_on_two_ranks_give_the_numbers_of_one(name: str, two_ranks: Rank
     _agree(two_ranks, TWO_EXPERTS[name], model=EXPERTS)
 
 
+@pytest.mark.parametrize("recompute", ["selective", "full"])
+@pytest.mark.parametrize("name", ["experts", "tensor with experts", "experts x context"])
+def test_recomputing_experts_gives_the_same_numbers(name: str, recompute: str, two_ranks: Ranks) -> None:
+    _agree(two_ranks, {**TWO_EXPERTS[name], "recompute": recompute}, model=EXPERTS, steps=2)
+
+
 @pytest.mark.parametrize("name", FOUR_EXPERTS)
 def test_experts_on_four_ranks_give_the_numbers_of_one(name: str, four_ranks: Ranks) -> None:
     _agree(four_ranks, FOUR_EXPERTS[name], model=EXPERTS)
