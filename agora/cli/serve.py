@@ -8,10 +8,8 @@ from typing import Annotated
 import typer
 
 from agora.cli.output import JsonOption, WorkspaceOption, emit
-from agora.errors import MissingExtraError
+from agora.errors import MissingExtraError, UsageError
 from agora.settings import Workspace
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
@@ -26,12 +24,16 @@ def serve(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve models to OpenAI's clients and to a browser, until Ctrl-C.
+    """Serve models to OpenAI's clients and to a browser, until Ctrl-C. On this machine's own address and without accounts or a key, whoever
+    reaches the port may do everything; accounts are made with `agora accounts add`.
 
     Example: agora serve --model main --port 8000
     """
     try:
+        from agora.server.accounts import Accounts
+        from agora.server.gate import LOOPBACK, GateConfig
         from agora.server.run import address_of, bind, serve_models
+        from agora.server.tables import open_database
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "fastapi", "serve", "agora serve") from error
     from agora.engine import load_local_model, parse_device, parse_dtype
@@ -39,10 +41,13 @@ def serve(
 
     place = Workspace.find(workspace)
     folders = [find_model(place, name) for name in model] if model else [find_model(place, None)]
+    database = open_database(place.create())
+    if host not in LOOPBACK and api_key is None and not Accounts(database).num_people():
+        raise UsageError(
+            f"everyone who reaches {host}:{port} could use this server; make an account (agora accounts add) or give --api-key"
+        )
     listener = bind(host, port)
     models = [load_local_model(folder, dtype=parse_dtype(dtype), device=parse_device(device)) for folder in folders]
-    if host not in LOOPBACK and api_key is None:
-        print(f"warning: everyone who reaches {host}:{port} may use this server; give --api-key", file=sys.stderr)
     address = address_of(listener)
 
     def ready() -> None:
@@ -50,4 +55,8 @@ def serve(
         emit(result, as_json=as_json, title="Agora serves")
         sys.stdout.flush()
 
-    serve_models(models, listener, api_key=api_key, ready=ready)
+    gate = GateConfig(api_key=api_key, is_open=host in LOOPBACK)
+    try:
+        serve_models(models, listener, gate=gate, database=database, ready=ready)
+    finally:
+        database.close()

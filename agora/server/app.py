@@ -25,38 +25,46 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingRes
 from starlette.concurrency import run_in_threadpool
 
 from agora import __version__
+from agora.database import Database
 from agora.engine import Delta, LanguageModel, SamplingConfig
 from agora.engine.sampling import MAX_SEED
 from agora.errors import UsageError
+from agora.server.accounts import Accounts
 from agora.server.answers import ChatForm, CompletionForm, Plan, event_lines, first_line, whole_body
 from agora.server.errors import install_handlers, unknown_model
-from agora.server.gate import Gate
+from agora.server.gate import Gate, GateConfig
+from agora.server.metrics import Measured, Metrics
+from agora.server.records import UsageLog
 from agora.server.requests import ChatRequest, CompletionRequest
 from agora.server.running import Prepared, Stopping, unless_disconnected
 
-MAX_BODY_BYTES = 8 * 1024 * 1024
+OPEN = GateConfig(is_open=True)
 PAGE = Path(__file__).with_name("page.html")
 
 Ask = Callable[[SamplingConfig, threading.Event], Iterator[Delta]]
 """One model and one prompt; gives the Deltas of an answer."""
 
 
-def create_app(models: Sequence[LanguageModel], *, api_key: str | None = None, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
-    """The application serving `models` under their names. With `api_key`, everything below /v1/ asks for it.
+def create_app(models: Sequence[LanguageModel], *, gate: GateConfig = OPEN, database: Database | None = None) -> FastAPI:
+    """The application serving `models` under their names. `database`: the server's own (tables.py); without one there are no accounts,
+    and only the key of `gate` or the machine itself decides who may ask.
 
     Raises UsageError for no model, or two of one name.
     """
     served = {model.name: model for model in models}
     if not models or len(served) != len(models):
         raise UsageError(f"models to serve must have names of their own and be at least one, not {[model.name for model in models]}")
-    if api_key is not None and not api_key.strip():
+    if gate.api_key is not None and not gate.api_key.strip():
         raise UsageError("the API key is empty; give a real one or none")
-    stopping = Stopping()
+    stopping, metrics = Stopping(), Metrics()
+    usage = UsageLog(database) if database is not None else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         stopping.stop()
+        if usage is not None:
+            usage.flush()
 
     # No docs pages: they load scripts from elsewhere. /openapi.json has everything.
     app = FastAPI(title="Agora", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
@@ -65,7 +73,9 @@ def create_app(models: Sequence[LanguageModel], *, api_key: str | None = None, m
     app.include_router(_page_routes())
     app.include_router(_model_routes(served))
     app.include_router(_generation_routes(served, stopping))
-    app.add_middleware(Gate, api_key=api_key, max_body_bytes=max_body_bytes)
+    app.include_router(metrics.routes())
+    app.add_middleware(Gate, config=gate, accounts=Accounts(database) if database is not None else None)
+    app.add_middleware(Measured, metrics=metrics, usage=usage)
     return app
 
 

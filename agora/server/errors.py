@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -22,15 +23,18 @@ class ApiError(HTTPException):
     An HTTPException, because FastAPI turns everything else that is raised while a body is read into a plain 400.
     """
 
-    def __init__(self, status: int, message: str, *, type: str = INVALID, param: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self, status: int, message: str, *, type: str = INVALID, param: str | None = None, code: str | None = None, retry_after_s: float = 1
+    ) -> None:
         # Half surrogate pairs of a request cannot be sent back as they are.
         message, param = _sendable(message), param and _sendable(param)
         super().__init__(status, message)
+        self._retry_after_s = retry_after_s
         self.body: dict[str, Any] = {"error": {"message": message, "type": type, "param": param, "code": code}}
 
     def response(self) -> JSONResponse:
-        headers = {"www-authenticate": "Bearer"} if self.status_code == 401 else {"retry-after": "1"} if self.status_code == 429 else None
-        return JSONResponse(self.body, self.status_code, headers)
+        headers = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": str(math.ceil(self._retry_after_s))}}
+        return JSONResponse(self.body, self.status_code, headers.get(self.status_code))
 
 
 def _sendable(text: str) -> str:

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from agora.engine import LocalModel, load_local_model
 from agora.server.app import create_app
+from agora.server.gate import GateConfig
 from agora.server.run import address_of, bind
 
 Serving = Callable[[FastAPI], "contextmanager[str]"]
@@ -48,7 +49,7 @@ def tiny_model(tiny_workspace: Path) -> LocalModel:
 @pytest.fixture(scope="session")
 def address(tiny_model: LocalModel) -> Iterator[str]:
     """A server without a key that serves `tiny`."""
-    with serving(create_app([tiny_model], max_body_bytes=100_000)) as url:
+    with serving(create_app([tiny_model], gate=GateConfig(is_open=True, max_body_bytes=100_000))) as url:
         yield url
 
 
