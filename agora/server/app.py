@@ -31,10 +31,13 @@ from agora.engine.sampling import MAX_SEED
 from agora.errors import UsageError
 from agora.server.accounts import Accounts
 from agora.server.answers import ChatForm, CompletionForm, Plan, event_lines, first_line, whole_body
+from agora.server.api.people import people_routes
+from agora.server.api.talks import talk_routes
+from agora.server.conversations import Conversations
 from agora.server.errors import install_handlers, unknown_model
 from agora.server.gate import Gate, GateConfig
 from agora.server.metrics import Measured, Metrics
-from agora.server.records import UsageLog
+from agora.server.records import AuditLog, UsageLog
 from agora.server.requests import ChatRequest, CompletionRequest
 from agora.server.running import Prepared, Stopping, unless_disconnected
 
@@ -58,6 +61,7 @@ def create_app(models: Sequence[LanguageModel], *, gate: GateConfig = OPEN, data
         raise UsageError("the API key is empty; give a real one or none")
     stopping, metrics = Stopping(), Metrics()
     usage = UsageLog(database) if database is not None else None
+    accounts = Accounts(database) if database is not None else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -74,7 +78,12 @@ def create_app(models: Sequence[LanguageModel], *, gate: GateConfig = OPEN, data
     app.include_router(_model_routes(served))
     app.include_router(_generation_routes(served, stopping))
     app.include_router(metrics.routes())
-    app.add_middleware(Gate, config=gate, accounts=Accounts(database) if database is not None else None)
+    if database is not None and accounts is not None and usage is not None:
+        talks = Conversations(database)
+        talks.mark_interrupted()
+        app.include_router(people_routes(accounts, AuditLog(database), usage))
+        app.include_router(talk_routes(talks))
+    app.add_middleware(Gate, config=gate, accounts=accounts)
     app.add_middleware(Measured, metrics=metrics, usage=usage)
     return app
 
