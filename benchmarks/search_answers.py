@@ -33,7 +33,6 @@ from agora.engine.interface import Delta
 from agora.posts.schema import posts_table
 from agora.posts.store import PostStore
 from agora.search.answers import Answer, GeneratedWriter, ask
-from agora.search.confidence import shipped_confidence
 from agora.search.find import Searcher
 from agora.search.index.embedded import EmbeddedIndex
 from benchmarks.registry import Benchmark, Result, data_folder, whole_number
@@ -85,7 +84,7 @@ def searching(posts: Sequence[Mapping[str, Any]]) -> Iterator[Searcher]:
         with opened[0] as store, opened[1] as index:
             store.append(posts_table(posts))
             index.catch_up(store)
-            yield Searcher(index, confidence=shipped_confidence(with_meaning=False))
+            yield Searcher(index)
 
 
 def _posts(file: Path, quick: bool) -> list[dict[str, Any]]:

@@ -4,8 +4,10 @@ python -m benchmarks search_flood [--quick] [--seed N]
 
 Twice: with labels as a person would write them, and with those of a real integrity scan over a simulated square in which the 500 have acted
 together before. Each is asked in several ways, by top and by latest, with and without vectors. `value` is the largest number of voices that
-the flood's posts have among the first ten hits, and in an answer's evidence, of any of these. Beside it, what the same search shows
-without labels.
+the flood's posts have among the first ten hits, and in an answer's evidence, of any of these and of several squares. Beside it, what the
+same search shows without labels.
+
+Not covered: floods that a scan does not find (docs/integrity.md): of those only near-duplicates are one.
 """
 
 from __future__ import annotations
@@ -31,6 +33,10 @@ from benchmarks.registry import Benchmark, Result, whole_number
 
 NUM_FLOOD, NUM_ORDINARY, TOP = 500, 20, 10
 BAR = 1
+LEAST_OTHERS = 5
+"""Ordinary voices among the first ten: a search that finds nothing passes no bar."""
+SEEDS = (3, 4, 11, 12, 13)
+"""3 and 4 have the most accounts of the flood that no label reaches (of seeds 0 to 11); 12 and 13 were never looked at before."""
 START = datetime(2026, 3, 15, 12, tzinfo=timezone.utc)
 QUESTIONS = (
     "harbour bridge closed poison", "is the harbour bridge closed because of poison?", "harbour bridge", '"harbour bridge" OR poison',
@@ -188,13 +194,15 @@ def _one(posts: pa.Table, labels: pa.Table, flood: list[str]) -> dict[str, Any]:
 
 
 def _run(quick: bool, options: dict[str, str]) -> Result:
-    seed = whole_number(options, "seed", 11, at_least=0)
-    details = {"written_labels": _one(*_written()), "labels_of_a_scan": _one(*_scanned(seed, quick=quick))}
+    seeds = (whole_number(options, "seed", 0, at_least=0),) if "seed" in options else SEEDS[:2] if quick else SEEDS
+    details = {"written_labels": _one(*_written())}
+    details |= {f"labels_of_a_scan_{seed}": _one(*_scanned(seed, quick=quick)) for seed in seeds}
     value = max(max(one["flood_voices_at_most"], one["flood_voices_in_evidence"]) for one in details.values())
-    return Result(value=float(value), holds=value <= BAR, details=details)
+    others = min(one["fewest_other_voices_in_top"] for one in details.values())
+    return Result(value=float(value), holds=value <= BAR and others >= LEAST_OTHERS, details=details | {"fewest_other_voices": others})
 
 
 BENCHMARK = Benchmark(
     measures="most voices of 500 coordinated accounts in the first ten hits and in an answer's evidence, against 20 others", unit="voices",
-    bound="<= 1", run=_run, options=("seed",),
+    bound=f"<= {BAR}, and at least {LEAST_OTHERS} others in the first ten, for each of several squares", run=_run, options=("seed",),
 )  # fmt: skip

@@ -54,7 +54,7 @@ def build(
     deletions = store.deletions() if store is not None else None
     voices = read_voices(place.root, deletions=deletions)
     if voices is not None:
-        numbers = {"accounts": len(voices.accounts), "campaigns": len(set(voices.accounts.values())), "posts": len(voices.posts)}
+        numbers = {"accounts": len(voices.labelled), "campaigns": len(set(voices.accounts.values())), "posts": len(voices.posts)}
         labelled = ", ".join(f"{name} {number:,}" for name, number in numbers.items())
         print(f"labels in effect: {labelled}; coordinated={config.coordinated} (docs/corpus.md)", file=sys.stderr)
     inputs: dict[str, Any] = {"extra_texts": text or (), "voices": voices, "progress": terminal_progress}

@@ -379,6 +379,8 @@ def _show(campaign: Campaign, labelled: dict[str, bool], appeals: dict[str, str]
         words = [label, *(["often first: perhaps copied"] if member.is_source else [])]
         words += [f"appeal {appeals[member.account]}"] if member.account in appeals else []
         print(f"  {member.account}  q={member.q_value:.2g}  {member.num_actions} of {member.num_posts} posts  {', '.join(words)}")
+    if campaign.companions:
+        print(f"\ncompanions, who acted along and have no label ({len(campaign.companions)}):\n  {', '.join(campaign.companions)}")
     print("\nevidence:")
     for one in campaign.evidence:
         of = "known accounts" if one.test == "creation" else "occasions"

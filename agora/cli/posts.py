@@ -216,15 +216,19 @@ def delete(
 
 @app.command()
 def compact(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Rewrite the store without deleted posts, so that no byte of them stays on the disk.
+    """Rewrite the store, and the index if there is one, without deleted posts, so that no byte of them stays on the disk there.
 
     Example: agora posts compact
     """
     from agora.posts.store import PostStore
+    from agora.search.live import compact_search
 
-    with PostStore.open(Workspace.find(workspace).folder("posts")) as store:
+    place = Workspace.find(workspace)
+    with PostStore.open(place.folder("posts")) as store:
         store.compact(progress=terminal_progress)
-        emit({"posts": store.num_posts, "files": store.verify()}, as_json=as_json)
+        indexed = compact_search(place, store, progress=terminal_progress)
+        more = {} if indexed is None else {"posts_in_index": indexed}
+        emit({"posts": store.num_posts, "files": store.verify(), **more}, as_json=as_json)
     next_command("agora posts stats")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agora.cli import search_ask, search_watch
+from agora.cli import search_ask, search_tune, search_watch
 from agora.cli.output import JsonOption, WorkspaceOption, emit, next_command, terminal_progress, visible
 from agora.cli.query_argument import QueryCommand
 from agora.cli.running import seconds_of, stopped_by_signals
@@ -20,6 +20,7 @@ app = typer.Typer(help='Search: index posts, find them.\n\nExample: agora search
 
 search_ask.register(app)
 search_watch.register(app)
+search_tune.register(app)
 
 MATCHES = ("all", "any", "auto")
 

@@ -233,7 +233,7 @@ class _Build:
             return {}
         posts = self.concerned.posts
         return {
-            "labels_sha256": self.voices.sha256, "labelled_accounts": len(self.voices.accounts), "labelled_posts": len(self.voices.posts),
+            "labels_sha256": self.voices.sha256, "labelled_accounts": len(self.voices.labelled), "labelled_posts": len(self.voices.posts),
             "accounts": self.concerned.num_accounts, "voices": self.concerned.num_voices, "posts": len(posts),
             "kept": int((self.keys.reason[posts] == KEPT).sum()) if len(posts) else 0,
         }  # fmt: skip

@@ -46,7 +46,8 @@ def labels_that_count(voices: Voices | None, config: CorpusConfig) -> Voices | N
     if not voices or config.coordinated == "keep":
         return None
     # A labelled post of somebody whose account has no label is that person's own voice.
-    counting = voices if config.coordinated == "leave_out" else Voices(voices.accounts)
+    # Companions weigh along; without a label nothing of theirs is left out.
+    counting = voices.without_companions() if config.coordinated == "leave_out" else Voices(voices.accounts)
     return counting or None
 
 

@@ -18,12 +18,13 @@ import numpy.typing as npt
 
 from agora.integrity.candidates import MIN_SIZE
 from agora.integrity.collect import Collected
+from agora.integrity.companions import companions
 from agora.integrity.config import IntegrityConfig
 from agora.integrity.control import q_values
 from agora.integrity.creation import made_together
 from agora.integrity.detect import Actions, Detection, Found, acts_together, in_company, member_p_values
 from agora.integrity.explain import Square, explained_part, explanations
-from agora.integrity.records import Action, Artefact, Campaign, Evidence, Explanation, Member, State, iso
+from agora.integrity.records import LABELLED_STATES, Action, Artefact, Campaign, Evidence, Explanation, Member, State, iso
 from agora.integrity.shared import Ints, Shares
 from agora.integrity.sources import sources
 from agora.units import format_seconds
@@ -86,6 +87,7 @@ def campaigns(
     together = acts_together(shares, groups, windows, posts.num_accounts) if drafts else []
     made = [one for pair in zip(drafts, together, strict=True) for one in _campaigns(*pair, known)]
     found = sorted(_with_creation(made, known), key=lambda one: (-len(one.members), one.id))
+    found = _without_members(found)
     taken = set().union(*(draft.accounts for draft in drafts))
     return _told_apart(found + _shared_interest(detection.rejected, taken, posts, num_posts))
 
@@ -174,11 +176,25 @@ def _campaign(
     members = tuple(sorted(members, key=lambda m: (m.q_value, -m.num_actions, m.account)))
     times = posts.time_s[actions.post]
     shown = tuple(_shown(one, accounts, posts, known.shares) for one in artefacts[: known.config.evidence_limit])
+    state = _state(evidence, checks, known.shares)
+    beside = _companions(draft, accounts, artefacts, known) if state in LABELLED_STATES else ()
     return Campaign(
-        id=campaign_id([m.account for m in members]), state=_state(evidence, checks, known.shares), members=members, evidence=evidence,
+        id=campaign_id([m.account for m in members]), state=state, members=members, evidence=evidence,
         explanations=tuple(checks), artefacts=shown, first_at=iso(times.min()), last_at=iso(times.max()),
-        sentences=_sentences(members, artefacts, evidence, times),
+        sentences=_sentences(members, artefacts, evidence, times), companions=beside,
     )  # fmt: skip
+
+
+def _companions(draft: _Draft, accounts: Ints, artefacts: Sequence[SharedArtefact], known: _Known) -> tuple[str, ...]:
+    window_s = min(one.found.window_s for one in draft.groups)
+    found = companions(artefacts, accounts, known.shares, known.num_posts, window_s=window_s, q_most=known.config.q_members)
+    return tuple(sorted(known.posts.names.take(found).to_pylist()))
+
+
+def _without_members(found: Sequence[Campaign]) -> list[Campaign]:
+    """Whoever is a member anywhere, explained or not, is nobody's companion."""
+    members = {member.account for one in found for member in one.members}
+    return [replace(one, companions=tuple(name for name in one.companions if name not in members)) for one in found]
 
 
 def _with_creation(found: Sequence[Campaign], known: _Known) -> list[Campaign]:

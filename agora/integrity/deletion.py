@@ -77,7 +77,10 @@ def _campaign(campaign: Campaign, deleted: Deleted) -> Campaign:
         )
     elif any(_names_deleted(sentence, deleted) for sentence in sentences):
         sentences = (_REDACTED, "Scan again for a new description.")
-    return replace(campaign, members=members, artefacts=artefacts, explanations=explanations, sentences=sentences)
+    companions = tuple(account for account in campaign.companions if account not in deleted.accounts)
+    return replace(
+        campaign, members=members, artefacts=artefacts, explanations=explanations, sentences=sentences, companions=companions
+    )  # fmt: skip
 
 
 def _artefacts(artefacts: Iterable[Artefact], deleted: Deleted) -> Iterable[Artefact]:

@@ -2,8 +2,9 @@
 table with LABEL_SCHEMA, kept as workspace/integrity/labels.parquet. Later stages only ever call `read_labels`.
 
 A label says that an account or post was part of coordinated action, why, how sure the scan is, until when, and whether it is
-contested. It never says that anybody is inauthentic unless a person did. Not covered: posts of labelled accounts that are no
-evidence themselves have no label of their own (look at the account's), nor have posts beyond the artefacts that the scan kept.
+contested. It never says that anybody is inauthentic unless a person did. A companion (companions.py) is not labelled: its row says with
+whom it weighs along, is shown as no label anywhere, and goes when the campaign's labels go. Not covered: posts of labelled accounts that
+are no evidence themselves have no label of their own (look at the account's), nor have posts beyond the artefacts that the scan kept.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 ACCOUNT: Final = "account"
 POST: Final = "post"
+COMPANION: Final = "companion"
 LABELS_FILE: Final = "labels.parquet"
 
 
@@ -67,7 +69,7 @@ class LabelConfig:
 class Label:
     """One label of one account or post; the meaning of each field stands in LABEL_SCHEMA."""
 
-    kind: Literal["account", "post"]
+    kind: Literal["account", "post", "companion"]
     id: str
     account: str
     campaign: str
@@ -86,7 +88,7 @@ def _field(name: str, kind: pa.DataType, doc: str) -> pa.Field:
 
 LABEL_SCHEMA: Final = pa.schema(
     [
-        _field("kind", pa.string(), "account or post: what is labelled"),
+        _field("kind", pa.string(), "account or post: what is labelled; companion: an account that is not, and weighs along"),
         _field("id", pa.string(), "the account (as Post.author) or the post's id"),
         _field("account", pa.string(), "the account, or the post's author"),
         _field("campaign", pa.string(), "id of the campaign; a subject has one label per campaign"),
@@ -127,7 +129,16 @@ def _campaign_labels(campaign: Campaign, rulings: Rulings, config: LabelConfig, 
         for action in artefact.actions:
             if action.is_member and action.post not in posts.setdefault(action.account, []):
                 posts[action.account].append(action.post)
-    for member, is_automatic in labelled_members(campaign, rulings):
+    chosen = labelled_members(campaign, rulings)
+    contested = {account for account, appeal in appeals.items() if appeal.state == "upheld"}
+    for account in sorted(set(campaign.companions) - contested) if any(is_automatic for _, is_automatic in chosen) else ():
+        yield Label(
+            kind="companion", id=account, account=account, campaign=campaign.id, state=campaign.state, is_automatic=True,
+            reason=f"Not labelled: acted with campaign {campaign.id} again and again, so it weighs along with it as one voice.",
+            evidence=config.evidence.replace("{campaign}", campaign.id).replace("{account}", account), confidence=0.0,
+            expires_at=expires_at, appeal="none",
+        )  # fmt: skip
+    for member, is_automatic in chosen:
         account = member.account
         appeal = appeals[account].state if account in appeals else "none"
         assert appeal != "upheld"
@@ -162,11 +173,11 @@ def write_labels(table: pa.Table, folder: Path) -> None:
 def read_labels(
     workspace: Path,
     *,
-    kind: Literal["account", "post"] | None = None,
+    kind: Literal["account", "post", "companion"] | None = None,
     now: datetime | None = None,
     deletions: pa.Table | None = None,
 ) -> pa.Table:
-    """The labels of a workspace folder that hold at `now`, of one kind or of both (LABEL_SCHEMA). Empty when nothing was scanned.
+    """The labels of a workspace folder that hold at `now`, of one kind or of all (LABEL_SCHEMA). Empty when nothing was scanned.
 
     `deletions` (PostStore.deletions()) leaves out what was deleted since the labels were made. Raises DataError for a damaged file.
     """

@@ -17,6 +17,9 @@ STATES: Final[dict[State, str]] = {
 }
 """Each state in plain words. None of them says "inauthentic": only a person's verdict does."""
 
+LABELLED_STATES: Final[tuple[State, ...]] = ("synchronised", "duplicated")
+"""States whose members get labels without a person's doing."""
+
 Test = Literal["timing", "burst", "creation"]
 
 
@@ -104,6 +107,7 @@ class Campaign:
     id          stable: made from its members, so the same group keeps it from scan to scan
     found_by    signals and windows whose tests speak for it are in `evidence`, strongest first
     sentences   two plain sentences; every number in them can be followed to `artefacts`
+    companions  accounts that are no members and acted with them again and again (companions.py): they weigh along, without a label
     """
 
     id: str
@@ -115,11 +119,12 @@ class Campaign:
     first_at: str
     last_at: str
     sentences: tuple[str, str]
+    companions: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> tuple[Member, ...]:
         """Members that get a label without a person's doing."""
-        if self.state not in ("synchronised", "duplicated"):
+        if self.state not in LABELLED_STATES:
             return ()
         return tuple(member for member in self.members if member.is_automatic and not member.is_source)
 

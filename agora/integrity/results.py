@@ -126,6 +126,7 @@ def _campaign(row: dict[str, Any]) -> Campaign:
             "explanations": tuple(Explanation(**explanation) for explanation in row["explanations"]),
             "artefacts": tuple(_artefact(artefact) for artefact in row["artefacts"]),
             "sentences": tuple(row["sentences"]),
+            "companions": tuple(row.get("companions", ())),
         }
     )
 

@@ -6,9 +6,10 @@ one campaign count as one voice, everybody else is a voice of their own.
     voice_weights(sharers, speakers)     what each account counts among them
 
 Every later stage that counts accounts counts voices instead: the corpus, search, audiences, chat. Whoever adds accounts to a
-campaign adds nothing to its weight.
+campaign adds nothing to its weight. Its companions, who acted with it again and again without being labelled, weigh along.
 
-Not covered: accounts that no label names, and one operation that is labelled as several campaigns (it has as many voices).
+Not covered: accounts that neither are labelled nor took part at least twice, and one operation that is labelled as several campaigns (it
+has as many voices).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Final
 import pyarrow as pa
 
 from agora.errors import DataError
-from agora.integrity.labels import ACCOUNT, LABELS_FILE, POST, read_labels
+from agora.integrity.labels import ACCOUNT, COMPANION, LABELS_FILE, POST, read_labels
 
 NEEDED: Final = ("kind", "id", "campaign", "expires_at")
 """Columns of the labels that are read here."""
@@ -34,10 +35,12 @@ NEEDED: Final = ("kind", "id", "campaign", "expires_at")
 
 @dataclass(frozen=True)
 class Voices:
-    """`accounts`: campaign of each labelled account. `posts`: ids of labelled posts; they speak for whoever wrote them."""
+    """`accounts`: campaign of each account that is labelled or weighs along; `companions` are the latter. `posts`: ids of labelled posts;
+    they speak for whoever wrote them."""
 
     accounts: Mapping[str, str] = field(default_factory=dict)
     posts: frozenset[str] = frozenset()
+    companions: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.accounts or self.posts)
@@ -46,6 +49,15 @@ class Voices:
         """The voice of an account: ('campaign', its id), or ('account', the account itself)."""
         campaign = self.accounts.get(account)
         return (ACCOUNT, account) if campaign is None else ("campaign", campaign)
+
+    @cached_property
+    def labelled(self) -> frozenset[str]:
+        """Accounts that have a label: all but companions."""
+        return frozenset(self.accounts.keys() - self.companions)
+
+    def without_companions(self) -> Voices:
+        """What labels alone say."""
+        return Voices({account: self.accounts[account] for account in self.accounts if account in self.labelled}, self.posts)
 
     @cached_property
     def sha256(self) -> str:
@@ -66,10 +78,13 @@ def voices(labels: pa.Table, *, at: datetime | None = None) -> Voices:
         )
     now = at or datetime.now(timezone.utc)
     rows = [row for row in labels.select(NEEDED).to_pylist() if datetime.fromisoformat(row["expires_at"]) > now]
-    pairs = {(row["campaign"], row["id"]) for row in rows if row["kind"] == ACCOUNT}
+    labelled = {row["id"] for row in rows if row["kind"] == ACCOUNT}
+    beside = frozenset(row["id"] for row in rows if row["kind"] == COMPANION) - labelled
+    pairs = {(row["campaign"], row["id"]) for row in rows if row["id"] in (labelled if row["kind"] == ACCOUNT else beside)}
     sizes = Counter(campaign for campaign, _ in pairs)
     smallest_first = sorted(pairs, key=lambda pair: (-sizes[pair[0]], pair), reverse=True)
-    return Voices({account: campaign for campaign, account in smallest_first}, frozenset(row["id"] for row in rows if row["kind"] == POST))
+    posts = frozenset(row["id"] for row in rows if row["kind"] == POST)
+    return Voices({account: campaign for campaign, account in smallest_first}, posts, beside)
 
 
 def read_voices(workspace: Path, *, at: datetime | None = None, deletions: pa.Table | None = None) -> Voices | None:

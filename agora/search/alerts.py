@@ -18,8 +18,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ from agora.integrity.results import utc
 from agora.integrity.voice import Voices
 from agora.log import Progress, silent
 from agora.posts.store import PostStore
+from agora.search import conversations
 from agora.search.percolate import Percolator
 from agora.search.query import syntax
 from agora.search.query.matching import MatchContext
@@ -42,7 +44,7 @@ from agora.search.query.syntax import QueryWarning
 DATABASE: Final = "alerts.db"
 MAX_NAME: Final = 100
 RECENT: Final = 512
-"""Posts remembered by id: after deletions the store shows as many earlier posts again, and these are no news."""
+"""Posts remembered by a hash of their id: after deletions the store shows as many earlier posts again, and these are no news."""
 _BATCH_POSTS: Final = 4_096
 _KEYS: Final = 500
 _LATER_COUNTS: Final = "counts what a post has when it comes in, which is nothing: this search will hardly ever alert"
@@ -67,7 +69,22 @@ def _make_tables(connection: sa.Connection) -> None:
     _METADATA.create_all(connection)
 
 
-MIGRATIONS: Final[tuple[Callable[[sa.Connection], None], ...]] = (_make_tables,)
+def _make_conversations(connection: sa.Connection) -> None:
+    conversations.METADATA.create_all(connection)
+
+
+def _hash_recent(connection: sa.Connection) -> None:
+    for number, recent in connection.execute(sa.select(_STATE.c.number, _STATE.c.recent)).all():
+        hashed = json.dumps([_short(one) for one in json.loads(recent)])
+        connection.execute(_STATE.update().where(_STATE.c.number == number).values(recent=hashed))
+
+
+def _short(name: str) -> str:
+    """What is kept of the id of a post that may be deleted."""
+    return blake2b(name.encode(), digest_size=8).hexdigest()
+
+
+MIGRATIONS: Final[tuple[Callable[[sa.Connection], None], ...]] = (_make_tables, _make_conversations, _hash_recent)
 """Each brings the database one version further; a change is a new function, those that stand here are never edited."""
 
 
@@ -106,6 +123,7 @@ class SavedSearches:
     def __init__(self, engine: sa.Engine, path: Path) -> None:
         self._engine, self.path = engine, path
         self._percolator = Percolator()
+        self._conversations = conversations.Conversations()
         self._known: dict[str, SavedSearch] = {}
 
     @classmethod
@@ -179,8 +197,8 @@ class SavedSearches:
 
         Each batch of posts is written down with its alerts before these are yielded.
         """
-        context = MatchContext.of(voices, now=now)
-        self._forget_deleted(store)
+        context = replace(MatchContext.of(voices, now=now), above=lambda one: self._conversations.above(one))
+        self.forget_deleted(store)
         yield from self._pending(store, voices or Voices())
         self._refresh(context.now)
         with self._engine.connect() as connection:
@@ -191,15 +209,17 @@ class SavedSearches:
         if appended < position:
             self._begin_anew(appended)
         recent: list[str] = json.loads(state.recent)
+        self._conversations.ask(self._engine, self._roots(), store, progress=progress)
         if appended <= position:
             return
         with progress.step("posts against saved searches", total=appended - position, unit="posts") as step:
             for batch in store.scan(batch_rows=_BATCH_POSTS, after=position):
                 fresh = _after_recent(batch, set(recent))
+                joined = self._conversations.take(fresh.select(["id", "kind", "ref_id"]).to_pylist())
                 found = list(self._matching(fresh, position + batch.num_rows - fresh.num_rows, context))
-                recent = [*recent, *fresh["id"].to_pylist()][-RECENT:]
+                recent = [*recent, *map(_short, fresh["id"].to_pylist()[-RECENT:])][-RECENT:]
                 reached = min(appended, position + batch.num_rows)
-                numbers = self._write(found, position, reached, recent, context.now)
+                numbers = self._write(found, position, reached, recent, context.now, joined)
                 position = reached
                 step.advance(batch.num_rows)
                 yield from (_alert(number, name, post, voices or Voices(), utc(context.now)) for number, (name, post) in numbers)
@@ -229,6 +249,11 @@ class SavedSearches:
             self._percolator.put(name, root)
             self._known[name] = search
 
+    def _roots(self) -> set[str]:
+        """The conversations that saved searches ask for."""
+        asked = (parse(search.query).root for search in self._known.values() if "conversation_id:" in search.query.lower())
+        return {node.id for root in asked if root is not None for node in syntax.walk(root) if isinstance(node, syntax.Conversation)}
+
     def _matching(self, batch: pa.RecordBatch, before: int, context: MatchContext) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for place, post in enumerate(batch.to_pylist()):
             for name in self._percolator.queries_of(post, context):
@@ -236,7 +261,13 @@ class SavedSearches:
                     yield name, post
 
     def _write(
-        self, found: Sequence[tuple[str, Mapping[str, Any]]], before: int, reached: int, recent: list[str], now: datetime
+        self,
+        found: Sequence[tuple[str, Mapping[str, Any]]],
+        before: int,
+        reached: int,
+        recent: list[str],
+        now: datetime,
+        joined: conversations.Joined | None = None,
     ) -> list[tuple[int, tuple[str, Mapping[str, Any]]]]:
         """Alerts and position in one step. Returns the new alerts with their numbers."""
         numbered = []
@@ -245,6 +276,7 @@ class SavedSearches:
             moved = connection.execute(_STATE.update().where(held).values(position=reached, recent=json.dumps(recent)))
             if not moved.rowcount:
                 raise UsageError(f"{self.path}: another process looks at the same posts; let one of them do it")
+            conversations.write(connection, joined or [])
             for name, post in found:
                 row = {"search": name, "post": post["id"], "author": post["author"], "at": utc(now), "is_delivered": False}
                 known = sa.select(_ALERTS.c.number).where(_ALERTS.c.search == name, _ALERTS.c.post == post["id"])
@@ -273,8 +305,10 @@ class SavedSearches:
         with self._engine.begin() as connection:
             connection.execute(_STATE.update().values(position=appended, recent="[]"))
             connection.execute(_SEARCHES.update().where(_SEARCHES.c.position > appended).values(position=appended))
+            conversations.forget_all(connection)
+        self._conversations = conversations.Conversations()
 
-    def _forget_deleted(self, store: PostStore) -> None:
+    def forget_deleted(self, store: PostStore) -> None:
         """Take out alerts about posts and authors that were deleted since the last look."""
         with self._engine.connect() as connection:
             state = _state(connection)
@@ -331,7 +365,7 @@ def watch_alerts(
 
 
 def _alert(number: int, search: str, post: Mapping[str, Any], voices: Voices, at: str) -> Alert:
-    is_labelled = post["author"] in voices.accounts or post["id"] in voices.posts
+    is_labelled = post["author"] in voices.labelled or post["id"] in voices.posts
     return Alert(number, search, post, ":".join(voices.of(post["author"])), is_labelled, at)
 
 
@@ -358,7 +392,7 @@ def _state(connection: sa.Connection) -> _State | None:
 
 def _after_recent(batch: pa.RecordBatch, recent: set[str]) -> pa.RecordBatch:
     """The batch without the posts that were looked at before."""
-    seen = [place for place, post in enumerate(batch["id"].to_pylist()) if post in recent]
+    seen = [place for place, post in enumerate(batch["id"].to_pylist()) if _short(post) in recent]
     return batch.slice(seen[-1] + 1) if seen else batch
 
 

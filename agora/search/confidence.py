@@ -2,18 +2,16 @@
 
 A logistic regression over signs of it: how near the best post is in meaning and wording, how far ahead of the next ones, whether words and
 meaning name the same post, how much of the query and of the post the other covers. Trained on queries whose right post was there, against
-the same queries with it taken away; the weights that come with Agora (confidence.json) say where their judgements are from.
+the same queries with it taken away (withheld.py). No weights come with Agora: `agora search tune` makes them from one's own judgements.
 
-Not covered: whether a post is true. Another kind of query needs other weights: train them with `train_confidence`.
+Not covered: whether a post is true. Another kind of query needs other weights.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +32,7 @@ SIGNS: Final = (
     "text_grams", "query_grams", "run", "length",
 )  # fmt: skip
 PENALTY: Final = 0.003
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 def signs(found: Candidates, compared: Compared, ranked: Sequence[str], scores: Sequence[float]) -> Numbers:
@@ -66,14 +64,16 @@ def _ahead(values: Sequence[float]) -> tuple[float, float]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Confidence:
-    """Chance of being right = 1 / (1 + exp(-(bias + sum of weight * (sign - mean) / spread)))."""
+    """Chance of being right = 1 / (1 + exp(-(bias + sum of weight * (sign - mean) / spread))). `vectors`: the name of the embeddings
+    of the search that it is about, empty for search by words alone, None where nobody knows; `is_reranked`: whether a re-ranker decided."""
 
     weights: tuple[float, ...]
     means: tuple[float, ...]
     spreads: tuple[float, ...]
     bias: float
-    enough: float
     num_queries: int
+    vectors: str | None
+    is_reranked: bool
     trained_on: str
 
     def of(self, seen: Numbers) -> float:
@@ -96,18 +96,11 @@ class Confidence:
             raise DataError(f"{path} cannot be read as a confidence: {error}; train it anew") from error
 
 
-@functools.cache
-def shipped_confidence(*, with_meaning: bool) -> Confidence:
-    """The weights that come with Agora, for search with vectors and for search by words alone."""
-    name = "confidence.json" if with_meaning else "confidence_words.json"
-    return _parsed(resources.files("agora.search").joinpath(name).read_text(encoding="utf-8"), name)
-
-
 def train_confidence(
-    answerable: Sequence[Numbers], unanswerable: Sequence[Numbers], *, trained_on: str, false_share: float = 0.1, penalty: float = PENALTY
-) -> Confidence:
-    """Weights from signs of queries whose right post was there, and was not. `enough` is the confidence that `false_share` of the
-    unanswerable ones reach. Raises DataError without both kinds."""
+    answerable: Sequence[Numbers], unanswerable: Sequence[Numbers], *, trained_on: str, vectors: str | None = None,
+    is_reranked: bool = False, penalty: float = PENALTY,
+) -> Confidence:  # fmt: skip
+    """Weights from signs of queries whose right post was there, and was not. Raises DataError without both kinds."""
     if not len(answerable) or not len(unanswerable):
         raise DataError("a confidence is trained on answerable and unanswerable queries; one kind is missing")
     rows = np.stack([*answerable, *unanswerable])
@@ -125,11 +118,17 @@ def train_confidence(
         return float(value), table.T @ (chance - is_right) / len(table) + ridge * weights, curvature
 
     weights = least(loss, len(SIGNS) + 1)
-    reached = np.quantile(1 / (1 + np.exp(-table[is_right == 0] @ weights)), 1 - false_share)
     return Confidence(
         weights=tuple(weights[:-1].tolist()), means=tuple(means.tolist()), spreads=tuple(spreads.tolist()), bias=float(weights[-1]),
-        enough=float(reached), num_queries=len(answerable), trained_on=trained_on,
+        num_queries=len(answerable), vectors=vectors, is_reranked=is_reranked, trained_on=trained_on,
     )  # fmt: skip
+
+
+def auroc(there: Sequence[float] | Numbers, gone: Sequence[float] | Numbers) -> float:
+    """Chance that a query whose right post is there has the greater confidence than one whose is not (of equal ones, half)."""
+    ordered = np.sort(np.asarray(gone))
+    below, upto = np.searchsorted(ordered, there, "left"), np.searchsorted(ordered, there, "right")
+    return float((below + upto).mean() / 2 / len(ordered))
 
 
 def _parsed(text: str, where: str) -> Confidence:

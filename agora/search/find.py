@@ -234,7 +234,7 @@ class Searcher:
         parts = page.scores[best]
         kind, name = self._voices.of(post["author"])
         label = self._reasons.get((POST, post["id"])) or self._reasons.get((ACCOUNT, post["author"]))
-        if label is None and kind == "campaign":
+        if label is None and kind == "campaign" and post["author"] in self._voices.labelled:
             label = f"The account is labelled as part of campaign {name}."
         is_cut = group.alike > 0 and group.shown in page.counted_in_part
         return Hit(

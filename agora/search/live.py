@@ -2,6 +2,7 @@
 
     keep_up(place, stop=stop)           looks at the store every POLL_S until `stop`: `agora search index --follow`, `agora posts follow`
     forget_deleted(place, store)        at once, after a deletion: `agora posts delete`
+    compact_search(place, store)        off the disk as well: `agora posts compact`
 
 Stored answers that rest on deleted or edited posts go along. Words come first; vectors follow in small parts, so a slow model delays no
 post. The index is locked only while it is written. Not covered: labels and authority, which `agora search index` reads.
@@ -19,11 +20,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from agora.errors import AgoraError, IndexBusyError
+from agora.integrity.labels import read_labels
 from agora.log import Progress, silent
 from agora.posts.store import PostStore
+from agora.search.alerts import DATABASE, open_saved
 from agora.search.answers.workspace import stored_answers
 from agora.search.index.embedded import EmbeddedIndex
-from agora.search.workspace import chosen_embeddings, is_indexed, load_choice, opened_index, when_free
+from agora.search.workspace import AUTHORITY_FILE, chosen_embeddings, count_authority, is_indexed, load_choice, opened_index, when_free
 from agora.settings import Workspace
 from agora.text.embeddings import Embeddings
 
@@ -91,6 +94,25 @@ def forget_deleted(place: Workspace, store: PostStore) -> bool:
     return True
 
 
+def compact_search(place: Workspace, store: PostStore, *, progress: Progress = silent) -> int | None:
+    """Take what the store has deleted off the disk wherever search keeps it: index (words, vectors, ids), stored answers, alerts, who is
+    referred to. Returns the posts that the index holds, None where there is none. A process that holds a searcher open lets go of the old
+    files with its next look. Raises IndexBusyError when another process writes the index for long."""
+    stored_answers(place).catch_up(store)
+    search = place.folder("search")
+    if (search / DATABASE).exists():
+        with open_saved(place.root) as saved:
+            saved.forget_deleted(store)
+    if (search / AUTHORITY_FILE).exists():
+        count_authority(place, store, read_labels(place.root, deletions=store.deletions()))
+    if not is_indexed(place):
+        return None
+    with opened_index(place) as index:  # keeps the lock from the first change to the last
+        when_free(lambda: index.forget_deleted(store))
+        index.compact(progress=progress)
+        return index.num_posts
+
+
 class _Keeper:
     """The index of one workspace, as soon as there is one, caught up again and again."""
 
@@ -141,4 +163,4 @@ def _embeddings(place: Workspace) -> Embeddings | None:
         return None
 
 
-__all__ = ["KeptUp", "forget_deleted", "keep_up", "kept_up"]
+__all__ = ["KeptUp", "compact_search", "forget_deleted", "keep_up", "kept_up"]

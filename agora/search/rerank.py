@@ -51,13 +51,15 @@ def features(found: Candidates, compared: Compared, places: Sequence[int] | None
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reranker:
-    """score = sum of weight * (value - mean) / spread over `FEATURES`. `trained_on` says where the judgements are from."""
+    """score = sum of weight * (value - mean) / spread over `FEATURES`. `trained_on` says where the judgements are from, `vectors` which
+    embeddings were used (empty for none, None where nobody knows)."""
 
     weights: tuple[float, ...]
     means: tuple[float, ...]
     spreads: tuple[float, ...]
     num_queries: int
     trained_on: str
+    vectors: str | None = None
 
     def parts(self, rows: Table) -> Table:
         """What each property gives each row; the score is the sum of a row."""
@@ -96,7 +98,7 @@ class Judged:
         return cls(features(found, compared), np.array([one in right for one in compared.ids], np.bool_))
 
 
-def train_reranker(judged: Sequence[Judged], *, trained_on: str, penalty: float = PENALTY) -> Reranker:
+def train_reranker(judged: Sequence[Judged], *, trained_on: str, vectors: str | None = None, penalty: float = PENALTY) -> Reranker:
     """Weights from judgements. Queries without a right candidate teach nothing. Raises DataError when none has one."""
     useful = [one for one in judged if one.is_right.any() and not one.is_right.all()]
     if not useful:
@@ -109,7 +111,7 @@ def train_reranker(judged: Sequence[Judged], *, trained_on: str, penalty: float 
     weights = _most_likely((rows - means) / spreads, target, lengths, penalty)
     return Reranker(
         weights=tuple(weights.tolist()), means=tuple(means.tolist()), spreads=tuple(spreads.tolist()), num_queries=len(useful),
-        trained_on=trained_on,
+        trained_on=trained_on, vectors=vectors,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,11 +26,12 @@ from agora.integrity.voice import Voices
 from agora.log import Progress, silent
 from agora.posts.schema import POST_SCHEMA
 from agora.posts.store import PostStore
+from agora.search.index.text import microseconds
 from agora.search.query import syntax
 from agora.search.query.matching import MatchContext, matches
 from agora.search.query.syntax import Node
 from agora.search.surprise import DAY_S, Counts, History, Surprises, surprises
-from agora.search.terms import Kind, in_sample, some_terms, terms_of
+from agora.search.terms import Kind, in_sample, some_terms, some_terms_of_many, terms_of
 
 MIN_WINDOWS: Final = 8
 """Windows of the history that must hold posts; with fewer, everything is new."""
@@ -181,6 +183,7 @@ class _Reading:
         self._active: list[Counts] = []
         self._candidates: dict[str, int] = {}
         self._numbers: dict[str, int] = {}
+        self._has_links = False
 
     def columns(self) -> Sequence[str]:
         """Columns that are read: all of them only to ask whether a post matches."""
@@ -206,24 +209,31 @@ class _Reading:
         enough = sorted(term for term, used in self.sets.items() if len(used) >= self.config.min_voices)
         self._candidates = {term: number for number, term in enumerate(enough)}
         self._numbers = dict(self._candidates)
+        self._has_links = any(self.kinds[term] == "link" for term in enough)
         return self._candidates
 
     def add_history(self, batch: pa.RecordBatch) -> None:
         """Count who used the candidates before, and the terms of the sample, and note the posts that use candidates now."""
         known, num_windows = self._candidates, self.config.num_windows
-        uses, active = [], []
-        for post, voice in self._rows(batch, self._limit(num_windows + 1), self._limit(0)):
+        posts = self._matching(batch, self._limit(num_windows + 1), self._limit(0))
+        voices = self._voices_of(posts["author"])
+        ago_us = microseconds(self._start) - posts["created_at"].cast(pa.int64()).to_numpy()
+        for row in np.flatnonzero(ago_us < 0).tolist():
+            post = {name: posts[name][row].as_py() for name in _COLUMNS}
             found = some_terms(known, post["text"], post["hashtags"], post["urls"])
-            ago_s = (self._start - post["created_at"]).total_seconds()
-            if ago_s < 0:
-                self.posts.append((post["created_at"], post["id"], post["author"], voice, frozenset(known.keys() & found)))
-                continue
-            window = min(num_windows, 1 + int(ago_s // self.config.window_s))
-            cell = voice * (num_windows + 1) + window
-            active.append(cell)
-            uses += [cell << _NUMBER_BITS | self._numbers.setdefault(term, len(self._numbers)) for term in found]
+            self.posts.append((post["created_at"], post["id"], post["author"], int(voices[row]), frozenset(known.keys() & found)))
+        before = np.flatnonzero(ago_us >= 0)
+        window = np.minimum(num_windows, 1 + ago_us[before] // int(self.config.window_s * 1e6))
+        active = voices[before] * (num_windows + 1) + window
+        earlier = posts.take(pa.array(before))
+        urls = earlier["urls"].to_pylist() if self._has_links else [()] * len(before)
+        terms = some_terms_of_many(known, earlier["text"].to_pylist(), earlier["hashtags"].to_pylist(), urls, with_links=self._has_links)
+        numbers = np.zeros(len(terms.names), np.int64)
+        for one in np.unique(terms.terms).tolist():
+            numbers[one] = self._numbers.setdefault(terms.names[one], len(self._numbers))
+        uses = active[terms.rows] << _NUMBER_BITS | numbers[terms.terms]
         for place, new in ((self._uses, uses), (self._active, active)):
-            place.append(np.unique(np.array(new, np.int64)))
+            place.append(np.unique(new))
             if sum(map(len, place)) > _COMPACT:
                 place[:] = [np.unique(np.concatenate(place))]
 
@@ -243,10 +253,21 @@ class _Reading:
         return sorted((*rest, voice) for *rest, voice, found in self.posts if not terms.isdisjoint(found))  # type: ignore[misc]
 
     def _rows(self, batch: pa.RecordBatch, after: pa.Scalar, until: pa.Scalar) -> Iterator[tuple[Mapping[str, Any], int]]:
-        inside = pc.and_(pc.greater(batch["created_at"], after), pc.less_equal(batch["created_at"], until))
-        for post in batch.filter(inside).to_pylist():
-            if matches(self._where, post, self._context):
-                yield post, self._codes.setdefault(self._voices.of(post["author"]), len(self._codes))
+        posts = self._matching(batch, after, until)
+        yield from zip(posts.to_pylist(), self._voices_of(posts["author"]).tolist(), strict=True)
+
+    def _matching(self, batch: pa.RecordBatch, after: pa.Scalar, until: pa.Scalar) -> pa.RecordBatch:
+        """The posts between two moments that match."""
+        inside = batch.filter(pc.and_(pc.greater(batch["created_at"], after), pc.less_equal(batch["created_at"], until)))
+        if self._where is None:
+            return inside
+        return inside.filter(pa.array([matches(self._where, post, self._context) for post in inside.to_pylist()], pa.bool_()))
+
+    def _voices_of(self, authors: pa.Array) -> npt.NDArray[np.int64]:
+        """The numbers of voices."""
+        encoded = authors.dictionary_encode()
+        codes = [self._codes.setdefault(self._voices.of(author), len(self._codes)) for author in encoded.dictionary.to_pylist()]
+        return np.array(codes, np.int64)[encoded.indices.to_numpy()] if codes else np.empty(0, np.int64)
 
     def _limit(self, windows: int) -> pa.Scalar:
         return pa.scalar(self.at - timedelta(seconds=windows * self.config.window_s), pa.timestamp("us", tz="UTC"))

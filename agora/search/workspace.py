@@ -1,7 +1,7 @@
 """Search over a workspace. Goes in: a workspace folder. Comes out: its index, caught up, and a Searcher with everything that belongs to it.
 
     index_posts(place, embeddings="minilm")      workspace/index, and workspace/search (which vectors, who is referred to)
-    with open_searcher(place) as searcher: ...   what `agora search find` and `agora search ask` use
+    with open_searcher(place) as searcher: ...   what `agora search find` and `agora search ask` use; for a process that stays: held.py
 
 Vectors of two models do not compare, so the model that made them is written down and used for queries; another one is chosen by indexing
 again. Labels are read anew each time, so a ruling holds at once.
@@ -10,12 +10,17 @@ again. Labels are read anew each time, so a ruling holds at once.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from agora.config import apply_overrides
 from agora.errors import IndexBusyError, MissingExtraError, PostIndexError, UsageError
@@ -26,15 +31,19 @@ from agora.log import Progress, silent
 from agora.posts.store import PostStore
 from agora.search.answers.workspace import stored_answers
 from agora.search.authority import COLUMNS, authority, read_authority, write_authority
-from agora.search.confidence import shipped_confidence
+from agora.search.confidence import Confidence
 from agora.search.find import Searcher
 from agora.search.index.embedded import EmbeddedIndex
-from agora.search.index.interface import CatchUp
+from agora.search.index.interface import CatchUp, PostIndex
+from agora.search.judgements import NOW, indexed, read_collection
 from agora.search.ranking import RankingConfig
 from agora.search.rerank import Reranker
+from agora.search.tune import Tuned, tune
 from agora.settings import Workspace
 from agora.text.embeddings import Embeddings, LexicalEmbeddings, ModelEmbeddings
 from agora.text.minilm import is_installed, load_minilm
+
+log = logging.getLogger(__name__)
 
 Changed = TypeVar("Changed")
 AUTO: Final = "auto"
@@ -47,8 +56,7 @@ RERANKER_FILE: Final = "reranker.json"
 BUSY_S: Final = 5.0
 """A process that keeps the index up holds it for about a second at a time."""
 _BUSY_AGAIN_S: Final = 0.1
-_MEASURED: Final = (NONE, MINILM)
-"""Confidence was trained on scores of these; other models spread theirs otherwise."""
+CONFIDENCE_FILE: Final = "confidence.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +80,17 @@ def index_posts(place: Workspace, *, embeddings: str | None = None, compact: boo
         stored_answers(place).catch_up(store)
         if compact:
             index.compact(progress=progress)
-        known = authority(store.scan(columns=list(COLUMNS)), voices(labels))
-        place.folder("search").mkdir(parents=True, exist_ok=True)
-        write_authority(known, place.folder("search") / AUTHORITY_FILE)
+        count_authority(place, store, labels)
         write_atomically(place.folder("search") / SETTINGS_FILE, json.dumps({"embeddings": choice}) + "\n")
         return Indexed(caught_up, index.num_posts, choice, labels.num_rows)
+
+
+def count_authority(place: Workspace, store: PostStore, labels: pa.Table) -> None:
+    """Write down anew how much each account is referred to; who deleted an account is not named."""
+    tombstones = store.deletions()
+    gone = set(tombstones.filter(pc.equal(tombstones["kind"], "author"))["key"].to_pylist())
+    known = authority(store.scan(columns=list(COLUMNS)), voices(labels))
+    write_authority({account: value for account, value in known.items() if account not in gone}, place.folder("search") / AUTHORITY_FILE)
 
 
 def when_free(change: Callable[[], Changed]) -> Changed:
@@ -102,19 +116,69 @@ def open_searcher(place: Workspace) -> Iterator[Searcher]:
     if not is_indexed(place):
         raise PostIndexError(f"{place.root} has no index of posts; make it: agora search index")
     choice = chosen_embeddings(place, None)
-    labels = read_labels(place.root)
-    reranker = place.folder("search") / RERANKER_FILE
     with opened_index(place) as index:
-        yield Searcher(
-            index,
-            embeddings=load_choice(choice),
-            voices=voices(labels),
-            labels=labels,
-            reranker=Reranker.load(reranker) if reranker.exists() else None,
-            confidence=shipped_confidence(with_meaning=choice == MINILM) if choice in _MEASURED and not reranker.exists() else None,
-            authority=read_authority(place.folder("search") / AUTHORITY_FILE),
-            config=apply_overrides(RankingConfig(), place.defaults("search"), f"{place.settings_file} [search]"),
-        )
+        yield make_searcher(place, index, read_labels(place.root), load_choice(choice))
+
+
+def make_searcher(place: Workspace, index: PostIndex, labels: pa.Table, embeddings: Embeddings | None) -> Searcher:
+    """A searcher over an open index, with everything else that the workspace says about search."""
+    vectors = embeddings.name if embeddings is not None else ""
+    reranker = _reranker(place, vectors)
+    return Searcher(
+        index,
+        embeddings=embeddings,
+        voices=voices(labels),
+        labels=labels,
+        reranker=reranker,
+        confidence=_confidence(place, vectors, is_reranked=reranker is not None),
+        authority=read_authority(place.folder("search") / AUTHORITY_FILE),
+        config=apply_overrides(RankingConfig(), place.defaults("search"), f"{place.settings_file} [search]"),
+    )
+
+
+def _reranker(place: Workspace, vectors: str) -> Reranker | None:
+    """The re-ranker of a workspace, if it was trained on scores of these vectors: other models spread theirs otherwise."""
+    path = place.folder("search") / RERANKER_FILE
+    if not path.exists():
+        return None
+    found = Reranker.load(path)
+    if found.vectors is not None and found.vectors != vectors:
+        log.warning(
+            "%s is left out: it was trained with vectors %r, and the index has %r; train it anew: agora search tune DATA",
+            path, found.vectors or NONE, vectors or NONE,
+        )  # fmt: skip
+        return None
+    return found
+
+
+def _confidence(place: Workspace, vectors: str, *, is_reranked: bool) -> Confidence | None:
+    """The confidence of a workspace, if it is about searches that are made as now."""
+    path = place.folder("search") / CONFIDENCE_FILE
+    found = Confidence.load(path) if path.exists() else None
+    return found if found is not None and (found.vectors, found.is_reranked) == (vectors, is_reranked) else None
+
+
+def tune_workspace(
+    place: Workspace, data: Path, *, out: Path | None = None, embeddings: str | None = None, progress: Progress = silent
+) -> tuple[Tuned, Path]:
+    """Tune to a folder of judgements (judgements.py); without a corpus they are about the workspace's posts. A confidence, and a re-ranker
+    if it helps on queries that it has not seen, are written into the folder `out`, by default where the workspace's searches use them; of a
+    re-ranker that does not help, none is left there. Returns the folder as well."""
+    collection = read_collection(data, is_corpus_needed=False)
+    if not collection.texts and not is_indexed(place):
+        raise PostIndexError(f"{data} has no corpus.parquet, and {place.root} has no index of posts; make it: agora search index")
+    made = load_choice(chosen_embeddings(place, embeddings if collection.texts else None))
+    with indexed(collection, made, progress=progress) if collection.texts else opened_index(place) as index:
+        now = NOW if collection.texts else datetime.now(timezone.utc)
+        tuned = tune(collection, index, made, now=now, progress=progress)
+    folder = out if out is not None else place.folder("search")
+    folder.mkdir(parents=True, exist_ok=True)
+    if tuned.helps:
+        tuned.reranker.save(folder / RERANKER_FILE)
+    else:
+        (folder / RERANKER_FILE).unlink(missing_ok=True)
+    tuned.confidence.save(folder / CONFIDENCE_FILE)
+    return tuned, folder
 
 
 def load_choice(choice: str) -> Embeddings | None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
+from agora.cli import app
 from agora.posts.schema import posts_table
 from agora.posts.store import PostStore
+from agora.search.alerts import open_saved
 from agora.search.answers.workspace import ask_workspace, stored_answers
 from agora.search.index.embedded import EmbeddedIndex
+from agora.search.index.near import packed
 from agora.search.live import forget_deleted, keep_up
 from agora.search.workspace import index_posts, open_searcher
 from agora.settings import Workspace
+from agora.text.embeddings import LexicalEmbeddings
 from tests.search.conftest import NOW, post
 
 ROWS = [
@@ -131,3 +138,42 @@ def test_posts_without_an_index_are_deleted_as_before(place: Workspace) -> None:
         store.delete_posts(["p1"])
         assert forget_deleted(place, store)
     assert not place.folder("index").exists()
+
+
+def bytes_on_disk(place: Workspace) -> bytes:
+    return b"".join(file.read_bytes() for file in sorted(place.root.rglob("*")) if file.is_file())
+
+
+def test_compacting_posts_takes_what_was_deleted_off_the_disk_everywhere(place: Workspace) -> None:
+    words, made = "zugunglueck unvergesslich", LexicalEmbeddings()
+    with PostStore.open(place.folder("posts")) as store:
+        with open_saved(place.root) as saved:
+            saved.save("trains", "trains", position=store.appended)
+        doomed = post("gonepost77", "goneauthor77", f"night trains to Lindau {words}", mentions=["gonefriend77"])
+        replies = [post(f"r{n}", f"fan{n}", "so true", kind="reply", ref_id="gonepost77", ref_author="goneauthor77") for n in range(4)]
+        store.append(posts_table([doomed, *replies]))
+        index_posts(place, embeddings="lexical")
+        with open_saved(place.root) as saved:
+            assert [alert.post["id"] for alert in saved.catch_up(store)] == ["gonepost77"]
+    assert "gonepost77" in str(ask_workspace(place, QUESTION, now=NOW).evidence)
+    vector = packed(made.vectors(pa.array([doomed["text"]], pa.large_string()))).tobytes()
+    secrets = [b"zugunglueck", b"gonepost77", b"goneauthor77", vector]
+    assert all(secret in bytes_on_disk(place) for secret in secrets)
+    kept = packed(made.vectors(pa.array([ROWS[0]["text"]], pa.large_string()))).tobytes()
+    with PostStore.open(place.folder("posts")) as store:
+        store.delete_posts(["gonepost77"])
+        store.delete_authors(["goneauthor77"])
+
+    result = CliRunner().invoke(app, ["posts", "compact", "--workspace", str(place.root), "--json"])
+
+    assert result.exit_code == 0 and json.loads(result.stdout)["posts_in_index"] == 6
+    tombstones = b"".join(file.read_bytes() for file in place.folder("posts").rglob("*deletions*/**/*") if file.is_file())
+    left = bytes_on_disk(place)
+    assert secrets[0] not in left and vector not in left and kept in left
+    assert secrets[1] in tombstones and secrets[2] in tombstones  # what must not come back; and replies name what they replied to
+    assert all(name not in file.read_bytes() for name in secrets[1:3] for file in place.folder("index").rglob("ids.txt"))
+    assert not [
+        (name, file) for name in secrets[1:3] for file in place.folder("search").rglob("*") if file.is_file() and name in file.read_bytes()
+    ]
+    assert [folder.name for folder in place.folder("index").glob("g*")] == ["g1"]
+    assert found(place, "trains") == ["p1"]

@@ -19,7 +19,7 @@ from agora.integrity.voice import Voices
 from agora.posts.schema import posts_table
 from agora.search.query.parse import parse
 from agora.search.surprise import MIN_DISPERSION, History, _tail, surprises
-from agora.search.terms import in_sample, some_terms, terms_of
+from agora.search.terms import in_sample, some_terms, some_terms_of_many, terms_of
 from agora.search.trends import TrendConfig, TrendReport, find_trends
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
@@ -204,3 +204,19 @@ def test_p_values_are_not_too_small_when_nothing_changes(clump: int) -> None:
     for level in (0.1, 0.01, 0.001):
         assert np.mean(result.p_value <= level) <= level * 1.5
     assert result.q_value.min() > 0.01 and MIN_DISPERSION > 0
+
+
+def test_terms_of_many_posts_are_those_of_each() -> None:
+    rng = random.Random(3)
+    pieces = ["flood", "Flood", "aare", "rhine", "a", "7", "#Aare", "$btc", "東京都", "京", "café", "@ada", "don't", "🎉"]
+    pieces += ["https://example.org/x?utm_source=1", "https://t.co/1"]
+    texts = [" ".join(rng.choice(pieces) for _ in range(rng.randrange(12))) for _ in range(300)]
+    tags = [rng.choice([[], ["Rhine"], ["Aare", "x"]]) for _ in texts]
+    urls = [rng.choice([[], ["https://example.org/x"]]) for _ in texts]
+    known = {"flood", "aare", "flood aare", "#aare", "https://example.org/x", "東京", "café flood"}
+    found = some_terms_of_many(known, texts, tags, urls)
+    of_each: list[set[str]] = [set() for _ in texts]
+    for row, term in zip(found.rows.tolist(), found.terms.tolist(), strict=True):
+        of_each[row].add(found.names[term])
+    assert of_each == [set(some_terms(known, *one)) for one in zip(texts, tags, urls, strict=True)]
+    assert some_terms_of_many(known, [], [], []).rows.tolist() == [] == some_terms_of_many(known, [""], [[]], [[]]).rows.tolist()

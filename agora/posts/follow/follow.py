@@ -10,35 +10,32 @@ the next start, and all of these steps may be done twice. The store is locked on
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import queue
 import random
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from agora.errors import ConfigError, SourceError, StoreBusyError, StoreError
-from agora.files import write_atomically
+from agora.errors import ConfigError, SourceError, StoreBusyError
 from agora.log import Progress, Step, silent
+from agora.posts.follow.batch import Batch, StreamState, prefix
 from agora.posts.follow.live import STANDING, ConnectionLost, Cursor, Event, LiveSource
 from agora.posts.importing import quarantine_line
 from agora.posts.schema import empty_posts, posts_table
-from agora.posts.sources.record import Broken, Deletion, Edit, Row, Skipped
+from agora.posts.sources.record import Broken
 from agora.posts.store import PostStore
 from agora.units import format_seconds
 
 _LOOK_S: Final = 0.1
 _BUSY_S: Final = 0.2  # a write of another process takes about this long; it is asked again
 _BUSY_AT_START_S: Final = 10.0
-_REMEMBERED_EDITS: Final = 2_000  # revisions kept against edits that come out of order
 _MAX_QUARANTINED: Final = 10_000  # records kept by one run; more are counted only
 
 log = logging.getLogger(__name__)
@@ -118,7 +115,7 @@ def follow(
     Raises SourceError when the source refuses or cannot be reached at all, StoreError when the store is damaged.
     """
     config, stop = config or FollowConfig(), stop or threading.Event()
-    state = _State.load(store.folder, source)
+    state = StreamState.load(store.folder, source)
     receiver = _Receiver(source, state.cursor, config, stop)
     writer = _Writer(source, store, state, quarantine, on_removed)
     until = time.monotonic() + config.for_s if config.for_s else None
@@ -247,7 +244,7 @@ class _Writer:
     """Batches into the store, then the cursor."""
 
     def __init__(
-        self, source: LiveSource, store: PostStore, state: _State, quarantine: Path | None, on_removed: Callable[[], None]
+        self, source: LiveSource, store: PostStore, state: StreamState, quarantine: Path | None, on_removed: Callable[[], None]
     ) -> None:
         self._source, self._store, self._state, self._on_removed = source, store, state, on_removed
         self._quarantine = quarantine / f"follow-{state.path.stem}.jsonl" if quarantine is not None else None
@@ -270,8 +267,8 @@ class _Writer:
     def store_batch(self, events: Sequence[Event], max_posts: int | None) -> list[Event]:
         """Store events up to the allowed number of posts; returns those that are left."""
         allowed = None if max_posts is None else max_posts - self._summary.posts
-        size = _prefix(events, allowed)
-        batch = _Batch(self._source.prepare(events[:size], self._store, self._state.path), self._state.revisions)
+        size = prefix(events, allowed)
+        batch = Batch(self._source.prepare(events[:size], self._store, self._state.path), self._state.revisions)
         _when_free(self._store, lambda: self._apply(batch))
         self._count(batch)
         for event in events[:size]:
@@ -280,7 +277,7 @@ class _Writer:
         self._state.save()
         return list(events[size:])
 
-    def _apply(self, batch: _Batch) -> None:
+    def _apply(self, batch: Batch) -> None:
         """Every step may be done twice, after a kill. A busy store is found out by the first, before anything is changed."""
         removed, summary, store = 0, self._summary, self._store
         if batch.deleted_posts:
@@ -302,7 +299,7 @@ class _Writer:
         if removed:
             self._on_removed()
 
-    def _count(self, batch: _Batch) -> None:
+    def _count(self, batch: Batch) -> None:
         self._summary.events += batch.events
         self._summary.deletions += batch.deletions
         self._summary.duplicates += batch.superseded
@@ -332,94 +329,6 @@ def _when_free(store: PostStore, action: Callable[[], object], longest_s: float 
                 raise
             log.info("%s; waiting", error)
             time.sleep(_BUSY_S)
-
-
-def _prefix(events: Sequence[Event], allowed: int | None) -> int:
-    """How many of the events hold at most `allowed` posts."""
-    if allowed is None:
-        return len(events)
-    seen = 0
-    for index, event in enumerate(events):
-        seen += isinstance(event.item, (dict, Edit))
-        if seen > allowed:
-            return index
-    return len(events)
-
-
-class _Batch:
-    """Events sorted by what is to be done with them."""
-
-    def __init__(self, events: Sequence[Event], revisions: OrderedDict[str, str]) -> None:
-        self.rows: list[Row] = []
-        self.edits: dict[str, Edit] = {}
-        self.deleted_posts: list[str] = []
-        self.deleted_authors: list[str] = []
-        self.skipped: Counter[str] = Counter()
-        self.broken: list[Broken] = []
-        self.events, self.superseded = 0, 0
-        for event in events:
-            item: Any = event.item
-            if item is None:
-                continue
-            self.events += item.count if isinstance(item, Skipped) else 1
-            if isinstance(item, dict):
-                self.rows.append(item)
-            elif isinstance(item, Edit):
-                self._edit(item, revisions)
-            elif isinstance(item, Deletion):
-                (self.deleted_posts if item.kind == "post" else self.deleted_authors).append(item.key)
-            elif isinstance(item, Skipped):
-                self.skipped[item.reason] += item.count
-            else:
-                assert isinstance(item, Broken), item
-                self.broken.append(item)
-
-    @property
-    def deletions(self) -> int:
-        return len(self.deleted_posts) + len(self.deleted_authors)
-
-    def _edit(self, edit: Edit, revisions: OrderedDict[str, str]) -> None:
-        """Keep the latest edit of each post. An earlier revision than one seen before came late and is left out."""
-        key = str(edit.row["id"])
-        if edit.revision < revisions.get(key, ""):
-            self.superseded += 1
-            return
-        self.superseded += key in self.edits
-        self.edits[key] = edit
-        revisions[key] = edit.revision
-        revisions.move_to_end(key)
-        while len(revisions) > _REMEMBERED_EDITS:
-            revisions.popitem(last=False)
-
-
-@dataclass(slots=True)
-class _State:
-    """What outlives a run: the cursor, and the latest revisions of edited posts."""
-
-    path: Path
-    identity: dict[str, str]
-    cursor: Cursor = None
-    revisions: OrderedDict[str, str] = field(default_factory=OrderedDict)
-
-    @classmethod
-    def load(cls, store: Path, source: LiveSource) -> _State:
-        """Raises StoreError for a file that cannot be read."""
-        identity = dict(source.identity)
-        key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-        state = cls(store / "follow" / f"{source.name}-{key}.json", identity)
-        state.path.parent.mkdir(parents=True, exist_ok=True)
-        if state.path.exists():
-            try:
-                saved = json.loads(state.path.read_text(encoding="utf-8"))
-                state.cursor, state.revisions = saved["cursor"], OrderedDict(saved["revisions"])
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise StoreError(f"cursor {state.path} is damaged ({error}); remove it to follow from now on") from error
-        return state
-
-    def save(self) -> None:
-        """Durable when this returns."""
-        saved = {"identity": self.identity, "cursor": self.cursor, "revisions": list(self.revisions.items())}
-        write_atomically(self.path, json.dumps(saved))
 
 
 class _Meter:

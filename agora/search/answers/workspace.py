@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -69,10 +70,10 @@ def stored_answers(place: Workspace) -> StoredAnswers:
 
 def ask_workspace(
     place: Workspace, question: str, *, writer: Writer | None = None, now: datetime | None = None, config: AskConfig = DEFAULTS,
-    fresh: bool = False,
+    fresh: bool = False, finder: Finder | None = None,
 ) -> Answer:  # fmt: skip
-    """Answer from the workspace's index. `fresh`: not from the stored answers. Raises PostIndexError where nothing was indexed, StoreError
-    without a store."""
+    """Answer from the workspace's index. `fresh`: not from the stored answers. `finder`: a searcher over it that is held open
+    (agora/search/held.py). Raises PostIndexError where nothing was indexed, StoreError without a store."""
     at, chosen, kept = now or datetime.now(timezone.utc), writer or ExtractiveWriter(), stored_answers(place)
     with PostStore.open(place.folder("posts")) as store:
         kept.catch_up(store)
@@ -80,17 +81,19 @@ def ask_workspace(
         key = answer_key(question, chosen.name, now=at, config=config) + _state(place)
         if not fresh and (known := kept.get(key, position)):
             return known
-        answer = _answered(place, question, store, chosen, at, config)
+        answer = _answered(place, question, store, chosen, at, config, finder)
         kept.put(key, position, answer)
         if store.version != position:  # a deletion came meanwhile: it must not leave what was just written
             kept.catch_up(store)
     return answer
 
 
-def _answered(place: Workspace, question: str, store: PostStore, writer: Writer, now: datetime, config: AskConfig) -> Answer:
+def _answered(
+    place: Workspace, question: str, store: PostStore, writer: Writer, now: datetime, config: AskConfig, finder: Finder | None
+) -> Answer:
     from agora.search.workspace import open_searcher
 
-    with open_searcher(place) as searcher:
+    with nullcontext(finder) if finder is not None else open_searcher(place) as searcher:
         return ask(question, Undeleted(searcher, store.deletions()), writer=writer, now=now, config=config)
 
 

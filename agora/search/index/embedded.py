@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agora.errors import PostIndexError
-from agora.integrity.labels import ACCOUNT
+from agora.integrity.labels import ACCOUNT, POST
 from agora.integrity.voice import voices
 from agora.log import Progress, silent
 from agora.posts.schema import REPLY, REPOST
@@ -155,12 +155,21 @@ class EmbeddedIndex:
 
     def set_labels(self, labels: pa.Table) -> None:
         """The labels that `label:coordinated` goes by from now on, and that say who counts as one voice."""
-        at = self._generation
-        is_account = pc.equal(labels["kind"], ACCOUNT)
-        accounts, posts = labels.filter(is_account)["id"].to_pylist(), labels.filter(pc.invert(is_account))["id"].to_pylist()
-        self._labels = labels
-        at.filters.labelled = LabelledRows(np.unique(at.hashes(accounts)), np.unique(at.hashes(posts)))
-        at.engagement.speakers = Speakers.of(voices(labels), at.key)
+        with self._mutex:
+            self._labels = labels
+            _label(self._generation, labels)
+
+    def refresh(self) -> bool:
+        """Show what another process has written since. Where nothing was, this reads one small file; what this object changes itself shows
+        without it. Returns whether there was anything. Raises PostIndexError when the index is damaged."""
+        if not self._mutex.acquire(blocking=False):  # this object is being changed, or looks already
+            return False
+        try:
+            if self._lock is not None:
+                return False
+            return self._follow(files.read_state(self.folder))
+        finally:
+            self._mutex.release()
 
     def catch_up(
         self,
@@ -238,9 +247,11 @@ class EmbeddedIndex:
         """Take the writer's place, in the state that was sealed last, whoever sealed it."""
         if self._lock is None:
             lock = WriterLock(self.folder)
-            state = files.read_state(self.folder)
-            if state is not None and state != self._generation.state:
-                self._show(Generation(self.folder, state))
+            try:
+                self._follow(files.read_state(self.folder))
+            except BaseException:
+                lock.release()
+                raise
             self._lock = lock
             files.remove_other_generations(self.folder, self._generation.state)
         self._generation.begin()
@@ -260,10 +271,26 @@ class EmbeddedIndex:
         old.close()
         shutil.rmtree(old.folder, ignore_errors=True)
 
+    def _follow(self, state: files.State | None) -> bool:
+        at = self._generation
+        if state is None and not at.state.num_rows:  # nothing was ever sealed here
+            return False
+        if state == at.state:
+            if at.near is not None:
+                at.near.follow(at.state.num_vectors)  # its short form is written after the seal
+            return False
+        try:
+            is_followed = state is not None and at.follow(state)
+        except (PostIndexError, OSError, ValueError):  # its files have just been replaced by others
+            is_followed = False
+        if not is_followed:
+            self._show(_opened(self.folder))
+        return True
+
     def _show(self, generation: Generation) -> None:
+        if self._labels is not None:  # first, so that nobody searches without them
+            _label(generation, self._labels)
         self._generation = generation
-        if self._labels is not None:
-            self.set_labels(self._labels)
 
     def _delete(self, store: PostStore) -> tuple[int, int]:
         tombstones = store.deletions()
@@ -322,6 +349,12 @@ def _opened(folder: Path) -> Generation:
             before, state = state, files.read_state(folder)
             if state == before:
                 raise
+
+
+def _label(generation: Generation, labels: pa.Table) -> None:
+    accounts, posts = (labels.filter(pc.equal(labels["kind"], kind))["id"].to_pylist() for kind in (ACCOUNT, POST))
+    generation.filters.labelled = LabelledRows(np.unique(generation.hashes(accounts)), np.unique(generation.hashes(posts)))
+    generation.engagement.speakers = Speakers.of(voices(labels), generation.key)
 
 
 def _or_now(now: datetime | None) -> datetime:

@@ -115,17 +115,19 @@ class AppendedFile:
         os.close(self._file)
 
 
-def read_sealed(path: Path, sealed_bytes: int) -> bytes:
-    """The sealed part of a file. Raises PostIndexError when it is shorter."""
-    if not sealed_bytes:
+def read_sealed(path: Path, sealed_bytes: int, *, start: int = 0) -> bytes:
+    """The sealed part of a file, from `start` on. Raises PostIndexError when it is shorter."""
+    if sealed_bytes <= start:
         return b""
     try:
         with path.open("rb") as file:
-            data = file.read(sealed_bytes)
+            file.seek(start)
+            data = file.read(sealed_bytes - start)
     except FileNotFoundError:
         data = b""
-    if len(data) < sealed_bytes:
-        raise PostIndexError(f"{path} has {len(data)} of {sealed_bytes} bytes; delete the index folder, it is made anew from the posts")
+    if len(data) < sealed_bytes - start:
+        found = start + len(data)
+        raise PostIndexError(f"{path} has {found} of {sealed_bytes} bytes; delete the index folder, it is made anew from the posts")
     return data
 
 

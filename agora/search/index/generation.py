@@ -73,6 +73,33 @@ class Generation:
         if self.near is not None:
             self.near.close()
 
+    def follow(self, state: State) -> bool:
+        """Show what another process has sealed since. Only what is new is read; searches under way end on the snapshot they have. False
+        when the seal is not of these files, which then have to be opened anew."""
+        before = self.state
+        if (state.generation, state.key) != (before.generation, before.key) or _is_behind(state, before):
+            return False
+        rows = np.frombuffer(
+            files.read_sealed(self.folder / "rows.bin", state.num_rows * ROW.itemsize, start=before.num_rows * ROW.itemsize), ROW
+        )
+        gone = np.frombuffer(
+            files.read_sealed(self.folder / "gone.bin", state.num_gone * _GONE.itemsize, start=before.num_gone * _GONE.itemsize), _GONE
+        )
+        self._id_text += files.read_sealed(self.folder / "ids.txt", state.id_bytes, start=before.id_bytes)
+        self._languages = {code: number for number, code in enumerate(state.languages)}
+        self.columns.append(rows)
+        self.columns.alive[gone] = False
+        self.state, self._num_gone, self._fresh, self._touched = state, state.num_gone, state.num_rows, []
+        if self.near is not None and (state.vectors, state.dim) == (before.vectors, before.dim):
+            self.near.follow(state.num_vectors)
+        else:
+            self.near = Near(self._near_folder(), state.dim, state.num_vectors) if state.dim else None
+        touched = np.concatenate([gone, np.arange(before.num_rows, state.num_rows)])
+        if len(touched):
+            self.engagement.changed(touched, self.columns.view())
+        self.snapshot = self._taken()
+        return True
+
     def hashes(self, names: Sequence[str]) -> Hashes:
         """Keyed hashes of ids or authors."""
         return np.fromiter((name_hash(name, self.key) for name in names), np.uint64, len(names))
@@ -243,3 +270,9 @@ class Generation:
 
     def _taken(self) -> Snapshot:
         return Snapshot(self.text.searcher(), self.columns.view(), tuple(self._languages))
+
+
+def _is_behind(state: State, other: State) -> bool:
+    """Whether files with this seal would have to be shorter: somebody made them anew under the same name."""
+    lengths = ("num_rows", "id_bytes", "num_gone") + (("num_vectors",) if state.vectors == other.vectors else ())
+    return any(getattr(state, name) < getattr(other, name) for name in lengths)

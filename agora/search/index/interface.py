@@ -79,6 +79,10 @@ class PostIndex(Protocol):
         """The labels (LABEL_SCHEMA) that `label:coordinated` goes by, and by which a campaign that replies or reposts counts as one voice.
         They are not kept: give them again after opening."""
 
+    def refresh(self) -> bool:
+        """Show what other processes have written since this one opened the index or last called this; cheap where nothing was. Returns
+        whether there was anything. Any thread may call it at any time; searches under way end on what they began with."""
+
     def find_text(self, words: Sequence[str], where: Node | None, limit: int, *, match: Match = "any", now: datetime | None = None) -> Hits:
         """Posts with any or all of these words (agora/text/words.py), by BM25 (Robertson and Zaragoza, "The Probabilistic Relevance
         Framework", 2009)."""

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agora.errors import MissingExtraError, PostIndexError
-from agora.integrity.labels import ACCOUNT
+from agora.integrity.labels import ACCOUNT, POST
 from agora.integrity.voice import voices
 from agora.log import Progress, silent
 from agora.posts.schema import POST_SCHEMA, REPLY, REPOST
@@ -178,10 +178,18 @@ class MilvusIndex:
     def set_labels(self, labels: pa.Table) -> None:
         """The labels that `label:coordinated` goes by from now on, and that say who counts as one voice."""
         self._campaigns = {self._hash(account): campaign for account, campaign in voices(labels).accounts.items()}
-        is_account = pc.equal(labels["kind"], ACCOUNT)
         self._labels = labels
-        self._accounts = [self._hash(name) for name in labels.filter(is_account)["id"].unique().to_pylist()]
-        self._posts = [self._hash(name) for name in labels.filter(pc.invert(is_account))["id"].unique().to_pylist()]
+        self._accounts, self._posts = (
+            [self._hash(name) for name in labels.filter(pc.equal(labels["kind"], kind))["id"].unique().to_pylist()]
+            for kind in (ACCOUNT, POST)
+        )
+
+    def refresh(self) -> bool:
+        """Go over to what another process has written: to another collection where it has made everything anew."""
+        state = self._read_state(self._state)
+        is_changed = state is not None and state != self._state
+        self._state = state or self._state
+        return is_changed
 
     def catch_up(
         self, store: PostStore, *, embeddings: Embeddings | None = None, labels: pa.Table | None = None, progress: Progress = silent
@@ -450,12 +458,13 @@ class MilvusIndex:
             self._client.drop_collection(name)
         _create_posts(self._client, name, state.dim)
 
-    def _read_state(self) -> _State | None:
+    def _read_state(self, known: _State | None = None) -> _State | None:
         rows = self._client.query(f"{self._name}_state", filter='key == "state"', output_fields=["value"])
         if not rows:
             return None
         state = _State(**json.loads(rows[0]["value"]))
-        self._client.load_collection(self._collection_of(state))
+        if known is None or state.generation != known.generation:
+            self._client.load_collection(self._collection_of(state))
         return state
 
     def _write_state(self, state: _State) -> None:

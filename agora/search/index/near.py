@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from agora.errors import MissingExtraError
+from agora.errors import MissingExtraError, PostIndexError
 from agora.files import replacing
 from agora.search.index.columns import Mask, Rows
 from agora.search.index.files import AppendedFile
@@ -87,6 +87,16 @@ class Near:
             self._file.sync()
         self._map = self._mapped()
 
+    def follow(self, num_rows: int) -> None:
+        """Show vectors, and their short form, that another process has added."""
+        if num_rows != self.num_rows:
+            self.num_rows = num_rows
+            self._map = self._mapped()
+        done = self._codes.num_rows if self._codes else 0
+        if num_rows >= _CODE_FROM and num_rows - done >= _TAIL_ROWS:
+            found = self._read_codes()
+            self._codes = found if found is not None and found.num_rows > done else self._codes
+
     def code(self) -> None:
         """Give the short form to vectors that lack it, when there are enough. Searches go on meanwhile."""
         done = self._codes.num_rows if self._codes else 0
@@ -137,7 +147,7 @@ class Near:
         _faiss()
         while wanted < codes.num_rows // 4:
             rows = codes.index.search(vector[None].astype(np.float32), wanted)[1][0]
-            rows = rows[rows >= 0]
+            rows = rows[(rows >= 0) & (rows < len(mask))]  # the short form may know rows that came after the mask was made
             passing = rows[mask[rows]]
             if len(passing) >= enough // 2:
                 return np.asarray(passing)
@@ -174,9 +184,16 @@ class Near:
         """The short forms on disk: of the sealed vectors at most, since what lies beyond may be written anew."""
         for path in reversed(self._code_files()):
             _, num_rows, learned_from = path.stem.split("-")
-            if int(num_rows) <= self.num_rows:
+            if int(num_rows) > self.num_rows:
+                continue
+            try:
                 return _Codes(_faiss().read_index(str(path)), int(num_rows), int(learned_from))
-        return None
+            except RuntimeError as error:
+                if path.exists():
+                    raise PostIndexError(
+                        f"{path} cannot be read: {error}; delete the index folder, it is made anew from the posts"
+                    ) from error
+        return None  # or the writer, who has a newer one, has just removed it: the next look finds that
 
 
 def _faiss() -> Any:

@@ -64,7 +64,7 @@ class MatchContext:
     def of(cls, voices: Voices | None, *, now: datetime | None = None) -> MatchContext:
         """A context that knows the labels of a workspace."""
         known = voices or Voices()
-        return cls(now=syntax.utc(now) if now else _clock(), labelled_accounts=frozenset(known.accounts), labelled_posts=known.posts)
+        return cls(now=syntax.utc(now) if now else _clock(), labelled_accounts=known.labelled, labelled_posts=known.posts)
 
 
 class ReadPost:

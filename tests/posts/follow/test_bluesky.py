@@ -57,9 +57,9 @@ def test_the_next_start_goes_on_at_the_saved_cursor(store: PostStore) -> None:
         text = saved.read_text().replace(url, other)  # the same server, come back under another port
         source = BlueskyStream(other)
         saved.unlink()
-        from agora.posts.follow.follow import _State
+        from agora.posts.follow.batch import StreamState
 
-        _State.load(store.folder, source).path.write_text(text)
+        StreamState.load(store.folder, source).path.write_text(text)
         summary = follow_until(source, store, lambda: store.num_posts == 30)
     assert f"cursor={T0 + 19_000_000 - REWIND_US}" in second.paths[0]
     assert summary.posts == 10

@@ -64,9 +64,9 @@ def test_a_deletion_after_a_restart_finds_its_post(store: PostStore) -> None:
         follow_until(MastodonStream(url), store, lambda: store.num_posts == 1)
     saved = {path.name.partition(".")[2]: path for path in (store.folder / "follow").iterdir()}
     with second.server_events() as url:
-        from agora.posts.follow.follow import _State
+        from agora.posts.follow.batch import StreamState
 
-        target = _State.load(store.folder, MastodonStream(url)).path
+        target = StreamState.load(store.folder, MastodonStream(url)).path
         for ending, path in saved.items():  # the same server, come back under another port
             path.rename(target.with_name(f"{target.stem}.{ending}"))
         follow_until(MastodonStream(url), store, lambda: uri(2) in texts(store) and uri(1, "other.example") not in texts(store))

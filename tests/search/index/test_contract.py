@@ -392,3 +392,22 @@ def test_empty_index_answers(index: PostIndex, store: PostStore) -> None:
     assert index.histogram(None, 60).num_rows == 0
     assert index.catch_up(store).added == 0
     assert index.num_posts == 0
+
+
+def test_what_others_write_shows_after_a_refresh(open_index: Callable[[Path], PostIndex], store: PostStore, tmp_path: Path) -> None:
+    writer = open_index(tmp_path / "index")
+    store.append(table(some_posts(20)))
+    writer.catch_up(store)
+    writer.refresh()
+    reader = open_index(tmp_path / "index")
+    assert not reader.refresh()
+    store.append(table(some_posts(20, first=20)))
+    store.delete_posts(["p3"])
+    writer.catch_up(store)
+    assert reader.refresh() and not reader.refresh()
+    assert reader.num_posts == 39 and reader.latest(None, 100).ids == writer.latest(None, 100).ids
+    writer.compact()
+    assert reader.refresh()
+    assert reader.latest(None, 100).ids == writer.latest(None, 100).ids
+    writer.close()
+    reader.close()
