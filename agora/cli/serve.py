@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,8 +26,9 @@ def serve(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve models to OpenAI's clients and to a browser, until Ctrl-C. On this machine's own address and without accounts or a key, whoever
-    reaches the port may do everything; accounts are made with `agora accounts add`.
+    """Serve the workspace to a browser and its models to OpenAI's clients, until Ctrl-C. Without a model it searches and quotes posts. On
+    this machine's own address and without accounts or a key, whoever reaches the port may do everything; accounts are made with
+    `agora accounts add`.
 
     Example: agora serve --model main --port 8000
     """
@@ -40,7 +43,7 @@ def serve(
     from agora.model.find import find_model
 
     place = Workspace.find(workspace)
-    folders = [find_model(place, name) for name in model] if model else [find_model(place, None)]
+    folders = [find_model(place, name) for name in model] if model else _usual(place)
     database = open_database(place.create())
     if host not in LOOPBACK and api_key is None and not Accounts(database).num_people():
         raise UsageError(
@@ -51,12 +54,22 @@ def serve(
     address = address_of(listener)
 
     def ready() -> None:
-        result = {"address": address, "api": f"{address}/v1", "models": ", ".join(model.name for model in models)}
+        names = ", ".join(model.name for model in models) or "none; answers quote posts"
+        result = {"address": address, "api": f"{address}/v1", "models": names}
         emit(result, as_json=as_json, title="Agora serves")
         sys.stdout.flush()
 
+    with_pages = find_spec("nicegui") is not None
     gate = GateConfig(api_key=api_key, is_open=host in LOOPBACK)
     try:
-        serve_models(models, listener, gate=gate, database=database, ready=ready)
+        serve_models(models, listener, gate=gate, database=database, place=place, with_pages=with_pages, ready=ready)
     finally:
         database.close()
+
+
+def _usual(place: Workspace) -> list[Path]:
+    """The model that is served when none is named; none where there are posts to search and no model."""
+    from agora.model.find import find_model
+
+    has_models = any(place.folder("models").glob("*/config.json"))
+    return [] if not has_models and place.folder("posts").is_dir() else [find_model(place, None)]

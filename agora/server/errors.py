@@ -5,16 +5,55 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from agora.errors import AgoraError, BusyError, ContextLengthError, GenerationError, UsageError
+from agora.errors import (
+    AgoraError,
+    BusyError,
+    ContextLengthError,
+    GenerationError,
+    IndexBusyError,
+    MissingExtraError,
+    PostIndexError,
+    StoreBusyError,
+    StoreError,
+    UsageError,
+)
 
 INVALID = "invalid_request_error"
+
+
+class ErrorDetails(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """The body of every error."""
+
+    error: ErrorDetails
+
+
+DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {
+    400: {"model": ErrorBody, "description": "The request is wrong; the message says where"},
+    401: {"model": ErrorBody, "description": "No key or session, or a wrong one"},
+    403: {"model": ErrorBody, "description": "The scope is missing"},
+    404: {"model": ErrorBody, "description": "There is no such thing"},
+    405: {"model": ErrorBody, "description": "Another method is needed"},
+    409: {"model": ErrorBody, "description": "Something has to be made first; the message names the command"},
+    413: {"model": ErrorBody, "description": "The body is too large"},
+    429: {"model": ErrorBody, "description": "Too many requests; see the header retry-after"},
+    503: {"model": ErrorBody, "description": "Busy or stopping"},
+}
+"""For the OpenAPI page: what every route may answer besides its result."""
 
 
 class ApiError(HTTPException):
@@ -49,6 +88,10 @@ def from_agora_error(error: AgoraError) -> ApiError:
         return ApiError(429, str(error), type="rate_limit_error", code="server_busy")
     if isinstance(error, GenerationError):
         return ApiError(400, str(error), param=error.param)
+    if isinstance(error, (StoreBusyError, IndexBusyError)):
+        return ApiError(503, str(error), type="server_error", code="busy")
+    if isinstance(error, (StoreError, PostIndexError, MissingExtraError)):
+        return ApiError(409, str(error), code="not_ready")
     if isinstance(error, UsageError):
         return ApiError(400, str(error))
     return ApiError(500, str(error), type="server_error")
