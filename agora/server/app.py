@@ -25,6 +25,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingRes
 from starlette.concurrency import run_in_threadpool
 
 from agora import __version__
+from agora.chat import Personas
 from agora.database import Database
 from agora.engine import Delta, LanguageModel, SamplingConfig
 from agora.engine.sampling import MAX_SEED
@@ -106,7 +107,8 @@ def create_app(
         app.include_router(talk_routes(talks))
         asker = None
         if areas is not None:
-            asker = Asker(talks, posts_answerer(areas.search, areas.services), stopping)
+            personas = Personas()
+            asker = Asker(talks, posts_answerer(areas.services, personas), stopping, personas=personas.all)
             app.include_router(asking_routes(asker))
         people = People(accounts, audit, usage, talks, asker)
     if with_pages and areas is not None and people is not None:

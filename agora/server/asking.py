@@ -12,11 +12,12 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
 
+from agora.config import unknown_value
 from agora.errors import AgoraError
 from agora.server.conversations import Conversations, State
 from agora.server.errors import ApiError, from_agora_error
@@ -35,7 +36,7 @@ class Event:
 
     step      text
     text      delta
-    citation  number, post_id, author, created_at, text, label, voice, alike: what [number] in the answer stands for
+    citation  number, post_id, author, created_at, text, quote, label, voice, alike: what [number] in the answer stands for
     warning   text
     done      message (its number), state, abstained
     error     text
@@ -49,9 +50,8 @@ class Event:
 class Asked:
     """What an answerer gets: the conversation so far (the question last), and how it is to answer."""
 
-    messages: Sequence[dict[str, str]]
+    messages: Sequence[Mapping[str, Any]]
     persona: str = "neutral"
-    is_deep: bool = False
     now: datetime | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
 
@@ -81,18 +81,20 @@ class Growing:
 class Asker:
     """Answers in conversations. `answerer` does the work in a thread of its own."""
 
-    def __init__(self, talks: Conversations, answerer: Answerer, stopping: Stopping, *, can_research: bool = False) -> None:
-        self.can_research = can_research
+    def __init__(self, talks: Conversations, answerer: Answerer, stopping: Stopping, *, personas: Collection[str] = ()) -> None:
+        self.personas = tuple(personas)
         self._talks = talks
         self._answerer = answerer
         self._stopping = stopping
 
     def begin(
-        self, account: int, talk: str, text: str | None, *, after: int | None = None, persona: str = "neutral", is_deep: bool = False,
+        self, account: int, talk: str, text: str | None, *, after: int | None = None, persona: str = "neutral",
         now: datetime | None = None,
     ) -> tuple[int, int, Asked]:  # fmt: skip
         """Store the question; its number, the answer's, and what to answer. With `after`, that message and what follows go first (an edit);
         without `text` the last question is answered again. Raises UsageError for a conversation that is not the account's."""
+        if self.personas and persona not in self.personas:
+            raise ApiError(400, unknown_value(persona, self.personas, "persona"), param="persona")
         if after is not None:
             self._talks.cut(account, talk, after)
         known = self._talks.read(account, talk)["messages"]
@@ -105,10 +107,10 @@ class Asker:
         else:
             question = self._talks.add(account, talk, "user", text)
             known.append({"role": "user", "content": text})
-        details = {"persona": persona, "is_deep": is_deep}
+        details = {"persona": persona}
         answer = self._talks.add(account, talk, "assistant", "", state="writing", details=details)
-        messages = [{"role": one["role"], "content": one["content"]} for one in known[-MAX_TURNS:] if one["content"]]
-        return question, answer, Asked(messages=messages, persona=persona, is_deep=is_deep, now=now)
+        messages = [_turn(one) for one in known[-MAX_TURNS:] if one["content"]]
+        return question, answer, Asked(messages=messages, persona=persona, now=now)
 
     async def events(self, answer: int, asked: Asked) -> AsyncGenerator[Event, None]:
         """The events of an answer that was begun. It is stored whatever happens."""
@@ -133,7 +135,7 @@ class Asker:
 
     def _work(self, answer: int, asked: Asked, tell: Callable[[Event | None], None]) -> None:
         grown, saved = Growing(), time.monotonic()
-        grown.details |= {"persona": asked.persona, "is_deep": asked.is_deep}
+        grown.details["persona"] = asked.persona
         try:
             state: State = "complete"
             error = ""
@@ -163,6 +165,13 @@ class Asker:
             tell(Event("error", {"text": "The answer could not be stored; the server's log has the details"}))
         finally:
             tell(None)
+
+
+def _turn(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored message as the assistant reads it."""
+    turn = {"role": message["role"], "content": message["content"]}
+    citations = (message.get("details") or {}).get("citations")
+    return {**turn, "citations": citations} if citations else turn
 
 
 __all__ = ["Answerer", "Asked", "Asker", "Event"]

@@ -82,11 +82,15 @@ class _Talk:
                     'autogrow borderless dense rows=1 input-style="max-height:220px" aria-label="Your question" autofocus maxlength=8000'
                 )
                 self.box.on("keydown.enter.exact.prevent", self.send)
-                self.deep = ui.checkbox("Research").props('dense aria-label="Research: several searches and a report"')
-                self.deep.set_visibility(self.site.people.asker is not None and self.site.people.asker.can_research)
                 self.go = button("", self.send, "main", "arrow_upward", "Send")
                 self.halt = button("", self.stop, "danger", "stop", "Stop")
-            text("p", "Answers rest on posts, which may be wrong. Open the cited ones.", "tiny soft").style("padding:6px 4px 0")
+            with box("line apart").style("padding:4px 4px 0; min-height:36px"):
+                text("p", "Answers rest on posts, which may be wrong. Open the cited ones.", "tiny soft")
+                known = self.site.people.asker.personas if self.site.people.asker is not None else ()
+                self.persona = ui.toggle(list(known), value="neutral" if "neutral" in known else None).props(
+                    'no-caps unelevated dense size=sm padding="2px 10px" aria-label="How the answer speaks"'
+                )
+                self.persona.set_visibility(len(known) > 1)
         self.halt.set_visibility(False)
         ui.context.client.on_delete(self.stop)
         if self.talk is None:
@@ -137,7 +141,7 @@ class _Talk:
                 ui.navigate.history.push(f"/ask/{self.talk}")
                 self.share.set_visibility(True)
             _, answer, asked = await self.site.call(
-                self.viewer, asker.begin, account, self.talk, question, after=after, is_deep=bool(self.deep.value)
+                self.viewer, asker.begin, account, self.talk, question, after=after, persona=self.persona.value or "neutral"
             )
         except Shown as problem:
             quick(problem)
