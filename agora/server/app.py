@@ -3,7 +3,9 @@
 GET  /                        a page to talk with the models
 GET  /health                  {"status": "ok"}
 GET  /v1/models, /v1/models/{id}
-POST /v1/chat/completions, /v1/completions     whole or streamed
+POST /v1/chat/completions, /v1/completions, /v1/responses     whole or streamed
+POST /v1/embeddings
+     /api/v1/...              the JSON API (agora/server/api)
 
 agora serve --model main
 """
@@ -14,7 +16,7 @@ import base64
 import hashlib
 import re
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -39,12 +41,14 @@ from agora.server.api.talks import talk_routes
 from agora.server.areas import Areas, People
 from agora.server.asking import Asker
 from agora.server.conversations import Conversations
+from agora.server.embedding import Embedders, embedding_routes
 from agora.server.errors import DOCUMENTED, install_handlers, unknown_model
 from agora.server.gate import Gate, GateConfig
 from agora.server.metering import Meter
 from agora.server.metrics import Measured, Metrics
 from agora.server.records import AuditLog, UsageLog
 from agora.server.requests import ChatRequest, CompletionRequest
+from agora.server.responses import ResponsesRequest, response_lines, whole_response
 from agora.server.running import Prepared, Stopping, unless_disconnected
 from agora.server.services import Services
 from agora.settings import Workspace
@@ -93,6 +97,7 @@ def create_app(
     app.include_router(_health_routes())
     app.include_router(_model_routes(served))
     app.include_router(_generation_routes(served, stopping, Meter(usage, metrics)))
+    app.include_router(embedding_routes(Embedders(), Meter(usage, metrics)))
     app.include_router(metrics.routes())
     audit = AuditLog(database) if database is not None else None
     areas = Areas.of(services, audit) if services is not None else None
@@ -182,8 +187,10 @@ def _generation_routes(served: dict[str, LanguageModel], stopping: Stopping, met
     async def answer(request: Request, plan: Plan, stream: bool | None) -> Response:
         if not stream:
             return JSONResponse(await unless_disconnected(request, whole_body(plan, stopping, meter.of(request, plan.model))))
-        counted = meter.of(request, plan.model)
-        first, rest = await unless_disconnected(request, first_line(event_lines(plan, stopping, counted)))
+        return await streamed(request, event_lines(plan, stopping, meter.of(request, plan.model)))
+
+    async def streamed(request: Request, events: AsyncGenerator[str, None]) -> Response:
+        first, rest = await unless_disconnected(request, first_line(events))
 
         async def lines() -> AsyncIterator[str]:
             try:
@@ -207,6 +214,19 @@ def _generation_routes(served: dict[str, LanguageModel], stopping: Stopping, met
         count = len(prepared)
         plan = Plan(ChatForm(), model.name, prepared, [""] * count, [0] * count, bool(body.logprobs), body.include_usage)
         return await answer(request, plan, body.stream)
+
+    @router.post("/responses")
+    async def responses(body: ResponsesRequest, request: Request) -> Response:
+        model, sampling, messages = find(body.model), body.sampling(), body.messages()
+
+        def ask(sampling: SamplingConfig, cancelled: threading.Event) -> Iterator[Delta]:
+            return model.chat(messages, sampling, cancelled=cancelled)
+
+        prepared = (await run_in_threadpool(_prepare, ask, sampling, 1))[0]
+        counted = meter.of(request, model.name)
+        if body.stream:
+            return await streamed(request, response_lines(body, prepared, stopping, counted))
+        return JSONResponse(await unless_disconnected(request, whole_response(body, prepared, stopping, counted)))
 
     @router.post("/completions")
     async def completions(body: CompletionRequest, request: Request) -> Response:

@@ -67,7 +67,7 @@ class _Cluster:
                     self.cap = ui.slider(min=0.4, max=1.0, step=0.05, value=1.0).props('aria-label="Power cap"')
             with box("line"):
                 for name, words in known.questions.items():
-                    made = button(name, lambda name=name: self.ready(name), "ghost")
+                    made = button(name, lambda name=name: self.ready(name), "plain")
                     with made:
                         ui.tooltip(words)
         self.result = box("stack wide", aria_live="polite")
