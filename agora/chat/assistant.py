@@ -16,27 +16,36 @@ is shown holds no markup, no image and no live link. Not covered: whether a post
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from agora.chat.compose import ALONE, Composition, is_group_alone, told
 from agora.chat.events import Caution, ChatEvent, Citation, Done, Kind, Reply, Said, Step, Text, event_as_json
+from agora.chat.explain import PostExplanation, explain_post, explained
 from agora.chat.memory import Message, Remembered, remember, token_counter
 from agora.chat.personas import NEUTRAL, Persona, Personas
 from agora.chat.plan import Plan, make_plan
+from agora.chat.research import ResearchConfig, research
+from agora.chat.rising import HISTORY_S, MAX_TRENDS, WINDOW_S, rising
 from agora.chat.shown import one_line
+from agora.chat.square import Square
 from agora.chat.talk import talk
+from agora.chat.tool_calls import ToolModel, answer_with_tools
+from agora.chat.tools import Toolbox
 from agora.chat.writing import EXTRACTIVE, Written, write
-from agora.errors import UsageError
+from agora.errors import GenerationError, UsageError
 from agora.search.answers.ask import AskConfig, Gathered, finished, gather
 from agora.search.answers.records import Finder, Found, Sentence
 from agora.search.answers.rewrite import MAX_CHARS
 
 if TYPE_CHECKING:
     from agora.engine import LanguageModel
+
+log = logging.getLogger(__name__)
 
 _FOR_MORE: Final = 3
 """So many times more hits are read where posts that were shown already are left out."""
@@ -45,9 +54,11 @@ _FOR_MORE: Final = 3
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AssistantConfig:
     """memory_tokens   earlier turns that are read, in tokens; never more than half of what the model's context holds
-    answers         how answers from posts are made (agora/search/answers)"""
+    answers         how answers from posts are made (agora/search/answers)
+    tools           let a model that calls functions (ToolEndpoint) look things up itself; where that fails, the plain way is taken"""
 
     memory_tokens: int = 2_000
+    tools: bool = True
     answers: AskConfig = field(default_factory=AskConfig)
 
     def __post_init__(self) -> None:
@@ -62,9 +73,15 @@ class Assistant:
     """`searcher`: Searcher, HeldSearcher or anything alike. `model`: any LanguageModel, or None to quote posts."""
 
     def __init__(
-        self, searcher: Finder, model: LanguageModel | None = None, *, personas: Personas | None = None, config: AssistantConfig = DEFAULTS
+        self,
+        searcher: Finder,
+        model: LanguageModel | None = None,
+        *,
+        square: Square | None = None,
+        personas: Personas | None = None,
+        config: AssistantConfig = DEFAULTS,
     ) -> None:
-        self._searcher, self._model, self._config = searcher, model, config
+        self._searcher, self._model, self._square, self._config = searcher, model, square, config
         self.personas = personas or Personas()
         self._count = token_counter(model)
 
@@ -82,7 +99,7 @@ class Assistant:
         cancelled: threading.Event | None = None,
     ) -> Iterator[ChatEvent]:
         """Answer the last of `messages` ({"role": "user" or "assistant", "content": text}; an assistant's may carry `citations`, as Reply
-        has them, so that "[2]" and "more" are understood). The last event is Done. Setting `cancelled`, or closing the iterator, ends the work.
+        has them, so that "[2]" and "more" are understood). The last event is Done. Setting `cancelled`, or closing the iterator, ends it.
 
         Raises UsageError at once for other roles, no question, or an unknown persona.
         """
@@ -97,9 +114,71 @@ class Assistant:
         self, remembered: Remembered, plan: Plan, name: str, voice: Persona, now: datetime, cancelled: threading.Event
     ) -> Iterator[ChatEvent]:
         if plan.kind == "posts":
+            if self._config.tools and hasattr(self._model, "turn") and not plan.skip:
+                try:
+                    yield from self._with_tools(plan, name, remembered, now, cancelled)
+                    return
+                except GenerationError as error:
+                    log.warning("no answer with tools: %s", error)
             yield from self._from_posts(plan, name, voice, remembered, now, cancelled)
             return
-        yield from talk(plan, remembered, voice, name, self._model, now=now, cancelled=cancelled)
+        if self._square is not None and plan.kind == "explain":
+            yield from self._explained(plan, name, self._square, now)
+        elif self._square is not None and plan.kind == "trends":
+            yield Step("tool", "Counting what more voices talk about than usual")
+            report = self._square.trends("", WINDOW_S, HISTORY_S, MAX_TRENDS, now)
+            yield from rising(report, self._square, name, plan.questions[0])
+        else:
+            yield from talk(plan, remembered, voice, name, self._model, now=now, cancelled=cancelled)
+
+    def _with_tools(self, plan: Plan, name: str, remembered: Remembered, now: datetime, cancelled: threading.Event) -> Iterator[ChatEvent]:
+        """The model looks things up itself. Raises GenerationError, before anything but Steps, where it makes no answer."""
+        model = cast("ToolModel", self._model)
+        yield from answer_with_tools(
+            plan.questions[0], model, self.toolbox(now=now), now=now, persona=name, num_forgotten=remembered.num_forgotten,
+            cancelled=cancelled,
+        )  # fmt: skip
+
+    def research(
+        self,
+        question: str,
+        *,
+        persona: str = NEUTRAL,
+        now: datetime | None = None,
+        config: ResearchConfig | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> Iterator[ChatEvent]:
+        """A report from several searches, bounded in searches and time (research.py). Raises UsageError at once."""
+        self.personas.get(persona)
+        at = now or datetime.now(timezone.utc)
+        chosen = config or ResearchConfig(answers=self._config.answers)
+        return research(question, self._searcher, self._model, now=at, persona=persona, config=chosen, cancelled=cancelled)
+
+    def toolbox(self, *, now: datetime | None = None) -> Toolbox:
+        """The tools over what this assistant searches; for clients that bring their own model."""
+        return Toolbox(self._searcher, self._square, now=lambda: now or datetime.now(timezone.utc))
+
+    def explain_post(self, post_id: str, *, now: datetime | None = None) -> PostExplanation:
+        """What a post answers, who amplified it (in voices), who says the same, how it is labelled. Raises UsageError for an unknown post,
+        or for an assistant without a square."""
+        if self._square is None:
+            raise UsageError("posts cannot be explained here: this assistant has no store of posts")
+        return explain_post(post_id, self._square, self._searcher, now=now or datetime.now(timezone.utc))
+
+    def explain(self, post_id: str, *, persona: str = NEUTRAL, now: datetime | None = None) -> Iterator[ChatEvent]:
+        """The same as an answer. Raises UsageError at once."""
+        self.personas.get(persona)
+        return explained(self.explain_post(post_id, now=now), persona, f"explain post {post_id}")
+
+    def _explained(self, plan: Plan, name: str, square: Square, now: datetime) -> Iterator[ChatEvent]:
+        try:
+            explanation = explain_post(plan.subject, square, self._searcher, now=now)
+        except UsageError as error:
+            made = Composition()
+            yield made.say(f"{one_line(str(error), 500)}\n")
+            yield Done(Reply(kind="explain", question=plan.questions[0], text=made.text, writer="rules", persona=name, abstained=made.text))
+            return
+        yield from explained(explanation, name, plan.questions[0])
 
     def _from_posts(
         self, plan: Plan, name: str, voice: Persona, remembered: Remembered, now: datetime, cancelled: threading.Event

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agora.errors import ContextLengthError, GenerationError
 from agora.search.answers.ask import AskConfig, Gathered, check
+from agora.search.answers.evidence import is_coordinated
 from agora.search.answers.extractive import ExtractiveWriter
 from agora.search.answers.generated import MAX_CHARS, MAX_SECONDS, MAX_TOKENS
 from agora.search.answers.prompt import Prompt, build, read
@@ -58,11 +59,23 @@ def write(
             written.warnings.append(f"the writer ({written.writer}) failed{'; posts are quoted instead' if not said else ''}")
         if written.refused:
             written.warnings.append(f"sentences removed because the posts do not support them: {len(written.refused)}")
-        if said or (cancelled is not None and cancelled.is_set()):
+        if cancelled is not None and cancelled.is_set():
+            return
+        if said:
+            yield from _others(said, gathered, config, written)
             return
         written.warnings.append("nothing that the writer said is supported; posts are quoted instead")
         written.writer = EXTRACTIVE
     yield from _checked(iter(ExtractiveWriter().write(gathered.asked, gathered.shown)), gathered, config, written)
+
+
+def _others(said: Sequence[Sentence], gathered: Gathered, config: AskConfig, written: Written) -> Iterator[Sentence]:
+    """Quotations of everybody else, where a model told what coordinated groups say and left the others out."""
+    grouped = {one.id for one in gathered.shown if is_coordinated(one.voice, one.author, one.label)}
+    others = tuple(one for one in gathered.shown if one.id not in grouped)
+    if others and all(grouped.issuperset(sentence.post_ids) for sentence in said):
+        written.warnings.append("the writer told only what a coordinated group says; posts of others are quoted beside it")
+        yield from _checked(iter(ExtractiveWriter().write(gathered.asked, others)), gathered, config, written)
 
 
 def _checked(drafts: Iterator[Draft], gathered: Gathered, config: AskConfig, written: Written) -> Iterator[Sentence]:
