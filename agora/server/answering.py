@@ -9,21 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from agora.chat import Assistant, ChatEvent, Personas, event_as_json
-from agora.search.answers.workspace import Undeleted
+from agora.chat import Assistant, ChatEvent, event_as_json
+from agora.chat.square import open_assistant
 from agora.server.asking import Answerer, Asked, Event
 from agora.server.services import Services
 
 
-def posts_answerer(services: Services, personas: Personas) -> Answerer:
+def assistant_of(services: Services) -> Assistant:
+    """The assistant of the workspace, on its held searcher."""
+    return open_assistant(services.place, services.writer, searcher=services.searcher)
+
+
+def posts_answerer(assistant: Assistant, services: Services) -> Answerer:
     """Answers from the posts of the workspace."""
 
     def answer(asked: Asked) -> Iterator[Event]:
-        searcher = services.search()
-        with services.store() as store:
-            deletions = store.deletions()
-        assistant = Assistant(Undeleted(searcher, deletions), services.writer, personas=personas)
-        for event in assistant.answer(asked.messages, persona=asked.persona, now=asked.now, cancelled=asked.cancelled):
+        services.search()  # says what is missing before anything is looked for
+        with services.store():
+            pass
+        how: dict[str, Any] = {"persona": asked.persona, "now": asked.now, "cancelled": asked.cancelled}
+        events = assistant.research(asked.messages[-1]["content"], **how) if asked.is_deep else assistant.answer(asked.messages, **how)
+        for event in events:
             yield _event(event)
 
     return answer

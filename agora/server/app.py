@@ -27,13 +27,12 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingRes
 from starlette.concurrency import run_in_threadpool
 
 from agora import __version__
-from agora.chat import Personas
 from agora.database import Database
 from agora.engine import Delta, LanguageModel, SamplingConfig
 from agora.engine.sampling import MAX_SEED
 from agora.errors import UsageError
 from agora.server.accounts import Accounts
-from agora.server.answering import posts_answerer
+from agora.server.answering import assistant_of, posts_answerer
 from agora.server.answers import ChatForm, CompletionForm, Plan, event_lines, first_line, whole_body
 from agora.server.api.asking import asking_routes
 from agora.server.api.people import people_routes
@@ -112,8 +111,8 @@ def create_app(
         app.include_router(talk_routes(talks))
         asker = None
         if areas is not None:
-            personas = Personas()
-            asker = Asker(talks, posts_answerer(areas.services, personas), stopping, personas=personas.all)
+            assistant = assistant_of(areas.services)
+            asker = Asker(talks, posts_answerer(assistant, areas.services), stopping, personas=assistant.personas.all)
             app.include_router(asking_routes(asker))
         people = People(accounts, audit, usage, talks, asker)
     if with_pages and areas is not None and people is not None:

@@ -52,6 +52,7 @@ class Asked:
 
     messages: Sequence[Mapping[str, Any]]
     persona: str = "neutral"
+    is_deep: bool = False
     now: datetime | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
 
@@ -88,7 +89,7 @@ class Asker:
         self._stopping = stopping
 
     def begin(
-        self, account: int, talk: str, text: str | None, *, after: int | None = None, persona: str = "neutral",
+        self, account: int, talk: str, text: str | None, *, after: int | None = None, persona: str = "neutral", is_deep: bool = False,
         now: datetime | None = None,
     ) -> tuple[int, int, Asked]:  # fmt: skip
         """Store the question; its number, the answer's, and what to answer. With `after`, that message and what follows go first (an edit);
@@ -107,10 +108,10 @@ class Asker:
         else:
             question = self._talks.add(account, talk, "user", text)
             known.append({"role": "user", "content": text})
-        details = {"persona": persona}
+        details = {"persona": persona, "is_deep": is_deep}
         answer = self._talks.add(account, talk, "assistant", "", state="writing", details=details)
         messages = [_turn(one) for one in known[-MAX_TURNS:] if one["content"]]
-        return question, answer, Asked(messages=messages, persona=persona, now=now)
+        return question, answer, Asked(messages=messages, persona=persona, is_deep=is_deep, now=now)
 
     async def events(self, answer: int, asked: Asked) -> AsyncGenerator[Event, None]:
         """The events of an answer that was begun. It is stored whatever happens."""
@@ -135,7 +136,7 @@ class Asker:
 
     def _work(self, answer: int, asked: Asked, tell: Callable[[Event | None], None]) -> None:
         grown, saved = Growing(), time.monotonic()
-        grown.details["persona"] = asked.persona
+        grown.details |= {"persona": asked.persona, "is_deep": asked.is_deep}
         try:
             state: State = "complete"
             error = ""

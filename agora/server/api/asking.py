@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path
 from fastapi.responses import StreamingResponse
@@ -30,11 +30,12 @@ Persona = Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
 
 class Question(Body):
     """`text`: the question; without it the last one is answered again. `after`: that message and all later ones go first (an edit).
-    `persona`: how it speaks (neutral, fun)."""
+    `persona`: how it speaks (neutral, fun). `mode`: one search, or several with a report."""
 
     text: Annotated[str, Field(min_length=1, max_length=8_000)] | None = None
     after: Annotated[int, Field(ge=0, le=MAX_ID)] | None = None
     persona: Persona = "neutral"
+    mode: Literal["answer", "research"] = "answer"
 
 
 def asking_routes(asker: Asker) -> APIRouter:
@@ -51,7 +52,8 @@ def asking_routes(asker: Asker) -> APIRouter:
 
         def begin() -> Any:
             try:
-                return asker.begin(caller.account, talk, body.text, after=body.after, persona=body.persona)
+                is_deep = body.mode == "research"
+                return asker.begin(caller.account, talk, body.text, after=body.after, persona=body.persona, is_deep=is_deep)
             except UsageError as error:
                 raise found_or_404(error) from error
 

@@ -84,9 +84,12 @@ class _Talk:
                 self.box.on("keydown.enter.exact.prevent", self.send)
                 self.go = button("", self.send, "main", "arrow_upward", "Send")
                 self.halt = button("", self.stop, "danger", "stop", "Stop")
-            with box("line apart").style("padding:4px 4px 0; min-height:36px"):
+            with box("line").style("padding:4px 4px 0"):
                 text("p", "Answers rest on posts, which may be wrong. Open the cited ones.", "tiny soft")
                 known = self.site.people.asker.personas if self.site.people.asker is not None else ()
+            with box("line").style("padding:0 4px; min-height:34px"):
+                self.deep = ui.checkbox("Research: several searches, a report").props("dense size=sm").classes("small soft")
+                ui.space()
                 self.persona = ui.toggle(list(known), value="neutral" if "neutral" in known else None).props(
                     'no-caps unelevated dense size=sm padding="2px 10px" aria-label="How the answer speaks"'
                 )
@@ -141,7 +144,14 @@ class _Talk:
                 ui.navigate.history.push(f"/ask/{self.talk}")
                 self.share.set_visibility(True)
             _, answer, asked = await self.site.call(
-                self.viewer, asker.begin, account, self.talk, question, after=after, persona=self.persona.value or "neutral"
+                self.viewer,
+                asker.begin,
+                account,
+                self.talk,
+                question,
+                after=after,
+                persona=self.persona.value or "neutral",
+                is_deep=bool(self.deep.value),
             )
         except Shown as problem:
             quick(problem)

@@ -137,6 +137,8 @@ class _Search:
                 if hit.alike_ids:
                     text("p", f"alike: {', '.join(hit.alike_ids[:20])}", "tiny soft mono wrap")
                 text("p", f"id: {hit.post.id}", "tiny soft mono wrap")
+                if " " not in hit.post.id:
+                    ui.link("Explain this post", f"/ask?{urlencode({'q': f'explain post {hit.post.id}'})}").classes("small")
 
     async def more(self) -> None:
         self.limit = min(self.limit * 2, 200)
