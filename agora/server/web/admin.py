@@ -137,14 +137,14 @@ class _Admin:
             quick(problem)
             return
         self.site.people.audit.add(self.viewer.caller.name, "keys.add", str(made.id), account=account)
-        with ui.dialog(value=True) as dialog, box("sheet"):
+        await self.keys()
+        with self.area, ui.dialog(value=True) as dialog, box("sheet"):
             text("h2", "The new key")
             text("p", "It is shown once: only its hash is kept.", "soft")
             text("code", made.secret, "wrap")
             with box("line"):
                 button("Copy", lambda: ui.clipboard.write(made.secret), "plain", "content_copy")
                 button("Done", dialog.close, "main")
-        await self.keys()
 
     async def revoke(self, key: int) -> None:
         try:

@@ -87,7 +87,7 @@ class Guarded:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["x-content-type-options"] = "nosniff"
-                headers["referrer-policy"] = "no-referrer"
+                headers["referrer-policy"] = "same-origin"  # with none, a form has no Origin, which the gate asks for
                 if "content-security-policy" not in headers:
                     headers["content-security-policy"] = policy(nonce)
                 if headers.get("content-type", "").startswith("text/html"):

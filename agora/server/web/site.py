@@ -67,7 +67,7 @@ class Site:
     @contextmanager
     def frame(self, viewer: Viewer, here: str, *, narrow: bool = False) -> Iterator[bool]:
         """The page's frame. Gives whether the viewer may see what it holds; where not, it says so."""
-        ui.add_head_html('<link rel="stylesheet" href="/assets/agora.css"><meta name="referrer" content="no-referrer">')
+        ui.add_head_html('<link rel="stylesheet" href="/assets/agora.css">')
         ui.colors(primary="#0f5c5c")
         dark = ui.dark_mode(self._dark.get(viewer.caller.account))
         allowed = [page for page in PAGES if viewer.caller.may(page[3])]

@@ -29,7 +29,8 @@ PAYLOADS = (
     "</script><script>window.broken=1</script>", "<iframe srcdoc='<script>parent.broken=1</script>'></iframe>",
     "<a href=javascript:window.broken=1>click</a>", "[click](javascript:window.broken=1)", "![x](https://evil.example/x.png)",
     "<details open ontoggle=window.broken=1>", "<body onload=window.broken=1>", "<input autofocus onfocus=window.broken=1>",
-    "{{constructor.constructor('window.broken=1')()}}", "${window.broken=1}", "`;window.broken=1;//", "<style>@import 'https://evil.example/x.css'</style>",
+    "{{constructor.constructor('window.broken=1')()}}", "${window.broken=1}", "`;window.broken=1;//",
+    "<style>@import 'https://evil.example/x.css'</style>",
     "<math><mtext><script>window.broken=1</script></mtext></math>", "javascript:window.broken=1//<!--", "&lt;script&gt;window.broken=1&lt;/script&gt;",
     "<form action=https://evil.example><button>go</button></form>",
 )  # fmt: skip
