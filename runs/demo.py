@@ -88,9 +88,8 @@ def run(posts: Path | None, *, serve: bool) -> None:
     text, page = write_report(place, found, PROMPTS)
     print(f"\n{text}\nreport: {page}\nfinished in {(time.perf_counter() - started) / 60:.1f} min")
     if serve:
-        print(
-            f"served at: {start_server(place)} (open it in a browser: Ask, Search, Integrity and more; OpenAI's clients use the same address with /v1). To end it: make stop"
-        )
+        pages = "open it in a browser: Ask, Search, Integrity and more; OpenAI's clients use the same address with /v1"
+        print(f"served at: {start_server(place)} ({pages}). To end it: make stop")
 
 
 def agora(place: Workspace, *words: str) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def lines(
     low, high = (0.0, top) if top is not None else (min(y for _, y in points), max(y for _, y in points))
     spread = (high - low) or abs(high) or 1.0
     if top is None:
-        low, high = low - spread * 0.05, high + spread * 0.05
+        low, high = max(low - spread * 0.05, 0.0 if low >= 0 else -math.inf), high + spread * 0.05
 
     def place(x: float, y: float) -> str:
         across = LEFT + (scale(x) - left) / ((right - left) or 1) * (WIDTH - LEFT - 8)
