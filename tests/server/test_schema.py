@@ -20,7 +20,7 @@ LEFT_OUT = r"/v1/(chat/completions|completions|responses)|/ask$|/deletions$"
 
 
 def application(tiny_model: LocalModel, square: Workspace, place: Path) -> FastAPI:
-    gate = GateConfig(is_open=True, requests_per_minute=1_000_000)
+    gate = GateConfig(api_key="key", requests_per_minute=1_000_000)
     return create_app([tiny_model], gate=gate, database=open_database(place / "server.db"), place=square)
 
 
@@ -40,7 +40,7 @@ def test_the_api_keeps_to_its_page(tiny_model: LocalModel, square: Workspace, tm
         def ask(case: object) -> None:
             nonlocal asked
             asked += 1
-            case.call_and_validate(checks=wanted, headers={"host": "127.0.0.1"})  # type: ignore[attr-defined]
+            case.call_and_validate(checks=wanted, headers={"authorization": "Bearer key"})  # type: ignore[attr-defined]
 
         ask()
     assert asked > 80

@@ -31,7 +31,8 @@ PAYLOADS = (
     "<details open ontoggle=window.broken=1>", "<body onload=window.broken=1>", "<input autofocus onfocus=window.broken=1>",
     "{{constructor.constructor('window.broken=1')()}}", "${window.broken=1}", "`;window.broken=1;//",
     "<style>@import 'https://evil.example/x.css'</style>",
-    "<math><mtext><script>window.broken=1</script></mtext></math>", "javascript:window.broken=1//<!--", "&lt;script&gt;window.broken=1&lt;/script&gt;",
+    "<math><mtext><script>window.broken=1</script></mtext></math>", "javascript:window.broken=1//<!--",
+    "&lt;script&gt;window.broken=1&lt;/script&gt;",
     "<form action=https://evil.example><button>go</button></form>",
 )  # fmt: skip
 """What hostile posts and names hold. Any that acts sets window.broken, or asks another host for something."""
@@ -49,8 +50,9 @@ def shown_square(square: Workspace, tmp_path_factory: pytest.TempPathFactory) ->
     place = Workspace(tmp_path_factory.mktemp("shown") / "workspace")
     shutil.copytree(square.root, place.root)
     rows = [
-        {"id": f"x{number}{payload}"[:60], "author": f"xss{number}{payload}"[:80], "created_at": datetime(2026, 3, 16, 10, number, tzinfo=timezone.utc),
-         "text": f"hostile teapot {number}: {payload}", "kind": "post", "source": "test", "urls": [f"https://evil.example/{number}?{payload}"]}
+        {"id": f"x{number}{payload}"[:60], "author": f"xss{number}{payload}"[:80], "text": f"hostile teapot {number}: {payload}",
+         "created_at": datetime(2026, 3, 16, 10, number, tzinfo=timezone.utc), "kind": "post", "source": "test",
+         "urls": [f"https://evil.example/{number}?{payload}"]}
         for number, payload in enumerate(PAYLOADS)
     ]  # fmt: skip
     with PostStore.open(place.folder("posts")) as store:
