@@ -9,6 +9,7 @@ workspace/
   integrity/            the last scan, labels.parquet, ledger.db (verdicts and appeals)
   index/                the index of posts: derived, may be deleted
   search/               alerts.db (saved searches and their alerts), what the index was made with, who is referred to
+  server/               server.db (accounts, keys, conversations, feedback, audit)
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 from agora.config import unknown_key
 from agora.errors import ConfigError, UsageError
 
-AREAS = ("posts", "quarantine", "corpus", "tokenizer", "shards", "runs", "models", "integrity", "index", "search")
+AREAS = ("posts", "quarantine", "corpus", "tokenizer", "shards", "runs", "models", "integrity", "index", "search", "server")
 SECTIONS = ("version", "name", "posts", "corpus", "tokenizer", "train", "integrity", "labels", "search")
 """What agora.toml may hold at the top."""
 POSTS_KEYS = ("simulate",)

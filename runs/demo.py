@@ -81,12 +81,15 @@ def run(posts: Path | None, *, serve: bool) -> None:
         "chat": tune(place),
         "evaluation": evaluate(place),
     }
+    agora(place, "integrity", "scan")
+    agora(place, "search", "index")
     from runs.demo_report import write_report
 
     text, page = write_report(place, found, PROMPTS)
     print(f"\n{text}\nreport: {page}\nfinished in {(time.perf_counter() - started) / 60:.1f} min")
     if serve:
-        print(f"served at: {start_server(place)} (a page to chat on; OpenAI's clients use the same address with /v1). To end it: make stop")
+        pages = "open it in a browser: Ask, Search, Integrity and more; OpenAI's clients use the same address with /v1"
+        print(f"served at: {start_server(place)} ({pages}). To end it: make stop")
 
 
 def agora(place: Workspace, *words: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "agora"
-FOUNDATION = {"errors", "units", "log", "config", "settings", "files"}
+FOUNDATION = {"errors", "units", "log", "config", "settings", "files", "database"}
 ORDER = [
     "posts", "text", "integrity", "corpus", "tokenizer", "model", "cluster", "training", "engine", "search", "chat", "ads", "server", "cli",
 ]  # fmt: skip

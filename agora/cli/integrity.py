@@ -316,12 +316,9 @@ def signals(as_json: JsonOption = False) -> None:
 
 def integrity_folder(place: Workspace) -> IntegrityFolder:
     """The workspace's integrity folder with the settings of its agora.toml section labels."""
-    from agora.config import apply_overrides
     from agora.integrity.folder import IntegrityFolder
-    from agora.integrity.labels import LabelConfig
 
-    config = apply_overrides(LabelConfig(), place.defaults("labels"), f"{place.settings_file} [labels]")
-    return IntegrityFolder(place.folder("integrity"), config)
+    return IntegrityFolder.of(place)
 
 
 def _opened(workspace: Path | None) -> tuple[IntegrityFolder, ScanResult]:

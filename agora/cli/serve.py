@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from agora.cli.output import JsonOption, WorkspaceOption, emit
-from agora.errors import MissingExtraError
+from agora.errors import MissingExtraError, UsageError
 from agora.settings import Workspace
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
@@ -28,28 +28,50 @@ def serve(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve models to OpenAI's clients and to a browser, until Ctrl-C.
+    """Serve the workspace to a browser and its models to OpenAI's clients, until Ctrl-C. Without a model it searches and quotes posts. On
+    this machine's own address and without accounts or a key, whoever reaches the port may do everything; accounts are made with
+    `agora accounts add`.
 
     Example: agora serve --model main --port 8000
     """
     try:
+        from agora.server.accounts import Accounts
+        from agora.server.gate import LOOPBACK, GateConfig
         from agora.server.run import address_of, bind, serve_models
+        from agora.server.tables import open_database
     except ModuleNotFoundError as error:
         raise MissingExtraError(error.name or "fastapi", "serve", "agora serve") from error
     from agora.engine import load_local_model, parse_device, parse_precision
     from agora.model.find import find_model
 
     place = Workspace.find(workspace)
-    folders = [find_model(place, name) for name in model] if model else [find_model(place, None)]
+    folders = [find_model(place, name) for name in model] if model else _usual(place)
+    database = open_database(place.create())
+    if host not in LOOPBACK and api_key is None and not Accounts(database).num_people():
+        raise UsageError(
+            f"everyone who reaches {host}:{port} could use this server; make an account (agora accounts add) or give --api-key"
+        )
     listener = bind(host, port)
     models = [load_local_model(folder, precision=parse_precision(dtype), device=parse_device(device)) for folder in folders]
-    if host not in LOOPBACK and api_key is None:
-        print(f"warning: everyone who reaches {host}:{port} may use this server; give --api-key", file=sys.stderr)
     address = address_of(listener)
 
     def ready() -> None:
-        result = {"address": address, "api": f"{address}/v1", "models": ", ".join(model.name for model in models)}
+        names = ", ".join(model.name for model in models) or "none; answers quote posts"
+        result = {"address": address, "api": f"{address}/v1", "models": names}
         emit(result, as_json=as_json, title="Agora serves")
         sys.stdout.flush()
 
-    serve_models(models, listener, api_key=api_key, ready=ready)
+    with_pages = find_spec("nicegui") is not None
+    gate = GateConfig(api_key=api_key, is_open=host in LOOPBACK)
+    try:
+        serve_models(models, listener, gate=gate, database=database, place=place, with_pages=with_pages, ready=ready)
+    finally:
+        database.close()
+
+
+def _usual(place: Workspace) -> list[Path]:
+    """The model that is served when none is named; none where there are posts to search and no model."""
+    from agora.model.find import find_model
+
+    has_models = any(place.folder("models").glob("*/config.json"))
+    return [] if not has_models and place.folder("posts").is_dir() else [find_model(place, None)]

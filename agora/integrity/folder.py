@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
+from agora.config import apply_overrides
 from agora.errors import MissingExtraError, StoreError
 from agora.integrity.batch import POST_COLUMNS
 from agora.integrity.config import IntegrityConfig
@@ -38,6 +39,7 @@ from agora.integrity.rulings import Rulings
 from agora.log import Progress, silent
 from agora.posts import sealing
 from agora.posts.store import PostStore
+from agora.settings import Workspace
 
 if TYPE_CHECKING:
     from agora.integrity.ledger import Ledger
@@ -57,6 +59,12 @@ class IntegrityFolder:
     def __init__(self, root: Path, config: LabelConfig = DEFAULTS) -> None:
         self.root = root
         self.config = config
+
+    @classmethod
+    def of(cls, place: Workspace) -> IntegrityFolder:
+        """That of a workspace, with the settings of its agora.toml section labels."""
+        config = apply_overrides(LabelConfig(), place.defaults("labels"), f"{place.settings_file} [labels]")
+        return cls(place.folder("integrity"), config)
 
     @property
     def scan_folder(self) -> Path:

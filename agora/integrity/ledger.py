@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
 
 import agora.integrity.migrations
 from agora.config import unknown_value
-from agora.errors import DataError, UsageError
+from agora.database import Database
+from agora.errors import UsageError
 from agora.integrity.deletion import mentions
 from agora.integrity.labels import DEFAULTS, LabelConfig
 from agora.integrity.records import Campaign
@@ -74,9 +74,8 @@ ISSUED: Final = sa.Table("issued", METADATA, _text("account", primary_key=True),
 class Ledger:
     """One ledger. Times are the caller's `now`, by default the clock's."""
 
-    def __init__(self, engine: sa.Engine, where: str) -> None:
-        self._engine = engine
-        self.where = where
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     @classmethod
     def open(cls, place: Path | str) -> Ledger:
@@ -84,24 +83,11 @@ class Ledger:
 
         Raises DataError for a file that is no ledger, or one of a newer Agora; UsageError for a URL that cannot be used.
         """
-        if isinstance(place, Path):
-            place.parent.mkdir(parents=True, exist_ok=True)
-        where = str(place) if isinstance(place, Path) else _without_password(place)
-        try:
-            engine = sa.create_engine(f"sqlite:///{place}" if isinstance(place, Path) else place)
-        except (SQLAlchemyError, ImportError) as error:
-            raise UsageError(f"ledger {where} cannot be opened: {error}; example: postgresql+psycopg://user@host/agora") from error
-        ledger = cls(engine, where)
-        try:
-            ledger._migrate()
-        except BaseException:
-            engine.dispose()
-            raise
-        return ledger
+        return cls(Database.open(place, "ledger", migrations=_MIGRATIONS))
 
     def close(self) -> None:
         """Let go of the database."""
-        self._engine.dispose()
+        self._database.close()
 
     def __enter__(self) -> Ledger:
         return self
@@ -127,7 +113,7 @@ class Ledger:
             "campaign": campaign.id, "state": state, "explanation": explanation, "name": name, "reason": reason, "at": utc(now),
             "members": self._group(campaign),
         }  # fmt: skip
-        number = self._add(VERDICTS, row)
+        number = self._database.add(VERDICTS, row)
         return next(verdict for verdict in self.rulings().verdicts if verdict.number == number)
 
     def appeal(self, campaign: Campaign, account: str, *, name: str, reason: str, now: datetime | None = None) -> Appeal:
@@ -144,7 +130,7 @@ class Ledger:
             "campaign": campaign.id, "account": account, "is_automatic": how[account], "name": name, "reason": reason, "at": utc(now),
             "members": self._group(campaign),
         }  # fmt: skip
-        number = self._add(APPEALS, row)
+        number = self._database.add(APPEALS, row)
         return next(appeal for appeal in self.rulings().appeals if appeal.number == number)
 
     def decide(self, number: int, outcome: str, *, name: str, reason: str, now: datetime | None = None) -> Appeal:
@@ -158,7 +144,7 @@ class Ledger:
             raise UsageError(f"there is no appeal {number}; open: {', '.join(open_ones) or 'none'}")
         if (known := appeals[number]).state != "open":
             raise UsageError(f"appeal {number} was {known.state} by {known.decided_by} at {known.decided_at} already")
-        self._add(DECISIONS, {"appeal": number, "state": outcome, "name": name, "reason": reason, "at": utc(now)})
+        self._database.add(DECISIONS, {"appeal": number, "state": outcome, "name": name, "reason": reason, "at": utc(now)})
         return next(appeal for appeal in self.rulings().appeals if appeal.number == number)
 
     def rulings(self) -> Rulings:
@@ -175,7 +161,7 @@ class Ledger:
         """Note which accounts have an automatic label now: what the breaker compares upheld appeals with."""
         at = utc(now)
         fresh = set(accounts)
-        with self._guard() as connection:
+        with self._database.begin() as connection:
             known = {row.account for row in connection.execute(sa.select(ISSUED.c.account))}
             if again := sorted(fresh & known):
                 update = ISSUED.update().where(ISSUED.c.account == sa.bindparam("which")).values(at=at)
@@ -215,7 +201,7 @@ class Ledger:
     def forget(self, accounts: Collection[str]) -> None:
         """Take deleted accounts out: their names, and the words of their appeals. That something was decided stays, without them."""
         gone = set(accounts)
-        with self._guard() as connection:
+        with self._database.begin() as connection:
             appeals = connection.execute(sa.select(APPEALS).order_by(APPEALS.c.number)).mappings().all()
             issued = set(connection.execute(sa.select(ISSUED.c.account)).scalars())
             known = sorted(gone & (issued | {row["account"] for row in appeals}))
@@ -242,13 +228,13 @@ class Ledger:
         """The number under which these members are kept, once for all rulings on them."""
         accounts = sorted(member.account for member in campaign.members)
         digest = hashlib.sha256(json.dumps(accounts).encode()).hexdigest()
-        with self._guard() as connection:
+        with self._database.begin() as connection:
             known = connection.execute(sa.select(GROUPS.c.number).where(GROUPS.c.digest == digest)).scalar()
-        return int(known) if known is not None else self._add(GROUPS, {"digest": digest, "accounts": accounts})
+        return int(known) if known is not None else self._database.add(GROUPS, {"digest": digest, "accounts": accounts})
 
     def _add_event(self, event: Literal["tripped", "reset"], *, name: str, reason: str, now: datetime | None) -> None:
         last = max((row["number"] for row in self._rows(DECISIONS)), default=0)
-        self._add(BREAKER, {"event": event, "name": name, "reason": reason, "at": utc(now), "last_decision": last})
+        self._database.add(BREAKER, {"event": event, "name": name, "reason": reason, "at": utc(now), "last_decision": last})
 
     def _last_event(self, event: Literal["tripped", "reset"]) -> dict[str, Any] | None:
         """The newest event of the breaker if it is `tripped`; the newest reset, whatever came after."""
@@ -259,59 +245,7 @@ class Ledger:
 
     def _rows(self, table: sa.Table) -> list[dict[str, Any]]:
         order = [table.c.number] if _NUMBER in table.c else list(table.primary_key.columns)
-        with self._guard() as connection:
-            return [dict(row) for row in connection.execute(sa.select(table).order_by(*order)).mappings()]
-
-    def _add(self, table: sa.Table, row: dict[str, Any]) -> int:
-        with self._guard() as connection:
-            key = connection.execute(table.insert().values(row)).inserted_primary_key
-            assert key is not None
-            return int(key[0])
-
-    def _guard(self) -> _Transaction:
-        return _Transaction(self._engine, self.where)
-
-    def _migrate(self) -> None:
-        from alembic import command
-        from alembic.config import Config
-        from alembic.migration import MigrationContext
-        from alembic.script import ScriptDirectory
-        from alembic.util import CommandError
-
-        config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-        with self._guard() as connection:
-            heads = ScriptDirectory.from_config(config).get_heads()
-            if tuple(MigrationContext.configure(connection).get_current_heads()) == tuple(heads):
-                return
-            config.attributes["connection"] = connection
-            try:
-                command.upgrade(config, "head")
-            except CommandError as error:
-                raise DataError(f"ledger {self.where} is of another version of Agora: {error}; update Agora") from error
-
-
-class _Transaction:
-    """A transaction whose database errors name the ledger."""
-
-    def __init__(self, engine: sa.Engine, where: str) -> None:
-        self._context = engine.begin()
-        self._where = where
-
-    def __enter__(self) -> sa.Connection:
-        try:
-            return self._context.__enter__()
-        except SQLAlchemyError as error:
-            raise self._explained(error) from error
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self._context.__exit__(kind, error, trace)
-        if isinstance(error, SQLAlchemyError):
-            raise self._explained(error) from error
-
-    def _explained(self, error: SQLAlchemyError) -> DataError:
-        cause = getattr(error, "orig", None) or error
-        return DataError(f"ledger {self._where} cannot be used: {cause}")
+        return self._database.rows(sa.select(table).order_by(*order))
 
 
 Groups = Mapping[int, frozenset[str]]
@@ -337,10 +271,3 @@ def _given(text: str, what: str, owner: str) -> str:
     if not text.strip():
         raise UsageError(f"a {owner} needs a {what}; it was empty")
     return text.strip()
-
-
-def _without_password(url: str) -> str:
-    try:
-        return sa.make_url(url).render_as_string(hide_password=True)
-    except SQLAlchemyError:
-        return "with this URL"

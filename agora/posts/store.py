@@ -181,6 +181,13 @@ class PostStore:
             found = tables.posts.search().where(f"{column} IN ({words}){condition}").select(POST_SCHEMA.names).to_arrow()
             yield from found.select(POST_SCHEMA.names).cast(POST_SCHEMA).to_pylist()
 
+    def rows(self, column: Literal["id", "ref_id"], keys: Sequence[str]) -> list[dict[str, Any]]:
+        """The live posts whose id, or the id of what they refer to, is among `keys`, in no order."""
+        if not keys:
+            return []
+        with self._snapshot() as (_, tables):
+            return list(self._guard(lambda: list(self._rows_of(tables, column, keys))))
+
     def delete_posts(self, ids: Sequence[str]) -> int:
         """Delete posts and their reposts (which carry the same words), for good. Returns the number of posts removed.
 

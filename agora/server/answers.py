@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -34,6 +34,10 @@ class Answer:
             self.logprobs.append(delta.logprob)
         self.finish_reason = delta.finish_reason
         self.usage = delta.usage
+
+
+Counted = Callable[[dict[str, int]], None]
+"""Gets prompt_tokens and completion_tokens of a request when it ends, however it ends."""
 
 
 class Form(Protocol):
@@ -116,7 +120,7 @@ class Plan:
         return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
-async def whole_body(plan: Plan, stopping: Stopping) -> dict[str, Any]:
+async def whole_body(plan: Plan, stopping: Stopping, counted: Counted) -> dict[str, Any]:
     """All answers, complete. Raises ApiError."""
 
     async def complete(prepared: Prepared) -> Answer:
@@ -130,13 +134,15 @@ async def whole_body(plan: Plan, stopping: Stopping) -> dict[str, Any]:
     choices = [
         plan.form.choice(index, answer, plan.before[index], logprobs=plan.logprobs) for index, answer in enumerate(answers)
     ]  # fmt: skip
-    return {**plan.head(plan.form.object), "choices": choices, "usage": plan.usage([answer.usage for answer in answers])}
+    usage = plan.usage([answer.usage for answer in answers])
+    counted(usage)
+    return {**plan.head(plan.form.object), "choices": choices, "usage": usage}
 
 
-async def event_lines(plan: Plan, stopping: Stopping) -> AsyncGenerator[str, None]:
+async def event_lines(plan: Plan, stopping: Stopping, counted: Counted) -> AsyncGenerator[str, None]:
     """All answers as server-sent events. An ApiError of the first token is raised; a later one is an event of the stream."""
     head = plan.head(plan.form.chunk_object) | ({"usage": None} if plan.include_usage else {})
-    usages: list[Usage | None] = []
+    usages: list[Usage | None] = [None] * len(plan.answers)
     started = False
     try:
         for index, prepared in enumerate(plan.answers):
@@ -152,8 +158,8 @@ async def event_lines(plan: Plan, stopping: Stopping) -> AsyncGenerator[str, Non
                         started = True
                         yield _event({**head, "choices": [plan.form.piece(index, delta, offset, logprobs=plan.logprobs)]})
                     offset += len(delta.text)
-                    if delta.finish_reason:
-                        usages.append(delta.usage)
+                    if delta.usage is not None:
+                        usages[index] = delta.usage
         if plan.include_usage:
             yield _event({**head, "choices": [], "usage": plan.usage(usages)})
         yield "data: [DONE]\n\n"
@@ -161,6 +167,8 @@ async def event_lines(plan: Plan, stopping: Stopping) -> AsyncGenerator[str, Non
         if not started:
             raise
         yield _event(error.body)
+    finally:
+        counted(plan.usage(usages))
 
 
 async def first_line(lines: AsyncGenerator[str, None]) -> tuple[str, AsyncGenerator[str, None]]:

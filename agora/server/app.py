@@ -3,7 +3,9 @@
 GET  /                        a page to talk with the models
 GET  /health                  {"status": "ok"}
 GET  /v1/models, /v1/models/{id}
-POST /v1/chat/completions, /v1/completions     whole or streamed
+POST /v1/chat/completions, /v1/completions, /v1/responses     whole or streamed
+POST /v1/embeddings
+     /api/v1/...              the JSON API (agora/server/api)
 
 agora serve --model main
 """
@@ -14,7 +16,7 @@ import base64
 import hashlib
 import re
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,47 +27,102 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingRes
 from starlette.concurrency import run_in_threadpool
 
 from agora import __version__
+from agora.database import Database
 from agora.engine import Delta, LanguageModel, SamplingConfig
 from agora.engine.sampling import MAX_SEED
 from agora.errors import UsageError
+from agora.server.accounts import Accounts
+from agora.server.answering import assistant_of, posts_answerer
 from agora.server.answers import ChatForm, CompletionForm, Plan, event_lines, first_line, whole_body
-from agora.server.errors import install_handlers, unknown_model
-from agora.server.gate import Gate
+from agora.server.api.asking import asking_routes
+from agora.server.api.people import people_routes
+from agora.server.api.talks import talk_routes
+from agora.server.areas import Areas, People
+from agora.server.asking import Asker
+from agora.server.conversations import Conversations
+from agora.server.embedding import Embedders, embedding_routes
+from agora.server.errors import DOCUMENTED, install_handlers, unknown_model
+from agora.server.gate import Gate, GateConfig
+from agora.server.metering import Meter
+from agora.server.metrics import Measured, Metrics
+from agora.server.records import AuditLog, UsageLog
 from agora.server.requests import ChatRequest, CompletionRequest
+from agora.server.responses import ResponsesRequest, response_lines, whole_response
 from agora.server.running import Prepared, Stopping, unless_disconnected
+from agora.server.services import Services
+from agora.settings import Workspace
 
-MAX_BODY_BYTES = 8 * 1024 * 1024
+OPEN = GateConfig(is_open=True)
 PAGE = Path(__file__).with_name("page.html")
 
 Ask = Callable[[SamplingConfig, threading.Event], Iterator[Delta]]
 """One model and one prompt; gives the Deltas of an answer."""
 
 
-def create_app(models: Sequence[LanguageModel], *, api_key: str | None = None, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
-    """The application serving `models` under their names. With `api_key`, everything below /v1/ asks for it.
+def create_app(
+    models: Sequence[LanguageModel], *, gate: GateConfig = OPEN, database: Database | None = None, place: Workspace | None = None,
+    with_pages: bool = False,
+) -> FastAPI:  # fmt: skip
+    """The application serving `models` under their names. `database`: the server's own (tables.py); without one there are no accounts,
+    and only the key of `gate` or the machine itself decides who may ask. `place`: the workspace whose posts, campaigns and runs are shown;
+    then no model is needed. `with_pages`: the web pages, which one application of a process can have.
 
-    Raises UsageError for no model, or two of one name.
+    Raises UsageError for no model and no workspace, or two models of one name.
     """
     served = {model.name: model for model in models}
-    if not models or len(served) != len(models):
+    if (not models and place is None) or len(served) != len(models):
         raise UsageError(f"models to serve must have names of their own and be at least one, not {[model.name for model in models]}")
-    if api_key is not None and not api_key.strip():
+    if gate.api_key is not None and not gate.api_key.strip():
         raise UsageError("the API key is empty; give a real one or none")
-    stopping = Stopping()
+    stopping, metrics = Stopping(), Metrics()
+    usage = UsageLog(database) if database is not None else None
+    accounts = Accounts(database) if database is not None else None
+
+    services = Services(place, models) if place is not None else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         stopping.stop()
+        if usage is not None:
+            usage.flush()
+        if services is not None:
+            services.close()
 
     # No docs pages: they load scripts from elsewhere. /openapi.json has everything.
-    app = FastAPI(title="Agora", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title="Agora", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, responses=DOCUMENTED)
     app.state.stopping = stopping
     install_handlers(app)
-    app.include_router(_page_routes())
+    app.include_router(_health_routes())
     app.include_router(_model_routes(served))
-    app.include_router(_generation_routes(served, stopping))
-    app.add_middleware(Gate, api_key=api_key, max_body_bytes=max_body_bytes)
+    app.include_router(_generation_routes(served, stopping, Meter(usage, metrics)))
+    app.include_router(embedding_routes(Embedders(), Meter(usage, metrics)))
+    app.include_router(metrics.routes())
+    audit = AuditLog(database) if database is not None else None
+    areas = Areas.of(services, audit) if services is not None else None
+    if areas is not None:
+        for router in areas.routes():
+            app.include_router(router)
+    people = None
+    if database is not None and accounts is not None and usage is not None and audit is not None:
+        talks = Conversations(database)
+        talks.mark_interrupted()
+        app.include_router(people_routes(accounts, audit, usage))
+        app.include_router(talk_routes(talks))
+        asker = None
+        if areas is not None:
+            assistant = assistant_of(areas.services)
+            asker = Asker(talks, posts_answerer(assistant, areas.services), stopping, personas=assistant.personas.all)
+            app.include_router(asking_routes(asker))
+        people = People(accounts, audit, usage, talks, asker)
+    if with_pages and areas is not None and people is not None:
+        from agora.server.web.mount import mount_pages
+
+        mount_pages(app, areas, people)
+    else:
+        app.include_router(_page_routes())
+    app.add_middleware(Gate, config=gate, accounts=accounts)
+    app.add_middleware(Measured, metrics=metrics, usage=usage)
     return app
 
 
@@ -84,6 +141,12 @@ def _page_routes() -> APIRouter:
     @router.get("/", include_in_schema=False)
     async def show_page() -> HTMLResponse:
         return HTMLResponse(page, headers={"content-security-policy": policy, "x-content-type-options": "nosniff"})
+
+    return router
+
+
+def _health_routes() -> APIRouter:
+    router = APIRouter()
 
     @router.get("/health")
     async def health() -> dict[str, str]:
@@ -112,7 +175,7 @@ def _model_routes(served: dict[str, LanguageModel]) -> APIRouter:
     return router
 
 
-def _generation_routes(served: dict[str, LanguageModel], stopping: Stopping) -> APIRouter:
+def _generation_routes(served: dict[str, LanguageModel], stopping: Stopping, meter: Meter) -> APIRouter:
     router = APIRouter(prefix="/v1")
 
     def find(name: str) -> LanguageModel:
@@ -122,8 +185,11 @@ def _generation_routes(served: dict[str, LanguageModel], stopping: Stopping) -> 
 
     async def answer(request: Request, plan: Plan, stream: bool | None) -> Response:
         if not stream:
-            return JSONResponse(await unless_disconnected(request, whole_body(plan, stopping)))
-        first, rest = await unless_disconnected(request, first_line(event_lines(plan, stopping)))
+            return JSONResponse(await unless_disconnected(request, whole_body(plan, stopping, meter.of(request, plan.model))))
+        return await streamed(request, event_lines(plan, stopping, meter.of(request, plan.model)))
+
+    async def streamed(request: Request, events: AsyncGenerator[str, None]) -> Response:
+        first, rest = await unless_disconnected(request, first_line(events))
 
         async def lines() -> AsyncIterator[str]:
             try:
@@ -147,6 +213,19 @@ def _generation_routes(served: dict[str, LanguageModel], stopping: Stopping) -> 
         count = len(prepared)
         plan = Plan(ChatForm(), model.name, prepared, [""] * count, [0] * count, bool(body.logprobs), body.include_usage)
         return await answer(request, plan, body.stream)
+
+    @router.post("/responses")
+    async def responses(body: ResponsesRequest, request: Request) -> Response:
+        model, sampling, messages = find(body.model), body.sampling(), body.messages()
+
+        def ask(sampling: SamplingConfig, cancelled: threading.Event) -> Iterator[Delta]:
+            return model.chat(messages, sampling, cancelled=cancelled)
+
+        prepared = (await run_in_threadpool(_prepare, ask, sampling, 1))[0]
+        counted = meter.of(request, model.name)
+        if body.stream:
+            return await streamed(request, response_lines(body, prepared, stopping, counted))
+        return JSONResponse(await unless_disconnected(request, whole_response(body, prepared, stopping, counted)))
 
     @router.post("/completions")
     async def completions(body: CompletionRequest, request: Request) -> Response:

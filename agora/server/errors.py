@@ -3,17 +3,57 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from agora.errors import AgoraError, BusyError, ContextLengthError, GenerationError, UsageError
+from agora.errors import (
+    AgoraError,
+    BusyError,
+    ContextLengthError,
+    GenerationError,
+    IndexBusyError,
+    MissingExtraError,
+    PostIndexError,
+    StoreBusyError,
+    StoreError,
+    UsageError,
+)
 
 INVALID = "invalid_request_error"
+
+
+class ErrorDetails(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """The body of every error."""
+
+    error: ErrorDetails
+
+
+DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {
+    400: {"model": ErrorBody, "description": "The request is wrong; the message says where"},
+    401: {"model": ErrorBody, "description": "No key or session, or a wrong one"},
+    403: {"model": ErrorBody, "description": "The scope is missing"},
+    404: {"model": ErrorBody, "description": "There is no such thing"},
+    405: {"model": ErrorBody, "description": "Another method is needed"},
+    409: {"model": ErrorBody, "description": "Something has to be made first; the message names the command"},
+    413: {"model": ErrorBody, "description": "The body is too large"},
+    429: {"model": ErrorBody, "description": "Too many requests; see the header retry-after"},
+    503: {"model": ErrorBody, "description": "Busy or stopping"},
+}
+"""For the OpenAPI page: what every route may answer besides its result."""
 
 
 class ApiError(HTTPException):
@@ -22,15 +62,18 @@ class ApiError(HTTPException):
     An HTTPException, because FastAPI turns everything else that is raised while a body is read into a plain 400.
     """
 
-    def __init__(self, status: int, message: str, *, type: str = INVALID, param: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self, status: int, message: str, *, type: str = INVALID, param: str | None = None, code: str | None = None, retry_after_s: float = 1
+    ) -> None:
         # Half surrogate pairs of a request cannot be sent back as they are.
         message, param = _sendable(message), param and _sendable(param)
         super().__init__(status, message)
+        self._retry_after_s = retry_after_s
         self.body: dict[str, Any] = {"error": {"message": message, "type": type, "param": param, "code": code}}
 
     def response(self) -> JSONResponse:
-        headers = {"www-authenticate": "Bearer"} if self.status_code == 401 else {"retry-after": "1"} if self.status_code == 429 else None
-        return JSONResponse(self.body, self.status_code, headers)
+        headers = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": str(math.ceil(self._retry_after_s))}}
+        return JSONResponse(self.body, self.status_code, headers.get(self.status_code))
 
 
 def _sendable(text: str) -> str:
@@ -45,6 +88,10 @@ def from_agora_error(error: AgoraError) -> ApiError:
         return ApiError(429, str(error), type="rate_limit_error", code="server_busy")
     if isinstance(error, GenerationError):
         return ApiError(400, str(error), param=error.param)
+    if isinstance(error, (StoreBusyError, IndexBusyError)):
+        return ApiError(503, str(error), type="server_error", code="busy")
+    if isinstance(error, (StoreError, PostIndexError, MissingExtraError)):
+        return ApiError(409, str(error), code="not_ready")
     if isinstance(error, UsageError):
         return ApiError(400, str(error))
     return ApiError(500, str(error), type="server_error")

@@ -1,56 +1,203 @@
-"""What stands before every request: the key and the size limit. Plain ASGI, so that streams pass through untouched."""
+"""What stands before every request. Goes in: connections. Comes out: the same with `scope["state"]["caller"]`, or a refusal.
+
+Size of the body; who asks (a key, a session's cookie, or, on a server that only this machine reaches and nobody made an account for, the
+local admin); how often; whether a browser was made to ask by another site. Plain ASGI, so that streams pass through untouched.
+
+A request that a page of another origin made a browser send carries no key, so only sessions and the local admin need a defence: `Origin`
+must be this server's, for everything that changes something and for WebSockets. The local admin's server answers only to the names of
+this machine in `Host`: a name that an attacker points here (DNS rebinding) is none of them.
+Not covered: TLS. Put a proxy in front where others than you can reach the port.
+"""
 
 from __future__ import annotations
 
 import hmac
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
 
-from starlette.datastructures import Headers
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agora.server.accounts import LOCAL, SCOPES, Accounts, Caller
 from agora.server.errors import ApiError
+from agora.server.limits import Allowance, RateLimits
+
+SESSION_COOKIE: Final = "agora_session"
+GUARDED: Final = ("/v1", "/api", "/metrics")
+"""Paths (with what is below them) that need a caller. Pages ask for a sign-in themselves."""
+PUBLIC: Final = ("/api/v1/sign-in", "/api/v1/shared")
+REQUESTS_PER_MINUTE: Final = 600
+SIGN_INS_PER_MINUTE: Final = 10
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+_SAFE: Final = ("GET", "HEAD", "OPTIONS")
+
+
+@dataclass(frozen=True, slots=True)
+class GateConfig:
+    """`api_key`: one key with every scope. `is_open`: without any account, whoever reaches the port is the local admin."""
+
+    api_key: str | None = None
+    is_open: bool = False
+    max_body_bytes: int = 8 * 1024 * 1024
+    requests_per_minute: int = REQUESTS_PER_MINUTE
 
 
 class Gate:
-    """Asks for the key on every path below /v1/ and refuses bodies above `max_body_bytes`.
+    """See the top of the file."""
 
-    Not covered: rate limits per key, TLS. Put a proxy in front where others than you can reach the port.
-    """
-
-    def __init__(self, app: ASGIApp, *, api_key: str | None, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, config: GateConfig, accounts: Accounts | None, limits: RateLimits | None = None) -> None:
         self.app = app
-        self.api_key = api_key.encode() if api_key else None
-        self.max_body_bytes = max_body_bytes
+        self._config = config
+        self._accounts = accounts
+        self._limits = limits or RateLimits()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        refusal = self._refusal(scope["path"], headers)
-        if refusal is not None:
-            await refusal.response()(scope, receive, send)
+        try:
+            caller = await self._caller(scope, headers)
+            allowance = self._pass(scope, headers, caller)
+        except ApiError as refusal:
+            await _refuse(refusal, scope, receive, send)
             return
+        scope.setdefault("state", {})["caller"] = caller
+        await self.app(scope, self._counted(receive), _with_allowance(send, allowance))
+
+    async def _caller(self, scope: Scope, headers: Headers) -> Caller | None:
+        """Raises ApiError for a key that is none: a wrong key is never taken for no key."""
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and key.strip():
+            return await self._caller_of_key(key.strip())
+        if scheme:
+            raise ApiError(401, "Wrong API key: send the header Authorization: Bearer KEY", code="invalid_api_key")
+        if self._accounts is not None and (secret := _cookie(headers)):
+            caller = await run_in_threadpool(self._accounts.caller_of_session, secret)
+            if caller is not None:
+                _refuse_other_origin(scope, headers)
+                return caller
+        if self._config.is_open and self._config.api_key is None and not await self._num_people():
+            _refuse_other_name(headers)
+            _refuse_other_origin(scope, headers)
+            return await self._local_admin()
+        return None
+
+    async def _local_admin(self) -> Caller:
+        if self._accounts is None:
+            return Caller(0, LOCAL, frozenset(SCOPES))
+        return await run_in_threadpool(self._accounts.ensure, LOCAL, scopes=SCOPES)
+
+    async def _caller_of_key(self, key: str) -> Caller:
+        if self._config.api_key is not None and hmac.compare_digest(key.encode(), self._config.api_key.encode()):
+            return await self._local_admin()
+        caller = await run_in_threadpool(self._accounts.caller_of_key, key) if self._accounts is not None else None
+        if caller is not None:
+            return caller
+        if self._config.is_open and self._config.api_key is None and not await self._num_people():
+            return await self._local_admin()  # OpenAI's clients always send a key, whatever it is
+        raise ApiError(401, "Wrong API key: it is unknown, revoked or expired", code="invalid_api_key")
+
+    async def _num_people(self) -> int:
+        return 0 if self._accounts is None else await run_in_threadpool(self._accounts.num_people)
+
+    def _pass(self, scope: Scope, headers: Headers, caller: Caller | None) -> Allowance | None:
+        """Raises ApiError."""
+        path = scope["path"]
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > self._config.max_body_bytes:
+            raise self._too_large()
+        if path == PUBLIC[0]:
+            client = scope.get("client") or ("", 0)
+            return _allowed(self._limits.ask(("sign-in", client[0]), SIGN_INS_PER_MINUTE))
+        if not _is_below(path, GUARDED) or _is_below(path, PUBLIC):
+            return None
+        if caller is None:
+            raise ApiError(401, "No API key given; send the header Authorization: Bearer KEY", code="invalid_api_key")
+        who = ("key", caller.key) if caller.key is not None else ("account", caller.account)
+        return _allowed(self._limits.ask(who, caller.requests_per_minute or self._config.requests_per_minute))
+
+    def _counted(self, receive: Receive) -> Receive:
         read_bytes = 0
 
         async def counted() -> Message:
             nonlocal read_bytes
             message = await receive()
-            read_bytes += len(message.get("body", b""))
-            if read_bytes > self.max_body_bytes:
-                raise self._too_large()
+            if message["type"] == "http.request":
+                read_bytes += len(message.get("body", b""))
+                if read_bytes > self._config.max_body_bytes:
+                    raise self._too_large()
             return message
 
-        await self.app(scope, counted, send)
-
-    def _refusal(self, path: str, headers: Headers) -> ApiError | None:
-        if self.api_key is not None and path.startswith("/v1"):
-            scheme, _, key = headers.get("authorization", "").partition(" ")
-            if not key:
-                return ApiError(401, "No API key given; send the header Authorization: Bearer KEY", code="invalid_api_key")
-            if scheme.lower() != "bearer" or not hmac.compare_digest(key.strip().encode(), self.api_key):
-                return ApiError(401, "Wrong API key", code="invalid_api_key")
-        length = headers.get("content-length", "0")
-        return self._too_large() if not length.isdigit() or int(length) > self.max_body_bytes else None
+        return counted
 
     def _too_large(self) -> ApiError:
-        return ApiError(413, f"The request is larger than {self.max_body_bytes} bytes", code="request_too_large")
+        return ApiError(413, f"The request is larger than {self._config.max_body_bytes} bytes", code="request_too_large")
+
+
+def _allowed(allowance: Allowance) -> Allowance:
+    if allowance.wait_s > 0:
+        message = f"More than {allowance.limit} requests a minute; ask again in {allowance.wait_s:.1f} s"
+        raise ApiError(429, message, type="rate_limit_error", code="rate_limit_exceeded", retry_after_s=allowance.wait_s)
+    return allowance
+
+
+def _with_allowance(send: Send, allowance: Allowance | None) -> Send:
+    if allowance is None:
+        return send
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["x-ratelimit-limit-requests"] = str(allowance.limit)
+            headers["x-ratelimit-remaining-requests"] = str(allowance.left)
+        await send(message)
+
+    return sent
+
+
+async def _refuse(refusal: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": str(refusal.detail)[:100]})
+    else:
+        await refusal.response()(scope, receive, send)
+
+
+def _refuse_other_origin(scope: Scope, headers: Headers) -> None:
+    """Raises ApiError 403 for what a page of another origin made a browser send."""
+    if scope["type"] == "http" and scope["method"] in _SAFE:
+        return
+    origin = headers.get("origin")
+    if origin is not None and _split(origin).netloc != headers.get("host"):
+        raise ApiError(403, f"A page of {origin} may not act here", code="other_origin")
+    if origin is None and headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise ApiError(403, "A page of another site may not act here", code="other_origin")
+
+
+def _refuse_other_name(headers: Headers) -> None:
+    host = headers.get("host", "")
+    if _split(f"//{host}").hostname not in LOOPBACK:
+        raise ApiError(403, f"This server has no accounts and answers only to {', '.join(LOOPBACK)}, not {host!r}", code="other_host")
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:  # a bracket that is never closed, for one
+        return urlsplit("")
+
+
+def _cookie(headers: Headers) -> str | None:
+    jar: SimpleCookie = SimpleCookie()
+    try:
+        jar.load(headers.get("cookie", ""))
+    except CookieError:
+        return None
+    return jar[SESSION_COOKIE].value if SESSION_COOKIE in jar else None
+
+
+def _is_below(path: str, places: tuple[str, ...]) -> bool:
+    return any(path == place or path.startswith(f"{place}/") for place in places)

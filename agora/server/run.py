@@ -11,9 +11,12 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from agora.database import Database
 from agora.engine import LanguageModel
 from agora.errors import UsageError
 from agora.server.app import create_app
+from agora.server.gate import GateConfig
+from agora.settings import Workspace
 
 GRACE_S = 5
 
@@ -56,9 +59,18 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve_models(models: Sequence[LanguageModel], listener: socket.socket, *, api_key: str | None, ready: Callable[[], None]) -> None:
+def serve_models(
+    models: Sequence[LanguageModel],
+    listener: socket.socket,
+    *,
+    gate: GateConfig,
+    database: Database | None = None,
+    place: Workspace | None = None,
+    with_pages: bool = False,
+    ready: Callable[[], None],
+) -> None:
     """Serve until SIGINT or SIGTERM, then return. Must run in the main thread."""
-    app = create_app(models, api_key=api_key)
+    app = create_app(models, gate=gate, database=database, place=place, with_pages=with_pages)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S, server_header=False)
 
     def passed(number: int, frame: FrameType | None) -> None:

@@ -13,8 +13,15 @@ import uvicorn
 from fastapi import FastAPI
 
 from agora.engine import LocalModel, load_local_model
+from agora.integrity.config import IntegrityConfig
+from agora.integrity.folder import IntegrityFolder
+from agora.posts.simulate import SquareConfig, simulate_into
+from agora.posts.store import PostStore
+from agora.search.workspace import index_posts
 from agora.server.app import create_app
+from agora.server.gate import GateConfig
 from agora.server.run import address_of, bind
+from agora.settings import Workspace
 
 Serving = Callable[[FastAPI], "contextmanager[str]"]
 
@@ -48,7 +55,7 @@ def tiny_model(tiny_workspace: Path) -> LocalModel:
 @pytest.fixture(scope="session")
 def address(tiny_model: LocalModel) -> Iterator[str]:
     """A server without a key that serves `tiny`."""
-    with serving(create_app([tiny_model], max_body_bytes=100_000)) as url:
+    with serving(create_app([tiny_model], gate=GateConfig(is_open=True, max_body_bytes=100_000))) as url:
         yield url
 
 
@@ -56,3 +63,17 @@ def address(tiny_model: LocalModel) -> Iterator[str]:
 def run_app() -> Callable[[FastAPI], object]:
     """`with run_app(app) as address:` for a server of one's own."""
     return serving
+
+
+@pytest.fixture(scope="session")
+def square(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace with 3,000 posts of the simulated square, indexed by words, scanned and labelled. Tests may rule and delete a little."""
+    place = Workspace(tmp_path_factory.mktemp("square")).create()
+    with PostStore.open(place.folder("posts"), create=True) as store:
+        simulate_into(store, SquareConfig(num_posts=3_000, num_accounts=360))
+        folder = IntegrityFolder.of(place)
+        folder.scan_store(store, IntegrityConfig())
+    with folder.ledger() as ledger:
+        folder.publish(ledger)
+    index_posts(place, embeddings="none")
+    return place

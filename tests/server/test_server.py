@@ -18,6 +18,7 @@ from openai import OpenAI
 from agora.engine import Delta, LocalModel, SamplingConfig, Usage
 from agora.errors import BusyError, UsageError
 from agora.server.app import create_app
+from agora.server.gate import GateConfig
 
 ASK = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 3}
 RunApp = Callable[..., Any]
@@ -138,7 +139,7 @@ def test_too_large_a_body_is_refused(address: str) -> None:
 
 
 def test_key_is_asked_for_everything_below_v1(tiny_model: LocalModel, run_app: RunApp) -> None:
-    with run_app(create_app([tiny_model], api_key="sesame")) as address:
+    with run_app(create_app([tiny_model], gate=GateConfig(api_key="sesame"))) as address:
         for key in ("wrong", "sesam", "sesame2", "schlüssel"):
             response = httpx.get(f"{address}/v1/models", headers={"authorization": f"Bearer {key}".encode()})
             check_error(response, 401, "invalid_api_key")
@@ -216,4 +217,4 @@ def test_apps_that_cannot_work_are_refused(tiny_model: LocalModel) -> None:
     with pytest.raises(UsageError, match="names of their own"):
         create_app([tiny_model, tiny_model])
     with pytest.raises(UsageError, match="key is empty"):
-        create_app([tiny_model], api_key=" ")
+        create_app([tiny_model], gate=GateConfig(api_key=" "))

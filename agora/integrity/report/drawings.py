@@ -36,6 +36,53 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
+class Node:
+    """`kind`: labelled, queued, source or outside. `x` and `y` lie in a picture of WIDTH by HEIGHT."""
+
+    account: str
+    kind: str
+    num_actions: int
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """What the drawing shows, for programs. `edges`: places of two nodes, and how many artefacts they share."""
+
+    nodes: tuple[Node, ...]
+    edges: tuple[tuple[int, int, int], ...]
+
+
+def graph(campaign: Campaign, labelled: frozenset[str]) -> Graph:
+    """The members that act most, the outsiders that share most with them, and the strongest edges between."""
+    members = sorted(campaign.members, key=lambda member: (-member.num_actions, member.account))[:MAX_NODES]
+    common, others = _common(campaign.artefacts, {member.account: index for index, member in enumerate(members)})
+    outsiders = [account for account, _ in sorted(others.items(), key=lambda item: (-len(item[1]), item[0]))[:MAX_OUTSIDERS]]
+    edges = _strongest(common, len(members)) | {
+        (index, len(members) + number): 1 for number, account in enumerate(outsiders) for index, _ in others[account].most_common(2)
+    }
+    place = _layout(len(members) + len(outsiders), edges).tolist()
+    kinds = ["source" if one.is_source else "labelled" if one.account in labelled else "queued" for one in members]
+    names = [(one.account, kind, one.num_actions) for one, kind in zip(members, kinds, strict=True)]
+    names += [(account, "outside", sum(others[account].values())) for account in outsiders]
+    nodes = tuple(Node(*name, x, y) for name, (x, y) in zip(names, place, strict=True))
+    return Graph(nodes, tuple((left, right, weight) for (left, right), weight in edges.items()))
+
+
+def gaps(artefacts: Sequence[Artefact]) -> tuple[list[float], list[float]]:
+    """Seconds from each action of a member, and of an outsider, to the nearest action of a (further) member on the same artefact."""
+    inside: list[float] = []
+    outside: list[float] = []
+    for artefact in artefacts:
+        by_member = np.sort(np.array([seconds_of(action.at) for action in artefact.actions if action.is_member]))
+        by_other = np.array([seconds_of(action.at) for action in artefact.actions if not action.is_member])
+        inside += _to_next(by_member)
+        outside += _to_nearest(by_other, by_member)
+    return inside, outside
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
     """The drawing, and what it had to leave out."""
 
@@ -199,13 +246,7 @@ class Closeness:
 
 def closeness(artefacts: Sequence[Artefact]) -> Closeness | None:
     """The curve of members beside that of outsiders: the organic spread of the very same artefacts."""
-    inside: list[float] = []
-    outside: list[float] = []
-    for artefact in artefacts:
-        by_member = np.sort(np.array([seconds_of(action.at) for action in artefact.actions if action.is_member]))
-        by_other = np.array([seconds_of(action.at) for action in artefact.actions if not action.is_member])
-        inside += _to_next(by_member)
-        outside += _to_nearest(by_other, by_member)
+    inside, outside = gaps(artefacts)
     if not inside:
         return None
     curves = [(outside, "outside"), (inside, "inside")]

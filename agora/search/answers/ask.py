@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Final, Protocol
@@ -75,29 +75,57 @@ def ask(
     question: str, searcher: Finder, *, writer: Writer | None = None, now: datetime | None = None, config: AskConfig = DEFAULTS
 ) -> Answer:
     """Answer `question` as of `now` (default: the present). Raises UsageError for a question without a word."""
+    chosen = writer or ExtractiveWriter()
+    gathered = gather(question, searcher, now=now, config=config)
+    sentences, refused, warnings = _written(gathered, chosen, config)
+    return finished(gathered, chosen.name, sentences, refused, warnings)
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What an answer is written from. `shown` is the evidence that a writer may see; `unsure`: the confidence of a search that found too
+    little; `floods`: coordinated voices that wrote much of what was found, with their shares."""
+
+    asked: Question
+    hits: Sequence[Found]
+    shown: tuple[Evidence, ...]
+    warnings: tuple[str, ...]
+    unsure: float | None
+    floods: tuple[tuple[str, float], ...]
+
+
+def gather(question: str, searcher: Finder, *, now: datetime | None = None, config: AskConfig = DEFAULTS) -> Gathered:
+    """Search and select. Raises UsageError for a question without a word."""
     at = now or datetime.now(timezone.utc)
     asked = rewrite(question, now=at)
     if not asked.queries:
         raise UsageError(f"question {question[:60]!r} has no word to search for; ask about something, e.g. 'What about the trains?'")
-    chosen = writer or ExtractiveWriter()
     hits, sure = _retrieved(asked, searcher, at, config)
     is_unsure = sure is not None and sure < config.least
     evidence = () if is_unsure else select(hits, asked, config.evidence)
-    labelled = _labelled(asked, hits, searcher, at, config)
-    warnings = [_flood_warning(voice, share) for voice, share in flooded(hits, labelled, asked, config.evidence)]
+    floods = tuple(flooded(hits, _labelled(asked, hits, searcher, at, config), asked, config.evidence))
+    warnings = [_flood_warning(voice, share) for voice, share in floods]
     shown = evidence
     if config.fence and not is_addressed(question):
         shown = tuple(one for one in evidence if not is_addressed(one.text))
         if len(shown) < len(evidence):
             warnings.append(f"posts kept from the writer because they give orders to machines: {len(evidence) - len(shown)}")
-    sentences, refused = _written(asked, shown, chosen, config, warnings)
-    cited = [one for one in shown if any(one.id in sentence.post_ids for sentence in sentences)]
+    return Gathered(asked, hits, shown, tuple(warnings), sure if is_unsure else None, floods)
+
+
+def finished(
+    gathered: Gathered, writer: str, sentences: Sequence[Sentence], refused: Sequence[Refused], warnings: Sequence[str] = ()
+) -> Answer:
+    """The answer of what was gathered and what of the writing held."""
+    cited = [one for one in gathered.shown if any(one.id in sentence.post_ids for sentence in sentences)]
+    said = [*gathered.warnings, *warnings]
     if any(one.label for one in cited):
-        warnings.append(f"cited posts labelled as coordinated: {sum(one.label is not None for one in cited)} of {len(cited)}")
+        said.append(f"cited posts labelled as coordinated: {sum(one.label is not None for one in cited)} of {len(cited)}")
+    asked = gathered.asked
     return Answer(
-        question=question, query=asked.queries[0], writer=chosen.name, sentences=tuple(sentences), evidence=shown,
-        abstained=why_not(asked, hits, shown, sentences, unsure=sure if is_unsure else None),
-        warnings=tuple(warnings), refused=tuple(refused),
+        question=asked.text, query=asked.queries[0], writer=writer, sentences=tuple(sentences), evidence=gathered.shown,
+        abstained=why_not(asked, gathered.hits, gathered.shown, sentences, unsure=gathered.unsure),
+        warnings=tuple(said), refused=tuple(refused),
         confidence=confidence(asked, cited),
     )  # fmt: skip
 
@@ -134,25 +162,25 @@ def _labelled(asked: Question, hits: Sequence[Found], searcher: Finder, now: dat
     return searcher.find(f"{asked.queries[0]} label:coordinated", limit=config.hits, now=now, match="any").hits
 
 
-def _written(
-    asked: Question, shown: Sequence[Evidence], writer: Writer, config: AskConfig, warnings: list[str]
-) -> tuple[list[Sentence], list[Refused]]:
-    """The checked sentences. Quotations stand in for a model that fails or says nothing that holds."""
+def _written(gathered: Gathered, writer: Writer, config: AskConfig) -> tuple[list[Sentence], list[Refused], list[str]]:
+    """The checked sentences, what was refused, and warnings. Quotations stand in for a model that fails or says nothing that holds."""
+    asked, shown = gathered.asked, gathered.shown
     if not shown:
-        return [], []
+        return [], [], []
     refused: list[Refused] = []
+    warnings: list[str] = []
     try:
         sentences = checked(writer.write(asked, shown), asked, shown, config, refused)
     except GenerationError as error:
         log.warning("the writer failed: %s", error)
         warnings.append(f"the writer ({writer.name}) failed; posts are quoted instead: {error}")
-        return checked(ExtractiveWriter().write(asked, shown), asked, shown, config, refused), refused
+        return checked(ExtractiveWriter().write(asked, shown), asked, shown, config, refused), refused, warnings
     if refused:
         warnings.append(f"sentences removed because the posts do not support them: {len(refused)}")
     if not sentences and refused and not isinstance(writer, ExtractiveWriter):
         warnings.append("nothing that the writer said is supported; posts are quoted instead")
         sentences = checked(ExtractiveWriter().write(asked, shown), asked, shown, config, refused)
-    return sentences, refused
+    return sentences, refused, warnings
 
 
 def checked(
@@ -162,20 +190,28 @@ def checked(
     by_id = {one.id: one for one in shown}
     sentences: list[Sentence] = []
     for draft in drafts[: 4 * config.sentences]:
-        verdict = judge(draft, by_id)
-        reason = verdict.reason
-        if reason is None and asked.keys and not any(key in all_keys(draft.text) for key in asked.keys):
-            reason = "it is not about the question"
-        if reason is None and not gives(_said(verdict.quotes, draft.text), asked):
-            reason = f"it does not say {WHAT[asked.kind]}, which was asked for"
-        if reason is None and any(draft.text == earlier.text for earlier in sentences):
-            reason = "it was said before"
-        if reason is not None:
-            refused.append(Refused(draft.text[:500], reason))
+        one = check(draft, asked, by_id, sentences)
+        if isinstance(one, Refused):
+            refused.append(one)
         elif len(sentences) < config.sentences:
-            labelled = tuple(post_id for post_id in verdict.post_ids if by_id[post_id].label is not None)
-            sentences.append(Sentence(draft.text, verdict.post_ids, verdict.quotes, labelled))
+            sentences.append(one)
     return sentences
+
+
+def check(draft: Draft, asked: Question, by_id: Mapping[str, Evidence], earlier: Sequence[Sentence]) -> Sentence | Refused:
+    """One draft as a sentence, or why it is none."""
+    verdict = judge(draft, by_id)
+    reason = verdict.reason
+    if reason is None and asked.keys and not any(key in all_keys(draft.text) for key in asked.keys):
+        reason = "it is not about the question"
+    if reason is None and not gives(_said(verdict.quotes, draft.text), asked):
+        reason = f"it does not say {WHAT[asked.kind]}, which was asked for"
+    if reason is None and any(draft.text == other.text for other in earlier):
+        reason = "it was said before"
+    if reason is not None:
+        return Refused(draft.text[:500], reason)
+    labelled = tuple(post_id for post_id in verdict.post_ids if by_id[post_id].label is not None)
+    return Sentence(draft.text, verdict.post_ids, verdict.quotes, labelled)
 
 
 def _said(quotes: Sequence[Quote], text: str) -> str:

@@ -1,0 +1,55 @@
+"""Text that is shown is text. Goes in: words of posts, accounts, models. Comes out: the same to read, with nothing in it that a terminal, a
+browser or Markdown would act on.
+
+Whoever shows an answer shows it as plain text; this is the second fence, for those who render Markdown all the same: no link becomes
+one that can be clicked, no image is fetched, no tag is a tag, nothing turns the direction of writing or hides, and no number in brackets
+passes for a citation: those of the answer itself are added afterwards.
+Characters are replaced one for one by others that look alike, so a quotation keeps its length. The quotation as it was written travels
+beside it (`Citation.quote`).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+_HIDDEN: Final = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+_JOINERS: Final = frozenset("\u200c\u200d")
+"""Part of emoji and of some scripts; kept where they stand between characters that use them."""
+_ACTIVE: Final = re.compile(
+    r"(?P<tag><(?=[A-Za-z/!?]))|(?P<image>!(?=\[))|(?P<link>\](?=[(\[:]))"
+    r"|(?P<scheme>(?<=[A-Za-z]):(?=//))|(?P<script>(?<=javascript):|(?<=vbscript):|(?<=data):(?=[a-z]+/)|(?<=mailto):|(?<=xmpp):)"
+    r"|(?P<cite>\[(?=[\s\d,^;–-]*\]|\^))|(?P<www>(?<=www)\.)|(?P<fence>`)|(?P<mail>(?<=[\w])@(?=[\w-]+\.[A-Za-z]))|(?P<entity>&(?=#?\w+;))",
+    re.IGNORECASE,
+)
+_INSTEAD: Final = {
+    "tag": "‹", "image": "ǃ", "link": "⁆", "scheme": "：", "script": "：", "cite": "⁅", "www": "․", "fence": "ʹ", "mail": "＠",
+    "entity": "＆",
+}  # fmt: skip
+
+
+def safe_text(text: str) -> str:
+    """The text with lookalikes for what would act, one for one. Newlines stay; other control characters become U+FFFD."""
+    visible = "".join(_seen(text, place) for place in range(len(text)))
+    return _ACTIVE.sub(lambda match: _INSTEAD[match.lastgroup or "tag"], visible)
+
+
+def one_line(text: str, most: int = 200) -> str:
+    """`safe_text` on one line of at most `most` characters."""
+    joined = " ".join(text.split())
+    return safe_text(joined if len(joined) <= most else joined[: most - 3] + "...")
+
+
+def _seen(text: str, place: int) -> str:
+    character = text[place]
+    if character in "\n\t":
+        return character
+    if unicodedata.category(character) not in _HIDDEN:
+        return character
+    if character in _JOINERS and 0 < place < len(text) - 1 and ord(text[place - 1]) > 0x2FF and ord(text[place + 1]) > 0x2FF:
+        return character
+    return "\ufffd"
+
+
+__all__ = ["one_line", "safe_text"]

@@ -1,0 +1,52 @@
+"""The areas of one application, for its routes and its pages. Goes in: the services of a workspace. Comes out: one object for each area."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter
+
+from agora.server.accounts import Accounts
+from agora.server.api.campaigns import CampaignArea, campaign_routes
+from agora.server.api.holdings import HoldingsArea, holdings_routes
+from agora.server.api.plans import plan_routes
+from agora.server.api.runs import RunArea, run_routes
+from agora.server.api.search import SearchArea, search_routes
+from agora.server.asking import Asker
+from agora.server.conversations import Conversations
+from agora.server.records import AuditLog, UsageLog
+from agora.server.services import Services
+
+
+@dataclass(frozen=True, slots=True)
+class Areas:
+    """What a workspace shows."""
+
+    services: Services
+    search: SearchArea
+    campaigns: CampaignArea
+    runs: RunArea
+    holdings: HoldingsArea
+
+    @classmethod
+    def of(cls, services: Services, audit: AuditLog | None) -> Areas:
+        """All areas of a workspace."""
+        return cls(services, SearchArea(services), CampaignArea(services, audit), RunArea(services), HoldingsArea(services, audit))
+
+    def routes(self) -> list[APIRouter]:
+        """Their JSON API."""
+        return [
+            search_routes(self.search, self.services), campaign_routes(self.campaigns), plan_routes(), run_routes(self.runs),
+            holdings_routes(self.holdings),
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """Who there is and what they said."""
+
+    accounts: Accounts
+    audit: AuditLog
+    usage: UsageLog
+    talks: Conversations
+    asker: Asker | None

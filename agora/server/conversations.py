@@ -1,0 +1,200 @@
+"""Conversations of members. Goes in: what was said. Comes out: the same, for its owner alone, or for whoever has the link of a shared one.
+
+A message of a person is on the disk before an answer begins. An answer is written in whole states: `writing` (with what it had at the last
+save), then `complete`, `stopped` or `failed`. `writing` messages of a process that was killed are found as `interrupted`.
+Feedback (up, down, edit, unsupported) belongs to a message; `agora train preferences` reads it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any, Final, Literal
+
+import sqlalchemy as sa
+
+from agora.config import unknown_value
+from agora.database import Database
+from agora.errors import UsageError
+from agora.server.tables import CONVERSATIONS, FEEDBACK, MESSAGES
+
+State = Literal["complete", "writing", "stopped", "failed", "interrupted"]
+ROLES: Final = ("user", "assistant")
+FEEDBACK_KINDS: Final[dict[str, str]] = {
+    "up": "a good answer",
+    "down": "a bad answer",
+    "edit": "`text` is the answer as it should have been",
+    "unsupported": "the cited posts do not say what the answer says",
+}
+MAX_TITLE: Final = 80
+MAX_TEXT: Final = 100_000
+
+
+class Conversations:
+    """Every method that takes an `account` sees that account's conversations only; another's are as unknown as those that never were."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def begin(self, account: int, title: str) -> str:
+        """A new conversation; its id."""
+        key, now = secrets.token_urlsafe(12), _now()
+        shown = _shown(title) or "Untitled"
+        row = {"id": key, "account": account, "title": shown, "created_at": now, "updated_at": now, "shared": None}
+        with self._database.begin() as connection:
+            connection.execute(CONVERSATIONS.insert().values(row))
+        return key
+
+    def all(self, account: int, *, limit: int = 200) -> list[dict[str, Any]]:
+        """The newest first: id, title, created_at, updated_at, shared."""
+        query = (
+            sa.select(CONVERSATIONS)
+            .where(CONVERSATIONS.c.account == account)
+            .order_by(CONVERSATIONS.c.updated_at.desc(), CONVERSATIONS.c.id)
+        )
+        return [_without_account(row) for row in self._database.rows(query.limit(limit))]
+
+    def read(self, account: int, conversation: str) -> dict[str, Any]:
+        """A conversation with its messages. Raises UsageError for one that is not this account's."""
+        return self._with_messages(self._own(account, conversation))
+
+    def read_shared(self, token: str) -> dict[str, Any]:
+        """A conversation by the link it was shared under. Raises UsageError."""
+        rows = self._database.rows(sa.select(CONVERSATIONS).where(CONVERSATIONS.c.shared == token))
+        if not rows:
+            raise UsageError("there is no shared conversation under this link; it may have been taken back")
+        return self._with_messages(rows[0])
+
+    def rename(self, account: int, conversation: str, title: str) -> None:
+        """Give another title. Raises UsageError for an empty one."""
+        if not title.strip():
+            raise UsageError("the title is empty")
+        self._change(account, conversation, title=_shown(title))
+
+    def share(self, account: int, conversation: str, *, is_shared: bool) -> str | None:
+        """Make a link under which anyone can read it, or take it back; the link's token."""
+        now = self._own(account, conversation)["shared"]
+        token = (now or secrets.token_urlsafe(18)) if is_shared else None
+        self._change(account, conversation, shared=token)
+        return token
+
+    def delete(self, account: int, conversation: str) -> None:
+        """Delete a conversation with its messages and their feedback."""
+        self._own(account, conversation)
+        with self._database.begin() as connection:
+            connection.execute(CONVERSATIONS.delete().where(CONVERSATIONS.c.id == conversation))
+
+    def forget(self, account: int) -> int:
+        """Delete all conversations of an account; how many they were."""
+        with self._database.begin() as connection:
+            return int(connection.execute(CONVERSATIONS.delete().where(CONVERSATIONS.c.account == account)).rowcount)
+
+    def add(
+        self,
+        account: int,
+        conversation: str,
+        role: str,
+        content: str,
+        *,
+        state: State = "complete",
+        details: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Add a message; its number. `details`: citations, warnings, persona: whatever the page needs to show it again."""
+        if role not in ROLES:
+            raise UsageError(unknown_value(role, ROLES, "role"))
+        if len(content) > MAX_TEXT:
+            raise UsageError(f"a message has at most {MAX_TEXT:,} characters, not {len(content):,}")
+        self._own(account, conversation)
+        row = {
+            "conversation": conversation, "role": role, "content": _storable(content), "details": dict(details or {}), "state": state,
+            "created_at": _now(),
+        }  # fmt: skip
+        with self._database.begin() as connection:
+            key = connection.execute(MESSAGES.insert().values(row)).inserted_primary_key
+            connection.execute(CONVERSATIONS.update().where(CONVERSATIONS.c.id == conversation).values(updated_at=row["created_at"]))
+            assert key is not None
+            return int(key[0])
+
+    def write(self, message: int, content: str, *, state: State, details: Mapping[str, Any] | None = None) -> None:
+        """Replace what an answer says so far. Only an answer that is being written changes."""
+        values: dict[str, Any] = {"content": _storable(content), "state": state}
+        if details is not None:
+            values["details"] = dict(details)
+        with self._database.begin() as connection:
+            connection.execute(MESSAGES.update().where(MESSAGES.c.id == message, MESSAGES.c.state == "writing").values(values))
+
+    def cut(self, account: int, conversation: str, message: int) -> None:
+        """Delete a message and what came after it: what `edit` and `regenerate` begin with."""
+        self._own(account, conversation)
+        with self._database.begin() as connection:
+            connection.execute(MESSAGES.delete().where(MESSAGES.c.conversation == conversation, MESSAGES.c.id >= message))
+
+    def mark_interrupted(self) -> int:
+        """Say of answers that nobody writes any more that they were interrupted. For a server's start; how many they were."""
+        with self._database.begin() as connection:
+            return int(connection.execute(MESSAGES.update().where(MESSAGES.c.state == "writing").values(state="interrupted")).rowcount)
+
+    def give_feedback(self, account: int, message: int, kind: str, text: str = "") -> int:
+        """Add feedback on an answer of one's own conversation; a later one of the same kind replaces it. Raises UsageError."""
+        if kind not in FEEDBACK_KINDS:
+            raise UsageError(unknown_value(kind, list(FEEDBACK_KINDS), "kind of feedback"))
+        if kind == "edit" and not text.strip():
+            raise UsageError("an edit needs the answer as it should have been; it was empty")
+        if len(text) > MAX_TEXT:
+            raise UsageError(f"feedback has at most {MAX_TEXT:,} characters, not {len(text):,}")
+        found = self._database.rows(
+            sa.select(MESSAGES.c.role).join(CONVERSATIONS, MESSAGES.c.conversation == CONVERSATIONS.c.id)
+            .where(MESSAGES.c.id == message, CONVERSATIONS.c.account == account)
+        )  # fmt: skip
+        if not found or found[0]["role"] != "assistant":
+            raise UsageError(f"there is no answer {message} in your conversations")
+        replaced = (kind,) if kind in ("edit", "unsupported") else ("up", "down")
+        here = (FEEDBACK.c.message == message, FEEDBACK.c.account == account, FEEDBACK.c.kind.in_(replaced))
+        row = {"account": account, "message": message, "kind": kind, "text": _storable(text), "created_at": _now()}
+        with self._database.begin() as connection:
+            connection.execute(FEEDBACK.delete().where(*here))
+            key = connection.execute(FEEDBACK.insert().values(row)).inserted_primary_key
+            assert key is not None
+            return int(key[0])
+
+    def rated(self) -> list[dict[str, Any]]:
+        """Every feedback with the answer and the messages before it: what tuning by preferences reads. The oldest first."""
+        rows = self._database.rows(sa.select(FEEDBACK, MESSAGES.c.conversation, MESSAGES.c.content).join(MESSAGES).order_by(FEEDBACK.c.id))
+        return [{**row, "before": self._before(row["conversation"], row["message"])} for row in rows]
+
+    def _before(self, conversation: str, message: int) -> list[dict[str, str]]:
+        query = sa.select(MESSAGES.c.role, MESSAGES.c.content).where(MESSAGES.c.conversation == conversation, MESSAGES.c.id < message)
+        return [{"role": row["role"], "content": row["content"]} for row in self._database.rows(query.order_by(MESSAGES.c.id))]
+
+    def _own(self, account: int, conversation: str) -> dict[str, Any]:
+        rows = self._database.rows(sa.select(CONVERSATIONS).where(CONVERSATIONS.c.id == conversation, CONVERSATIONS.c.account == account))
+        if not rows:
+            raise UsageError(f"there is no conversation {conversation!r}")
+        return rows[0]
+
+    def _with_messages(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        messages = self._database.rows(sa.select(MESSAGES).where(MESSAGES.c.conversation == row["id"]).order_by(MESSAGES.c.id))
+        return {**_without_account(row), "messages": [{key: one[key] for key in one if key != "conversation"} for one in messages]}
+
+    def _change(self, account: int, conversation: str, **values: Any) -> None:
+        self._own(account, conversation)
+        with self._database.begin() as connection:
+            connection.execute(CONVERSATIONS.update().where(CONVERSATIONS.c.id == conversation).values(values))
+
+
+def _without_account(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: row[key] for key in row if key != "account"}
+
+
+def _shown(title: str) -> str:
+    return " ".join(_storable(title).split())[:MAX_TITLE]
+
+
+def _storable(text: str) -> str:
+    """Without what a database cannot hold: NUL and halves of surrogate pairs become U+FFFD."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

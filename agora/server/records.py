@@ -1,0 +1,87 @@
+"""What was done and how much was used. Goes in: actions and counts. Comes out: the audit log and usage by day.
+
+The audit log is only added to: verdicts, deletions, keys, accounts, promotions, with who and when. Usage is summed in memory and written
+every FLUSH_S seconds and at the end; a kill loses that much of it. Neither holds what somebody asked.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from agora.database import Database
+from agora.server.tables import AUDIT, USAGE
+
+FLUSH_S: Final = 10.0
+_COUNTED: Final = ("requests", "prompt_tokens", "completion_tokens")
+
+
+class AuditLog:
+    """Who did what to what."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, who: str, action: str, what: str, **details: Any) -> None:
+        """`action` in the form `keys.revoke`; `what` is the thing's id."""
+        at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self._database.add(AUDIT, {"at": at, "who": who, "action": action, "what": what, "details": details})
+
+    def read(self, *, action: str | None = None, before: int | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        """The newest first. `action` may be a prefix (`keys`); `before` is the id of the last one seen."""
+        query = sa.select(AUDIT).order_by(AUDIT.c.id.desc()).limit(limit)
+        if action is not None:
+            query = query.where(sa.or_(AUDIT.c.action == action, AUDIT.c.action.startswith(f"{action}.", autoescape=True)))
+        if before is not None:
+            query = query.where(AUDIT.c.id < before)
+        return self._database.rows(query)
+
+
+class UsageLog:
+    """Requests and tokens by day, caller and route."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._database = database
+        self._clock = clock
+        self._mutex = threading.Lock()
+        self._counts: dict[tuple[str, str, str], Counter[str]] = {}
+        self._flushed = clock()
+
+    def add(self, who: str, route: str, *, requests: int = 0, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
+        """Count. Writes when it is time."""
+        day = datetime.now(timezone.utc).date().isoformat()
+        with self._mutex:
+            counts = self._counts.setdefault((day, who, route), Counter())
+            counts.update(requests=requests, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+            is_due = self._clock() - self._flushed >= FLUSH_S
+        if is_due:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was counted."""
+        with self._mutex:
+            counts, self._counts, self._flushed = self._counts, {}, self._clock()
+        if not counts:
+            return
+        with self._database.begin() as connection:
+            for (day, who, route), more in sorted(counts.items()):
+                here = (USAGE.c.day == day, USAGE.c.who == who, USAGE.c.route == route)
+                changed = connection.execute(USAGE.update().where(*here).values({name: USAGE.c[name] + more[name] for name in _COUNTED}))
+                if changed.rowcount == 0:
+                    connection.execute(USAGE.insert().values(day=day, who=who, route=route, **{name: more[name] for name in _COUNTED}))
+
+    def read(self, *, since: str | None = None, who: str | None = None) -> list[dict[str, Any]]:
+        """Rows by day, caller, route; `since` is a day."""
+        self.flush()
+        query = sa.select(USAGE).order_by(USAGE.c.day.desc(), USAGE.c.who, USAGE.c.route)
+        if since is not None:
+            query = query.where(USAGE.c.day >= since)
+        if who is not None:
+            query = query.where(USAGE.c.who == who)
+        return self._database.rows(query)

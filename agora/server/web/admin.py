@@ -1,0 +1,258 @@
+"""Admin: accounts and keys, usage, sources, deletions, the audit log."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import Response
+from nicegui import ui
+
+from agora.server.accounts import SCOPES
+from agora.server.api.holdings import NewDeletion
+from agora.server.web.parts import box, button, count, empty, moment, note, table, text, tile, waiting
+from agora.server.web.site import Shown, Site, Viewer, loaded, quick
+
+TABS = {"keys": "Accounts and keys", "usage": "Usage", "sources": "Sources", "deletions": "Deletions", "audit": "Audit log"}
+
+
+def add_pages(site: Site) -> None:
+    """/admin"""
+
+    @ui.page("/admin", title="Admin - Agora")
+    def show(request: Request, tab: str = "keys") -> Response | None:
+        viewer = site.enter(request)
+        if isinstance(viewer, Response):
+            return viewer
+        with site.frame(viewer, "admin") as may:
+            if may:
+                _Admin(site, viewer).build(tab if tab in TABS else "keys")
+        return None
+
+
+class _Admin:
+    """One tab of the page; each has an address of its own."""
+
+    def __init__(self, site: Site, viewer: Viewer) -> None:
+        self.site, self.viewer = site, viewer
+
+    def build(self, tab: str) -> None:
+        text("h1", "Admin")
+        with box("line", "nav", aria_label="Parts of this page"):
+            for key, name in TABS.items():
+                made = ui.link(name, f"/admin?tab={key}").classes(f"chip {'accent' if key == tab else ''}")
+                made.style("font-size:var(--s-1); padding:6px 14px")
+                if key == tab:
+                    made.props["aria-current"] = "page"
+        self.area = box("stack wide")
+        with self.area:
+            waiting(5)
+        loaded(
+            self.area,
+            {"keys": self.keys, "usage": self.usage, "sources": self.sources, "deletions": self.deletions, "audit": self.audit}[tab],
+        )
+
+    async def keys(self) -> None:
+        accounts = await self.site.call(self.viewer, self.site.people.accounts.all)
+        keys = await self.site.call(self.viewer, self.site.people.accounts.keys)
+        self.area.clear()
+        with self.area:
+            if len(accounts) <= 1:
+                note("No accounts: whoever reaches this port from this machine may do everything. An account ends that.", "warn")
+            with box("card"):
+                with box("line apart"):
+                    text("h2", "Accounts")
+                    button("Add an account", self.add_account, "main", "person_add")
+                for one in accounts:
+                    with box("line apart").style("border-top:1px solid var(--line); padding-top:8px"):
+                        with box("line").style("width:auto"):
+                            text("span", one["name"], "strong wrap")
+                            for scope in one["scopes"]:
+                                text("span", scope, "chip")
+                            if one["disabled_at"]:
+                                text("span", "disabled", "chip bad")
+                        with box("line").style("width:auto"):
+                            button("New key", lambda one=one: self.add_key(one["name"]), "ghost", "key")
+                            is_off = bool(one["disabled_at"])
+                            button(
+                                "Enable" if is_off else "Disable", lambda one=one, off=is_off: self.change(one["name"], not off), "ghost"
+                            )
+            with box("card"):
+                text("h2", "Keys")
+                if not keys:
+                    text("p", "No keys yet. A key lets programs ask: OpenAI's clients, scripts, other servers.", "soft")
+                for one in keys:
+                    with box("line apart").style("border-top:1px solid var(--line); padding-top:8px"):
+                        with box("stack tight grow"):
+                            with box("line"):
+                                text("span", one["name"], "strong wrap")
+                                text("code", one["shown"])
+                                if one["revoked_at"]:
+                                    text("span", "revoked", "chip")
+                            used = f"last used {moment(one['last_used_at'])}" if one["last_used_at"] else "never used"
+                            text("p", f"{one['account']}  ·  {', '.join(one['scopes'])}  ·  {used}", "small soft wrap")
+                        if not one["revoked_at"]:
+                            button("Revoke", lambda one=one: self.revoke(one["id"]), "danger")
+
+    def add_account(self) -> None:
+        with ui.dialog(value=True) as dialog, box("sheet"):
+            text("h2", "Add an account")
+            name = ui.input("Name").props("outlined dense autofocus maxlength=64")
+            password = ui.input("Password, for signing in here", password=True, password_toggle_button=True).props("outlined dense")
+            scopes = ui.select(
+                {key: f"{key}: {words}" for key, words in SCOPES.items()}, value=["member"], multiple=True, label="May"
+            ).props("outlined dense use-chips")
+
+            async def add() -> None:
+                people, who = self.site.people, self.viewer.caller.name
+                try:
+                    await self.site.call(
+                        self.viewer, people.accounts.add, name.value or "", scopes=scopes.value, password=password.value or None
+                    )
+                except Shown as problem:
+                    quick(problem)
+                    return
+                people.audit.add(who, "accounts.add", name.value or "", scopes=scopes.value)
+                dialog.close()
+                await self.keys()
+
+            with box("line"):
+                button("Add", add, "main")
+                button("Cancel", dialog.close, "plain")
+
+    async def change(self, name: str, is_disabled: bool) -> None:
+        try:
+            await self.site.call(self.viewer, self.site.people.accounts.change, name, is_disabled=is_disabled)
+        except Shown as problem:
+            quick(problem)
+            return
+        self.site.people.audit.add(self.viewer.caller.name, "accounts.change", name, is_disabled=is_disabled)
+        await self.keys()
+
+    async def add_key(self, account: str) -> None:
+        try:
+            made = await self.site.call(self.viewer, self.site.people.accounts.new_key, account, name="key")
+        except Shown as problem:
+            quick(problem)
+            return
+        self.site.people.audit.add(self.viewer.caller.name, "keys.add", str(made.id), account=account)
+        await self.keys()
+        with self.area, ui.dialog(value=True) as dialog, box("sheet"):
+            text("h2", "The new key")
+            text("p", "It is shown once: only its hash is kept.", "soft")
+            text("code", made.secret, "wrap")
+            with box("line"):
+                button("Copy", lambda: ui.clipboard.write(made.secret), "plain", "content_copy")
+                button("Done", dialog.close, "main")
+
+    async def revoke(self, key: int) -> None:
+        try:
+            await self.site.call(self.viewer, self.site.people.accounts.revoke, key)
+        except Shown as problem:
+            quick(problem)
+            return
+        self.site.people.audit.add(self.viewer.caller.name, "keys.revoke", str(key))
+        await self.keys()
+
+    async def usage(self) -> None:
+        rows = await self.site.call(self.viewer, self.site.people.usage.read)
+        self.area.clear()
+        with self.area:
+            if not rows:
+                empty("Nothing was asked yet", "Requests and tokens are counted by day, caller and route.")
+                return
+            with box("tiles"):
+                tile("Requests", count(sum(row["requests"] for row in rows)))
+                tile("Tokens read", count(sum(row["prompt_tokens"] for row in rows)))
+                tile("Tokens written", count(sum(row["completion_tokens"] for row in rows)))
+            with box("card"):
+                table(
+                    ("day", "who", "route", "requests", "read", "written"),
+                    [
+                        (row["day"], row["who"], row["route"], row["requests"], row["prompt_tokens"], row["completion_tokens"])
+                        for row in rows[:500]
+                    ],
+                    numbers=(3, 4, 5),
+                )
+
+    async def sources(self) -> None:
+        found = await self.site.call(self.viewer, self.site.areas.holdings.sources)
+        self.area.clear()
+        with self.area:
+            with box("tiles"):
+                tile("Posts", f"{found.posts:,}")
+                tile("Accounts", f"{found.accounts:,}")
+                tile("From", moment(found.first), f"to {moment(found.last)}")
+                tile("Deletions", f"{found.deletions:,}")
+            with box("halves"):
+                for title, counts in (("Source", found.sources), ("Kind", found.kinds), ("Language", found.langs)):
+                    with box("card"):
+                        text("h2", title)
+                        table(("", "posts"), [(name, f"{number:,}") for name, number in list(counts.items())[:20]], numbers=(1,))
+            if found.quarantined:
+                with box("card"):
+                    text("h2", "Quarantine")
+                    text("p", "Records that could not be read lie in these files.", "soft")
+                    for name in found.quarantined:
+                        text("code", name, "wrap")
+
+    async def deletions(self) -> None:
+        known = await self.site.call(self.viewer, self.site.areas.holdings.deletions)
+        self.area.clear()
+        with self.area:
+            with box("card"):
+                text("h2", "Delete")
+                text("p", "Posts, or everything of an account, with reposts of it. It does not come back with a later import.", "soft")
+                kind = ui.toggle({"posts": "Posts", "authors": "Accounts"}, value="posts").props(
+                    "no-caps unelevated dense padding='4px 14px'"
+                )
+                keys = ui.textarea("One id or account in each line").props("outlined autogrow")
+
+                def confirm() -> None:
+                    named = [line.strip() for line in (keys.value or "").splitlines() if line.strip()]
+                    if not named:
+                        ui.notify("Name what is to be deleted.")
+                        return
+                    with ui.dialog(value=True) as dialog, box("sheet"):
+                        text("h2", f"Delete {len(named)} {'posts' if kind.value == 'posts' else 'accounts with all they wrote'}?")
+                        text("p", ", ".join(named[:20]), "wrap")
+                        with box("line"):
+                            button("Delete for good", lambda: self.delete(kind.value, named, dialog), "danger")
+                            button("Cancel", dialog.close, "plain")
+
+                with box("line"):
+                    button("Delete", confirm, "danger")
+            with box("card"):
+                text("h2", "Deleted so far")
+                if known:
+                    table(("when", "what", "key"), [(moment(one.at), one.kind, one.key) for one in known])
+                else:
+                    text("p", "Nothing was deleted.", "soft")
+
+    async def delete(self, kind: str, named: list[str], dialog: ui.dialog) -> None:
+        body = NewDeletion(**{kind: named})
+        try:
+            done = await self.site.call(self.viewer, self.site.areas.holdings.delete, self.viewer.caller, body)
+        except Shown as problem:
+            quick(problem)
+            return
+        dialog.close()
+        ui.notify(f"{done.removed:,} posts removed.", type="positive")
+        await self.deletions()
+
+    async def audit(self) -> None:
+        rows: list[dict[str, Any]] = await self.site.call(self.viewer, self.site.people.audit.read, limit=200)
+        self.area.clear()
+        with self.area:
+            if not rows:
+                empty("Nothing yet", "Verdicts, deletions, keys and accounts are written down here.")
+                return
+            with box("card"):
+                table(
+                    ("when", "who", "did", "what", "details"),
+                    [
+                        (moment(row["at"]), row["who"], row["action"], row["what"], json.dumps(row["details"], ensure_ascii=False)[:300])
+                        for row in rows
+                    ],
+                )

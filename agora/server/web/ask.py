@@ -1,0 +1,329 @@
+"""Ask: a conversation with the square. Answers stream in, with the posts they rest on as cards."""
+
+from __future__ import annotations
+
+import re
+from contextlib import aclosing
+from typing import Any, Final
+
+from fastapi import Request
+from fastapi.responses import Response
+from nicegui import background_tasks, ui
+
+from agora.errors import UsageError
+from agora.server.api.search import Cited
+from agora.server.asking import Asked, Event, Growing
+from agora.server.web.parts import box, button, empty, note, post_card, text, waiting
+from agora.server.web.site import Shown, Site, Viewer, quick, tell
+
+EXAMPLES: Final = ("What do people say about the trains?", "What is being discussed today?", "What do people say about sourdough?")
+_STATES: Final = {"stopped": "Stopped.", "failed": "This answer failed.", "interrupted": "The server ended while this was written."}
+
+
+def add_pages(site: Site) -> None:
+    """/ask, /ask/{talk}, /shared/{token}"""
+
+    @ui.page("/ask", title="Ask - Agora")
+    async def new_talk(request: Request, q: str = "") -> Response | None:
+        return await _show(site, request, None, q)
+
+    @ui.page("/ask/{talk}", title="Ask - Agora")
+    async def known_talk(request: Request, talk: str) -> Response | None:
+        return await _show(site, request, talk, "")
+
+    @ui.page("/shared/{token}", title="Shared conversation - Agora")
+    def shared(token: str) -> None:
+        ui.add_head_html('<link rel="stylesheet" href="/assets/agora.css">')
+        with box("page narrow", "main"):
+            try:
+                talk = site.people.talks.read_shared(token)
+            except UsageError:
+                empty("There is no conversation under this link", "Its owner may have taken it back.")
+                return
+            text("h1", talk["title"], "wrap")
+            with box("stack wide"):
+                for message in talk["messages"]:
+                    _message(message)
+
+
+async def _show(site: Site, request: Request, talk: str | None, asked: str) -> Response | None:
+    viewer = site.enter(request)
+    if isinstance(viewer, Response):
+        return viewer
+    with site.frame(viewer, "ask", narrow=True) as may:
+        if may:
+            page = _Talk(site, viewer, talk)
+            page.build()
+            if talk is None and asked:
+                page.box.value = asked[:2_000]
+    return None
+
+
+class _Talk:
+    """One conversation on the page."""
+
+    def __init__(self, site: Site, viewer: Viewer, talk: str | None) -> None:
+        self.site, self.viewer, self.talk = site, viewer, talk
+        self.running: Asked | None = None
+        self.editing: int | None = None
+
+    def build(self) -> None:
+        with box("line apart"):
+            self.title = text("h1", "Ask", "wrap grow")
+            with box("line").style("width:auto"):
+                self.share = button("", self.share_it, "ghost", "share", "Share by a link")
+                button("", self.history, "ghost", "history", "Earlier conversations")
+                button("New", lambda: ui.navigate.to("/ask"), "plain", "add")
+        self.share.set_visibility(self.talk is not None)
+        self.list = box("stack wide", aria_live="polite")
+        with box("dock"):
+            with box("ask-box"):
+                self.box = ui.textarea(placeholder="Ask about what is said here").props(
+                    'autogrow borderless dense rows=1 input-style="max-height:220px" aria-label="Your question" autofocus maxlength=8000'
+                )
+                self.box.on("keydown.enter.exact.prevent", self.send)
+                self.go = button("", self.send, "main", "arrow_upward", "Send")
+                self.halt = button("", self.stop, "danger", "stop", "Stop")
+            with box("line").style("padding:4px 4px 0"):
+                text("p", "Answers rest on posts, which may be wrong. Open the cited ones.", "tiny soft")
+                known = self.site.people.asker.personas if self.site.people.asker is not None else ()
+            with box("line").style("padding:0 4px; min-height:34px"):
+                self.deep = ui.checkbox("Research: several searches, a report").props("dense size=sm").classes("small soft")
+                ui.space()
+                self.persona = ui.toggle(list(known), value="neutral" if "neutral" in known else None).props(
+                    'no-caps unelevated dense size=sm padding="2px 10px" aria-label="How the answer speaks"'
+                )
+                self.persona.set_visibility(len(known) > 1)
+        self.halt.set_visibility(False)
+        ui.context.client.on_delete(self.stop)
+        if self.talk is None:
+            self.welcome()
+        else:
+            with self.list:
+                waiting()
+            ui.timer(0.01, self.load, once=True)
+
+    def welcome(self) -> None:
+        with self.list, box("stack"):
+            text("p", "A question is answered from the posts of this square: each sentence names the posts it rests on.", "soft")
+            with box("line"):
+                for example in EXAMPLES:
+                    button(example, lambda example=example: self.ask(example), "plain")
+
+    async def load(self) -> None:
+        assert self.talk is not None
+        try:
+            known = await self.site.call(self.viewer, self.site.people.talks.read, self.viewer.caller.account, self.talk)
+        except Shown as problem:
+            self.list.clear()
+            with self.list:
+                tell(problem)
+            return
+        self.title.text = known["title"]
+        self.list.clear()
+        with self.list:
+            for message in known["messages"]:
+                _message(message, self)
+        ui.run_javascript("window.scrollTo(0, document.body.scrollHeight)")
+
+    async def send(self) -> None:
+        await self.ask(self.box.value or "")
+
+    async def ask(self, question: str | None, after: int | None = None) -> None:
+        """Ask, or, with None, have the last question answered again."""
+        if self.running is not None or (question is not None and not question.strip()):
+            return
+        asker, account = self.site.people.asker, self.viewer.caller.account
+        assert asker is not None
+        after, self.editing = after if after is not None else self.editing, None
+        try:
+            if self.talk is None:
+                self.talk = await self.site.call(self.viewer, self.site.people.talks.begin, account, question or "")
+                self.list.clear()
+                self.title.text = " ".join((question or "").split())[:80]
+                ui.navigate.history.push(f"/ask/{self.talk}")
+                self.share.set_visibility(True)
+            _, answer, asked = await self.site.call(
+                self.viewer,
+                asker.begin,
+                account,
+                self.talk,
+                question,
+                after=after,
+                persona=self.persona.value or "neutral",
+                is_deep=bool(self.deep.value),
+            )
+        except Shown as problem:
+            quick(problem)
+            return
+        self.box.value = ""
+        self.running = asked
+        if after is not None or question is None:
+            await self.load()
+            for child in list(self.list)[-1:]:  # the answer that is being written is shown as it grows instead
+                child.delete()
+        elif question is not None:
+            with self.list:
+                _message({"role": "user", "content": question, "state": "complete", "details": {}, "id": 0}, self)
+        self.go.set_visibility(False)
+        self.halt.set_visibility(True)
+        background_tasks.create(self.follow(answer, asked), name="answer on a page")
+
+    async def follow(self, answer: int, asked: Asked) -> None:
+        """Show an answer as it grows."""
+        asker, grown = self.site.people.asker, Growing()
+        assert asker is not None
+        with self.list:
+            card = box("stack", "article", aria_busy="true")
+        with card:
+            steps = text("p", "Reading the question", "small soft")
+            said = text("div", "", "said")
+            sources = box("stack")
+        async with aclosing(asker.events(answer, asked)) as events:
+            async for event in events:
+                grown.take(event)
+                self.piece(event, grown, steps, said, sources)
+        state = grown.details.get("state", "complete")
+        self.running = None
+        if card.is_deleted:
+            return
+        card.clear()
+        with card:
+            _answer({"id": answer, "role": "assistant", "content": grown.text, "state": state, "details": grown.details}, self)
+        card.props["aria-busy"] = "false"
+        self.go.set_visibility(True)
+        self.halt.set_visibility(False)
+
+    def piece(self, event: Event, grown: Growing, steps: Any, said: Any, sources: ui.element) -> None:
+        if steps.is_deleted:
+            return
+        if event.kind == "step":
+            steps.text = event.data["text"]
+        elif event.kind == "text":
+            said.text = grown.text
+        elif event.kind in ("warning", "error"):
+            with sources:
+                note(event.data["text"], "warn" if event.kind == "warning" else "bad")
+
+    def stop(self) -> None:
+        if self.running is not None:
+            self.running.cancelled.set()
+
+    def edit(self, message: dict[str, Any]) -> None:
+        self.box.value, self.editing = message["content"], message["id"] or None
+        self.box.run_method("focus")
+
+    async def again(self) -> None:
+        await self.ask(None)
+
+    async def rate(self, message: int, kind: str, words: str = "") -> None:
+        try:
+            await self.site.call(
+                self.viewer, self.site.people.talks.give_feedback, self.viewer.caller.account, message, kind, words
+            )  # fmt: skip
+            ui.notify("Noted, thank you.", type="positive")
+        except Shown as problem:
+            quick(problem)
+
+    def improve(self, message: dict[str, Any]) -> None:
+        with ui.dialog(value=True), box("sheet"):
+            text("h2", "What should the answer have been?")
+            better = ui.textarea(value=message["content"]).props('outlined autogrow aria-label="The better answer"')
+
+            async def keep() -> None:
+                await self.rate(message["id"], "edit", better.value or "")
+
+            with box("line"):
+                button("Keep", keep, "main")
+
+    async def share_it(self) -> None:
+        assert self.talk is not None
+        account, talks = self.viewer.caller.account, self.site.people.talks
+        try:
+            token = await self.site.call(self.viewer, talks.share, account, self.talk, is_shared=True)
+        except Shown as problem:
+            quick(problem)
+            return
+        with ui.dialog(value=True) as dialog, box("sheet"):
+            text("h2", "Anyone with this link can read it")
+            address = f"/shared/{token}"
+            ui.link(address, address, new_tab=True).classes("mono wrap")
+
+            async def take_back() -> None:
+                await self.site.call(self.viewer, talks.share, account, self.talk or "", is_shared=False)
+                dialog.close()
+                ui.notify("The link is gone.")
+
+            with box("line"):
+                button("Done", dialog.close, "main")
+                button("Take the link back", take_back, "danger")
+
+    async def history(self) -> None:
+        account, talks = self.viewer.caller.account, self.site.people.talks
+        try:
+            known = await self.site.call(self.viewer, talks.all, account, limit=100)
+        except Shown as problem:
+            quick(problem)
+            return
+        with ui.dialog(value=True), box("sheet"):
+            text("h2", "Earlier conversations")
+            if not known:
+                text("p", "None yet.", "soft")
+            with box("stack").style("max-height:60vh; overflow:auto; gap:2px"):
+                for one in known:
+                    with box("line").style("flex-wrap:nowrap") as row:
+                        with ui.link(target=f"/ask/{one['id']}").classes("nav grow"):
+                            text("span", one["title"], "wrap")
+
+                        async def delete(one: dict[str, Any] = one, row: ui.element = row) -> None:
+                            await self.site.call(self.viewer, talks.delete, account, one["id"])
+                            row.delete()
+                            if one["id"] == self.talk:
+                                ui.navigate.to("/ask")
+
+                        button("", delete, "ghost", "delete", f"Delete: {one['title']}")
+
+
+def _message(message: dict[str, Any], page: _Talk | None = None) -> None:
+    if message["role"] == "user":
+        with box("stack tight").style("align-items:flex-end"):
+            text("div", message["content"], "me said", dir="auto")
+            if page is not None and message["id"]:
+                button("", lambda: page.edit(message), "ghost", "edit", "Ask it otherwise")
+        return
+    with box("stack", "article"):
+        _answer(message, page)
+
+
+def _answer(message: dict[str, Any], page: _Talk | None) -> None:
+    details = message["details"]
+    text("div", message["content"] or ("…" if message["state"] == "writing" else ""), "said", dir="auto")
+    for warning in details.get("warnings", ()):
+        note(warning, "warn")
+    if message["state"] in _STATES:
+        note(details.get("error") or _STATES[message["state"]], "bad" if message["state"] == "failed" else "")
+    if page is not None:
+        with box("line").style("gap:2px"):
+            number = message["id"]
+            button("", lambda: _copy(message["content"]), "ghost", "content_copy", "Copy")
+            button("", page.again, "ghost", "refresh", "Answer again")
+            button("", lambda: page.rate(number, "up"), "ghost", "thumb_up", "A good answer")
+            button("", lambda: page.rate(number, "down"), "ghost", "thumb_down", "A bad answer")
+            button("", lambda: page.rate(number, "unsupported"), "ghost", "link_off", "The posts do not say this")
+            button("", lambda: page.improve(message), "ghost", "edit_note", "Write it better")
+    used = {int(number) for number in re.findall(r"\[(\d{1,4})\]", message["content"])}
+    cited = [one for one in details.get("citations", ()) if not used or one["number"] in used]
+    if cited:
+        labelled = sum(one.get("label") is not None for one in cited)
+        with ui.expansion(f"{len(cited)} posts", value=True).props("dense"), box("halves"):
+            for one in cited:
+                post = Cited(**{name: one.get(name) or "" for name in ("author", "created_at", "text", "voice")}, id=one["post_id"],
+                             label=one.get("label"), alike=one.get("alike") or 0)  # fmt: skip
+                post_card(post, number=one["number"], label=one.get("label"))
+        if labelled:
+            text("p", f"{labelled} of them labelled as coordinated", "small soft")
+
+
+def _copy(words: str) -> None:
+    ui.clipboard.write(words)
+    ui.notify("Copied.")

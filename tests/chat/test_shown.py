@@ -1,0 +1,60 @@
+"""What is shown acts on nothing, and keeps its length."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agora.chat.shown import one_line, safe_text
+
+ACTIVE = re.compile(r"!\[|\]\(|\]\[|\]:|<[a-z/!?]|[a-z]://|javascript:|mailto:|www\.|`|&#?\w+;|\w@\w+\.\w|\[\s*\d+\s*\]", re.IGNORECASE)
+HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\U000e0000-\U000e007f]")
+PIECES = [
+    "![x](",
+    "](",
+    "<img src=",
+    "<!--",
+    "https://",
+    "javascript:",
+    "www.",
+    "`",
+    "&lt;",
+    "a@b.c",
+    "[1]",
+    "[",
+    "]",
+    "\u202e",
+    "\u200b",
+    "\U000e0041",
+    "x",
+    " ",
+    "\n",
+    "!",
+]
+
+
+@given(st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_size=12).map("".join))
+def test_nothing_acts_and_no_length_changes(text: str) -> None:
+    shown = safe_text(text)
+    assert len(shown) == len(text) and not ACTIVE.search(shown) and not HIDDEN.search(shown)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Night trains (to Lindau) run; 3 < 4 & 5 > 2!",
+        "100% [really] *great* 🎉 👨\u200d👩\u200d👧",
+        "a: b, c/d",
+        "नमस्ते क\u094d\u200dष",
+        "@anna #trains $ABC",
+    ],
+)
+def test_ordinary_words_stay(text: str) -> None:
+    assert safe_text(text) == text
+
+
+def test_one_line_is_one_line() -> None:
+    assert one_line("a\n b\t c" * 100, 50).count("\n") == 0 and len(one_line("word " * 100, 50)) == 50

@@ -1,0 +1,121 @@
+"""The gate: keys, sessions, the local admin, other origins, limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+
+from agora.engine import LocalModel
+from agora.server.accounts import Accounts
+from agora.server.app import create_app
+from agora.server.gate import SESSION_COOKIE, GateConfig
+from agora.server.limits import RateLimits
+from agora.server.tables import open_database
+
+HERE = "http://127.0.0.1:8000"
+
+
+class Served:
+    def __init__(self, model: LocalModel, path: Path, **config: object) -> None:
+        self.database = open_database(path / "server.db")
+        self.accounts = Accounts(self.database)
+        app = create_app([model], gate=GateConfig(**config), database=self.database)  # type: ignore[arg-type]
+        self.client = TestClient(app, base_url=HERE)
+
+    def get(self, path: str = "/v1/models", **headers: str) -> httpx.Response:
+        return self.client.get(path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+@pytest.fixture
+def served(tiny_model: LocalModel, tmp_path: Path) -> Iterator[Served]:
+    made = Served(tiny_model, tmp_path, is_open=True)
+    yield made
+    made.database.close()
+
+
+def code(response: httpx.Response) -> tuple[int, str | None]:
+    return response.status_code, response.json()["error"]["code"]
+
+
+def test_without_accounts_this_machine_may_do_everything_until_somebody_makes_one(served: Served) -> None:
+    assert served.get().status_code == 200
+    assert served.get(authorization="Bearer anything").status_code == 200
+    served.accounts.add("root", scopes=["admin"])
+    assert code(served.get()) == (401, "invalid_api_key")
+    assert code(served.get(authorization="Bearer anything")) == (401, "invalid_api_key")
+    key = served.accounts.new_key("root", name="k").secret
+    assert served.get(authorization=f"Bearer {key}").status_code == 200
+
+
+def test_a_name_that_was_pointed_at_this_machine_is_refused(served: Served) -> None:
+    for host in ("evil.example", "127.0.0.1.evil.example", "[", "evil.example:8000"):
+        assert code(served.get(host=host)) == (403, "other_host"), host
+    for host in ("localhost:8000", "[::1]:8000", "127.0.0.1"):
+        assert served.get(host=host).status_code == 200, host
+
+
+def test_a_page_of_another_origin_changes_nothing(served: Served) -> None:
+    body = {"model": "tiny", "prompt": "a", "max_tokens": 1}
+    for headers in (
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:9"},
+        {"sec-fetch-site": "cross-site"},
+    ):
+        assert code(served.client.post("/v1/completions", json=body, headers=headers)) == (403, "other_origin"), headers
+    assert served.client.post("/v1/completions", json=body, headers={"origin": HERE}).status_code == 200
+
+
+def test_a_session_is_held_to_its_origin_and_a_key_is_not(served: Served) -> None:
+    served.accounts.add("ada", scopes=["member"], password="correct horse battery")
+    session = served.accounts.new_session("ada")
+    body, cookie = {"model": "tiny", "prompt": "a", "max_tokens": 1}, {"cookie": f"{SESSION_COOKIE}={session}"}
+    assert served.client.post("/v1/completions", json=body, headers=cookie).status_code == 200
+    assert served.client.post("/v1/completions", json=body, headers=cookie | {"origin": "https://evil.example"}).status_code == 403
+    key = {"authorization": f"Bearer {served.accounts.new_key('ada', name='k').secret}", "origin": "https://evil.example"}
+    assert served.client.post("/v1/completions", json=body, headers=key).status_code == 200
+
+
+def test_a_wrong_key_is_never_taken_for_no_key(served: Served) -> None:
+    served.accounts.add("ada", scopes=["member"])
+    session = {"cookie": f"{SESSION_COOKIE}={served.accounts.new_session('ada')}"}
+    assert served.client.get("/v1/models", headers=session).status_code == 200
+    assert code(served.client.get("/v1/models", headers=session | {"authorization": "Bearer nonsense"})) == (401, "invalid_api_key")
+    assert code(served.client.get("/v1/models", headers=session | {"authorization": "Basic x"})) == (401, "invalid_api_key")
+
+
+def test_a_key_has_its_limit_and_the_answer_says_what_is_left(served: Served) -> None:
+    served.accounts.add("ada", scopes=["member"])
+    limited = served.accounts.new_key("ada", name="k", requests_per_minute=3).secret
+    left = [served.get(authorization=f"Bearer {limited}").headers["x-ratelimit-remaining-requests"] for _ in range(3)]
+    assert left == ["2", "1", "0"]
+    refused = served.get(authorization=f"Bearer {limited}")
+    assert code(refused) == (429, "rate_limit_exceeded") and 1 <= int(refused.headers["retry-after"]) <= 20
+    other = served.accounts.new_key("ada", name="other").secret
+    assert served.get(authorization=f"Bearer {other}").status_code == 200
+
+
+def test_metrics_need_an_engineer_and_hold_no_path_of_a_request(served: Served) -> None:
+    served.accounts.add("ada", scopes=["member"])
+    served.accounts.add("bob", scopes=["engineer"])
+    ada, bob = (served.accounts.new_key(name, name="k").secret for name in ("ada", "bob"))
+    assert code(served.get("/metrics", authorization=f"Bearer {ada}")) == (403, "missing_scope")
+    served.get("/v1/models/secret-name", authorization=f"Bearer {ada}")
+    text = served.get("/metrics", authorization=f"Bearer {bob}").text
+    assert 'agora_requests_total{method="GET",route="/v1/models/{model_id:path}",status="404"} 1.0' in text
+    assert "secret-name" not in text
+
+
+def test_a_bucket_refills_with_time_and_holds_a_minute() -> None:
+    now = [0.0]
+    limits = RateLimits(clock=lambda: now[0])
+    assert [limits.ask("a", 2).wait_s for _ in range(3)] == [0, 0, 30]
+    now[0] = 30
+    assert limits.ask("a", 2).wait_s == 0 and limits.ask("a", 2).wait_s > 0
+    now[0] = 10_000
+    assert [limits.ask("a", 2).wait_s for _ in range(3)] == [0, 0, 30]
+    assert limits.ask("b", 2).left == 1

@@ -1,0 +1,201 @@
+"""Each page's main journey in a real browser. Everything here needs Chromium."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agora.server.accounts import Accounts
+from agora.server.tables import open_database
+from agora.settings import Workspace
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_question_gets_an_answer_with_cited_posts_that_stays(tab: Any) -> None:
+    page = tab.open("/ask")
+    page.get_by_label("Your question").fill("What do people say about the train?")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/ask/*")
+    page.get_by_label("Answer again").wait_for()
+    answer = page.locator("article .said").first.inner_text()
+    assert answer and page.locator("article.post").count() >= 1
+    tab.shot("ask")
+    page.get_by_label("A good answer").click()
+    page.get_by_text("Noted, thank you.").wait_for()
+    address = page.url
+    page.goto(address)
+    tab.settled()
+    page.get_by_label("Answer again").wait_for()
+    assert page.locator("article .said").first.inner_text() == answer
+
+
+def test_a_conversation_is_shared_read_only_and_taken_back(tab: Any) -> None:
+    page = tab.open("/ask?q=What do people say about coffee?")
+    page.get_by_label("Send").click()
+    page.get_by_label("Answer again").wait_for()
+    page.get_by_label("Share by a link").click()
+    address = page.locator("a.mono").inner_text()
+    page.goto(tab.address + address)
+    page.wait_for_selector("main")
+    page.get_by_text("What do people say about coffee?").first.wait_for()
+    assert page.get_by_label("Your question").count() == 0
+    tab.shot("shared")
+
+
+def test_search_finds_counts_and_narrows(tab: Any) -> None:
+    page = tab.open("/search")
+    page.get_by_label("Search posts").fill("train")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search?q=train*")
+    tab.settled()
+    page.get_by_text("posts match").wait_for()
+    assert page.locator("article.post").count() >= 3 and page.locator("svg.chart").count() >= 1
+    page.get_by_text("Why here").first.click()
+    tab.shot("search")
+    page.get_by_role("button", name="Latest").click()
+    page.wait_for_url("**mode=latest*")
+    tab.settled()
+
+
+def test_a_search_is_kept_and_forgotten(tab: Any) -> None:
+    page = tab.open("/search?q=coffee")
+    page.get_by_role("button", name="Keep this search").click()
+    page.get_by_label("Name").fill("brew")
+    page.get_by_role("button", name="Keep", exact=True).click()
+    page.get_by_label("Forget brew").click()
+    page.get_by_label("Forget brew").wait_for(state="detached")
+
+
+def test_an_analyst_reads_the_evidence_and_gives_a_verdict(tab: Any) -> None:
+    page = tab.open("/integrity")
+    tab.shot("integrity")
+    page.locator("a.card").first.click()
+    page.wait_for_url("**/integrity/*")
+    tab.settled()
+    page.get_by_text("Who shared with whom").wait_for()
+    assert page.locator("circle.node").count() > 3
+    page.get_by_role("button", name="Give a verdict").click()
+    page.get_by_text("coordinated: a person looked and confirms").click()
+    page.get_by_label("Why, in plain words").fill("the same words within a minute, again and again")
+    tab.shot("verdict")
+    page.get_by_role("button", name="Give it").click()
+    page.get_by_text("coordinated, by local").wait_for()
+    tab.shot("campaign")
+
+
+def test_runs_show_their_curves(tab: Any) -> None:
+    page = tab.open("/training")
+    tab.shot("training")
+    page.locator("a.card").first.click()
+    page.wait_for_url("**/training/main")
+    tab.settled()
+    page.get_by_role("img", name="Loss by step").wait_for()
+    assert page.locator("path.curve").count() >= 3
+    tab.shot("run")
+
+
+def test_a_plan_follows_its_sliders_and_its_address(tab: Any) -> None:
+    page = tab.open("/cluster?n=4096")
+    page.get_by_text("4,096 accelerators").wait_for()
+    page.get_by_text("Kinds side by side").wait_for()
+    before = page.locator(".tile .value").first.inner_text()
+    page.locator(".q-slider").first.click(position={"x": 200, "y": 8})
+    page.wait_for_function("before => document.querySelector('.tile .value')?.innerText !== before", arg=before)
+    page.get_by_text("Kinds side by side").wait_for()
+    tab.shot("cluster")
+    assert "n=4096" not in page.url
+
+
+def test_an_admin_makes_and_revokes_a_key_and_reads_the_audit_log(tab: Any) -> None:
+    page = tab.open("/admin")
+    page.get_by_role("button", name="New key").first.click()
+    assert page.locator(".sheet code").inner_text().startswith("agora_")
+    page.get_by_role("button", name="Done").click()
+    page.get_by_role("button", name="Revoke").first.click()
+    page.get_by_text("revoked").first.wait_for()
+    tab.shot("admin")
+    tab.open("/admin?tab=audit")
+    page.get_by_text("keys.revoke").first.wait_for()
+    for name in ("usage", "sources", "deletions"):
+        tab.open(f"/admin?tab={name}")
+        tab.shot(f"admin_{name}")
+
+
+@pytest.mark.parametrize("path", ["/ask", "/search?q=train", "/integrity", "/training/main", "/cluster", "/admin"])
+def test_pages_fit_a_phone_and_the_keyboard_reaches_what_is_on_them(path: str, site: str, new_tab: Callable[..., Any]) -> None:
+    tab = new_tab(site, viewport={"width": 390, "height": 844}, color_scheme="dark")
+    page = tab.open(path)
+    tab.shot(f"phone_{path.strip('/').split('?')[0].replace('/', '_')}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    reached = set()
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        reached.add(
+            page.evaluate("document.activeElement.tagName + (document.activeElement.innerText || document.activeElement.ariaLabel)")
+        )
+    assert len(reached) >= 4 and tab.problems == []
+
+
+def test_hostile_posts_and_names_are_text_everywhere(tab: Any) -> None:
+    page = tab.open("/search?q=teapot&mode=latest")
+    page.get_by_text("posts match").wait_for()
+    assert page.get_by_text("<script>window.broken=1</script>").count() >= 1
+    for button in page.get_by_text("Why here").all()[:4]:
+        button.click()
+    tab.shot("hostile")
+    tab.open("/ask?q=What is said about the teapot?")
+    page.get_by_label("Send").click()
+    page.get_by_label("Answer again").wait_for()
+    tab.open("/search?q=<img src=x onerror=window.broken=1>")
+    tab.open("/admin?tab=sources")
+    assert page.evaluate("window.broken") is None
+    assert page.locator("main img, main iframe, main script, article a[href]").count() == 0
+
+
+def test_a_workspace_without_index_and_scan_names_the_commands(tmp_path: Path, serve: Any, new_tab: Callable[..., Any]) -> None:
+    place = Workspace(tmp_path / "workspace").create()
+    place.folder("posts").mkdir()
+    with serve(place) as address:
+        tab = new_tab(address)
+        page = tab.open("/search")
+        page.get_by_text("agora search index").first.wait_for()
+        tab.shot("empty_search")
+        tab.open("/integrity")
+        page.get_by_text("agora integrity scan").wait_for()
+        assert [one for one in tab.problems if "404" not in one] == []
+
+
+def test_with_accounts_pages_need_a_sign_in_and_show_what_the_scopes_allow(
+    shown_square: Workspace, tmp_path: Path, serve: Any, new_tab: Callable[..., Any]
+) -> None:
+    place = Workspace(tmp_path / "workspace")
+    shutil.copytree(shown_square.root, place.root, ignore=shutil.ignore_patterns("server"))
+    database = open_database(place)
+    Accounts(database).add("ada", scopes=["member"], password="correct horse battery")
+    database.close()
+    with serve(place) as address:
+        tab = new_tab(address)
+        page = tab.page
+        page.goto(f"{address}/search?q=train")
+        page.wait_for_url("**/sign-in?next=*")
+        page.get_by_label("Name").fill("ada")
+        page.get_by_label("Password").fill("wrong password")
+        page.keyboard.press("Enter")
+        page.get_by_text("The name or the password is wrong.").wait_for()
+        tab.shot("sign_in")
+        page.get_by_label("Password").fill("correct horse battery")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/search?q=train")
+        tab.settled()
+        assert page.get_by_role("link", name="Admin").count() == 0
+        tab.open("/admin")
+        page.get_by_text("This page is not for your account").wait_for()
+        page.get_by_role("button", name="Sign out").click()
+        page.wait_for_url("**/sign-in")
+        page.goto(f"{address}/ask")
+        page.wait_for_url("**/sign-in?next=*")
