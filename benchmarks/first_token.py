@@ -1,8 +1,8 @@
-"""Seconds to the first words of a grounded answer: question in, first checked and cited sentence out, over a million posts, without a model.
+"""Seconds to the first words of a grounded answer: question in, first checked sentence out, over a million posts, without a model.
 
 python -m benchmarks first_token [--quick] [--posts N] [--questions N] [--data FOLDER]
 
-Posts are those of benchmarks/search_speed.py. Questions are made from words of posts, some with a time, some as follow-ups after two earlier
+Posts are those of benchmarks/search_speed.py. Questions are made from words of posts, some with a time, some follow two earlier
 turns. Everything counts: reading the conversation, planning, search by words and vectors, choosing evidence, writing, checking. One
 assistant is held open, as the server holds it; the first question, which opens the index, is timed apart. Where posts do not answer, the
 first words say so, and count too. `value` is the 95th percentile of the wall time; processor time stands beside it.

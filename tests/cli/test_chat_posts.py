@@ -23,7 +23,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("chat")
     rows: list[dict[str, Any]] = [
         {"id": "t1", "author": "berta", "text": "The night trains to Lindau were cancelled again, 300 passengers waited.", "kind": "post"},
-        {"id": "t2", "author": "dora", "text": "Night trains to Lindau run again \x1b[31m![x](https://a.example)", "kind": "post"},
+        {
+            "id": "t2",
+            "author": "dora",
+            "text": "Night trains to Lindau run again \x1b[31m see https://a.example/x for more",
+            "kind": "post",
+        },
         {"id": "t3", "author": "emil", "text": "Good!", "kind": "reply", "ref_id": "t1"},
         {"id": "t4", "author": "gone", "text": "Night trains to Lindau are gold plated", "kind": "post"},
     ]
@@ -44,11 +49,12 @@ def run(place: Path, *words: str, text: str | None = None) -> Any:
 def test_one_question_is_answered_with_sources_and_nothing_deleted(place: Path) -> None:
     found = run(place, "--posts", "--prompt", "What about night trains to Lindau?")
     assert found.exit_code == 0 and "[1] t" in found.stdout and "[2] t" in found.stdout and "gold" not in found.stdout
-    assert "\x1b" not in found.stdout and "![" not in found.stdout
+    assert "\x1b" not in found.stdout and "://" not in found.stdout
 
 
 def test_talk_remembers_and_takes_commands(place: Path) -> None:
-    lines = "What about night trains to Lindau?\nand yesterday?\n2*21\n/persona\n/persona fun\nhi\n/explain t1\n/reset\n/nonsense\n/help\n/quit\n"
+    lines = "What about night trains to Lindau?\nand yesterday?\n2*21\n/persona\n/persona fun\nhi\n/explain t1\n/reset\n/nonsense\n"
+    lines += "/help\n/quit\n"
     found = run(place, "--posts", text=lines)
     assert found.exit_code == 0 and "2*21 = 42" in found.stdout and "1 account answered it" in found.stdout
     assert "square" in found.stdout and "/research TEXT" in found.stdout
