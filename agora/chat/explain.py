@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from agora.chat.compose import Composition, citation
 from agora.chat.events import ChatEvent, Citation, Done, Reply, Said, Step
-from agora.chat.shown import one_line, safe_text
+from agora.chat.shown import one_line, quoted, safe_text
 from agora.chat.square import Row, Square, evidence_of
 from agora.errors import QuerySyntaxError, UsageError
 from agora.integrity.voice import Voices, count_voices
@@ -127,7 +127,7 @@ def _sentences(one: PostExplanation) -> Iterator[tuple[str, Sequence[Citation]]]
     """What is to be said, each with the posts it names."""
     yield f"{_told(one.post)}", [one.post]
     if one.label:
-        yield f"Label: {one_line(one.label, 500)} Evidence: {one_line(one.evidence or '', 200)}", [one.post]
+        yield f"Label: {quoted(one.label, 500)} Evidence: {quoted(one.evidence or '')}", [one.post]
     if one.above:
         yield f"It answers {_told(one.above[-1])}", [one.above[-1]]
         if len(one.above) > 1:
@@ -141,7 +141,7 @@ def _sentences(one: PostExplanation) -> Iterator[tuple[str, Sequence[Citation]]]
 
 
 def _told(card: Citation) -> str:
-    return f"{card.speaker} wrote on {card.created_at[:10]}: “{one_line(card.text, 300)}”"
+    return f"{card.speaker} wrote on {card.created_at[:10]}: {quoted(card.text, 300)}"
 
 
 def _counted(group: Group, what: str, nothing: str) -> str:

@@ -43,6 +43,8 @@ _NAMES: Final = {"time": "when", "place": "where", "count": "how many", "person"
 _LATEST_SHARE: Final = 0.25
 """Of the time from the first to the last post found, the part that counts as latest."""
 _MIN_VOICES: Final = 2
+_IN_SHORT: Final = 2
+"""Sentences of the first section, so that something is left to the others."""
 _MODEL_CHARS: Final = 2_000
 _SYSTEM: Final = (
     "You plan a search of posts. Write at most {most} short questions, one per line and nothing else, that together answer the question "
@@ -156,9 +158,11 @@ def _gathered(report: _Report, question: str, searcher: Finder, now: datetime) -
 
 def _section(report: _Report, title: str, gathered: Gathered, model: LanguageModel | None, stop: Until) -> Iterator[ChatEvent]:
     """The section with what was not said before; nothing where nothing is left. A group's sentences wait for the end."""
-    is_begun = False
-    config = replace(report.config.answers, sentences=report.config.sentences)
+    is_begun = is_answered = False
+    most = min(_IN_SHORT, report.config.sentences) if title == SUMMARY else report.config.sentences
+    config = replace(report.config.answers, sentences=most)
     for sentence in write(gathered, model, config, report.written, cancelled=stop):
+        is_answered = True
         if sentence.post_ids in report.told:
             continue
         report.told.add(sentence.post_ids)
@@ -172,7 +176,7 @@ def _section(report: _Report, title: str, gathered: Gathered, model: LanguageMod
         yield from report.made.tell(sentence, report.evidence, section=title)
         if stop.is_set():
             return
-    if not is_begun and gathered.asked.kind in _NAMES and title != SUMMARY:
+    if not is_answered and gathered.asked.kind in _NAMES and title != SUMMARY:
         report.missing.append(_NAMES[gathered.asked.kind])
 
 

@@ -15,6 +15,7 @@ import unicodedata
 from typing import Final
 
 _HIDDEN: Final = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+_MARKS: Final = str.maketrans("“”„«»", "＂＂＂‹›")
 _JOINERS: Final = frozenset("\u200c\u200d")
 """Part of emoji and of some scripts; kept where they stand between characters that use them."""
 _ACTIVE: Final = re.compile(
@@ -41,6 +42,11 @@ def one_line(text: str, most: int = 200) -> str:
     return safe_text(joined if len(joined) <= most else joined[: most - 3] + "...")
 
 
+def quoted(text: str, most: int = 200) -> str:
+    """`one_line` in quotation marks, none inside: a quotation cannot be ended from within."""
+    return f"“{one_line(text, most).translate(_MARKS)}”"
+
+
 def _seen(text: str, place: int) -> str:
     character = text[place]
     if character in "\n\t":
@@ -52,4 +58,4 @@ def _seen(text: str, place: int) -> str:
     return "\ufffd"
 
 
-__all__ = ["one_line", "safe_text"]
+__all__ = ["one_line", "quoted", "safe_text"]

@@ -145,10 +145,14 @@ class LiveFinder:
 
     def __init__(self, finder: Finder, square: WorkspaceSquare) -> None:
         self._finder, self._square = finder, square
+        self._standing: tuple[pa.Table, Undeleted] | None = None
 
     def find(self, text: str, *, limit: int = 10, now: datetime | None = None, match: Literal["all", "any", "auto"] = "auto") -> FoundMany:
         """The hits that still stand."""
-        return Undeleted(self._finder, self._square.deletions()).find(text, limit=limit, now=now, match=match)
+        gone, known = self._square.deletions(), self._standing
+        if known is None or known[0] is not gone:
+            known = self._standing = (gone, Undeleted(self._finder, gone))
+        return known[1].find(text, limit=limit, now=now, match=match)
 
 
 def evidence_of(row: Row, square: Square) -> Evidence:

@@ -1,6 +1,6 @@
 """A model that calls tools. Goes in: a question, a model that supports OpenAI's function calls, a Toolbox. Comes out: an answer as events.
 
-    model = ToolEndpoint("http://127.0.0.1:8000/v1", "qwen3-8b")
+    model = ToolEndpoint("http://127.0.0.1:8000/v1", "qwen3-8b")      agora/chat/endpoint.py
     for event in answer_with_tools(question, model, toolbox, now=now): ...
 
 The model chooses what is looked up; what it says about posts is judged against the posts that its searches returned, sentence by sentence,
@@ -11,22 +11,17 @@ sentences do not hold, leaves the answer to the caller's plain way (`Unanswered`
 from __future__ import annotations
 
 import json
-import os
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from http.client import HTTPException
 from typing import Any, Final, Protocol
 
 from agora.chat.compose import Composition, told
 from agora.chat.events import Caution, ChatEvent, Done, Reply, Step
 from agora.chat.shown import one_line
 from agora.chat.tools import Toolbox, ToolResult
-from agora.engine.remote import KEY_VARIABLE, MAX_BYTES, RemoteModel
-from agora.errors import BusyError, GenerationError
+from agora.errors import GenerationError
 from agora.search.answers.ask import check
 from agora.search.answers.generated import MAX_CHARS
 from agora.search.answers.prompt import Prompt, escaped, read
@@ -78,34 +73,6 @@ class ToolModel(Protocol):
 
 class Unanswered(GenerationError):
     """The model made no answer that holds; nothing was shown."""
-
-
-class ToolEndpoint(RemoteModel):
-    """An OpenAI-compatible server whose model calls functions. What the tools return leaves this machine for that server."""
-
-    def turn(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> Turn:
-        """One round, whole. Raises GenerationError."""
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if key := os.environ.get(KEY_VARIABLE):
-            headers["Authorization"] = f"Bearer {key}"
-        content = {
-            "model": self.name, "stream": False, "temperature": 0.0, "max_tokens": MAX_TOKENS, "messages": list(messages),
-            **({"tools": list(tools)} if tools else {}),
-        }  # fmt: skip
-        request = urllib.request.Request(f"{self._url}/chat/completions", data=json.dumps(content).encode(), headers=headers, method="POST")
-        try:
-            with self._opener.open(request, timeout=self._timeout_s) as response:
-                body = response.read(MAX_BYTES + 1)
-        except urllib.error.HTTPError as error:
-            with error:
-                said = " ".join(error.read(2_000).decode("utf-8", errors="replace").split())[:300]
-                kind = BusyError if error.code in (429, 503) else GenerationError
-                raise kind(f"endpoint {self._url} refused ({error.code}): {said}") from error
-        except (OSError, HTTPException) as error:
-            raise GenerationError(f"endpoint {self._url} cannot be reached: {error}; is the server running?") from error
-        if len(body) > MAX_BYTES:
-            raise GenerationError(f"endpoint {self._url} sent more than {MAX_BYTES:,} bytes")
-        return parsed_turn(body)
 
 
 def parsed_turn(body: bytes) -> Turn:
@@ -213,4 +180,4 @@ def _checked(text: str, question: str, numbered: Mapping[int, Evidence], now: da
     return sentences, refused
 
 
-__all__ = ["Call", "ToolEndpoint", "ToolModel", "Turn", "Unanswered", "answer_with_tools", "parsed_turn"]
+__all__ = ["Call", "ToolModel", "Turn", "Unanswered", "answer_with_tools", "parsed_turn"]

@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from agora.chat.calculator import calculate
-from agora.chat.shown import one_line
+from agora.chat.shown import one_line, quoted
 from agora.chat.square import Square
 from agora.config import unknown_value
 from agora.errors import AgoraError
@@ -132,7 +132,7 @@ class Toolbox:
             {"term": escaped(one.term)[:80], "voices": one.voices, "accounts": one.accounts, "usual": round(one.expected, 1)}
             for one in report.trends
         ]
-        said = "; ".join(f"{one_line(one.term, 60)} ({one.voices:,} voices)" for one in report.trends[:5])
+        said = "; ".join(f"{quoted(one.term, 60)} ({one.voices:,} voices)" for one in report.trends[:5])
         return ToolResult("trends", _json({"trends": rows}), said=f"Rising in the last {window}: {said or 'nothing above what is usual'}.")
 
     def _campaign(self, id: str) -> ToolResult:
@@ -143,7 +143,7 @@ class Toolbox:
             "id": found.id, "state": found.state, "accounts": len(found.members), "first": found.first_at, "last": found.last_at,
             "found": sentences,
         }  # fmt: skip
-        told = " ".join(one_line(one, 300) for one in found.sentences)
+        told = " ".join(quoted(one, 300) for one in found.sentences)
         said = f"Campaign {found.id} ({found.state}, {len(found.members):,} accounts): {told}"
         return ToolResult("campaign", _json(content), said=said)
 

@@ -32,13 +32,40 @@ def chat(
     top_p: Annotated[float, typer.Option(help="Share of probability to draw from.")] = 0.95,
     max_tokens: Annotated[int | None, typer.Option(help="Longest answer; default: what the context holds.", show_default=False)] = None,
     seed: Annotated[int | None, typer.Option(help="Equal seeds give equal answers.")] = None,
+    posts: Annotated[bool, typer.Option("--posts", help="Answer from posts, with sources; without --model, by quoting them.")] = False,
+    research: Annotated[str | None, typer.Option(metavar="QUESTION", help="Write a report from several searches.")] = None,
+    explain: Annotated[str | None, typer.Option(metavar="POST", help="Explain a post: thread, label, who amplified it.")] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="With --posts: let an OpenAI-compatible server write: its URL, ending in /v1.")
+    ] = None,
+    endpoint_model: Annotated[str, typer.Option(help="The model's name at the endpoint.")] = "default",
+    persona: Annotated[str, typer.Option(help="With --posts: how it sounds (neutral, fun, or one of workspace/personas).")] = "neutral",
+    now: Annotated[str | None, typer.Option(help="With --posts: as of this time (ISO, UTC).", show_default=False)] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Talk with a model; or ask one thing with --prompt.
+    """Talk with a model, or with --posts about what people post; or ask one thing with --prompt.
 
-    Example: agora chat --model main --prompt "What is on today?"
+    With --endpoint what is asked and the posts found leave this machine; a key is read from AGORA_ENDPOINT_KEY.
+
+    Example: agora chat --posts --prompt "What do people say about the night trains?"
     """
+    if posts or research is not None or explain is not None:
+        from agora.cli.chat_posts import grounded
+
+        if complete or system:
+            raise UsageError(
+                f"{'--complete' if complete else '--system'} is for talk without posts; with posts, a persona says how it sounds"
+            )
+        if as_json and prompt is None and research is None and explain is None:
+            raise UsageError("--json needs --prompt, --research or --explain")
+        grounded(
+            Workspace.find(workspace), model=model, endpoint=endpoint, endpoint_model=endpoint_model, persona=persona, prompt=prompt,
+            research=research, explain=explain, now=now, as_json=as_json,
+        )  # fmt: skip
+        return
+    if endpoint is not None or persona != "neutral" or now is not None:
+        raise UsageError("--endpoint, --persona and --now are for talk about posts; give --posts too")
     if prompt is None and (complete or as_json):
         raise UsageError(f"{'--complete' if complete else '--json'} needs --prompt")
     from agora.engine import Conversation, SamplingConfig, load_local_model

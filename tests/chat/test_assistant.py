@@ -188,7 +188,7 @@ def test_personas_of_an_operator_are_added(tmp_path: Any) -> None:
 
 def test_trends_count_voices_and_show_terms_as_text() -> None:
     answer = answered(Assistant(trains(), square=MemorySquare(TRAINS)), "What is trending?")
-    assert answer.kind == "trends" and "‹b>bridge‹/b>: 5 voices (504 accounts)" in answer.text and answer.citations[0].post_id == "t1"
+    assert answer.kind == "trends" and "“‹b>bridge‹/b>”: 5 voices (504 accounts)" in answer.text and answer.citations[0].post_id == "t1"
     assert "cannot look up trends" in answered(Assistant(trains()), "What is trending?").text
 
 

@@ -1,0 +1,88 @@
+"""Seconds to the first words of a grounded answer: question in, first checked sentence out, over a million posts, without a model.
+
+python -m benchmarks first_token [--quick] [--posts N] [--questions N] [--data FOLDER]
+
+Posts are those of benchmarks/search_speed.py. Questions are made from words of posts, some with a time, some follow two earlier
+turns. Everything counts: reading the conversation, planning, search by words and vectors, choosing evidence, writing, checking. One
+assistant is held open, as the server holds it; the first question, which opens the index, is timed apart. Where posts do not answer, the
+first words say so, and count too. `value` is the 95th percentile of the wall time; processor time stands beside it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow.compute as pc
+
+from agora.chat import Assistant, Text
+from agora.posts.store import PostStore
+from agora.search.find import Searcher
+from agora.search.index.embedded import EmbeddedIndex
+from agora.text.embeddings import LexicalEmbeddings
+from benchmarks.registry import SHARED_DATA, Benchmark, Result, whole_number
+from benchmarks.search_speed import some_posts, some_queries
+
+BAR_S: Final = 1.5
+POSTS: Final = 1_000_000
+QUICK_POSTS: Final = 30_000
+
+
+def _conversation(text: str, number: int, day: datetime) -> list[dict[str, str]]:
+    """A question; every third one since a day, every fourth one as the third turn of a talk."""
+    question = f"What do people say about {text}{f' since {day:%Y-%m-%d}' if number % 3 == 2 else ''}?"
+    if number % 4 != 3:
+        return [{"role": "user", "content": question}]
+    return [
+        {"role": "user", "content": "hello"}, {"role": "assistant", "content": "Hello."}, {"role": "user", "content": question},
+        {"role": "assistant", "content": "A post says so. [1]"}, {"role": "user", "content": "why?"},
+    ]  # fmt: skip
+
+
+def _first(assistant: Assistant, messages: list[dict[str, str]], now: datetime) -> tuple[float, float, bool]:
+    """Seconds, processor seconds, and whether what came is cited."""
+    started, used = time.perf_counter(), time.process_time()
+    events = assistant.answer(messages, now=now)
+    text = next(event for event in events if isinstance(event, Text))
+    done = (time.perf_counter() - started, time.process_time() - used)
+    events.close()  # type: ignore[attr-defined]
+    return (*done, "] " in text.delta or text.delta.rstrip().endswith("]"))
+
+
+def _run(quick: bool, options: dict[str, str]) -> Result:
+    num_posts = whole_number(options, "posts", QUICK_POSTS if quick else POSTS, at_least=1_000)
+    num_questions = whole_number(options, "questions", 40 if quick else 200, at_least=10)
+    posts = some_posts(num_posts, Path(options.get("data", SHARED_DATA)))
+    newest: Any = pc.max(posts["created_at"]).as_py()
+    now = newest.astimezone(timezone.utc) + timedelta(minutes=1)
+    queries = [text for _, text in some_queries(posts, num_questions + 5, seed=7)]
+    embeddings = LexicalEmbeddings()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        PostStore.open(Path(folder) / "posts", create=True) as store,
+        EmbeddedIndex.open(Path(folder) / "index") as index,
+    ):
+        store.append(posts)
+        index.catch_up(store, embeddings=embeddings)
+        assistant = Assistant(Searcher(index, embeddings=embeddings))
+        day = now - timedelta(days=3)
+        opening = _first(assistant, _conversation(queries[-1], 0, day), now)
+        found = [_first(assistant, _conversation(text, number, day), now) for number, text in enumerate(queries[:num_questions])]
+    wall, used = np.array([one[0] for one in found]), np.array([one[1] for one in found])
+    value = float(np.percentile(wall, 95))
+    details = {
+        "posts": posts.num_rows, "questions": len(found), "answered_with_a_citation": sum(one[2] for one in found),
+        "p50_s": float(np.percentile(wall, 50)), "max_s": float(wall.max()), "processor_p50_s": float(np.percentile(used, 50)),
+        "processor_p95_s": float(np.percentile(used, 95)), "first_question_s": opening[0],
+    }  # fmt: skip
+    return Result(value=value, holds=value <= BAR_S, details=details)
+
+
+BENCHMARK = Benchmark(
+    measures="95th percentile of the time to the first words of a grounded answer, extractive writer", unit="s", bound=f"<= {BAR_S}",
+    run=_run, options=("posts", "questions", "data"),
+)  # fmt: skip
