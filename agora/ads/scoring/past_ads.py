@@ -80,6 +80,16 @@ def read_past_ads(path: Path, *, min_impressions: int = 500) -> list[PastAd]:
     return enough
 
 
+def read_new_ads(path: Path) -> list[PastAd]:
+    """Ads that have not run: a table with `text` and whatever else is known. Raises DataError naming row, column and value."""
+    if not path.exists():
+        raise UsageError(f"{path} does not exist; give a table of ads (.parquet, .csv or .jsonl)")
+    ads = [_ad({"impressions": 0, "clicks": 0} | dict(row), f"{path}:{number}") for number, row in _rows(path)]
+    if not ads:
+        raise DataError(f"{path} holds no ad")
+    return ads
+
+
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
