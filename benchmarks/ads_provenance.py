@@ -2,8 +2,8 @@
 
 python -m benchmarks ads_provenance [--quick] [--pictures N]
 
-PNG, JPEG and SVG pictures of random sizes and content are signed with a self-made certificate. `value` is the smaller of two shares: pictures
-that verify as they were signed, and pictures with one byte changed (drawn from all bytes of the file) that do not verify.
+PNG, JPEG and SVG pictures of random sizes and content are signed with a self-made certificate. `value` is the smaller of two shares:
+pictures that verify as they were signed, and pictures with one byte changed (drawn from all bytes of the file) that do not verify.
 """
 
 from __future__ import annotations
@@ -49,10 +49,8 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
 def _picture(number: int, random: np.random.Generator) -> tuple[bytes, str]:
     width, height = (int(size) for size in random.integers(16, 120, 2))
     if number % 3 == 2:
-        shapes = "".join(
-            f'<rect x="{random.integers(width)}" y="{random.integers(height)}" width="9" height="7" fill="#{random.integers(1 << 24):06x}"/>'
-            for _ in range(8)
-        )
+        places = random.integers(0, (width, height, 1 << 24), (8, 3))
+        shapes = "".join(f'<rect x="{x}" y="{y}" width="9" height="7" fill="#{color:06x}"/>' for x, y, color in places)
         return f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">{shapes}</svg>'.encode(), "image/svg+xml"
     from PIL import Image
 

@@ -6,15 +6,15 @@
     test.decision()
 
 Arms share views by Thompson sampling: an arm gets the probability that it is the best one, under independent beta posteriors with a uniform
-prior (Thompson 1933, doi:10.2307/2332286; Chapelle and Li 2011, "An Empirical Evaluation of Thompson Sampling"), never less than `min_share`.
-A part of it, `challenge`, goes to the best of the others instead, so that the two best are told apart sooner (top-two sampling: Russo 2020,
-doi:10.1287/opre.2019.1911).
+prior (Thompson 1933, doi:10.2307/2332286; Chapelle and Li 2011, "An Empirical Evaluation of Thompson Sampling"), never less than
+`min_share`. A part of it, `challenge`, goes to the best of the others instead, so that the two best are told apart sooner (top-two
+sampling: Russo 2020, doi:10.1287/opre.2019.1911).
 An arm is dropped, and a test stopped, by two rules; both hold however often one looks:
 - expected loss: the arm that would be kept loses, on average over the posterior, less than `max_loss` of its click rate against the best
   (Stucchio 2015, "Bayesian A/B Testing at VWO", equation 10; loss here relative to the rate);
 - always-valid intervals: each arm's click rate lies inside its interval at all times at once with probability 1 - `error` / arms, by the
-  beta-binomial mixture martingale (Robbins 1970, doi:10.1214/aoms/1177696786; Howard et al. 2021, doi:10.1214/20-AOS1991). An arm whose upper
-  end is below another's lower end is dropped.
+  beta-binomial mixture martingale (Robbins 1970, doi:10.1214/aoms/1177696786; Howard et al. 2021, doi:10.1214/20-AOS1991). An arm whose
+upper   end is below another's lower end is dropped.
 
 Not covered: click rates that change over time or follow the day of the week (run whole weeks), one person seeing several arms, fraud.
 """
@@ -238,8 +238,11 @@ def _edge(rejected: object, inside: float, outside: float) -> float:
     return good
 
 
-def simulate(rates: Sequence[float], num_views: int, config: ExperimentConfig, *, batch: int = 1000, seed: int = 0) -> tuple[Experiment, float]:
-    """A test on arms whose true click rates are known. Gives the experiment, and its regret: clicks lost against showing the best arm only."""
+def simulate(
+    rates: Sequence[float], num_views: int, config: ExperimentConfig, *, batch: int = 1000, seed: int = 0
+) -> tuple[Experiment, float]:
+    """A test on arms whose true click rates are known. Gives the experiment, and its regret: clicks lost against showing the best arm
+    only."""
     names = [f"arm {number}" for number in range(1, len(rates) + 1)]
     test, truth = Experiment(names, config, seed=seed), np.random.default_rng(seed + 1_000_003)
     best, regret, left = max(rates), 0.0, num_views

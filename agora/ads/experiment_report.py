@@ -47,7 +47,7 @@ def report_html(decisions: Mapping[str, Decision], *, title: str = "Experiment")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main><h1>{escape(title)}</h1>{parts}"
-        "<footer>Intervals hold at every look (always valid). Click rates are assumed not to change over time.</footer></main></body></html>\n"
+        "<footer>Intervals hold at every look (always valid). Click rates are taken to stay the same.</footer></main></body></html>\n"
     )
 
 
@@ -56,14 +56,16 @@ def _section(audience: str, decision: Decision) -> str:
     rows = "".join(_arm_row(arm, decision, highest) for arm in decision.arms)
     return (
         f'<section><h2>{escape(audience)} <b class="{"stop" if decision.stop else "on"}">{escape(verdict(decision))}</b></h2>'
-        f"<p>{escape(decision.reason)}</p><table><thead><tr><th>Variant</th><th>Views</th><th>Clicks</th><th>Click rate, always-valid interval</th>"
+        f"<p>{escape(decision.reason)}</p><table><thead><tr><th>Variant</th><th>Views</th><th>Clicks</th>"
+        "<th>Click rate, always-valid interval</th>"
         f"<th>Chance best</th><th>Next share</th></tr></thead><tbody>{rows}</tbody></table><p>{escape(_regret(decision))}</p></section>"
     )
 
 
 def _arm_row(arm: ArmReport, decision: Decision, highest: float) -> str:
     left, right = 100 * arm.low / highest, min(100.0, 100 * arm.high / highest)
-    bar = f'<i class="range"><i style="left:{left:.1f}%;width:{max(0.5, right - left):.1f}%"></i><u style="left:{100 * arm.rate / highest:.1f}%"></u></i>'
+    mark, width = 100 * arm.rate / highest, max(0.5, right - left)
+    bar = f'<i class="range"><i style="left:{left:.1f}%;width:{width:.1f}%"></i><u style="left:{mark:.1f}%"></u></i>'
     kind = "dropped" if arm.dropped else "best" if arm.name == decision.best else ""
     return (
         f'<tr class="{kind}"><td>{escape(arm.name)}</td><td>{arm.views:,}</td><td>{arm.clicks:,}</td>'
@@ -83,11 +85,15 @@ def _regret(decision: Decision) -> str:
 
 
 _STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;color:#1c2024;background:#f6f7f8;margin:0}main{max-width:62rem;margin:2rem auto;padding:0 1rem}"
-    "section{background:#fff;border:1px solid #dfe3e6;border-radius:10px;padding:1rem 1.25rem;margin:1rem 0}h2{font-size:1.15rem;margin:.2rem 0}"
+    "body{font:16px/1.5 system-ui,sans-serif;color:#1c2024;background:#f6f7f8;margin:0}"
+    "main{max-width:62rem;margin:2rem auto;padding:0 1rem}"
+    "section{background:#fff;border:1px solid #dfe3e6;border-radius:10px;"
+    "padding:1rem 1.25rem;margin:1rem 0}h2{font-size:1.15rem;margin:.2rem 0}"
     "b.stop{color:#0a6b3d}b.on{color:#7a5200}table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.35rem .6rem;"
     "border-top:1px solid #e7eaec;font-variant-numeric:tabular-nums}tr.dropped{color:#6b7280}tr.best td:first-child{font-weight:700}"
-    ".range{display:inline-block;position:relative;width:9rem;height:.6rem;background:#eef0f2;border-radius:4px}"
-    ".range i{position:absolute;top:0;bottom:0;background:#9db8e8;border-radius:4px}.range u{position:absolute;top:-2px;bottom:-2px;width:2px;"
+    ".range{display:inline-block;position:relative;width:9rem;height:.6rem;"
+    "background:#eef0f2;border-radius:4px}"
+    ".range i{position:absolute;top:0;bottom:0;background:#9db8e8;border-radius:4px}"
+    ".range u{position:absolute;top:-2px;bottom:-2px;width:2px;"
     "background:#1d4ea3}footer{color:#5b6570;font-size:.85rem}"
 )

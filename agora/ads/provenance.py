@@ -5,8 +5,8 @@
 
 The manifest says `c2pa.created` with the IPTC digital source type trainedAlgorithmicMedia (all of it generated) or
 compositeWithTrainedAlgorithmicMedia (a real product picture, or typeset text, with a generated background): C2PA specification 2.1, 18.15,
-and https://cv.iptc.org/newscodes/digitalsourcetype/. By default the certificate is made here, by nobody whom a verifier knows: a picture then
-verifies as intact and its issuer as untrusted, and this is said. A certificate of a known issuer is used instead where it is given.
+and https://cv.iptc.org/newscodes/digitalsourcetype/. By default the certificate is made here, by nobody whom a verifier knows: a picture
+then verifies as intact and its issuer as untrusted, and this is said. A certificate of a known issuer is used instead where it is given.
 
 Not covered: the manifest can be stripped, and a platform may do so. It says what the signer claims; it does not prove that.
 """
@@ -17,16 +17,18 @@ import io
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Final
 
 from agora import __version__
+from agora.ads.manifest_bytes import deviation
 from agora.errors import DataError, MissingExtraError, ModelError, UsageError
 from agora.files import write_atomically
 
 SOURCE_TYPES: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+GENERATOR: Final = "Agora"
 TYPES: Final = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
 CERTIFICATE_FILE, KEY_FILE = "certificate_chain.pem", "private_key.pem"
 _UNTRUSTED: Final = "signingCredential.untrusted"
@@ -97,11 +99,11 @@ def sign(data: bytes, media_type: str, *, signer: Signer, composite: bool, title
     c2pa = _c2pa()
     kind = "compositeWithTrainedAlgorithmicMedia" if composite else "trainedAlgorithmicMedia"
     action = {
-        "action": "c2pa.created", "digitalSourceType": SOURCE_TYPES + kind, "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "softwareAgent": {"name": agent, "version": __version__},
+        "action": "c2pa.created", "digitalSourceType": SOURCE_TYPES + kind,
+        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"), "softwareAgent": {"name": agent, "version": __version__},
     }  # fmt: skip
     manifest = {
-        "claim_generator_info": [{"name": "Agora", "version": __version__}], "title": title or "advertisement", "format": media_type,
+        "claim_generator_info": [{"name": GENERATOR, "version": __version__}], "title": title or "advertisement", "format": media_type,
         "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [action]}}],
     }  # fmt: skip
     out = io.BytesIO()
@@ -132,7 +134,10 @@ def verify(data: bytes, media_type: str) -> Verified:
         missing = "ManifestNotFound" in f"{type(error).__name__} {error}" or "no JUMBF" in str(error)
         problem = "it holds no content credentials" if missing else f"its credentials cannot be read ({error})"
         return Verified(is_valid=False, is_trusted=False, issuer="", source_type="", generator="", problems=(problem,))
-    return _verified(store, str(state))
+    found = _verified(store, str(state))
+    if found.is_valid and found.generator == GENERATOR and (changed := deviation(data, media_type)):
+        return replace(found, is_valid=False, is_trusted=False, problems=(changed,))
+    return found
 
 
 def verify_file(path: Path) -> Verified:
@@ -173,7 +178,8 @@ def _verified(store: dict[str, Any], state: str) -> Verified:
     is_valid = state in ("Valid", "Trusted") and not problems
     return Verified(
         is_valid=is_valid, is_trusted=state == "Trusted", issuer=str(signature.get("issuer") or signature.get("common_name") or "unknown"),
-        source_type=source, generator=str(generators[0].get("name", "")), problems=problems if problems or is_valid else (f"state {state}",),
+        source_type=source, generator=str(generators[0].get("name", "")),
+        problems=problems if problems or is_valid else (f"state {state}",),
     )  # fmt: skip
 
 
@@ -213,7 +219,8 @@ def _has_expired(chain: bytes) -> bool:
 
 
 def _self_made() -> tuple[bytes, bytes]:
-    """A chain of two certificates, as C2PA 2.1 section 14.5.1 wants them (an issuer and an end entity for e-mail protection), and the key."""
+    """A chain of two certificates, as C2PA 2.1 section 14.5.1 wants them (an issuer and an end entity for e-mail protection), and the
+    key."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -238,7 +245,8 @@ def _certificate(name: str, key: Any, issuer: Any, issuer_key: Any) -> Any:
     )  # fmt: skip
     builder = (
         x509.CertificateBuilder().subject_name(subject).issuer_name(issuer.subject if issuer else subject).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=_VALID_DAYS))
+        .serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=_VALID_DAYS))
         .add_extension(x509.BasicConstraints(ca=is_issuer, path_length=0 if is_issuer else None), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)

@@ -1,4 +1,5 @@
-"""Results of ads as the platforms export them. Goes in: a CSV file. Comes out: views and clicks per audience and variant, or an error by line.
+"""Results of ads as the platforms export them. Goes in: a CSV file. Comes out: views and clicks per audience and variant, or an error by
+line.
 
 Columns are recognised by their names in data/results.toml (Google Ads, Meta, X, OpenAI, and plain names). Lines with totals are left out.
 """
@@ -92,8 +93,9 @@ def _header(lines: Sequence[tuple[int, list[str]]], given: Mapping[str, str], pa
             return places, at
         best = max(best, list(places), key=len)
     missing = [field for field in FIELDS[1:] if field not in best]
+    field = (missing or ["variant"])[0]
     raise DataError(
-        f"{path}: no header with a column for {missing[0] if missing else 'variant'} in the first 20 lines; name it, e.g. --column {(missing or ['variant'])[0]}='Ad name'"
+        f"{path}: no header with a column for {field} in the first 20 lines; name it, e.g. --column {field}='name of the column'"
     )
 
 

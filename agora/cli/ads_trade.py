@@ -50,7 +50,9 @@ def score(
     if ads is not None:
         new = read_new_ads(ads)
         found = sorted(zip(model.score(new), new, strict=True), key=lambda pair: -pair[0])
-        result["order"] = {f"{place}. {' '.join(ad.text.split())[:70]}": round(float(value), 3) for place, (value, ad) in enumerate(found, 1)}
+        result["order"] = {
+            f"{place}. {' '.join(ad.text.split())[:70]}": round(float(value), 3) for place, (value, ad) in enumerate(found, 1)
+        }
     emit(result, as_json=as_json)
     next_command("agora ads export ads.json google" if ads is not None else f"agora ads score {out} new_ads.csv")
 
@@ -103,7 +105,9 @@ def experiment(
 def export(
     ads: Annotated[Path, typer.Argument(metavar="ADS", help="JSON list of ads.")],
     sheet: Annotated[str, typer.Argument(metavar="SHEET", help="google, meta, x or openai.")],
-    out: Annotated[Path | None, typer.Option("--out", help="File to write (default: ADS with the ending .SHEET.csv).", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write (default: ADS with the ending .SHEET.csv).", show_default=False)
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="ADS is a CSV sheet already: only check it.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -135,7 +139,8 @@ def export(
 def verify(
     pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="PNG, JPEG or SVG files.")],
     sign_with: Annotated[
-        Path | None, typer.Option("--sign", help="Sign them first, with the certificate kept in this folder (made if absent).", show_default=False)
+        Path | None,
+        typer.Option("--sign", help="Sign them first, with the certificate kept in this folder (made if absent).", show_default=False),
     ] = None,
     generated: Annotated[bool, typer.Option("--generated", help="With --sign: all of it is generated (default: parts of it).")] = False,
     as_json: JsonOption = False,

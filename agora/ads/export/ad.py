@@ -13,7 +13,8 @@ from agora.errors import DataError, UsageError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ad:
-    """What an exported row is made of. `headlines` and `descriptions`: further ones for ads that take several; the single ones come first."""
+    """What an exported row is made of. `headlines` and `descriptions`: further ones for ads that take several; the single ones come
+    first."""
 
     name: str
     campaign: str

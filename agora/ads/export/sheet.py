@@ -66,7 +66,8 @@ class Sheet:
         return tuple(name for column in self.columns for name in column.names)
 
     def width(self, text: str) -> int:
-        """How long a text is for this platform: East-Asian wide and full-width characters count 2; on X by weight, with links at their own."""
+        """How long a text is for this platform: East-Asian wide and full-width characters count 2; on X by weight, with links at their
+        own."""
         if self.counting == "weighted":
             links = len(_LINK.findall(text))
             rest = _LINK.sub("", unicodedata.normalize("NFC", text))

@@ -50,6 +50,7 @@ def _cells(ad: Ad, column: Column) -> list[str]:
 
 
 def button_value(text: str, allowed: Sequence[str]) -> str:
-    """A call to action as the platform's word for it: 'Shop now' -> 'SHOP_NOW'. What it does not know becomes its first word, which is neutral."""
+    """A call to action as the platform's word for it: 'Shop now' -> 'SHOP_NOW'. What it does not know becomes its first word, which is
+    neutral."""
     plain = "_".join(text.upper().replace("-", " ").split())
     return plain if plain in allowed else allowed[0]

@@ -1,4 +1,5 @@
-"""A click model of one's own past ads. Goes in: ads with impressions and clicks. Comes out: a model that says which of two ads is clicked more.
+"""A click model of one's own past ads. Goes in: ads with impressions and clicks. Comes out: a model that says which of two ads is clicked
+more.
 
     model = train_clicks(read_past_ads(Path("results.csv")))
     model.save(Path("clicks"))
@@ -151,7 +152,13 @@ def train_clicks(ads: Sequence[PastAd], config: ClickConfig | None = None, *, pr
         total = sum(weight * matrices[name].astype(np.float64) for name, weight in weights.items())
         penalty = _penalty(ads, np.asarray(total), smoothing, config)
     strengths = _pairwise(np.asarray(total), search.target, pairs.some(config.max_pairs, config.seed), smoothing, penalty, config)
-    facts = {"num_ads": len(ads), "num_pairs": len(pairs), "smoothing": smoothing, "penalty": penalty, "held_out_accuracy": round(judged, 4)}
+    facts = {
+        "num_ads": len(ads),
+        "num_pairs": len(pairs),
+        "smoothing": smoothing,
+        "penalty": penalty,
+        "held_out_accuracy": round(judged, 4),
+    }
     _log.info("click model: %s, weights %s", facts, weights)
     return ClickModel(config, describer, past, strengths, weights, facts)
 
@@ -298,7 +305,8 @@ def cross_validate(
     ads: Sequence[PastAd], config: ClickConfig | None = None, *, groups: Sequence[str] | None = None, num_folds: int = 5, seed: int = 0,
     progress: Progress = silent,
 ) -> CrossValidated:  # fmt: skip
-    """Train on all folds but one and order the pairs of that one, for each. `groups` (default: the text) are never divided. Everything is chosen
+    """Train on all folds but one and order the pairs of that one, for each. `groups` (default: the text) are never divided. Everything
+    is chosen
     anew inside each training part."""
     folds = folds_by(groups or [ad.text for ad in ads], num_folds, seed)
     right, num, by_fold, weights = 0.0, 0, [], []

@@ -1,4 +1,5 @@
-"""Does the landing page keep what the advertisement says? Goes in: texts of an ad and the page's HTML. Comes out: what the page does not hold.
+"""Does the landing page keep what the advertisement says? Goes in: texts of an ad and the page's HTML. Comes out: what the page does not
+hold.
 
 Numbers, prices and names must stand on the page; of other words, most should. Ad systems judge the same ("landing page experience"), and
 who clicks and finds something else goes away. Not covered: whether page and ad are true; pages whose text a script writes later.

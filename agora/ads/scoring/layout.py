@@ -1,15 +1,17 @@
-"""How well a layout is made. Goes in: the record of a rendered picture (width, height, boxes in pixels, text sizes). Comes out: parts in 0..1.
+"""How well a layout is made. Goes in: the record of a rendered picture (width, height, boxes in pixels, text sizes). Comes out: parts in
+0..1.
 
 Balance, alignment, white space and order of sizes are four of the measures of Ngo, Teo and Byrne 2003 ("Modelling interface aesthetics",
 doi:10.1016/S0020-0255(02)00404-8), simplified to the boxes of an advertisement; the score is their weighted mean, less what overlaps.
-Not covered: taste, colours, the picture itself. It compares layouts of the same words; it does not say that an advertisement will be clicked.
+Not covered: taste, colours, the picture itself. It compares layouts of the same words; it does not say that an advertisement will be
+clicked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any, Final
 
 from agora.errors import DataError
@@ -37,9 +39,7 @@ class Rect:
 
     def overlap(self, other: Rect) -> float:
         """Square pixels that both cover."""
-        return Rect(
-            max(self.left, other.left), max(self.top, other.top), min(self.right, other.right), min(self.bottom, other.bottom)
-        ).area
+        return Rect(max(self.left, other.left), max(self.top, other.top), min(self.right, other.right), min(self.bottom, other.bottom)).area
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,7 +124,9 @@ def _alignment(layout: LayoutRecord, boxes: Sequence[Rect]) -> float:
         return across, (box.top, box.bottom, (box.top + box.bottom) / 2)
 
     def meets(one: Rect, other: Rect) -> bool:
-        return any(abs(a - b) <= near for first, second in zip(lines(one), lines(other), strict=True) for a, b in zip(first, second, strict=True))
+        return any(
+            abs(a - b) <= near for first, second in zip(lines(one), lines(other), strict=True) for a, b in zip(first, second, strict=True)
+        )
 
     return sum(any(meets(box, other) for other in boxes if other is not box) for box in boxes) / len(boxes)
 
@@ -139,19 +141,23 @@ def _white_space(layout: LayoutRecord, boxes: Sequence[Rect]) -> float:
 
 def _covered(boxes: Sequence[Rect]) -> float:
     """Area of the union, by the grid of all edges."""
-    across, down = sorted({edge for box in boxes for edge in (box.left, box.right)}), sorted({edge for box in boxes for edge in (box.top, box.bottom)})
+    across, down = (
+        sorted({edge for box in boxes for edge in (box.left, box.right)}),
+        sorted({edge for box in boxes for edge in (box.top, box.bottom)}),
+    )
     area = 0.0
-    for left, right in zip(across, across[1:], strict=False):
-        for top, bottom in zip(down, down[1:], strict=False):
+    for left, right in pairwise(across):
+        for top, bottom in pairwise(down):
             if any(box.left <= left and right <= box.right and box.top <= top and bottom <= box.bottom for box in boxes):
                 area += (right - left) * (bottom - top)
     return area
 
 
 def _hierarchy(layout: LayoutRecord) -> float:
-    """Mean over neighbours in the order of importance: 1 where the more important text is 1.3 times as large or more, 0 where it is smaller."""
+    """Mean over neighbours in the order of importance: 1 where the more important text is 1.3 times as large or more, 0 where it is
+    smaller."""
     sizes = [layout.text_px[name] for name in _ORDER if layout.text_px.get(name)]
     if len(sizes) < 2:
         return 1.0
-    steps = [min(1.0, max(0.0, (one / other - 1) / 0.3)) for one, other in zip(sizes, sizes[1:], strict=False)]
+    steps = [min(1.0, max(0.0, (one / other - 1) / 0.3)) for one, other in pairwise(sizes)]
     return sum(steps) / len(steps)

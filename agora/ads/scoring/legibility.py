@@ -1,4 +1,5 @@
-"""Can the texts be read when the picture is small? Goes in: a PNG and its layout record. Comes out: x-height and contrast per text when scaled.
+"""Can the texts be read when the picture is small? Goes in: a PNG and its layout record. Comes out: x-height and contrast per text when
+scaled.
 
 A feed shows a picture in some 320 to 400 CSS pixels; a list of ads shows less. x-height is taken as half of the text size (sans-serif faces
 have 0.48 to 0.55). Reading needs an x-height of about 0.2 degrees (Legge and Bigelow 2011, doi:10.1167/11.5.8): at 40 cm and 160 pixels per
@@ -75,7 +76,8 @@ def _legible(name: str, x_height: float, small: Pixels, box: Rect, scale: float)
 
 
 def contrast_within(pixels: Pixels) -> float:
-    """WCAG contrast between ink and ground of a box of text: the 97th or 3rd percentile of luminance (whichever is farther away) against the
+    """WCAG contrast between ink and ground of a box of text: the 97th or 3rd percentile of luminance (whichever is farther away) against
+    the
     median, which is the ground, as letters cover less than half."""
     light = luminance(pixels)
     ground, dark, bright = np.percentile(light, (50, 3, 97))
@@ -116,7 +118,8 @@ def _pillow() -> Any:
 
 def as_values(legibility: Legibility) -> Mapping[str, Any]:
     """For JSON."""
+    texts = {one.text: {"x_height_px": one.x_height_px, "contrast": one.contrast, "score": round(one.score, 3)} for one in legibility.texts}
     return {
         "score": round(legibility.score, 3), "width": legibility.width,
-        "texts": {one.text: {"x_height_px": one.x_height_px, "contrast": one.contrast, "score": round(one.score, 3)} for one in legibility.texts},
+        "texts": texts,
     }  # fmt: skip

@@ -1,7 +1,7 @@
 """How alike two ads are, one matrix per way of being alike. Goes in: ads. Comes out: matrices (rows of one list, columns of another).
 
-A = ads of the first list, B = ads of the second, T = terms. Each way is a positive semidefinite kernel, so that sums and products of them are
-too. Term weights are TF-IDF with sublinear counts, rows of length 1 (Salton and Buckley 1988, doi:10.1016/0306-4573(88)90021-0).
+A = ads of the first list, B = ads of the second, T = terms. Each way is a positive semidefinite kernel, so that sums and products of them
+are too. Term weights are TF-IDF with sublinear counts, rows of length 1 (Salton and Buckley 1988, doi:10.1016/0306-4573(88)90021-0).
 """
 
 from __future__ import annotations
@@ -29,7 +29,29 @@ _NEAR_WIDTH: Final = 0.3  # of 1 - cosine: texts that share less than half their
 _NUM_LETTERS: Final = (3, 4, 5)
 _WORD: Final = re.compile(r"[#@]?\w[\w'-]*|[?!]+")
 _PICTOGRAM: Final = re.compile("[\U0001f000-\U0001faff\u2600-\u27bf]")
-_ADDRESSES: Final = frozenset("you your yours we our us du dein sie ihr ihre wir uns vous votre nous tu tus nosotros".split())
+_ADDRESSES: Final = frozenset(
+    [
+        "you",
+        "your",
+        "yours",
+        "we",
+        "our",
+        "us",
+        "du",
+        "dein",
+        "sie",
+        "ihr",
+        "ihre",
+        "wir",
+        "uns",
+        "vous",
+        "votre",
+        "nous",
+        "tu",
+        "tus",
+        "nosotros",
+    ]
+)
 
 TEXT_WAYS: Final = {"words": 0.4, "letters": 0.4, "near": 0.5, "shape": 0.5}
 """Ways that need the text alone, each with the weight that the search for weights starts from."""
@@ -116,7 +138,9 @@ class Described:
     def only(self, rows: npt.NDArray[np.int64]) -> Described:
         """The same of some of the ads."""
         kept = tuple(self.pages[row] for row in rows)
-        return Described({name: matrix[rows] for name, matrix in self.terms.items()}, self.shape[rows], self.setup[rows], self.day[rows], kept)
+        return Described(
+            {name: matrix[rows] for name, matrix in self.terms.items()}, self.shape[rows], self.setup[rows], self.day[rows], kept
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""Which of two ads is clicked more: pairs within a placement whose click rates are clearly apart, and how many of them scores order rightly."""
+"""Which of two ads is clicked more: pairs within a placement whose click rates are clearly apart, and how many of them scores order
+rightly."""
 
 from __future__ import annotations
 

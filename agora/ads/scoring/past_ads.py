@@ -58,7 +58,9 @@ class PastAd:
 
 def readable(text: str) -> str:
     """Lower case, one kind of dash and quote, bars inside words read as the letter l (scanned tables have them)."""
-    plain = unicodedata.normalize("NFKC", text).lower().translate(str.maketrans({"—": "-", "–": "-", "’": "'", "‘": "'", "“": '"', "”": '"'}))
+    plain = (
+        unicodedata.normalize("NFKC", text).lower().translate(str.maketrans({"—": "-", "–": "-", "’": "'", "‘": "'", "“": '"', "”": '"'}))
+    )
     return _LETTER_READ_AS_BAR.sub("l", plain)
 
 
