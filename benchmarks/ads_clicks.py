@@ -18,7 +18,7 @@ import numpy as np
 
 from agora.ads.scoring.clicks import ClickConfig, click_rate_order, cross_validate, smoothed_rates, train_clicks
 from agora.ads.scoring.likeness import Describer, likeness
-from agora.ads.scoring.pairs import folds_by, pairs_of
+from agora.ads.scoring.pairs import chosen_ads, folds_by, pairs_of
 from agora.ads.scoring.past_ads import PastAd, read_past_ads
 from agora.errors import UsageError
 from benchmarks.registry import Benchmark, Result, data_folder, whole_number
@@ -40,7 +40,7 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
 
 
 def _measured(ads: list[PastAd], options: dict[str, str], quick: bool, *, with_targeting: bool) -> dict[str, Any]:
-    small = {"factors": (), "smoothings": (0.5,), "penalties": (0.03,), "max_pairs": 100_000} if quick else {}
+    small = {"factors": (), "max_pairs": 100_000} if quick else {}
     config = ClickConfig(with_targeting=with_targeting, **small)  # type: ignore[arg-type]
     if "test" in options:
         asked = read_past_ads(Path(options["test"]))
@@ -74,7 +74,7 @@ def _ridge_crossed(ads: list[PastAd], *, with_targeting: bool) -> float:
     folds = folds_by([ad.text for ad in ads], 5, 0)
     right, num = 0.0, 0
     for number in range(5):
-        kept, left = ([ads[place] for place in np.flatnonzero(where)] for where in (folds != number, folds == number))
+        kept, left = (chosen_ads(ads, np.flatnonzero(where)) for where in (folds != number, folds == number))
         pairs = pairs_of(left)
         right, num = right + pairs.right(_ridge(kept, left, with_targeting=with_targeting)), num + len(pairs)
     return right / num

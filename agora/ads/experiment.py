@@ -62,7 +62,7 @@ class ExperimentConfig:
     `min_views`: per arm, before a rule may speak. `max_views`: of the test; 0 for no end."""
 
     min_share: float = 0.02
-    challenge: float = 0.2
+    challenge: float = 0.3
     min_views: int = 1000
     max_loss: float = 0.01
     error: float = 0.05
@@ -207,7 +207,7 @@ def _top_two(chances: Numbers, challenge: float) -> Numbers:
     odds = chances / np.maximum(1e-12, 1 - chances)
     to_others = chances * (odds.sum() - odds)
     mixed: Numbers = (1 - challenge) * chances + challenge * (to_others if to_others.sum() > 0 else chances)
-    return mixed / mixed.sum()
+    return np.asarray(mixed / mixed.sum())
 
 
 def always_valid_interval(count: Count, error: float) -> tuple[float, float]:

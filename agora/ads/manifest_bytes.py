@@ -58,7 +58,8 @@ def _of_png(data: bytes) -> bytes:
 
 def _of_jpeg(data: bytes) -> bytes:
     """Segments APP11 before the picture's data: 'JP', instance, number, box."""
-    at, parts, instance = 2, [], None
+    at, instance = 2, 0
+    parts: list[bytes] = []
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
         (size,) = struct.unpack_from(">H", data, at + 2)
         if data[at + 1] == 0xEB:

@@ -19,7 +19,8 @@ from agora.errors import DataError, UsageError
 
 AD = Ad(
     name="spring-1", campaign="Spring", ad_group="Runners", landing_page="https://example.com/shoes", headline="Shoes that last",
-    description="Two years of warranty.", short_description="Two years of warranty", primary_text="Made for long runs. Two years of warranty.",
+    description="Two years of warranty.", short_description="Two years of warranty",
+    primary_text="Made for long runs. Two years of warranty.",
     call_to_action="Shop now", alt_text="A blue shoe", headlines=("Built for long runs", "Free returns"), descriptions=("Order today.",),
     image="spring-1.png", image_url="https://example.com/a.png", context_hints=("running shoes", "marathon training"),
 )  # fmt: skip
@@ -66,9 +67,9 @@ def test_what_a_platform_would_refuse_is_not_written(tmp_path: Path, name: str, 
 
 
 def test_names_and_rows_that_repeat_are_found() -> None:
-    with pytest.raises(DataError, match="line 3, Ad Name: 'spring-1' stands in line 2 already"):
+    with pytest.raises(DataError, match=r"line 3, Ad Name: 'spring-1' stands in line 2 already"):
         export([AD, AD], "meta")
-    with pytest.raises(DataError, match="row: .* stands in line 2 already"):
+    with pytest.raises(DataError, match=r"row: .* stands in line 2 already"):
         export([AD, AD], "openai")
 
 
@@ -106,7 +107,11 @@ def test_ads_are_read_from_json_with_faults_named(tmp_path: Path) -> None:
     entry = {"name": "a", "campaign": "c", "ad_group": "g", "landing_page": "https://example.com", "headline": "h", "headlines": ["i"]}
     path.write_text(json.dumps([entry]), encoding="utf-8")
     assert read_ads(path)[0].value("headlines") == ("h", "i")
-    for change, message in ({"title": "x"}, "ad 1: unknown field 'title'"), ({"headline": 3}, "headline 3 must be a text"), ({"name": ""}, "no name"):
+    for change, message in (
+        ({"title": "x"}, "ad 1: unknown field 'title'"),
+        ({"headline": 3}, "headline 3 must be a text"),
+        ({"name": ""}, "no name"),
+    ):
         path.write_text(json.dumps([entry | change]), encoding="utf-8")
         with pytest.raises(DataError, match=message):
             read_ads(path)

@@ -8,7 +8,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from agora.config import unknown_value
 from agora.errors import UsageError
@@ -81,16 +81,20 @@ def sheet_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
+def _column(table: dict[str, Any]) -> Column:
+    named: dict[str, Any] = {
+        "source" if key == "from" else key: tuple(value) if isinstance(value, list) else value for key, value in table.items()
+    }
+    return Column(**named)
+
+
 @cache
 def sheet_named(name: str) -> Sheet:
     """A sheet by name. Raises UsageError with the nearest name."""
     if name not in sheet_names():
         raise UsageError(unknown_value(name, sheet_names(), "sheet"))
     table = tomllib.loads(files("agora.ads").joinpath(f"data/exports/{name}.toml").read_text(encoding="utf-8"))
-    columns = tuple(
-        Column(**{"source" if key == "from" else key: tuple(value) if isinstance(value, list) else value for key, value in column.items()})
-        for column in table.pop("column")
-    )
+    columns = tuple(_column(column) for column in table.pop("column"))
     table["group_key"] = tuple(table.get("group_key", ()))
     return Sheet(name=name, columns=columns, **table)
 

@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agora.ads.scoring.likeness import TARGETING_WAYS, TERM_WAYS, TEXT_WAYS, Described, Describer, likeness, scipy_sparse
-from agora.ads.scoring.pairs import Numbers, Pairs, Places, click_rates, folds_by, pairs_of
+from agora.ads.scoring.pairs import Numbers, Pairs, Places, chosen_ads, click_rates, folds_by, pairs_of
 from agora.ads.scoring.past_ads import PastAd
 from agora.errors import DataError, MissingExtraError, ModelError
 from agora.files import replacing_folder
@@ -116,7 +116,7 @@ class ClickModel:
 
 
 def _assembled(described: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]]) -> ClickModel:
-    config = {key: tuple(value) if isinstance(value, list) else value for key, value in described["config"].items()}
+    config: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in described["config"].items()}
     num_ads = len(tensors["strengths"])
     sparse = scipy_sparse()
     terms = {}
@@ -164,11 +164,13 @@ def train_clicks(ads: Sequence[PastAd], config: ClickConfig | None = None, *, pr
 
 
 def smoothed_rates(ads: Sequence[PastAd]) -> Numbers:
-    """Click rates drawn towards the mean as if each ad had some average impressions more (beta prior, fitted by moments)."""
+    """Click rates drawn towards the mean as if each ad had some average impressions more (beta prior, fitted by
+    moments weighted by impressions)."""
     shown = np.array([max(1, ad.impressions) for ad in ads], dtype=np.float64)
     clicks = np.array([ad.clicks for ad in ads], dtype=np.float64)
-    mean = float(np.mean(clicks / shown))
-    spread = max(1e-9, float(np.var(clicks / shown)) - mean * (1 - mean) * float(np.mean(1 / shown)))
+    mean = float(clicks.sum() / shown.sum())
+    varied = float(shown @ (clicks / shown - mean) ** 2 / shown.sum())
+    spread = max(1e-9, varied - mean * (1 - mean) * len(ads) / float(shown.sum()))
     prior = min(1e4, max(1.0, mean * (1 - mean) / spread - 1))
     return (clicks + prior * mean) / (shown + prior)
 
@@ -202,7 +204,7 @@ class _Search:
             if len(set(groups)) >= 2 * config.num_folds:
                 folds = folds_by(groups, config.num_folds, config.seed)
                 members = [np.flatnonzero(folds == number) for number in range(config.num_folds)]
-                self.blocks.append([(here, pairs_of([ads[place] for place in here])) for here in members])
+                self.blocks.append([(here, pairs_of(chosen_ads(ads, here))) for here in members])
 
     def run(self, start: Mapping[str, float], advance: Any) -> tuple[dict[str, float], float, float]:
         weights, smoothing = dict(start), self.config.smoothings[len(self.config.smoothings) // 2]
@@ -251,7 +253,7 @@ def _penalty(ads: Sequence[PastAd], total: Numbers, smoothing: float, config: Cl
     found = dict.fromkeys(config.penalties, 0.0)
     for number in range(3):
         kept, left = np.flatnonzero(folds != number), np.flatnonzero(folds == number)
-        known, asked = pairs_of([ads[place] for place in kept]), pairs_of([ads[place] for place in left])
+        known, asked = pairs_of(chosen_ads(ads, kept)), pairs_of(chosen_ads(ads, left))
         if not len(known) or not len(asked):
             continue
         for penalty in config.penalties:
@@ -311,7 +313,7 @@ def cross_validate(
     folds = folds_by(groups or [ad.text for ad in ads], num_folds, seed)
     right, num, by_fold, weights = 0.0, 0, [], []
     for number in range(num_folds):
-        kept, left = ([ads[place] for place in np.flatnonzero(where)] for where in (folds != number, folds == number))
+        kept, left = (chosen_ads(ads, np.flatnonzero(where)) for where in (folds != number, folds == number))
         model = train_clicks(kept, config, progress=progress)
         pairs = pairs_of(left)
         correct = pairs.right(model.score(left))

@@ -83,8 +83,8 @@ class _PageReader(HTMLParser):
 def _names(text: str) -> list[str]:
     """Words with a capital that do not begin a sentence, where not every word has one (titles, German nouns are then words)."""
     words = list(_WORD.finditer(text))
-    capital = [match for match in words if match[0][0].isupper()]
-    if len(capital) > 0.6 * len(words) and len(words) > 1:
+    capital = [match for match in words[1:] if match[0][0].isupper()]
+    if len(capital) > 0.6 * len(words[1:]):
         return []
     return [match[0] for match in capital if match.start() and text[: match.start()].rstrip()[-1:] not in {"", ".", "!", "?", ":", '"'}]
 

@@ -229,15 +229,15 @@ def _basic(name: str, a: Described, b: Described) -> Numbers:
     if name in TERM_WAYS:
         return np.asarray((a.terms[name] @ b.terms[name].T).todense(), dtype=np.float64)
     if name == "near":
-        return np.exp((_basic("letters", a, b) - 1) / _NEAR_WIDTH)
+        return np.asarray(np.exp((_basic("letters", a, b) - 1) / _NEAR_WIDTH))
     if name == "page":
         known = {page: place for place, page in enumerate(sorted({*a.pages, *b.pages}))}
         one, other = (np.array([known[page] for page in pages]) for pages in (a.pages, b.pages))
-        return (one[:, None] == other[None, :]).astype(np.float64)
+        return np.asarray(one[:, None] == other[None, :], dtype=np.float64)
     if name in ("month", "season"):
         apart = np.abs(a.day[:, None] - b.day[None, :]) / {"month": MONTH_DAYS, "season": SEASON_DAYS}[name]
-        return np.nan_to_num(np.exp(-apart), nan=0.0)
+        return np.asarray(np.nan_to_num(np.exp(-apart), nan=0.0))
     width = {"shape": 1.0, "setup": 0.7}[name]
     one, other = getattr(a, name), getattr(b, name)
     apart = np.maximum(0.0, (one**2).sum(1)[:, None] + (other**2).sum(1)[None, :] - 2 * one @ other.T) / one.shape[1]
-    return np.exp(-apart / (2 * width * width))
+    return np.asarray(np.exp(-apart / (2 * width * width)))

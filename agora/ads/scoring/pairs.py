@@ -44,6 +44,11 @@ class Pairs:
         return Pairs(self.more[kept], self.less[kept])
 
 
+def chosen_ads(ads: Sequence[PastAd], places: Places) -> list[PastAd]:
+    """The ads at these places."""
+    return [ads[int(place)] for place in places]
+
+
 def click_rates(ads: Sequence[PastAd]) -> Numbers:
     """Clicks per impression."""
     return np.array([ad.clicks / max(1, ad.impressions) for ad in ads])
@@ -70,4 +75,5 @@ def folds_by(groups: Sequence[str], num_folds: int, seed: int) -> Places:
     """The fold of each ad; ads of one group are in one fold."""
     known = {group: place for place, group in enumerate(sorted(set(groups)))}
     order = np.random.default_rng(seed).permutation(len(known))
-    return order[np.array([known[group] for group in groups])] % num_folds
+    folds: Places = order[np.array([known[group] for group in groups])] % num_folds
+    return folds

@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 
 REQUIRED = ("text", "impressions", "clicks")
 _LETTER_READ_AS_BAR = re.compile(r"(?<=\w)\|(?=\w)|\|(?=\w)")
+_ONE_KIND = {ord(mark): plain for mark, plain in zip("—–’‘“”", "--''\"\"", strict=True)}
 _AGE = re.compile(r"age:\s*(\d+)\D+(\d+)(\+?)")
 
 
@@ -58,9 +59,7 @@ class PastAd:
 
 def readable(text: str) -> str:
     """Lower case, one kind of dash and quote, bars inside words read as the letter l (scanned tables have them)."""
-    plain = (
-        unicodedata.normalize("NFKC", text).lower().translate(str.maketrans({"—": "-", "–": "-", "’": "'", "‘": "'", "“": '"', "”": '"'}))
-    )
+    plain = unicodedata.normalize("NFKC", text).lower().translate(_ONE_KIND)
     return _LETTER_READ_AS_BAR.sub("l", plain)
 
 
