@@ -3,9 +3,9 @@
 python -m benchmarks ads_clicks [--quick] [--train FILE] [--test FILE] [--data FOLDER] [--seeds N]
 
 Ads with at least 500 impressions, pairs within a placement whose click rates are at least 1.5 times apart, both ads left out. Five folds
-grouped by text; weights, smoothing and penalty are chosen anew inside each training part. `value` is the share of pairs ordered rightly
+grouped by text; smoothing and penalty are chosen anew inside each training part. `value` is the share of pairs ordered rightly
 with targeting; the text alone has its own bar, and folds grouped by landing page (pages never seen) stand in the details. With --train (and
---test) the model is trained on one file and scored on the other, or cross-validated on the one. --quick: smaller search, one fold in full.
+--test) the model is trained on one file and scored on the other, or cross-validated on the one. --quick: fewer pairs, and no folds by page.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ more.
     model.score([PastAd(text="..."), PastAd(text="...")])       # differences of scores are log odds
 
 Scores are a function of how alike an ad is to past ones (likeness.py). Learning has three steps, all on the training ads alone:
-1. which ways of being alike count how much: coordinate search, judged by the pairs of held-out ads in kernel ridge regression of click
+1. how strongly to smooth and, if asked for, which ways of being alike count how much: coordinate search, judged by the pairs of held-out ads in kernel ridge regression of click
    rates, by the closed form for left-out blocks (Rasmussen and Williams 2006, eq. 5.12, for blocks), held out by text and by landing page;
-2. how strongly to smooth, by the same judgement;
+2. how large the penalty of the last step is, by folds of texts;
 3. pairwise logistic loss over pairs of one placement (RankNet: Burges et al. 2005, doi:10.1145/1102351.1102363) with the norm of the
    function as penalty.
 Click rates are smoothed towards the mean first (beta prior by moments), as few impressions say little.
@@ -45,10 +45,12 @@ _FEWEST_ADS, _MOST_ADS, _FEWEST_PAIRS = 30, 5000, 50
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClickConfig:
-    """How a click model is trained. `with_targeting` false: by the text alone."""
+    """How a click model is trained. `with_targeting` false: by the text alone. `factors`: what each way's weight is multiplied by in a search
+    for weights; none by default, as on 1,500 real ads the search (0, 0.3, 3) ordered unseen ads no better (0.871 against 0.874 of pairs; on pages
+    never seen 0.761 against 0.773) than the round numbers of likeness.py."""
 
     with_targeting: bool = True
-    factors: tuple[float, ...] = (0.0, 0.3, 3.0)
+    factors: tuple[float, ...] = ()
     smoothings: tuple[float, ...] = (0.2, 0.5, 1.0)
     penalties: tuple[float, ...] = (0.01, 0.03, 0.1)
     num_folds: int = 5
