@@ -6,8 +6,9 @@ more.
     model.score([PastAd(text="..."), PastAd(text="...")])       # differences of scores are log odds
 
 Scores are a function of how alike an ad is to past ones (likeness.py). Learning has three steps, all on the training ads alone:
-1. how strongly to smooth and, if asked for, which ways of being alike count how much: coordinate search, judged by the pairs of held-out ads in kernel ridge regression of click
-   rates, by the closed form for left-out blocks (Rasmussen and Williams 2006, eq. 5.12, for blocks), held out by text and by landing page;
+1. how strongly to smooth and, if asked for, which ways of being alike count how much: coordinate search,
+   judged by the pairs of held-out ads in kernel ridge regression of click rates, by the closed form for left-out blocks (Rasmussen and
+   Williams 2006, eq. 5.12, for blocks), held out by text and by landing page;
 2. how large the penalty of the last step is, by folds of texts;
 3. pairwise logistic loss over pairs of one placement (RankNet: Burges et al. 2005, doi:10.1145/1102351.1102363) with the norm of the
    function as penalty.
@@ -45,9 +46,9 @@ _FEWEST_ADS, _MOST_ADS, _FEWEST_PAIRS = 30, 5000, 50
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClickConfig:
-    """How a click model is trained. `with_targeting` false: by the text alone. `factors`: what each way's weight is multiplied by in a search
-    for weights; none by default, as on 1,500 real ads the search (0, 0.3, 3) ordered unseen ads no better (0.871 against 0.874 of pairs; on pages
-    never seen 0.761 against 0.773) than the round numbers of likeness.py."""
+    """How a click model is trained. `with_targeting` false: by the text alone. `factors`: what each way's weight is multiplied by in a
+    search for weights; none by default, as on 1,500 real ads the search (0, 0.3, 3) ordered unseen ads no better (0.871 of pairs against
+    0.874; of landing pages never seen 0.761 against 0.773) than the round numbers of likeness.py."""
 
     with_targeting: bool = True
     factors: tuple[float, ...] = ()
