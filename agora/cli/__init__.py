@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from agora import __version__
-from agora.cli import accounts, chat, cluster, corpus, engine, evaluate, integrity, model, posts, search, serve, tokenizer, train
+from agora.cli import accounts, ads, chat, cluster, corpus, engine, evaluate, integrity, model, posts, search, serve, tokenizer, train
 from agora.cli.output import PlainCommand
 from agora.errors import AgoraError
 from agora.log import LEVELS, configure_logging
@@ -34,6 +34,7 @@ app.add_typer(cluster.app, name="cluster")
 app.add_typer(engine.app, name="engine")
 app.add_typer(search.app, name="search")
 app.add_typer(accounts.app, name="accounts")
+app.add_typer(ads.app, name="ads")
 app.command("evaluate")(evaluate.evaluate)
 app.command("chat")(chat.chat)
 app.command("serve")(serve.serve)

@@ -1,0 +1,1 @@
+"""The ads studio: briefs, audiences, texts, images, policy, experiments, export."""
