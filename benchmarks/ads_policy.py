@@ -1,9 +1,10 @@
 """Does the policy find what must not run, and leave the rest alone? Ads written for this (benchmarks/ads_policy_suite.txt), in eight languages.
 
-python -m benchmarks ads_policy [--part A|B]
+python -m benchmarks ads_policy [--part A|B|C]
 
-An ad counts as found when any rule speaks; `right_rule` says how often it is the one that the suite names. Part A was there when the rules were
-written, part B was held out: its figures are shown apart. Precision is over both kinds of ads together.
+An ad counts as found when any rule speaks; `right_rule` says how often it is the one that the suite names. Part A was there when the rules
+were written, part B was written in other words at the same time, part C after the rules (no rule was changed for it): it stands apart, counts in no bar, and
+is the figure to expect of ads that nobody has seen. Precision is over violating and clean ads together.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from agora.errors import UsageError
 from benchmarks.registry import Benchmark, Result
 
 SUITE = Path(__file__).with_name("ads_policy_suite.txt")
+LATER = "C"
 RECALL_BAR, SPECIAL_BAR, PRECISION_BAR = 0.95, 1.0, 0.90
 TARGETING = {
     "age": {"ages": (25, 40)}, "sex": {"sexes": ("female",)}, "postcode": {"postcodes": ("10115",)}, "lookalike": {"lookalike": True}, "-": {},
@@ -43,8 +45,8 @@ def _found(language: str, rule: str, given: str, text: str) -> list[str]:
 
 def _run(quick: bool, options: dict[str, str]) -> Result:
     part = options.get("part", "")
-    if part not in ("", "A", "B"):
-        raise UsageError(f"--part {part!r} must be A or B")
+    if part not in ("", "A", "B", "C"):
+        raise UsageError(f"--part {part!r} must be A, B or C")
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     missed, wrong = [], []
     for line in SUITE.read_text(encoding="utf-8").splitlines():
@@ -54,7 +56,7 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
         if part and of != part:
             continue
         found = _found(language, rule, given, text)
-        for key in ("both", of):
+        for key in (of,) if of == LATER and not part else ("both", of):
             if rule == "-":
                 counts[key]["clean"] += 1
                 counts[key]["clean_found"] += bool(found)

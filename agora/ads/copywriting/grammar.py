@@ -39,6 +39,8 @@ class Grammar:
     chosen: Sequence[Platform]
     random: random.Random
     used: set[tuple[str, str]]
+    interests: tuple[str, ...] = ()
+    """What the readers care for: facts that name it come first. Only `topics` stand in texts by themselves."""
 
     def texts(self) -> dict[str, str]:
         """All fields of one variant. Raises ConfigError when nothing fits a field, naming what the brief lacks."""
@@ -128,7 +130,7 @@ class Grammar:
         """The facts of this language, near ones first; ties in the seed's order."""
         facts = list(self.brief.facts_in(self.language.code))
         self.random.shuffle(facts)
-        return sorted(facts, key=lambda fact: -relevance(fact.text, self.topics, self.language))[:_MAX_FACTS]
+        return sorted(facts, key=lambda fact: -relevance(fact.text, self.interests or self.topics, self.language))[:_MAX_FACTS]
 
     def _sentence(self, text: str) -> str:
         return _capitalised(text) + ("" if text.endswith(_END) else self.language.sentence_end)
@@ -206,10 +208,12 @@ class Grammar:
         return next((text for text in tries if self.fits(text, name)), "") or self._fallback(name)
 
 
-def grammar_for(brief: Brief, language: str, topics: Sequence[str], chosen: Sequence[Platform], seed: int) -> Grammar:
+def grammar_for(
+    brief: Brief, language: str, topics: Sequence[str], chosen: Sequence[Platform], seed: int, *, interests: Sequence[str] = ()
+) -> Grammar:
     """A grammar for one brief and language; equal seeds write equal texts."""
     drawn = random.Random(f"{seed}|{language}|{'|'.join(topics)}|{brief.product}")
-    return Grammar(brief, language_named(language), tuple(topics), chosen, drawn, set())
+    return Grammar(brief, language_named(language), tuple(topics), chosen, drawn, set(), tuple(interests))
 
 
 def relevance(text: str, topics: Sequence[str], language: Language) -> int:

@@ -52,7 +52,8 @@ def write_variants(
     written = Written()
     for language in brief.languages:
         topics = topics_for(audience, language)
-        grammar = grammar_for(brief, language, topics, chosen, seed)
+        interests = audience.terms if audience is not None and audience.language in (language, "und") else ()
+        grammar = grammar_for(brief, language, topics, chosen, seed, interests=interests)
         author = None if writer is None else ModelWriter(writer, brief, language, topics, chosen)
         for number in range(num_variants):
             made = grammar.texts() if author is None else author.texts(seed * 100 + number)
