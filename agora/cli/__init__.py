@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from agora import __version__
-from agora.cli import chat, cluster, corpus, evaluate, integrity, model, posts, search, serve, tokenizer, train
+from agora.cli import ads, chat, cluster, corpus, evaluate, integrity, model, posts, search, serve, tokenizer, train
 from agora.cli.output import PlainCommand
 from agora.errors import AgoraError
 from agora.log import LEVELS, configure_logging
@@ -32,6 +32,7 @@ app.add_typer(train.app, name="train")
 app.add_typer(model.app, name="model")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(search.app, name="search")
+app.add_typer(ads.app, name="ads")
 app.command("evaluate")(evaluate.evaluate)
 app.command("chat")(chat.chat)
 app.command("serve")(serve.serve)
