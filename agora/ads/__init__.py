@@ -1,0 +1,1 @@
+"""The studio: brief -> audiences -> texts and images -> policy -> experiment -> export."""
