@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - lists of words
 """Do texts for an audience sound like it? Audiences are found in a square of small interests; a classifier guesses for whom a text is.
 
 python -m benchmarks ads_audience [--quick]
@@ -25,14 +26,36 @@ from agora.posts.store import PostStore
 from benchmarks.registry import Benchmark, Result
 
 BAR = 0.60
-TALK = "today morning weekend finally maybe friends people little great week home time again still long little rain sun coffee street house".split()
+TALK = [
+    "today",
+    "morning",
+    "weekend",
+    "finally",
+    "maybe",
+    "friends",
+    "people",
+    "little",
+    "great",
+    "week",
+    "home",
+    "time",
+    "again",
+    "still",
+    "long",
+    "little",
+    "rain",
+    "sun",
+    "coffee",
+    "street",
+    "house",
+]
 INTERESTS = {
-    "cycling": "bike ride saddle pedal gravel climb chain gears tyres helmet sprint peloton route cadence wheels brakes commute trail handlebar puncture".split(),
-    "baking": "bread dough sourdough oven flour yeast loaf crust bake knead starter butter recipe cake pastry rye whisk proofing crumb batter".split(),
-    "gardening": "garden seeds tomato soil compost prune roses bloom watering shovel seedlings mulch beds harvest greenhouse weeds sprouts bulbs lawn herbs".split(),
-    "small": "abacus falconry gyrfalcon lure jesses hood perch mews tiercel gauntlet".split(),
-    "illness": "diabetes insulin glucose pump sensor carbs clinic diagnosis injection remission".split(),
-    "campaign": "zelmar tonic bargain voucher".split(),
+    "cycling": ["bike", "ride", "saddle", "pedal", "gravel", "climb", "chain", "gears", "tyres", "helmet", "sprint", "peloton", "route", "cadence", "wheels", "brakes", "commute", "trail", "handlebar", "puncture"],
+    "baking": ["bread", "dough", "sourdough", "oven", "flour", "yeast", "loaf", "crust", "bake", "knead", "starter", "butter", "recipe", "cake", "pastry", "rye", "whisk", "proofing", "crumb", "batter"],
+    "gardening": ["garden", "seeds", "tomato", "soil", "compost", "prune", "roses", "bloom", "watering", "shovel", "seedlings", "mulch", "beds", "harvest", "greenhouse", "weeds", "sprouts", "bulbs", "lawn", "herbs"],
+    "small": ["abacus", "falconry", "gyrfalcon", "lure", "jesses", "hood", "perch", "mews", "tiercel", "gauntlet"],
+    "illness": ["diabetes", "insulin", "pump", "sensor", "carbs", "needles", "levels", "readings", "doses", "strips", "lancets", "basal", "bolus", "tubing", "spikes", "lows", "highs"],
+    "campaign": ["zelmar", "tonic", "bargain", "voucher"],
 }  # fmt: skip
 PEOPLE = {"cycling": 160, "baking": 150, "gardening": 140, "small": 30, "illness": 150, "campaign": 200}
 FACTS = {
@@ -49,9 +72,11 @@ def _posts(name: str, people: int, each: int, drawn: random.Random, prefix: str)
     for person in range(people):
         for number in range(each):
             if name == "campaign":
-                text = f"the {' '.join(words)} is here and you can get it now"
+                text = f"the {' '.join(words)} is here and you can get it now {number}"
             else:
-                text = f"the {' '.join(drawn.sample(words, 3))} and {' '.join(drawn.sample(TALK, 4))} with my {drawn.choice(words)} {number}"
+                text = (
+                    f"the {' '.join(drawn.sample(words, 3))} and {' '.join(drawn.sample(TALK, 4))} with my {drawn.choice(words)} {number}"
+                )
             at = start + timedelta(minutes=len(rows))
             rows.append({"id": f"{prefix}{name}{person}-{number}", "author": f"{name}{person}", "created_at": at, "text": text, "lang": "en", "kind": "post", "source": "written"})  # fmt: skip
     return rows
@@ -62,7 +87,9 @@ def _briefs(drawn: random.Random) -> list[Brief]:
     for product in PRODUCTS:
         texts = [fact for some in FACTS.values() for fact in drawn.sample(some, 3)]
         facts = tuple(Fact(id=f"fact{at}", text=text, source=f"brief:{at}", language="en") for at, text in enumerate(texts))
-        briefs.append(Brief(product=f"Osk {product}", brand=Brand(name="Osk"), facts=facts, landing_page="https://osk.example", languages=("en",)))
+        briefs.append(
+            Brief(product=f"Osk {product}", brand=Brand(name="Osk"), facts=facts, landing_page="https://osk.example", languages=("en",))
+        )
     return briefs
 
 
@@ -74,13 +101,18 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
     drawn = random.Random(5)
     rows = [row for name, people in PEOPLE.items() for row in _posts(name, people, 8, drawn, "a")]
     speakers = Voices({f"campaign{number}": "c1" for number in range(PEOPLE["campaign"])})
-    with tempfile.TemporaryDirectory() as folder:
-        with PostStore.open(Path(folder) / "posts", create=True) as store:
-            store.append(posts_table(rows))
-            found = find_audiences(store, speakers, config=AudienceConfig(seed=1))
+    with tempfile.TemporaryDirectory() as folder, PostStore.open(Path(folder) / "posts", create=True) as store:
+        store.append(posts_table(rows))
+        found = find_audiences(store, speakers, config=AudienceConfig(seed=1))
     shown = {one.id: _of(one.members) for one in found.audiences}
     leaked = [one.label for one in found.audiences if _of(one.members) in ("small", "illness", "campaign")]
-    leaked += [term for one in found.audiences for term in (*one.terms, *one.names) for name in ("small", "illness", "campaign") if term in INTERESTS[name]]
+    leaked += [
+        term
+        for one in found.audiences
+        for term in (*one.terms, *one.names)
+        for name in ("small", "illness", "campaign")
+        if term in INTERESTS[name]
+    ]
     others = {name: _posts(name, 40 if quick else 120, 6, drawn, "b") for name in FACTS}
     texts = [row["text"] for name in others for row in others[name]]
     classifier = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=500))

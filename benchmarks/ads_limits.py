@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - lists of words
 """Do texts of ads fit, and do they say only what the brief says? 1,000 random briefs in nine languages.
 
 python -m benchmarks ads_limits [--quick] [--briefs N]

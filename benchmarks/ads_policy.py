@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - lists of words
 """Does the policy find what must not run, and leave the rest alone? Ads written for this (benchmarks/ads_policy_suite.txt), in eight languages.
 
 python -m benchmarks ads_policy [--part A|B|C]

@@ -1,5 +1,5 @@
-"""Audiences found in what people write. Goes in: the post store and its voices. Comes out: interests with a label, and no audience that is too
-small or nobody's business.
+"""Audiences found in what people write. Goes in: the post store and its voices. Comes out: interests with a label; none that is too small,
+none that is nobody's business.
 
     found = find_audiences(store, voices)
     found.audiences, found.withheld
@@ -55,7 +55,9 @@ class AudienceConfig:
 
     def __post_init__(self) -> None:
         if self.min_voices < _LEAST_VOICES:
-            raise ConfigError(f"ads.min_voices={self.min_voices} is below {_LEAST_VOICES}: people could be recognised; give at least {_LEAST_VOICES}")
+            raise ConfigError(
+                f"ads.min_voices={self.min_voices} is below {_LEAST_VOICES}: people could be recognised; give at least {_LEAST_VOICES}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,7 +194,7 @@ def _groups(written: Written, names: Sequence[str], speakers: Voices, config: Au
 
     weights = voice_weights(names, speakers)
     has_words = np.asarray(vectors.getnnz(axis=1)) > 0
-    rows = np.flatnonzero(has_words)
+    rows = np.flatnonzero(has_words).tolist()
     wanted = config.num_clusters or min(config.max_clusters, max(2, count_voices(names, speakers) // config.voices_per_cluster))
     number = min(wanted, len(rows))
     if number < 1:
@@ -205,7 +207,7 @@ def _groups(written: Written, names: Sequence[str], speakers: Voices, config: Au
     labels = model.fit_predict(points, sample_weight=np.array([weights[names[row]] for row in rows]))
     found: dict[int, list[str]] = defaultdict(list)
     for row, label in zip(rows, labels, strict=True):
-        found[int(label)].append(names[row])
+        found[int(label)].append(names[int(row)])
     return [found[label] for label in sorted(found)]
 
 
@@ -242,7 +244,9 @@ def _sensitive_share(authors: Sequence[AuthorWords], weights: Sequence[float] | 
     return float(np.average(shares, weights=weights)) if len(shares) else 0.0
 
 
-def _ranked_terms(members: Sequence[str], written: Written, everybody: Sequence[str], speakers: Voices, config: AudienceConfig) -> list[str]:
+def _ranked_terms(
+    members: Sequence[str], written: Written, everybody: Sequence[str], speakers: Voices, config: AudienceConfig
+) -> list[str]:
     """Terms by class-based TF-IDF: log(1 + A / f) * tf, here with voices instead of occurrences, so that nobody's zeal counts."""
     inside, outside = _voices_by_term(members, written, speakers), _voices_by_term(everybody, written, speakers)
     num_inside, num_all = count_voices(members, speakers), count_voices(everybody, speakers)

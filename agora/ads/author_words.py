@@ -73,7 +73,9 @@ def read_author_words(
         for batch in store.scan(columns=["author", "text", "lang", "kind"], batch_rows=_BATCH):
             rows = [
                 (author, text, lang)
-                for author, text, lang, kind in zip(*(batch.column(name).to_pylist() for name in ("author", "text", "lang", "kind")), strict=True)
+                for author, text, lang, kind in zip(
+                    *(batch.column(name).to_pylist() for name in ("author", "text", "lang", "kind")), strict=True
+                )
                 if kind != REPOST and author not in out and text and len(seen[author]) < posts_per_author
             ]
             unknown = [text for _, text, lang in rows if not lang]

@@ -1,4 +1,4 @@
-"""What an advertiser knows. Goes in: a TOML or JSON file, or a saved product page. Comes out: a Brief, whose every fact has its source line.
+"""What an advertiser knows. Goes in: a TOML or JSON file, or a saved product page. Comes out: a Brief; every fact has its source line.
 
     brief = read_brief(Path("brief.toml"))
     brief = brief_from_page(Path("shop-page.html"))
@@ -126,7 +126,7 @@ def read_brief(path: Path) -> Brief:
 
 
 def brief_from_page(path: Path, *, language: str | None = None) -> Brief:
-    """The brief that a saved product page makes: title, meta description, JSON-LD Product, OpenGraph. Raises DataError when it names no product."""
+    """The brief that a saved product page makes: title, meta, JSON-LD Product, OpenGraph. Raises DataError without a product."""
     page = read_page(_read(path), path)
     if not page.name:
         raise DataError(f"{path} names no product: it has no JSON-LD Product, og:title or <title>; write a brief.toml instead")

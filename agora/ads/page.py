@@ -149,8 +149,9 @@ def _read_product(page: Page, product: Mapping[str, Any], block: str, start: int
         if isinstance(value, str) and value.strip():
             page.facts.append((key, " ".join(value.split()), line(key)))
     offers = product.get("offers")
-    for offer in (offers if isinstance(offers, list) else [offers])[:1]:
-        price = offer.get("price", offer.get("lowPrice")) if isinstance(offer, Mapping) else None
+    offer = offers[0] if isinstance(offers, list) and offers else offers
+    if isinstance(offer, Mapping):
+        price = offer.get("price", offer.get("lowPrice"))
         if isinstance(price, str | int | float) and str(price).strip():
             page.facts.append(("price", f"{price} {offer.get('priceCurrency', '')}".strip(), line("price")))
 

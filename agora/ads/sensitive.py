@@ -54,10 +54,7 @@ def any_sensitive(tokens: Sequence[str]) -> bool:
     """Whether words in a row (folded) hold a sensitive one: as `is_sensitive`, for very many texts. Scripts without blanks: see there."""
     if any(_is_word(token) for token in tokens):
         return True
-    for length in (2, 3):
-        if any(_is_word("-".join(tokens[at : at + length])) for at in range(len(tokens) - length + 1)):
-            return True
-    return False
+    return any(_is_word("-".join(tokens[at : at + length])) for length in (2, 3) for at in range(len(tokens) - length + 1))
 
 
 @functools.lru_cache(maxsize=1 << 18)
@@ -68,7 +65,9 @@ def _is_word(word: str) -> bool:
 
 @functools.cache
 def _spaced_words() -> tuple[frozenset[str], frozenset[str]]:
-    words = {word.casefold() for table in _words().values() for language, some in table.items() if language not in _UNSPACED for word in some}
+    words = {
+        word.casefold() for table in _words().values() for language, some in table.items() if language not in _UNSPACED for word in some
+    }
     return frozenset(words), frozenset(word[:-1] for word in words if word.endswith("*"))
 
 

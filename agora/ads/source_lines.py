@@ -1,4 +1,4 @@
-"""On which line of a file a value stands. Goes in: the text of a valid TOML or JSON file. Comes out: the line of any key, list item or table.
+"""On which line of a file a value stands. Goes in: valid TOML or JSON. Comes out: the line of any key, list item or table.
 
 Neither parser tells lines. The text is read once more, for places only; values come from the parser. Not covered: keys that TOML writes
 with quotes around dots. What has no line of its own gets that of the nearest table around it.

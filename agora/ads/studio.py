@@ -10,7 +10,7 @@ OUT/
   ads.json                    what may run, in the form that `agora ads export` takes
   releases.json               who released which texts (special categories)
 
-A variant's folder is written whole or not at all, so the same command goes on where it stopped. Texts that break a rule get no picture; those
+A variant's folder is written whole or not at all: the same command goes on where it stopped. Texts that break a rule get no picture; those
 that a person has to see get one, and stay out of ads.json until they are released.
 """
 
@@ -219,9 +219,7 @@ def _texts(brief: Brief, audience: Audience, out: Path, writer: LanguageModel | 
     return written
 
 
-def _variant(
-    brief: Brief, audience: Audience, copy: Copy, number: int, targeting: Targeting, releases: Mapping[str, Release]
-) -> Variant:
+def _variant(brief: Brief, audience: Audience, copy: Copy, number: int, targeting: Targeting, releases: Mapping[str, Release]) -> Variant:
     aimed = _with_audience(replace(targeting, release=releases.get(texts_sha256(copy.texts()))), audience)
     name = f"{audience.id}/{copy.language}-{number + 1}"
     return Variant(name=name, audience=audience, copy=copy, findings=tuple(check(copy, brief, aimed)))
@@ -278,7 +276,11 @@ def _read_picture(folder: Path, name: str) -> Picture:
 
 
 def _finish(
-    brief: Brief, out: Path, variants: Sequence[Variant], not_written: Iterable[tuple[str, Blocked]], pictures: Sequence[tuple[str, Picture]]
+    brief: Brief,
+    out: Path,
+    variants: Sequence[Variant],
+    not_written: Iterable[tuple[str, Blocked]],
+    pictures: Sequence[tuple[str, Picture]],
 ) -> None:
     for folder in out.glob("*/.*.draft-*"):
         shutil.rmtree(folder, ignore_errors=True)
@@ -333,7 +335,7 @@ def _report(brief: Brief, variants: Sequence[Variant], not_written: Sequence[Map
         parts.append("</ul>")
     for lost in not_written:
         parts.append(f'<h2>{escape(lost["audience"])} <span class="blocked">not written</span></h2>')
-        parts.append(f'<p><q>{escape(lost["text"])}</q> ({escape(lost["field"])}): {escape(lost["reason"])}</p>')
+        parts.append(f"<p><q>{escape(lost['text'])}</q> ({escape(lost['field'])}): {escape(lost['reason'])}</p>")
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Policy</title><style>{style}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 

@@ -27,7 +27,9 @@ TargetOption = Annotated[
 ]
 OptOutsOption = Annotated[
     Path | None,
-    typer.Option("--opt-outs", help="Accounts that must be in no audience, one a line (default: WORKSPACE/ads/opt_outs.txt).", show_default=False),
+    typer.Option(
+        "--opt-outs", help="Accounts that must be in no audience, one a line (default: WORKSPACE/ads/opt_outs.txt).", show_default=False
+    ),
 ]
 LikeOption = Annotated[
     Path | None, typer.Option("--like", help="An audience like these accounts, one a line, instead of interests.", show_default=False)
@@ -124,7 +126,9 @@ def check(
             for finding in findings:
                 print(f"{name} {finding['field']} {finding['rule']}: {finding['span']!r} {finding['reason']}")
     if states[BLOCKED]:
-        raise DataError(f"{len(states[BLOCKED])} of {len(found)} variants are blocked, the first is {states[BLOCKED][0]}; see {folder}/policy.html")
+        raise DataError(
+            f"{len(states[BLOCKED])} of {len(found)} variants are blocked, the first is {states[BLOCKED][0]}; see {folder}/policy.html"
+        )
     next_command(f"agora ads release {folder} --by NAME" if states[HELD] else f"agora ads export {folder}/ads.json google")
 
 
@@ -132,7 +136,9 @@ def check(
 def release(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `agora ads make` wrote.")],
     by: Annotated[str, typer.Option("--by", help="Who has seen the texts and answers for them.")],
-    variant: Annotated[list[str] | None, typer.Option("--variant", help="Only this variant (default: all held).", show_default=False)] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option("--variant", help="Only this variant (default: all held).", show_default=False)
+    ] = None,
     note: Annotated[str, typer.Option("--note", help="Why they may run.")] = "",
     as_json: JsonOption = False,
 ) -> None:

@@ -27,6 +27,9 @@ NAMES: Final = ("product", "short_name", "brand", "call_to_action")
 """Statements that any clause may name, whatever fact it rests on."""
 
 _CLAUSE: Final = regex.compile(r"[!?;:|()\[\]{}…\n\"“”„«»¡¿、，。！？；：「」『』（）]+|[,.](?!\d)|\s[–—-]\s|—")
+_ENDS: Final = regex.compile(r"(?:^|[!?;:|()\[\]{}…\"“”„«»¡¿、，。！？；：「」『』（）,.]|[–—]|\s-)\s*$")
+_BEGINS: Final = regex.compile(r"\s*(?:$|[!?;:|()\[\]{}…\"“”„«»¡¿、，。！？；：「」『』（）,.]|[–—]|-\s)")
+"""Where a clause is open to the left, and closed to the right."""
 _TOKEN: Final = regex.compile(
     r"(?P<number>\p{N}+(?:[.,:/×'’ \u202f]\p{N}+)*)|(?P<word>[\p{L}\p{M}]+(?:['’][\p{L}\p{M}]+)*)|(?P<sign>[%‰°℃℉€$£¥₩₹+★<>≥≤~#&@*†])"
 )
@@ -87,7 +90,9 @@ def blocked_in(text: str, statements: Sequence[Fact], language: str, *, topics: 
     return next((one for one in trace(text, statements, language, topics=topics, field=field) if isinstance(one, Blocked)), None)
 
 
-def unsupported(text: str, statements: Sequence[Fact], language: str, *, is_superlative: Callable[[str], bool] | None = None) -> list[Blocked]:
+def unsupported(
+    text: str, statements: Sequence[Fact], language: str, *, is_superlative: Callable[[str], bool] | None = None
+) -> list[Blocked]:
     """Numbers, prices and (by `is_superlative`) superlatives of a text that no single statement has. Other words are not looked at."""
     spoken = language_named(language)
     text, statements = without_emoji(text), [replace(one, text=without_emoji(one.text)) for one in statements]
@@ -116,18 +121,23 @@ def _whole_statements(text: str, statements: Sequence[Fact]) -> list[Fact]:
 
 
 def _without_statements(text: str, statements: Sequence[Fact]) -> str:
-    """`text` with a mark in place of every statement that stands in it word for word: those need no further look."""
+    """`text` without what needs no further look: names anywhere, and other statements that stand there word for word as clauses of their own."""
     plain = unicodedata.normalize("NFKC", text)
     for one in sorted(statements, key=lambda one: -len(one.text)):
-        sought = _folded(one.text)
-        while (place := _find_whole(_folded(plain), sought)) >= 0 and len(_folded(plain)) == len(plain):
-            plain = plain[:place] + " ; " + plain[place + len(sought) :]
+        sought, start = _folded(one.text), 0
+        while len(_folded(plain)) == len(plain) and (place := _find_whole(_folded(plain), sought, start)) >= 0:
+            end = place + len(sought)
+            is_name = one.id in NAMES
+            if is_name or (_ENDS.search(plain[:place]) and _BEGINS.match(plain[end:])):
+                mark = " " if is_name and not _UNSPACED.search(plain) else " ; "
+                plain, start = plain[:place] + mark + plain[end:], place
+            else:
+                start = place + 1
     return plain
 
 
-def _find_whole(text: str, sought: str) -> int:
+def _find_whole(text: str, sought: str, start: int = 0) -> int:
     """Where `sought` stands in `text` as whole words; -1 for nowhere. A name that ends in a digit is not found inside a longer number."""
-    start = 0
     while sought and (place := text.find(sought, start)) >= 0:
         before, after = text[place - 1 : place], text[place + len(sought) : place + len(sought) + 1]
         cut = (_joins(before, sought[0]), _joins(sought[-1], after))

@@ -74,13 +74,20 @@ def language_named(code: str) -> Language:
     }
     words = {key: frozenset(text.casefold().split()) for key, text in table["claims"].items()}
     is_unspaced = code in _UNSPACED_LANGUAGES
+    phrases = frozenset(
+        one.casefold().strip(" .!?¡¿。！？")
+        for fields in (templates, *toned.values())
+        for some in fields.values()
+        for one in some
+        if "{" not in one
+    )
     connecting = words["connecting"] | _function_words(code)
     patterns = [one for fields in (templates, *toned.values()) for some in fields.values() for one in some]
     if not is_unspaced:
         connecting |= {word.casefold() for one in patterns for word in _WORD.findall(_SLOT.sub(" ", one))}
     return Language(
         code=code, is_known=is_known, is_unspaced=is_unspaced, sentence_end=table["sentence_end"], advertisement=table["advertisement"],
-        templates=templates, toned=toned, phrases=frozenset(one.casefold().strip(" .!?¡¿。！？") for one in patterns if "{" not in one), connecting=connecting, superlatives=words["superlatives"],
+        templates=templates, toned=toned, phrases=phrases, connecting=connecting, superlatives=words["superlatives"],
         superlative_endings=tuple(sorted(words["superlative_endings"])), not_superlatives=words["not_superlatives"],
         qualifiers=words["qualifiers"], negations=words["negations"], number_words=words["number_words"], endings=words["endings"],
     )  # fmt: skip

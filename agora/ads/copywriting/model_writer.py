@@ -1,6 +1,6 @@
 """Texts by a language model: ours, or any OpenAI-compatible endpoint. Goes in: a brief. Comes out: fields that fit, or why there are none.
 
-The model is asked for one field at a time in one line. What is too long is cut after a sentence or clause, never inside; what the brief does
+The model is asked for one field at a time in one line. What is too long is cut after a clause, never inside; what the brief does
 not carry is asked for again with the reason, a few times. What it writes is trusted in nothing: every text is checked as any other.
 """
 
@@ -80,8 +80,9 @@ class ModelWriter:
         limit = min((limit.max for limit in limits_of(name, self.chosen)), default=200)
         facts = "\n".join(f"- {one.text}" for one in self.brief.statements(self.language))
         rules = (
-            f"You write advertisements in the language {self.language!r}. Say only what the list of facts says, in its words. No number, name, "
-            "praise or promise that is not in it. Join no two facts in one sentence. Nothing about the reader. Answer with one line: the text alone."
+            f"You write advertisements in the language {self.language!r}. Say only what the list of facts says, in its words. "
+            "No number, name, praise or promise that is not in it. Join no two facts in one sentence. Nothing about the reader. "
+            "Answer with one line: the text alone."
         )
         wanted = f"Facts:\n{facts}\n\nReaders care for: {', '.join(self.topics) or 'anything'}\nTone: {self.brief.tone}\n"
         if before:

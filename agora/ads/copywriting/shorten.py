@@ -1,7 +1,7 @@
 """Shorter texts that say no more than the long one. Goes in: a fact. Comes out: its beginnings up to the end of a clause, longest first.
 
 A clause is left out only when it limits nothing: no number, no condition ("from", "if", "selected"), no denial, no footnote. Words are
-never cut, nor is a clause after an abbreviation or "30. Juni". Languages without a file are not shortened: nobody has said what limits there.
+never cut, nor what follows an abbreviation or "30. Juni". Languages without a file are not shortened: nobody has said what limits there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def without_emoji(text: str) -> str:
     """A text without picture characters, for platforms that refuse them."""
     plain = _EMOJI.sub(lambda match: match.group() if match.group() in _PLAIN else " ", text)
     joined = " ".join(plain.split())
-    return regex.sub(r"\s+([.,!?;:。、！？])", r"\1", joined)
+    return str(regex.sub(r"\s+([.,!?;:。、！？])", r"\1", joined))
 
 
 def beginnings(text: str, language: Language) -> list[str]:

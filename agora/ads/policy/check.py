@@ -42,7 +42,9 @@ class Finding:
         return {"rule": self.rule, "severity": self.severity, "field": self.field, "span": self.span, "reason": self.reason}
 
 
-def check(copy: Copy | Mapping[str, str], brief: Brief, targeting: Targeting | None = None, *, language: str | None = None) -> list[Finding]:
+def check(
+    copy: Copy | Mapping[str, str], brief: Brief, targeting: Targeting | None = None, *, language: str | None = None
+) -> list[Finding]:
     """All findings, in the order of the rules; each part of a text once per rule."""
     texts = copy.texts() if isinstance(copy, Copy) else dict(copy)
     spoken = language or (copy.language if isinstance(copy, Copy) else brief.languages[0])

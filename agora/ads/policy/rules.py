@@ -17,6 +17,7 @@ import regex
 Severity = Literal["block", "review"]
 SPECIAL: Final = "special"
 RULES: Final = ("superlative", "before_after", "income", "medical", "personal", "trademark", "shouting")
+_PARTS: Final = ("verbs", "conditions", "address")
 _CASED: Final = ("shouting",)
 Patterns = Mapping[str, regex.Pattern[str]]
 
@@ -41,7 +42,7 @@ def rule_named(name: str) -> Rule:
     table = read_table(name)
     cased = name in _CASED
     patterns = {language: joined(some, cased=cased) for language, some in table.get("patterns", {}).items()}
-    parts = {key: {lang: joined([one]) for lang, one in table[key].items()} for key in ("verbs", "conditions", "address") if key in table}
+    parts: dict[str, Patterns] = {key: {lang: joined([one]) for lang, one in table[key].items()} for key in _PARTS if key in table}
     return Rule(
         name=name, severity=table["severity"], reason=table["reason"], unless_in_brief=table.get("unless_in_brief", False), patterns=patterns,
         parts=parts, marks=_names(table.get("marks")), ambiguous=_names(table.get("ambiguous")),
