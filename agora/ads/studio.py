@@ -372,5 +372,6 @@ def _plain(brief: Brief) -> dict[str, Any]:
 
 
 __all__ = [
-    "BLOCKED", "EVERYBODY", "HELD", "READY", "Made", "StudioConfig", "Variant", "make_ads", "read_copy", "read_releases", "recheck", "release",
+    "BLOCKED", "EVERYBODY", "HELD", "READY", "Made", "StudioConfig", "Variant", "make_ads", "read_copy", "read_releases", "recheck",
+    "release",
 ]  # fmt: skip

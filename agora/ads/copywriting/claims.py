@@ -121,7 +121,7 @@ def _whole_statements(text: str, statements: Sequence[Fact]) -> list[Fact]:
 
 
 def _without_statements(text: str, statements: Sequence[Fact]) -> str:
-    """`text` without what needs no further look: names anywhere, and other statements that stand there word for word as clauses of their own."""
+    """`text` without what needs no further look: names, and statements that stand there as clauses of their own."""
     plain = unicodedata.normalize("NFKC", text)
     for one in sorted(statements, key=lambda one: -len(one.text)):
         sought, start = _folded(one.text), 0

@@ -133,6 +133,8 @@ class Grammar:
         return sorted(facts, key=lambda fact: -relevance(fact.text, self.interests or self.topics, self.language))[:_MAX_FACTS]
 
     def _sentence(self, text: str) -> str:
+        if self.language.is_unspaced:
+            text = text.rstrip(".")  # no blank follows, and ".5" would be a number
         return _capitalised(text) + ("" if text.endswith(_END) else self.language.sentence_end)
 
     def _fallback(self, name: str) -> str:

@@ -42,7 +42,8 @@ def rule_named(name: str) -> Rule:
     table = read_table(name)
     cased = name in _CASED
     patterns = {language: joined(some, cased=cased) for language, some in table.get("patterns", {}).items()}
-    parts: dict[str, Patterns] = {key: {lang: joined([one]) for lang, one in table[key].items()} for key in _PARTS if key in table}
+    given = {key: table[key] for key in _PARTS if key in table}
+    parts: dict[str, Patterns] = {key: {lang: joined([one]) for lang, one in some.items()} for key, some in given.items()}
     return Rule(
         name=name, severity=table["severity"], reason=table["reason"], unless_in_brief=table.get("unless_in_brief", False), patterns=patterns,
         parts=parts, marks=_names(table.get("marks")), ambiguous=_names(table.get("ambiguous")),
