@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -187,7 +188,7 @@ class Solver:
         for divide in (False, True):
             for product, description, mark in self._levels(has_product, has_text):
                 for found in self._arrangements(product, description, mark, divide):
-                    self._rate(found, product, description, divide)
+                    self._rate(found, product, description)
                     if best is None or found.score > best.score:
                         best = found
             if best is not None and best.parts["headline"].block.size >= max(self.min_text, 0.42 * self.largest):
@@ -207,36 +208,28 @@ class Solver:
 
     def _arrangements(self, product: bool, description: bool, mark: bool, divide: bool) -> Iterator[Arrangement]:
         makers: list[Callable[[bool, bool, bool], Arrangement | None]]
+        both = (True, False)
         if self.shape in ("leaderboard", "banner"):
-            makers = [lambda d, m, v: self._row(product, d, m, v, foot=False), lambda d, m, v: self._row(product, d, m, v, foot=True)]
+            makers = [partial(self._row, product, foot=foot) for foot in both]
+        elif not product:
+            wide = self.shape in ("landscape", "billboard")
+            makers = [partial(self._beside, False, share=share, text_first=True) for share in ((0.64, 0.76, 0.9) if wide else (1.0,))]
         elif self.shape in ("landscape", "billboard"):
-            shares, orders = ((0.50, 0.56, 0.63), (True, False)) if product else ((0.64, 0.76, 0.9), (True,))
-            makers = [lambda d, m, v, s=s, f=f: self._beside(product, d, m, v, share=s, text_first=f) for s in shares for f in orders]  # type: ignore[misc]
-            if product and self.shape == "billboard":
-                makers = [
-                    lambda d, m, v, s=s, f=f: self._beside(product, d, m, v, share=s, text_first=f)
-                    for s in (0.6, 0.7)
-                    for f in (True, False)
-                ]  # type: ignore[misc]
-        elif product:
-            shares = (0.34, 0.42, 0.52) if self.shape != "skyscraper" else (0.34, 0.44, 0.54)
-            makers = [lambda d, m, v, s=s, f=f: self._stacked(d, m, v, share=s, text_first=f) for s in shares for f in (True, False)]  # type: ignore[misc]
-            if self.shape != "skyscraper":
-                makers += [lambda d, m, v, s=s: self._poster(d, m, v, share=s) for s in (0.46, 0.56)]  # type: ignore[misc]
-            if (self.product_ratio or 1) < 0.75 and self.shape in ("square", "portrait"):
-                makers += [
-                    lambda d, m, v, s=s, f=f: self._beside(True, d, m, v, share=s, text_first=f)
-                    for s in (0.56, 0.66)
-                    for f in (True, False)
-                ]  # type: ignore[misc]
+            shares: tuple[float, ...] = (0.50, 0.56, 0.63) if self.shape == "landscape" else (0.6, 0.7)
+            makers = [partial(self._beside, True, share=share, text_first=first) for share in shares for first in both]
         else:
-            makers = [lambda d, m, v: self._beside(False, d, m, v, share=1.0, text_first=True)]
+            shares = (0.34, 0.42, 0.52) if self.shape != "skyscraper" else (0.34, 0.44, 0.54)
+            makers = [partial(self._stacked, share=share, text_first=first) for share in shares for first in both]
+            if self.shape != "skyscraper":
+                makers += [partial(self._poster, share=share) for share in (0.46, 0.56)]
+            if (self.product_ratio or 1) < 0.75 and self.shape in ("square", "portrait"):
+                makers += [partial(self._beside, True, share=share, text_first=first) for share in (0.56, 0.66) for first in both]
         for make in makers:
             found = make(description, mark, divide)
             if found is not None:
                 yield found
 
-    def _rate(self, found: Arrangement, product: bool, description: bool, divide: bool) -> None:
+    def _rate(self, found: Arrangement, product: bool, description: bool) -> None:
         head = found.parts["headline"].block
         score = 1.25 * math.log(head.size / self.largest) - 0.9 * head.raggedness
         score -= 0.07 * max(0, len(head.lines) - self.preferred_lines)
@@ -245,11 +238,14 @@ class Solver:
         score -= 0.8 * sum(line.hyphen for line in head.lines)
         missing = []
         if self.product_ratio is not None and not product:
-            score, _ = score - 1.6, missing.append("product")
+            score -= 1.6
+            missing.append("product")
         if self.texts.description is not None and not description:
-            score, _ = score - (0.5 if self.short > 400 else 0.15), missing.append("description")
+            score -= 0.5 if self.short > 400 else 0.15
+            missing.append("description")
         if (self.logo_ratio is not None or self.texts.wordmark is not None) and found.logo is None and "wordmark" not in found.parts:
-            score, _ = score - 0.3, missing.append("wordmark")
+            score -= 0.3
+            missing.append("wordmark")
         if found.product is not None:
             seen = self._fit(found.product)
             tall = 0.42 if self.height > 1.15 * self.width else 0.78
