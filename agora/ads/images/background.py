@@ -45,6 +45,11 @@ class Stage:
         return float(max(self.width, self.height))
 
     @property
+    def side_by_side(self) -> bool:
+        """Whether text and focus are beside each other rather than one above the other."""
+        return self.quiet.right <= self.focus.left + 1 or self.focus.right <= self.quiet.left + 1 or self.width >= 1.15 * self.height
+
+    @property
     def all(self) -> Box:
         """The whole picture."""
         return Box(0, 0, self.width, self.height)
@@ -127,7 +132,7 @@ def arches(stage: Stage) -> list[Item]:
 def waves(stage: Stage) -> list[Item]:
     """Layers of long waves in two tones from the side of the product."""
     near, mid, loud, _other = stage.palette.shapes
-    wide = stage.width >= stage.height * 1.15
+    wide = stage.side_by_side
     items: list[Item] = [_flat(stage)]
     tones = (near, mix(near, mid, 0.75), mix(mid, loud, 0.45), mix(mid, loud, 0.9))
     to_right = stage.focus.center[0] >= stage.quiet.center[0]
@@ -196,7 +201,7 @@ def _shifted(steps: tuple[Step, ...], by_x: float, by_y: float) -> tuple[Step, .
 def blocks(stage: Stage) -> list[Item]:
     """A field of colour under the product, a hard edge, and one quarter disc in the corner."""
     near, mid, loud, other = stage.palette.shapes
-    wide = stage.width >= stage.height * 1.15
+    wide = stage.side_by_side
     items: list[Item] = [_flat(stage)]
     if wide:
         to_right = stage.focus.center[0] >= stage.quiet.center[0]

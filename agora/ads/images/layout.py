@@ -31,6 +31,7 @@ _HEADLINE: Final[dict[Shape, tuple[str, float, int, int]]] = {
     "banner": ("h", 0.40, 2, 3),
 }
 _STEP: Final = 1.04  # between two sizes that are tried
+_STEPS_BACK: Final = 9  # sizes that are tried below the largest for the sake of even lines
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -233,7 +234,7 @@ class Solver:
         head = found.parts["headline"].block
         score = 1.25 * math.log(head.size / self.largest) - 0.9 * head.raggedness
         score -= 0.07 * max(0, len(head.lines) - self.preferred_lines)
-        score -= 0.16 * sum(line.width < 0.42 * max(other.width for other in head.lines) for line in head.lines)
+        score -= 0.32 * sum(line.width < 0.42 * max(other.width for other in head.lines) for line in head.lines)
         score -= 0.14 * sum(line.text.endswith(("-", "–", "/")) for line in head.lines[:-1])
         score -= 0.8 * sum(line.hyphen for line in head.lines)
         missing = []
@@ -274,6 +275,12 @@ class Solver:
                 found, low = made, middle + 1
             else:
                 high = middle - 1
+        if found is None or not _is_uneven(found):
+            return found
+        for step in range(high - 1, max(-1, high - _STEPS_BACK), -1):  # a little smaller may break much better
+            made = make(self.sizes[step])
+            if made is not None and not _is_uneven(made):
+                return made
         return found
 
     # text beside the product, or alone
@@ -461,7 +468,7 @@ class Solver:
         button, small = self._button(sizes.button, limit), self._disclosure(0.5 * content.width if foot else limit)
         if button is None or small is None:
             return None
-        inner = max(2.5, 0.07 * self.height)
+        inner = max(5.0, 0.07 * self.height)
         found = Arrangement("row-foot" if foot else "row")
         side = button[1] if foot else max(button[1], small.width)
         stack = button[2] if foot else button[2] + inner + small.height
@@ -488,7 +495,7 @@ class Solver:
             height = min(0.9 * self.height, self.height - 4)
             across = min(height * 1.5, height * (self.product_ratio or 1.0))
             found.product = self._fit(Box(left, (self.height - height) / 2, left + across, (self.height + height) / 2))
-            left += across + gap * 0.8
+            left += across + gap * (1.0 if self.shape == "banner" else 1.3)
         if mark and self._wants_mark:
             sign = self._mark(0.2 * content.width)
             if sign is None or sign[2] > content.height or (product and self.shape == "banner"):
@@ -539,6 +546,13 @@ class Solver:
             logo=turned(found.logo) if found.logo else None,
             focus=turned(found.focus),
         )
+
+
+def _is_uneven(found: Arrangement) -> bool:
+    """Whether a line of the headline is nearly empty beside the others, or ends within a compound."""
+    lines = found.parts["headline"].block.lines
+    widest = max(line.width for line in lines)
+    return any(line.width < 0.45 * widest or line.text.endswith(("-", "–", "/")) for line in lines[:-1]) or lines[-1].width < 0.3 * widest
 
 
 def _aligned(area: Box, width: float, top: float, height: float, toward: Toward) -> Box:

@@ -22,7 +22,7 @@ from agora.ads.images.checks import MIN_CONTRAST, Checks, outside, overlaps, sma
 from agora.ads.images.color import Palette, contrast, contrasts, hex_color, mix, palette
 from agora.ads.images.layout import Arrangement, Solver, Texts
 from agora.ads.images.product import Product, fitted, read_picture, read_product, rounded, shadow
-from agora.ads.images.scene import Box, Fill, Group, Item, Linear, Raster, Scene, Solid, Stop, draw, encode_png, rectangle, to_svg
+from agora.ads.images.scene import Box, Fill, Group, Item, Linear, Raster, Scene, Solid, Stop, coverage, draw, encode_png, rectangle, to_svg
 from agora.ads.images.style import Style, style_of
 from agora.ads.images.typeset import Setter
 from agora.ads.placements import Placement, placement_named
@@ -327,9 +327,16 @@ class _Work:
         self.scene.groups.append(Group("logo", tuple(items)))
         self.boxes["logo"] = Box(left, top, left + pixels.shape[1], top + pixels.shape[0])
 
+    def _measured(self, name: str, group: Group, pixels: np.ndarray) -> float:
+        within = self.boxes["button"] if name == "call_to_action" else None
+        return round(text_contrast(pixels, self.scene, group, self.boxes[name], within=within), 2)
+
     def _mend(self, name: str, group: Group, pixels: np.ndarray, *, with_panel: bool) -> None:
         """A text whose smoothed letters read too weakly: in black or white, and then on a panel of the opposite."""
-        around = _region(pixels, self.boxes[name].grown(4))
+        free = coverage(self.scene, group) == 0  # not the letters themselves
+        near = self.boxes[name].grown(2)
+        around = _region(np.dstack([pixels, free]), near)
+        around = around[around[:, 3] > 0][:, :3]
         color = max(("#ffffff", "#000000"), key=lambda candidate: float(np.percentile(contrasts(candidate, around), 2)))
         place = self.scene.groups.index(group)
         items = tuple(replace(item, paint=Solid(color)) if isinstance(item, Fill) else item for item in group.items)
@@ -349,7 +356,7 @@ class _Work:
         for attempt in range(3):
             png, pixels = _encoded(draw(self.scene), self.place.max_kb * 1000)
             groups = {group.name: group for group in self.scene.groups}
-            measured = {name: round(text_contrast(pixels, self.scene, groups[name], self.boxes[name]), 2) for name in parts}
+            measured = {name: self._measured(name, groups[name], pixels) for name in parts}
             failing = [name for name, value in measured.items() if value < MIN_CONTRAST]
             if not failing or attempt == 2:
                 break
@@ -384,10 +391,10 @@ class _Work:
 
 
 def _region(pixels: np.ndarray, box: Box) -> np.ndarray:
-    """The pixels of a box, as far as they are in the picture, [n, 3]."""
+    """The pixels of a box, as far as they are in the picture, [n, channels]."""
     top, left = max(0, int(box.top)), max(0, int(box.left))
     part = pixels[top : max(top + 1, int(box.bottom) + 1), left : max(left + 1, int(box.right) + 1)]
-    return part.reshape(-1, 3)
+    return part.reshape(-1, pixels.shape[2])
 
 
 def _encoded(pixels: np.ndarray, max_bytes: int) -> tuple[bytes, np.ndarray]:
