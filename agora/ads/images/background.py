@@ -56,7 +56,9 @@ class Stage:
 
     @property
     def reach(self) -> float:
-        """A radius that covers the focus generously."""
+        """A radius that covers the product generously; without one, the room that the text leaves."""
+        if not self.has_product:
+            return 0.5 * self.focus.width
         return 0.5 * max(min(self.focus.width, self.focus.height), 0.78 * math.sqrt(self.focus.width * self.focus.height), 0.5 * self.short)
 
 

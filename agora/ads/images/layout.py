@@ -140,7 +140,7 @@ class Solver:
         least = max(self.min_text, 0.025 * self.short)
         description = max(least, min(0.42 * headline, 0.05 * self.short if self.short > 400 else 17.0))
         button = max(least if self.short > 400 else self.min_text, min(0.38 * headline, 0.036 * self.short if self.short > 400 else 16.0))
-        return Sizes(headline, description, button, max(0.30 * headline, 0.55 * description, 5.0))
+        return Sizes(headline, description, button, max(0.36 * headline, 0.62 * description, 5.0))
 
     @property
     def _small(self) -> float:
@@ -295,6 +295,8 @@ class Solver:
             column = Box(content.right - span, content.top, content.right, content.bottom)
             room = Box(content.left, room.top, column.left - gutter, room.bottom)
         centered = self.wish.centered and not product
+        if centered:
+            column = Box((self.width - span) / 2, content.top, (self.width + span) / 2, content.bottom)
         found = self._largest(lambda size: self._column(column, size, description, mark, divide, centered=centered))
         if found is None:
             return None
@@ -307,11 +309,18 @@ class Solver:
         return found
 
     def _free(self, found: Arrangement) -> Box:
-        """Where a picture without a product has its weight: the side away from the text."""
-        if self.width >= self.height * 1.15:
-            half = 0.34 * self.width
-            return Box(self.width - half, 0.1 * self.height, self.width * 1.02, 0.9 * self.height)
-        return Box(0.45 * self.width, 0.02 * self.height, 1.05 * self.width, 0.40 * self.height)
+        """Where a picture without a product has its weight: around a point away from the text, as far as no text is touched."""
+        if self.shape in ("leaderboard", "banner"):
+            middle = (found.parts["headline"].box.right + found.button.left) / 2
+            points = [(middle, 0.5 * self.height)]
+        elif self.width >= self.height * 1.15:
+            points = [(share * self.width, tall * self.height) for share in (0.82, 0.9, 0.98) for tall in (0.5, 0.2, 0.85)]
+        else:
+            points = [(across * self.width, share * self.height) for share in (0.30, 0.2, 0.1) for across in (0.62, 0.82, 0.96)]
+        room = [(min(_distance(point, box) for box in found.text_boxes), point) for point in points]
+        reach, (x, y) = max(room, key=lambda pair: pair[0])
+        half = max(0.1 * self.short, min(0.84 * reach, 0.44 * max(self.width, self.height)))
+        return Box(x - half, y - half, x + half, y + half)
 
     def _column(self, column: Box, size: float, description: bool, mark: bool, divide: bool, *, centered: bool) -> Arrangement | None:
         """Mark above; headline, description and button as one group; disclosure below."""
@@ -485,6 +494,7 @@ class Solver:
         column = Box(left, content.top, cell.left - gap, content.bottom)
         if column.width < 0.18 * self.width or not self._row_text(found, column, sizes, description, divide, small if foot else None):
             return None
+        found.focus = found.product or self._free(found)
         return found
 
     def _lead(self, found: Arrangement, product: bool, mark: bool, gap: float) -> float | None:
@@ -503,7 +513,6 @@ class Solver:
             area = Box(left, content.top + (content.height - sign[2]) / 2, left + sign[1], content.bottom)
             self._put_mark(found, sign, area, "left")
             left += sign[1] + gap * 1.1
-        found.focus = found.product or Box(self.width * 0.55, -0.5 * self.height, self.width * 0.85, 1.5 * self.height)
         return left
 
     def _row_text(self, found: Arrangement, column: Box, sizes: Sizes, description: bool, divide: bool, small: Block | None) -> bool:
@@ -546,6 +555,11 @@ class Solver:
             logo=turned(found.logo) if found.logo else None,
             focus=turned(found.focus),
         )
+
+
+def _distance(point: tuple[float, float], box: Box) -> float:
+    """From a point to the nearest point of a box, in pixels."""
+    return math.hypot(max(box.left - point[0], 0.0, point[0] - box.right), max(box.top - point[1], 0.0, point[1] - box.bottom))
 
 
 def _is_uneven(found: Arrangement) -> bool:
