@@ -45,13 +45,20 @@ class Stage:
         return float(max(self.width, self.height))
 
     @property
+    def side_by_side(self) -> bool:
+        """Whether text and focus are beside each other rather than one above the other."""
+        return self.quiet.right <= self.focus.left + 1 or self.focus.right <= self.quiet.left + 1 or self.width >= 1.15 * self.height
+
+    @property
     def all(self) -> Box:
         """The whole picture."""
         return Box(0, 0, self.width, self.height)
 
     @property
     def reach(self) -> float:
-        """A radius that covers the focus generously."""
+        """A radius that covers the product generously; without one, the room that the text leaves."""
+        if not self.has_product:
+            return 0.5 * self.focus.width
         return 0.5 * max(min(self.focus.width, self.focus.height), 0.78 * math.sqrt(self.focus.width * self.focus.height), 0.5 * self.short)
 
 
@@ -127,7 +134,7 @@ def arches(stage: Stage) -> list[Item]:
 def waves(stage: Stage) -> list[Item]:
     """Layers of long waves in two tones from the side of the product."""
     near, mid, loud, _other = stage.palette.shapes
-    wide = stage.width >= stage.height * 1.15
+    wide = stage.side_by_side
     items: list[Item] = [_flat(stage)]
     tones = (near, mix(near, mid, 0.75), mix(mid, loud, 0.45), mix(mid, loud, 0.9))
     to_right = stage.focus.center[0] >= stage.quiet.center[0]
@@ -196,7 +203,7 @@ def _shifted(steps: tuple[Step, ...], by_x: float, by_y: float) -> tuple[Step, .
 def blocks(stage: Stage) -> list[Item]:
     """A field of colour under the product, a hard edge, and one quarter disc in the corner."""
     near, mid, loud, other = stage.palette.shapes
-    wide = stage.width >= stage.height * 1.15
+    wide = stage.side_by_side
     items: list[Item] = [_flat(stage)]
     if wide:
         to_right = stage.focus.center[0] >= stage.quiet.center[0]

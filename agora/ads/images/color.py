@@ -38,7 +38,8 @@ def hex_color(red: float, green: float, blue: float) -> str:
 
 def luminance(pixels: np.ndarray) -> np.ndarray:
     """Relative luminance (WCAG 2.2) of pixels [..., 3] of 0..255, as [...] of 0..1."""
-    return _LINEAR[np.asarray(pixels, dtype=np.uint8)] @ np.array([0.2126, 0.7152, 0.0722])
+    light: np.ndarray = _LINEAR[np.asarray(pixels, dtype=np.uint8)] @ np.array([0.2126, 0.7152, 0.0722])
+    return light
 
 
 _SRGB = np.arange(256) / 255
@@ -54,7 +55,8 @@ def contrast(one: str, other: str) -> float:
 def contrasts(color: str, pixels: np.ndarray) -> np.ndarray:
     """Contrast ratio of a colour with each of pixels [..., 3]."""
     own, others = float(luminance(np.array(rgb(color)))), luminance(pixels)
-    return (np.maximum(own, others) + 0.05) / (np.minimum(own, others) + 0.05)
+    ratios: np.ndarray = (np.maximum(own, others) + 0.05) / (np.minimum(own, others) + 0.05)
+    return ratios
 
 
 def oklch(color: str) -> tuple[float, float, float]:

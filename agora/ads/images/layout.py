@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -30,6 +31,7 @@ _HEADLINE: Final[dict[Shape, tuple[str, float, int, int]]] = {
     "banner": ("h", 0.40, 2, 3),
 }
 _STEP: Final = 1.04  # between two sizes that are tried
+_STEPS_BACK: Final = 9  # sizes that are tried below the largest for the sake of even lines
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,7 +140,7 @@ class Solver:
         least = max(self.min_text, 0.025 * self.short)
         description = max(least, min(0.42 * headline, 0.05 * self.short if self.short > 400 else 17.0))
         button = max(least if self.short > 400 else self.min_text, min(0.38 * headline, 0.036 * self.short if self.short > 400 else 16.0))
-        return Sizes(headline, description, button, max(0.30 * headline, 0.55 * description, 5.0))
+        return Sizes(headline, description, button, max(0.36 * headline, 0.62 * description, 5.0))
 
     @property
     def _small(self) -> float:
@@ -187,7 +189,7 @@ class Solver:
         for divide in (False, True):
             for product, description, mark in self._levels(has_product, has_text):
                 for found in self._arrangements(product, description, mark, divide):
-                    self._rate(found, product, description, divide)
+                    self._rate(found, product, description)
                     if best is None or found.score > best.score:
                         best = found
             if best is not None and best.parts["headline"].block.size >= max(self.min_text, 0.42 * self.largest):
@@ -207,49 +209,44 @@ class Solver:
 
     def _arrangements(self, product: bool, description: bool, mark: bool, divide: bool) -> Iterator[Arrangement]:
         makers: list[Callable[[bool, bool, bool], Arrangement | None]]
+        both = (True, False)
         if self.shape in ("leaderboard", "banner"):
-            makers = [lambda d, m, v: self._row(product, d, m, v, foot=False), lambda d, m, v: self._row(product, d, m, v, foot=True)]
+            makers = [partial(self._row, product, foot=foot) for foot in both]
+        elif not product:
+            wide = self.shape in ("landscape", "billboard")
+            makers = [partial(self._beside, False, share=share, text_first=True) for share in ((0.64, 0.76, 0.9) if wide else (1.0,))]
         elif self.shape in ("landscape", "billboard"):
-            shares, orders = ((0.50, 0.56, 0.63), (True, False)) if product else ((0.64, 0.76, 0.9), (True,))
-            makers = [lambda d, m, v, s=s, f=f: self._beside(product, d, m, v, share=s, text_first=f) for s in shares for f in orders]  # type: ignore[misc]
-            if product and self.shape == "billboard":
-                makers = [
-                    lambda d, m, v, s=s, f=f: self._beside(product, d, m, v, share=s, text_first=f)
-                    for s in (0.6, 0.7)
-                    for f in (True, False)
-                ]  # type: ignore[misc]
-        elif product:
-            shares = (0.34, 0.42, 0.52) if self.shape != "skyscraper" else (0.34, 0.44, 0.54)
-            makers = [lambda d, m, v, s=s, f=f: self._stacked(d, m, v, share=s, text_first=f) for s in shares for f in (True, False)]  # type: ignore[misc]
-            if self.shape != "skyscraper":
-                makers += [lambda d, m, v, s=s: self._poster(d, m, v, share=s) for s in (0.46, 0.56)]  # type: ignore[misc]
-            if (self.product_ratio or 1) < 0.75 and self.shape in ("square", "portrait"):
-                makers += [
-                    lambda d, m, v, s=s, f=f: self._beside(True, d, m, v, share=s, text_first=f)
-                    for s in (0.56, 0.66)
-                    for f in (True, False)
-                ]  # type: ignore[misc]
+            shares: tuple[float, ...] = (0.50, 0.56, 0.63) if self.shape == "landscape" else (0.6, 0.7)
+            makers = [partial(self._beside, True, share=share, text_first=first) for share in shares for first in both]
         else:
-            makers = [lambda d, m, v: self._beside(False, d, m, v, share=1.0, text_first=True)]
+            shares = (0.34, 0.42, 0.52) if self.shape != "skyscraper" else (0.34, 0.44, 0.54)
+            makers = [partial(self._stacked, share=share, text_first=first) for share in shares for first in both]
+            if self.shape != "skyscraper":
+                makers += [partial(self._poster, share=share) for share in (0.46, 0.56)]
+            if (self.product_ratio or 1) < 0.75 and self.shape in ("square", "portrait"):
+                makers += [partial(self._beside, True, share=share, text_first=first) for share in (0.56, 0.66) for first in both]
         for make in makers:
             found = make(description, mark, divide)
             if found is not None:
                 yield found
 
-    def _rate(self, found: Arrangement, product: bool, description: bool, divide: bool) -> None:
+    def _rate(self, found: Arrangement, product: bool, description: bool) -> None:
         head = found.parts["headline"].block
         score = 1.25 * math.log(head.size / self.largest) - 0.9 * head.raggedness
         score -= 0.07 * max(0, len(head.lines) - self.preferred_lines)
-        score -= 0.16 * sum(line.width < 0.42 * max(other.width for other in head.lines) for line in head.lines)
+        score -= 0.32 * sum(line.width < 0.42 * max(other.width for other in head.lines) for line in head.lines)
         score -= 0.14 * sum(line.text.endswith(("-", "–", "/")) for line in head.lines[:-1])
         score -= 0.8 * sum(line.hyphen for line in head.lines)
         missing = []
         if self.product_ratio is not None and not product:
-            score, _ = score - 1.6, missing.append("product")
+            score -= 1.6
+            missing.append("product")
         if self.texts.description is not None and not description:
-            score, _ = score - (0.5 if self.short > 400 else 0.15), missing.append("description")
+            score -= 0.5 if self.short > 400 else 0.15
+            missing.append("description")
         if (self.logo_ratio is not None or self.texts.wordmark is not None) and found.logo is None and "wordmark" not in found.parts:
-            score, _ = score - 0.3, missing.append("wordmark")
+            score -= 0.3
+            missing.append("wordmark")
         if found.product is not None:
             seen = self._fit(found.product)
             tall = 0.42 if self.height > 1.15 * self.width else 0.78
@@ -278,6 +275,12 @@ class Solver:
                 found, low = made, middle + 1
             else:
                 high = middle - 1
+        if found is None or not _is_uneven(found):
+            return found
+        for step in range(high - 1, max(-1, high - _STEPS_BACK), -1):  # a little smaller may break much better
+            made = make(self.sizes[step])
+            if made is not None and not _is_uneven(made):
+                return made
         return found
 
     # text beside the product, or alone
@@ -292,6 +295,8 @@ class Solver:
             column = Box(content.right - span, content.top, content.right, content.bottom)
             room = Box(content.left, room.top, column.left - gutter, room.bottom)
         centered = self.wish.centered and not product
+        if centered:
+            column = Box((self.width - span) / 2, content.top, (self.width + span) / 2, content.bottom)
         found = self._largest(lambda size: self._column(column, size, description, mark, divide, centered=centered))
         if found is None:
             return None
@@ -304,11 +309,18 @@ class Solver:
         return found
 
     def _free(self, found: Arrangement) -> Box:
-        """Where a picture without a product has its weight: the side away from the text."""
-        if self.width >= self.height * 1.15:
-            half = 0.34 * self.width
-            return Box(self.width - half, 0.1 * self.height, self.width * 1.02, 0.9 * self.height)
-        return Box(0.45 * self.width, 0.02 * self.height, 1.05 * self.width, 0.40 * self.height)
+        """Where a picture without a product has its weight: around a point away from the text, as far as no text is touched."""
+        if self.shape in ("leaderboard", "banner"):
+            middle = (found.parts["headline"].box.right + found.button.left) / 2
+            points = [(middle, 0.5 * self.height)]
+        elif self.width >= self.height * 1.15:
+            points = [(share * self.width, tall * self.height) for share in (0.82, 0.9, 0.98) for tall in (0.5, 0.2, 0.85)]
+        else:
+            points = [(across * self.width, share * self.height) for share in (0.30, 0.2, 0.1) for across in (0.62, 0.82, 0.96)]
+        room = [(min(_distance(point, box) for box in found.text_boxes), point) for point in points]
+        reach, (x, y) = max(room, key=lambda pair: pair[0])
+        half = max(0.1 * self.short, min(0.84 * reach, 0.44 * max(self.width, self.height)))
+        return Box(x - half, y - half, x + half, y + half)
 
     def _column(self, column: Box, size: float, description: bool, mark: bool, divide: bool, *, centered: bool) -> Arrangement | None:
         """Mark above; headline, description and button as one group; disclosure below."""
@@ -465,7 +477,7 @@ class Solver:
         button, small = self._button(sizes.button, limit), self._disclosure(0.5 * content.width if foot else limit)
         if button is None or small is None:
             return None
-        inner = max(2.5, 0.07 * self.height)
+        inner = max(5.0, 0.07 * self.height)
         found = Arrangement("row-foot" if foot else "row")
         side = button[1] if foot else max(button[1], small.width)
         stack = button[2] if foot else button[2] + inner + small.height
@@ -482,6 +494,7 @@ class Solver:
         column = Box(left, content.top, cell.left - gap, content.bottom)
         if column.width < 0.18 * self.width or not self._row_text(found, column, sizes, description, divide, small if foot else None):
             return None
+        found.focus = found.product or self._free(found)
         return found
 
     def _lead(self, found: Arrangement, product: bool, mark: bool, gap: float) -> float | None:
@@ -492,7 +505,7 @@ class Solver:
             height = min(0.9 * self.height, self.height - 4)
             across = min(height * 1.5, height * (self.product_ratio or 1.0))
             found.product = self._fit(Box(left, (self.height - height) / 2, left + across, (self.height + height) / 2))
-            left += across + gap * 0.8
+            left += across + gap * (1.0 if self.shape == "banner" else 1.3)
         if mark and self._wants_mark:
             sign = self._mark(0.2 * content.width)
             if sign is None or sign[2] > content.height or (product and self.shape == "banner"):
@@ -500,7 +513,6 @@ class Solver:
             area = Box(left, content.top + (content.height - sign[2]) / 2, left + sign[1], content.bottom)
             self._put_mark(found, sign, area, "left")
             left += sign[1] + gap * 1.1
-        found.focus = found.product or Box(self.width * 0.55, -0.5 * self.height, self.width * 0.85, 1.5 * self.height)
         return left
 
     def _row_text(self, found: Arrangement, column: Box, sizes: Sizes, description: bool, divide: bool, small: Block | None) -> bool:
@@ -543,6 +555,18 @@ class Solver:
             logo=turned(found.logo) if found.logo else None,
             focus=turned(found.focus),
         )
+
+
+def _distance(point: tuple[float, float], box: Box) -> float:
+    """From a point to the nearest point of a box, in pixels."""
+    return math.hypot(max(box.left - point[0], 0.0, point[0] - box.right), max(box.top - point[1], 0.0, point[1] - box.bottom))
+
+
+def _is_uneven(found: Arrangement) -> bool:
+    """Whether a line of the headline is nearly empty beside the others, or ends within a compound."""
+    lines = found.parts["headline"].block.lines
+    widest = max(line.width for line in lines)
+    return any(line.width < 0.45 * widest or line.text.endswith(("-", "–", "/")) for line in lines[:-1]) or lines[-1].width < 0.3 * widest
 
 
 def _aligned(area: Box, width: float, top: float, height: float, toward: Toward) -> Box:

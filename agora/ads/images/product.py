@@ -100,7 +100,8 @@ def _foreground(colors: np.ndarray) -> np.ndarray | None:
         return None
     solid = ndimage.binary_opening(~background, iterations=1)
     soft = ndimage.gaussian_filter(solid.astype(np.float32), 0.8)
-    return np.clip((soft - 0.35) / 0.5 * 255, 0, 255).astype(np.uint8)
+    alpha: np.ndarray = np.clip((soft - 0.35) / 0.5 * 255, 0, 255).astype(np.uint8)
+    return alpha
 
 
 def _without_fringe(pixels: np.ndarray) -> np.ndarray:
@@ -127,7 +128,8 @@ def fitted(pixels: np.ndarray, width: float, height: float) -> np.ndarray:
     image = Image.fromarray(np.clip(straight + 0.5, 0, 255).astype(np.uint8), "RGBA").resize(size, Image.Resampling.LANCZOS)
     small = np.array(image).astype(np.float32)
     small[..., :3] = np.where(small[..., 3:] > 0, small[..., :3] * 255 / np.maximum(small[..., 3:], 1), 0)
-    return np.clip(small + 0.5, 0, 255).astype(np.uint8)
+    result: np.ndarray = np.clip(small + 0.5, 0, 255).astype(np.uint8)
+    return result
 
 
 def rounded(pixels: np.ndarray, radius: float) -> np.ndarray:

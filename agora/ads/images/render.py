@@ -18,11 +18,11 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from agora.ads.images import background as backgrounds
-from agora.ads.images.checks import Checks, outside, overlaps, smallest, text_contrast
+from agora.ads.images.checks import MIN_CONTRAST, Checks, outside, overlaps, smallest, text_contrast
 from agora.ads.images.color import Palette, contrast, contrasts, hex_color, mix, palette
 from agora.ads.images.layout import Arrangement, Solver, Texts
 from agora.ads.images.product import Product, fitted, read_picture, read_product, rounded, shadow
-from agora.ads.images.scene import Box, Fill, Group, Item, Linear, Raster, Scene, Solid, Stop, draw, encode_png, rectangle, to_svg
+from agora.ads.images.scene import Box, Fill, Group, Item, Linear, Raster, Scene, Solid, Stop, coverage, draw, encode_png, rectangle, to_svg
 from agora.ads.images.style import Style, style_of
 from agora.ads.images.typeset import Setter
 from agora.ads.placements import Placement, placement_named
@@ -159,7 +159,7 @@ def _texts(
         headline=Setter(headline, style.headline(place.shape, length=len(headline)), language=language),
         description=setter(description, style.description(small)),
         call_to_action=Setter(call_to_action, style.button(), language=language),
-        disclosure=Setter(disclosure, style.disclosure(small), language=language),
+        disclosure=Setter(disclosure, style.disclosure(float(place.min_text_px)), language=language),
         wordmark=setter(wordmark, style.wordmark()),
     )
 
@@ -327,16 +327,44 @@ class _Work:
         self.scene.groups.append(Group("logo", tuple(items)))
         self.boxes["logo"] = Box(left, top, left + pixels.shape[1], top + pixels.shape[0])
 
+    def _measured(self, name: str, group: Group, pixels: np.ndarray) -> float:
+        within = self.boxes["button"] if name == "call_to_action" else None
+        return round(text_contrast(pixels, self.scene, group, self.boxes[name], within=within), 2)
+
+    def _mend(self, name: str, group: Group, pixels: np.ndarray, *, with_panel: bool) -> None:
+        """A text whose smoothed letters read too weakly: in black or white, and then on a panel of the opposite."""
+        free = coverage(self.scene, group) == 0  # not the letters themselves
+        near = self.boxes[name].grown(2)
+        around = _region(np.dstack([pixels, free]), near)
+        around = around[around[:, 3] > 0][:, :3]
+        color = max(("#ffffff", "#000000"), key=lambda candidate: float(np.percentile(contrasts(candidate, around), 2)))
+        place = self.scene.groups.index(group)
+        items = tuple(replace(item, paint=Solid(color)) if isinstance(item, Fill) else item for item in group.items)
+        self.scene.groups[place], self.colors[name] = replace(group, items=items), color
+        if with_panel:
+            ink, size = self.boxes[name], self.found.parts[name].block.size
+            panel = Fill(rectangle(ink.grown(0.4 * size), 0.3 * size), Solid("#000000" if color == "#ffffff" else "#ffffff"))
+            if name == "call_to_action":
+                panel = Fill(rectangle(self.boxes["button"], self.style.corner * self.boxes["button"].height), panel.paint)
+            self.scene.groups.insert(place, Group(f"{name}-ground", (panel,)))
+
     # the file
 
     def finish(self, *, title: str, left_out: tuple[str, ...]) -> Picture:
         """Draw, write, measure."""
-        png, pixels = _encoded(draw(self.scene), self.place.max_kb * 1000)
-        groups = {group.name: group for group in self.scene.groups}
         parts = self.found.parts
+        for attempt in range(3):
+            png, pixels = _encoded(draw(self.scene), self.place.max_kb * 1000)
+            groups = {group.name: group for group in self.scene.groups}
+            measured = {name: self._measured(name, groups[name], pixels) for name in parts}
+            failing = [name for name, value in measured.items() if value < MIN_CONTRAST]
+            if not failing or attempt == 2:
+                break
+            for name in failing:
+                self._mend(name, groups[name], pixels, with_panel=attempt == 1)
         canvas = Box(0, 0, self.place.width, self.place.height)
         checks = Checks(
-            contrast={name: round(text_contrast(pixels, self.scene, groups[name], self.boxes[name]), 2) for name in parts},
+            contrast=measured,
             smallest_text_px=smallest([part.block.size for part in parts.values()]),
             min_text_px=float(self.place.min_text_px),
             size_kb=round(len(png) / 1000, 1),
@@ -363,10 +391,10 @@ class _Work:
 
 
 def _region(pixels: np.ndarray, box: Box) -> np.ndarray:
-    """The pixels of a box, as far as they are in the picture, [n, 3]."""
+    """The pixels of a box, as far as they are in the picture, [n, channels]."""
     top, left = max(0, int(box.top)), max(0, int(box.left))
     part = pixels[top : max(top + 1, int(box.bottom) + 1), left : max(left + 1, int(box.right) + 1)]
-    return part.reshape(-1, 3)
+    return part.reshape(-1, pixels.shape[2])
 
 
 def _encoded(pixels: np.ndarray, max_bytes: int) -> tuple[bytes, np.ndarray]:

@@ -52,9 +52,9 @@ class Style:
         """The voice of the call to action."""
         return Voice(family=self.body.name, weight=680, tracking=0.002, leading=1.2)
 
-    def disclosure(self, small: bool) -> Voice:
-        """The voice of the disclosure."""
-        return Voice(family=self.body.name, weight=560 if small else 480, tracking=0.004, leading=1.2)
+    def disclosure(self, px: float) -> Voice:
+        """The voice of the disclosure: strokes of small letters must be wide enough to keep their colour."""
+        return Voice(family=self.body.name, weight=700 if px < 12 else 600 if px < 18 else 480, tracking=0.006, leading=1.2)
 
     def wordmark(self) -> Voice:
         """The voice of the brand's name."""

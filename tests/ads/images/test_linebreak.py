@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given
@@ -89,7 +89,7 @@ def test_breaks_are_the_best_of_all_with_that_many_lines(listed: list[str], widt
 
     def cost(cuts: tuple[int, ...]) -> float:
         edges = [0, *cuts, len(atoms)]
-        pairs = list(zip(edges, edges[1:], strict=False))
+        pairs = list(pairwise(edges))
         if any(ruler.width(start, end) > width for start, end in pairs):
             return float("inf")
         return sum(linebreak._cost(atoms, ruler.width(start, end), start, end, target) for start, end in pairs)
