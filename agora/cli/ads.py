@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agora.cli import ads_trade
 from agora.cli.output import JsonOption, Overrides, WorkspaceOption, emit, next_command, terminal_progress
 from agora.errors import DataError, UsageError
 from agora.settings import Workspace
@@ -96,7 +97,7 @@ def audiences(
     if as_json:
         emit({"audiences": [one.record() for one in found], "withheld": withheld}, as_json=True)
     else:
-        shown = {one.label: f"about {one.num_authors:,} authors, {one.language}, {one.id}" for one in found}
+        shown = {one.id: f"{one.label}: about {one.num_authors:,} authors, {one.language}" for one in found}
         emit({**shown, "withheld": withheld or "none"}, as_json=False, keys_are_data=True)
     next_command("agora ads make brief.toml --out ads")
 
@@ -217,3 +218,6 @@ def _writer(place: Workspace, model: str | None, endpoint: str | None, endpoint_
     from agora.model.find import find_model
 
     return load_local_model(find_model(place, model))
+
+
+ads_trade.register(app)

@@ -1,0 +1,78 @@
+"""One ad as exporters take it, and reading a list of them from JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from agora.errors import DataError, UsageError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ad:
+    """What an exported row is made of. `headlines` and `descriptions`: further ones for ads that take several; the single ones come
+    first."""
+
+    name: str
+    campaign: str
+    ad_group: str
+    landing_page: str
+    headline: str
+    description: str = ""
+    short_description: str = ""
+    primary_text: str = ""
+    call_to_action: str = ""
+    alt_text: str = ""
+    headlines: tuple[str, ...] = ()
+    descriptions: tuple[str, ...] = ()
+    path_1: str = ""
+    path_2: str = ""
+    image: str = ""
+    image_url: str = ""
+    context_hints: tuple[str, ...] = ()
+
+    def value(self, field: str) -> str | tuple[str, ...]:
+        """A field by name; lists hold the single text first and no text twice."""
+        found: str | tuple[str, ...] = getattr(self, field)
+        if field in ("headlines", "descriptions"):
+            return tuple(dict.fromkeys(text for text in (getattr(self, field[:-1]), *found) if text))
+        return found
+
+
+def read_ads(path: Path) -> list[Ad]:
+    """A JSON list of ads, or JSON lines. Raises DataError naming file, entry, field and value."""
+    if not path.exists():
+        raise UsageError(f"{path} does not exist; give a JSON file with a list of ads")
+    text = path.read_text(encoding="utf-8")
+    try:
+        entries = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines() if line.strip()]
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: no JSON ({error.msg})") from None
+    if not entries:
+        raise DataError(f"{path} holds no ad")
+    return [_ad(entry, f"{path}, ad {number}") for number, entry in enumerate(entries, 1)]
+
+
+def _ad(entry: Any, where: str) -> Ad:
+    if not isinstance(entry, Mapping):
+        raise DataError(f"{where}: {str(entry)[:40]!r} is no JSON object")
+    known = {field.name: field for field in fields(Ad)}
+    values: dict[str, Any] = {}
+    for key, value in entry.items():
+        if key not in known:
+            raise DataError(f"{where}: unknown field {key!r}; an ad has {', '.join(known)}")
+        if key in ("headlines", "descriptions", "context_hints"):
+            if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+                raise DataError(f"{where}: {key} {value!r} must be a list of texts")
+            values[key] = tuple(value)
+        elif not isinstance(value, str):
+            raise DataError(f"{where}: {key} {value!r} must be a text")
+        else:
+            values[key] = value
+    missing = [name for name in ("name", "campaign", "ad_group", "landing_page", "headline") if not values.get(name)]
+    if missing:
+        raise DataError(f"{where}: no {missing[0]}")
+    return Ad(**values)

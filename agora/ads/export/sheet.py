@@ -1,0 +1,117 @@
+"""What a platform's sheet looks like: columns and limits, read from data/exports/NAME.toml, each file with source and date."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import unicodedata
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final, Literal
+
+from agora.config import unknown_value
+from agora.errors import UsageError
+
+Kind = Literal["text", "url", "button", "json_list"]
+Counting = Literal["wide", "weighted"]
+_LIGHT: Final = ((0, 4351), (8192, 8205), (8208, 8223), (8242, 8247))  # twitter-text configuration 3: these weigh 1, all others 2
+_LINK: Final = re.compile(r"https?://\S+")
+FORMULA_STARTS: Final = tuple("=+-@\t\r\n|%")
+"""What a spreadsheet may run (OWASP, CSV injection), and DDE starts that some still take."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """One column, or `repeat` columns with numbers behind the name. `source`: a field of Ad; or `value`, the same in every row."""
+
+    name: str
+    source: str = ""
+    value: str = ""
+    kind: Kind = "text"
+    required: bool = False
+    min: int = 0
+    max: int = 0
+    repeat: int = 0
+    at_least: int = 0
+    unique: bool = False
+    one_of: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Headers: 'Headline 1' to 'Headline 15', or the name alone."""
+        return tuple(f"{self.name} {number}" for number in range(1, self.repeat + 1)) if self.repeat else (self.name,)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sheet:
+    """A platform's sheet."""
+
+    name: str
+    title: str
+    source: str
+    date: str
+    note: str
+    counting: Counting
+    encoding: str
+    max_rows: int
+    columns: tuple[Column, ...]
+    group_key: tuple[str, ...] = ()
+    link_width: int = 0
+    unique_rows: bool = False
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """All headers in order."""
+        return tuple(name for column in self.columns for name in column.names)
+
+    def width(self, text: str) -> int:
+        """How long a text is for this platform: East-Asian wide and full-width characters count 2; on X by weight, with links at their
+        own."""
+        if self.counting == "weighted":
+            links = len(_LINK.findall(text))
+            rest = _LINK.sub("", unicodedata.normalize("NFC", text))
+            return links * self.link_width + sum(1 if any(low <= ord(one) <= high for low, high in _LIGHT) else 2 for one in rest)
+        return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in unicodedata.normalize("NFC", text))
+
+
+def sheet_names() -> list[str]:
+    """All sheets that there are."""
+    folder = files("agora.ads").joinpath("data/exports")
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def _column(table: dict[str, Any]) -> Column:
+    named: dict[str, Any] = {
+        "source" if key == "from" else key: tuple(value) if isinstance(value, list) else value for key, value in table.items()
+    }
+    return Column(**named)
+
+
+@cache
+def sheet_named(name: str) -> Sheet:
+    """A sheet by name. Raises UsageError with the nearest name."""
+    if name not in sheet_names():
+        raise UsageError(unknown_value(name, sheet_names(), "sheet"))
+    table = tomllib.loads(files("agora.ads").joinpath(f"data/exports/{name}.toml").read_text(encoding="utf-8"))
+    columns = tuple(_column(column) for column in table.pop("column"))
+    table["group_key"] = tuple(table.get("group_key", ()))
+    return Sheet(name=name, columns=columns, **table)
+
+
+def safe_cell(text: str) -> str:
+    """A text that no spreadsheet runs: an apostrophe before what could start a formula, control characters out (OWASP, CSV injection)."""
+    plain = "".join(one for one in text if one in "\n\t" or unicodedata.category(one) != "Cc")
+    bare = plain.lstrip(" \u00a0\u3000\ufeff\u200b")
+    first = unicodedata.normalize("NFKC", bare[:1])
+    return f"'{plain}" if first.startswith(FORMULA_STARTS) or plain.startswith(FORMULA_STARTS) else plain
+
+
+def is_safe_cell(text: str) -> bool:
+    """Whether `safe_cell` would leave it as it is."""
+    return safe_cell(text) == text
+
+
+def without_guard(text: str) -> str:
+    """The text behind the apostrophe that `safe_cell` put before it."""
+    return text[1:] if text.startswith("'") and safe_cell(text[1:]) == text else text

@@ -1,0 +1,80 @@
+"""Content credentials: signed pictures verify, changed ones do not, and nobody is told that the issuer is known."""
+
+from __future__ import annotations
+
+import io
+import stat
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("c2pa")
+from PIL import Image
+
+from agora.ads.manifest_bytes import deviation
+from agora.ads.provenance import KEY_FILE, Signer, own_signer, sign, sign_file, signer_from_files, verify, verify_file
+from agora.errors import DataError, UsageError
+
+
+def picture(kind: str) -> bytes:
+    out = io.BytesIO()
+    Image.effect_noise((40, 30), 60).convert("RGB").save(out, kind)
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def signer(tmp_path_factory: pytest.TempPathFactory) -> Signer:
+    return own_signer(tmp_path_factory.mktemp("signing"))
+
+
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"><rect width="5" height="5" fill="#f00"/></svg>'
+KINDS = {"image/png": lambda: picture("PNG"), "image/jpeg": lambda: picture("JPEG"), "image/svg+xml": lambda: SVG}
+
+
+@pytest.mark.parametrize("media_type", list(KINDS))
+def test_signed_picture_verifies_and_any_of_its_bytes_matters(media_type: str, signer: Signer) -> None:
+    signed = sign(KINDS[media_type](), media_type, signer=signer, composite=True)
+    found = verify(signed, media_type)
+    assert found.is_valid and not found.is_trusted and "untrusted issuer" in found.in_words and found.generator == "Agora"
+    assert found.source_type.endswith("/compositeWithTrainedAlgorithmicMedia") and deviation(signed, media_type) is None
+    for place in range(0, len(signed), max(1, len(signed) // 60)):
+        changed = bytearray(signed)
+        changed[place] ^= 0x15
+        assert not verify(bytes(changed), media_type).is_valid, (media_type, place)
+
+
+def test_padding_behind_the_signature_is_looked_at(signer: Signer) -> None:
+    signed = bytearray(sign(picture("JPEG"), "image/jpeg", signer=signer, composite=False))
+    place = signed.rfind(b"\x63pad") + 40
+    assert signed[place] == 0
+    signed[place] = 7
+    found = verify(bytes(signed), "image/jpeg")
+    assert not found.is_valid and "padding" in found.problems[0]
+
+
+def test_picture_without_credentials_says_so() -> None:
+    found = verify(picture("PNG"), "image/png")
+    assert not found.is_valid and found.problems == ("it holds no content credentials",)
+
+
+def test_what_is_no_picture_cannot_be_signed(signer: Signer) -> None:
+    with pytest.raises(DataError, match="cannot be signed"):
+        sign(b"hello", "image/png", signer=signer, composite=True)
+
+
+def test_key_is_kept_private_and_used_again(tmp_path: Path) -> None:
+    first = own_signer(tmp_path)
+    assert own_signer(tmp_path) == first
+    assert stat.S_IMODE((tmp_path / KEY_FILE).stat().st_mode) == 0o600
+    assert "BEGIN" not in repr(first)
+
+
+def test_files_are_signed_in_place_and_others_refused(tmp_path: Path, signer: Signer) -> None:
+    path = tmp_path / "a.svg"
+    path.write_bytes(SVG)
+    assert sign_file(path, signer, composite=False).source_type.endswith("/trainedAlgorithmicMedia")
+    assert verify_file(path).is_valid
+    with pytest.raises(UsageError, match=r"ending '.gif'"):
+        verify_file(tmp_path / "a.gif")
+    with pytest.raises(UsageError, match="does not exist"):
+        signer_from_files(tmp_path / "none.pem", tmp_path / "none.key")
