@@ -300,19 +300,25 @@ def _write_reports(brief: Brief, out: Path, variants: Sequence[Variant], not_wri
         }
         for one in variants
     ]  # fmt: skip
+    ready = [one for one in variants if one.state == READY]
     write_atomically(out / POLICY, _json({"variants": records, "not_written": list(not_written)}))
     write_atomically(out / "policy.html", _report(brief, variants, not_written))
-    write_atomically(out / ADS, _json([_ad(brief, one) for one in variants if one.state == READY]))
+    write_atomically(out / ADS, _json([_ad(brief, one, ready) for one in ready]))
 
 
-def _ad(brief: Brief, variant: Variant) -> dict[str, Any]:
-    """One ad in the form of agora/ads/export/ad.py. Names of audiences, never of members."""
+def _ad(brief: Brief, variant: Variant, ready: Sequence[Variant]) -> dict[str, Any]:
+    """One ad in the form of agora/ads/export/ad.py. Names of audiences, never of members.
+
+    Ads that take several headlines get those of the other variants for the same audience and language too.
+    """
     copy = variant.copy
+    beside = [copy, *(one.copy for one in ready if one.audience.id == variant.audience.id and one.copy.language == copy.language)]
     texts = {name: text for name, text in copy.texts().items() if name != "long_headline"}
     picture = next((f"{variant.name}/{name}.png" for name in ("landscape", "square", *variant.pictures) if name in variant.pictures), "")
     return {
         **texts, "name": variant.name, "campaign": brief.product, "ad_group": variant.audience.id, "landing_page": brief.landing_page,
-        "headlines": [copy.headline], "descriptions": [copy.description], "image": picture,
+        "headlines": list(dict.fromkeys(one.headline for one in beside)),
+        "descriptions": list(dict.fromkeys(one.description for one in beside)), "image": picture,
         "context_hints": list(variant.audience.terms[:5]),
     }  # fmt: skip
 
