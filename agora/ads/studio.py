@@ -319,7 +319,7 @@ def _ad(brief: Brief, variant: Variant, ready: Sequence[Variant]) -> dict[str, A
         **texts, "name": variant.name, "campaign": brief.product, "ad_group": variant.audience.id, "landing_page": brief.landing_page,
         "headlines": list(dict.fromkeys(one.headline for one in beside)),
         "descriptions": list(dict.fromkeys(one.description for one in beside)), "image": picture,
-        "context_hints": list(variant.audience.terms[:5]),
+        "context_hints": list(variant.audience.terms[:5]) or [brief.product],
     }  # fmt: skip
 
 

@@ -45,8 +45,8 @@ def rule_named(name: str) -> Rule:
     given = {key: table[key] for key in _PARTS if key in table}
     parts: dict[str, Patterns] = {key: {lang: joined([one]) for lang, one in some.items()} for key, some in given.items()}
     return Rule(
-        name=name, severity=table["severity"], reason=table["reason"], unless_in_brief=table.get("unless_in_brief", False), patterns=patterns,
-        parts=parts, marks=_names(table.get("marks")), ambiguous=_names(table.get("ambiguous")),
+        name=name, severity=table["severity"], reason=table["reason"], unless_in_brief=table.get("unless_in_brief", False),
+        patterns=patterns, parts=parts, marks=_names(table.get("marks")), ambiguous=_names(table.get("ambiguous")),
     )  # fmt: skip
 
 
