@@ -68,7 +68,7 @@ PRODUCTS = ["Box", "Cloth", "Bag", "Jar", "Lamp", "Knife", "Apron", "Basket", "B
 
 def _posts(name: str, people: int, each: int, drawn: random.Random, prefix: str) -> list[dict[str, Any]]:
     words, start = INTERESTS[name], datetime(2026, 1, 1, tzinfo=timezone.utc)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for person in range(people):
         for number in range(each):
             if name == "campaign":

@@ -347,8 +347,9 @@ def _report(brief: Brief, variants: Sequence[Variant], not_written: Sequence[Map
 
 
 def _read_targeting(out: Path) -> Targeting:
-    table = _read_json(out / JOB)["targeting"]
-    return Targeting(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
+    table: dict[str, Any] = _read_json(out / JOB)["targeting"]
+    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    return Targeting(**plain)
 
 
 def _read_report(out: Path) -> Any:
