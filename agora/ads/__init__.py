@@ -1,1 +1,1 @@
-"""The ads studio: briefs, audiences, texts, images, policy, experiments, export."""
+"""The studio: brief -> audiences -> texts and images -> policy -> experiment -> export."""

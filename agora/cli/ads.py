@@ -1,10 +1,223 @@
-"""`agora ads`: the studio."""
+"""`agora ads`: texts and pictures for audiences, checked."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from agora.cli import ads_trade
+from agora.cli.output import JsonOption, Overrides, WorkspaceOption, emit, next_command, terminal_progress
+from agora.errors import DataError, UsageError
+from agora.settings import Workspace
 
-app = typer.Typer(help="Ads: score, experiment, export, verify.\n\nExample: agora ads export ads.json google", no_args_is_help=True)
+if TYPE_CHECKING:
+    from agora.ads.audiences import Audience, AudienceConfig
+    from agora.ads.policy import Targeting
+    from agora.engine.interface import LanguageModel
+
+app = typer.Typer(
+    help="Ads for audiences: make, check, release, measure, export.\n\nExample: agora ads make brief.toml --out ads", no_args_is_help=True
+)
+OPT_OUTS = "opt_outs.txt"
+BriefArgument = Annotated[Path, typer.Argument(metavar="BRIEF", help="brief.toml, .json, or a saved product page (.html); docs/ads.md.")]
+TargetOption = Annotated[
+    list[str] | None,
+    typer.Option("--target", metavar="KEY=VALUE", help="ages=25-40, sexes=female, postcodes=10115,10117.", show_default=False),
+]
+OptOutsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--opt-outs", help="Accounts that must be in no audience, one a line (default: WORKSPACE/ads/opt_outs.txt).", show_default=False
+    ),
+]
+LikeOption = Annotated[
+    Path | None, typer.Option("--like", help="An audience like these accounts, one a line, instead of interests.", show_default=False)
+]
+
+
+@app.command("make")
+def make(
+    brief: BriefArgument,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to; the same command goes on where it stopped.")],
+    variants: Annotated[int, typer.Option("--variants", min=1, help="Variants per audience and language.")] = 3,
+    audiences: Annotated[int, typer.Option("--audiences", min=0, help="How many audiences, the nearest to the brief; 0: everybody.")] = 3,
+    like: LikeOption = None,
+    target: TargetOption = None,
+    model: Annotated[str | None, typer.Option(help="Let this model write (workspace or folder); else a grammar over the facts.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Let an OpenAI-compatible server write: its URL, ending in /v1.")] = None,
+    endpoint_model: Annotated[str, typer.Option(help="The model's name at the endpoint.")] = "default",
+    texts_only: Annotated[bool, typer.Option("--texts-only", help="No pictures.")] = False,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal ads.")] = 0,
+    opt_outs: OptOutsOption = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make ads of a brief for the audiences of the workspace's posts: texts, pictures, policy report, contact sheet.
+
+    Without posts, or with --audiences 0, they are for everybody. With --endpoint the brief leaves this machine.
+
+    Example: agora ads make brief.toml --out ads
+    """
+    from agora.ads.brief import read_brief
+    from agora.ads.studio import BLOCKED, HELD, READY, StudioConfig, make_ads
+
+    place, read = Workspace.find(workspace), read_brief(brief)
+    chosen = _audiences_for(place, audiences, like, opt_outs, read)
+    config = StudioConfig(num_variants=variants, seed=seed, with_pictures=not texts_only)
+    writer = _writer(place, model, endpoint, endpoint_model)
+    made = make_ads(read, out, audiences=chosen, writer=writer, config=config, targeting=_targeting(target), progress=terminal_progress)
+    result = {
+        "audiences": [one.label for one in chosen] or ["everybody"], "ready": made.count(READY), "held_for_a_person": made.count(HELD),
+        "blocked_by_policy": made.count(BLOCKED), "not_written": len(made.not_written), "pictures": made.num_pictures,
+        "pictures_that_fail_a_check": made.num_failed_checks, "folder": out,
+    }  # fmt: skip
+    emit(result, as_json=as_json)
+    next_command(f"agora ads release {out} --by NAME" if made.count(HELD) else f"agora ads check {brief} {out}")
+
+
+@app.command("audiences")
+def audiences(
+    overrides: Overrides = None,
+    like: LikeOption = None,
+    opt_outs: OptOutsOption = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the audiences of the workspace's posts: label, terms, rounded count. Small and sensitive ones are counted, not shown.
+
+    Example: agora ads audiences min_voices=100
+    """
+    from agora.ads.audiences import AudienceConfig
+    from agora.config import apply_overrides, parse_assignments
+
+    config = apply_overrides(AudienceConfig(), parse_assignments(overrides or []), "agora ads audiences")
+    found, withheld = _found(Workspace.find(workspace), like, opt_outs, config)
+    if as_json:
+        emit({"audiences": [one.record() for one in found], "withheld": withheld}, as_json=True)
+    else:
+        shown = {one.id: f"{one.label}: about {one.num_authors:,} authors, {one.language}" for one in found}
+        emit({**shown, "withheld": withheld or "none"}, as_json=False, keys_are_data=True)
+    next_command("agora ads make brief.toml --out ads")
+
+
+@app.command("check")
+def check(
+    brief: BriefArgument,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `agora ads make` wrote; its texts may have been edited.")],
+    target: TargetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold every text of a folder against the facts, the rules and the releases as they are now. Exit 1 when one is blocked.
+
+    Example: agora ads check brief.toml ads
+    """
+    from agora.ads.brief import read_brief
+    from agora.ads.studio import BLOCKED, HELD, READY, recheck
+
+    found = recheck(read_brief(brief), folder, targeting=_targeting(target) if target else None)
+    states = {state: [one.name for one in found if one.state == state] for state in (READY, HELD, BLOCKED)}
+    reasons = {one.name: [finding.record() for finding in one.findings] for one in found if one.findings}
+    if as_json:
+        emit({**states, "findings": reasons}, as_json=True)
+    else:
+        emit({state: len(names) for state, names in states.items()}, as_json=False)
+        for name, findings in reasons.items():
+            for finding in findings:
+                print(f"{name} {finding['field']} {finding['rule']}: {finding['span']!r} {finding['reason']}")
+    if states[BLOCKED]:
+        raise DataError(
+            f"{len(states[BLOCKED])} of {len(found)} variants are blocked, the first is {states[BLOCKED][0]}; see {folder}/policy.html"
+        )
+    next_command(f"agora ads release {folder} --by NAME" if states[HELD] else f"agora ads export {folder}/ads.json google")
+
+
+@app.command("release")
+def release(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `agora ads make` wrote.")],
+    by: Annotated[str, typer.Option("--by", help="Who has seen the texts and answers for them.")],
+    variant: Annotated[
+        list[str] | None, typer.Option("--variant", help="Only this variant (default: all held).", show_default=False)
+    ] = None,
+    note: Annotated[str, typer.Option("--note", help="Why they may run.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Note that a person has seen held texts and lets them run: housing, jobs, credit, politics. Other texts need another release.
+
+    Example: agora ads release ads --by "Ada Fernwood"
+    """
+    from agora.ads.studio import release as note_release
+
+    names = note_release(folder, by=by, variants=variant or (), note=note)
+    emit({"released": names, "by": by}, as_json=as_json)
+    next_command(f"agora ads check brief.toml {folder}")
+
+
+def _audiences_for(place: Workspace, number: int, like: Path | None, opt_outs: Path | None, brief: Any) -> list[Audience]:
+    """The audiences whose terms the brief names most, then the largest; none where there are no posts."""
+    from agora.ads.audiences import AudienceConfig
+    from agora.ads.copywriting.grammar import relevance
+    from agora.ads.copywriting.language import language_named
+
+    if number == 0 or (like is None and not place.folder("posts").exists()):
+        return []
+    found, _ = _found(place, like, opt_outs, AudienceConfig())
+    text = " ".join(one.text for one in brief.statements())
+    fitting = [one for one in found if one.language in brief.languages]
+    ranked = sorted(fitting, key=lambda one: -relevance(text, one.terms, language_named(one.language)))
+    return ranked[:number]
+
+
+def _found(place: Workspace, like: Path | None, opt_outs: Path | None, config: AudienceConfig) -> tuple[list[Audience], dict[str, int]]:
+    from agora.ads.audiences import find_audiences, lookalikes
+    from agora.integrity.voice import read_voices
+    from agora.posts.store import PostStore
+
+    default = place.root / "ads" / OPT_OUTS
+    refused = _lines(opt_outs or default) if opt_outs is not None or default.is_file() else []
+    with PostStore.open(place.folder("posts")) as store:
+        voices = read_voices(place.root, deletions=store.deletions())
+        if like is not None:
+            return [lookalikes(store, _lines(like), voices, config=config, opted_out=refused, progress=terminal_progress)], {}
+        found = find_audiences(store, voices, config=config, opted_out=refused, progress=terminal_progress)
+        return list(found.audiences), found.withheld
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}; give one account a line")
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")]
+
+
+def _targeting(words: list[str] | None) -> Targeting:
+    from agora.ads.policy import Targeting
+
+    given: dict[str, Any] = {}
+    for word in words or []:
+        key, _, value = word.partition("=")
+        parts = tuple(part.strip() for part in value.replace("-", ",").split(",") if part.strip())
+        if key not in ("ages", "sexes", "postcodes") or not parts:
+            raise UsageError(f"--target {word!r} must be ages=25-40, sexes=female or postcodes=10115,10117")
+        if key == "ages" and not all(part.isdecimal() for part in parts):
+            raise UsageError(f"--target {word!r}: ages are numbers, as in ages=25-40")
+        given[key] = tuple(int(part) for part in parts) if key == "ages" else parts
+    return Targeting(**given)
+
+
+def _writer(place: Workspace, model: str | None, endpoint: str | None, endpoint_model: str) -> LanguageModel | None:
+    if model is not None and endpoint is not None:
+        raise UsageError("--model and --endpoint are two writers; give one of them")
+    if endpoint is not None:
+        from agora.engine.remote import RemoteModel
+
+        return RemoteModel(endpoint, endpoint_model)
+    if model is None:
+        return None
+    from agora.engine import load_local_model
+    from agora.model.find import find_model
+
+    return load_local_model(find_model(place, model))
+
+
 ads_trade.register(app)

@@ -1,0 +1,272 @@
+"""Audiences found in what people write. Goes in: the post store and its voices. Comes out: interests with a label; none that is too small,
+none that is nobody's business.
+
+    found = find_audiences(store, voices)
+    found.audiences, found.withheld
+
+Authors of one language are grouped by k-means on TF-IDF of their words, weighed by voice (a campaign of N accounts counts once). Labels are
+class-based TF-IDF (Grootendorst, "BERTopic", 2022, eq. 1). What is shown:
+- only audiences of at least `min_voices` voices, counts rounded down to tens, terms that at least `min_voices` voices of the audience use;
+- none whose members touch a sensitive topic (sensitive.py) in more than `sensitive_share` of their posts, nor with such a term;
+- none in a language without a list of sensitive words; nobody who has opted out or deleted their account.
+What is withheld is counted by reason and not described.
+
+Not covered: somebody who compares the results of two days may learn that a few authors came or went; topics that no list names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from agora.ads.author_words import AuthorWords, Written, read_author_words
+from agora.ads.sensitive import any_sensitive, is_sensitive, known_languages
+from agora.errors import ConfigError, DataError, MissingExtraError, UsageError
+from agora.integrity.voice import Voices, count_voices, voice_weights
+from agora.log import Progress, silent
+from agora.posts.store import PostStore
+
+TOO_SMALL: Final = "fewer voices than allowed"
+SENSITIVE: Final = "sensitive topic"
+NO_LIST: Final = "language without a list of sensitive words"
+NO_TERMS: Final = "no term that enough voices share"
+_ROUND: Final = 10
+_LEAST_VOICES: Final = 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AudienceConfig:
+    """`num_clusters` None: one per `voices_per_cluster` voices of a language."""
+
+    min_voices: int = 50
+    sensitive_share: float = 0.15
+    num_clusters: int | None = None
+    voices_per_cluster: int = 120
+    max_clusters: int = 60
+    num_terms: int = 12
+    posts_per_author: int = 50
+    min_posts: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.min_voices < _LEAST_VOICES:
+            raise ConfigError(
+                f"ads.min_voices={self.min_voices} is below {_LEAST_VOICES}: people could be recognised; give at least {_LEAST_VOICES}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Audience:
+    """`num_authors` is rounded down to tens. `members` are for delivery inside the platform only: no record, report or export has them."""
+
+    id: str
+    label: str
+    terms: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    """Terms mostly written with a capital: shown to the advertiser, never put into a text."""
+    num_authors: int
+    language: str
+    is_lookalike: bool = False
+    members: tuple[str, ...] = field(repr=False, default=())
+
+    def record(self) -> dict[str, Any]:
+        """As JSON, without members."""
+        return {
+            "id": self.id, "label": self.label, "terms": list(self.terms), "names": list(self.names), "num_authors": self.num_authors,
+            "language": self.language, "is_lookalike": self.is_lookalike,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What may be shown, the largest first, and how many groups may not, by reason."""
+
+    audiences: tuple[Audience, ...]
+    withheld: dict[str, int]
+
+
+def find_audiences(
+    store: PostStore, voices: Voices | None = None, *, config: AudienceConfig | None = None, opted_out: Collection[str] = (),
+    progress: Progress = silent,
+) -> Found:  # fmt: skip
+    """The interests of a store's authors. Raises MissingExtraError without scikit-learn."""
+    chosen, speakers = config or AudienceConfig(), voices or Voices()
+    written = _read(store, chosen, opted_out, progress)
+    by_language: dict[str, list[str]] = defaultdict(list)
+    for name, author in written.authors.items():
+        by_language[author.language].append(name)
+    withheld: Counter[str] = Counter()
+    audiences: list[Audience] = []
+    with progress.step("grouping authors", total=len(by_language), unit="languages") as step:
+        for language, names in sorted(by_language.items()):
+            step.advance()
+            if language not in known_languages():
+                withheld[NO_LIST] += 1
+            elif count_voices(names, speakers) >= chosen.min_voices:
+                for group in _groups(written, sorted(names), speakers, chosen):
+                    result = _shown(group, written, sorted(names), speakers, language, chosen)
+                    if isinstance(result, Audience):
+                        audiences.append(result)
+                    else:
+                        withheld[result] += 1
+            else:
+                withheld[TOO_SMALL] += 1
+    return Found(tuple(sorted(audiences, key=lambda one: (-one.num_authors, one.id))), dict(withheld))
+
+
+def lookalikes(
+    store: PostStore, seeds: Iterable[str], voices: Voices | None = None, *, size: int = 1_000, config: AudienceConfig | None = None,
+    opted_out: Collection[str] = (), progress: Progress = silent,
+) -> Audience:  # fmt: skip
+    """The authors whose words are nearest to those of a list. Not allowed for special categories: see policy.
+
+    Raises UsageError when the list has too few voices, DataError when it is about a sensitive topic or nobody is like it.
+    """
+    chosen, speakers = config or AudienceConfig(), voices or Voices()
+    written = _read(store, chosen, opted_out, progress)
+    known = sorted(set(seeds) & written.authors.keys())
+    if count_voices(known, speakers) < chosen.min_voices:
+        raise UsageError(f"the list has fewer than {chosen.min_voices} voices that write here; give a longer one")
+    if _sensitive_share([written.authors[name] for name in known]) > chosen.sensitive_share:
+        raise DataError("the list is about a sensitive topic: no audience is made like it")
+    language = Counter(written.authors[name].language for name in known).most_common(1)[0][0]
+    if language not in known_languages():
+        raise DataError(f"the list writes in {language!r}, for which there is no list of sensitive words: no audience is made like it")
+    names = sorted(name for name, one in written.authors.items() if one.language == language)
+    vectors = _vectors(written, names, speakers, chosen)
+    place = {name: row for row, name in enumerate(names)}
+    rows = [place[name] for name in known if name in place]
+    middle = np.asarray(vectors[rows].mean(axis=0)).ravel()
+    scores = np.asarray(vectors @ middle).ravel()
+    scores[rows] = -1.0
+    near = [names[row] for row in np.argsort(-scores, kind="stable")[:size] if scores[row] > 0]
+    near = [name for name in near if written.authors[name].sensitive_share <= chosen.sensitive_share]
+    result = _shown(near, written, names, speakers, language, chosen, is_lookalike=True)
+    if not isinstance(result, Audience):
+        raise DataError(f"no audience like the list can be shown: {result}")
+    return result
+
+
+def _read(store: PostStore, config: AudienceConfig, opted_out: Collection[str], progress: Progress) -> Written:
+    return read_author_words(
+        store, opted_out=opted_out, posts_per_author=config.posts_per_author, min_posts=config.min_posts, progress=progress
+    )
+
+
+def _vocabulary(written: Written, names: Sequence[str], speakers: Voices, config: AudienceConfig) -> list[str]:
+    """Words that enough voices use, and not nearly all."""
+    users: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for name in names:
+        voice = speakers.of(name)
+        for word in written.authors[name].words:
+            users[word].add(voice)
+    most = 0.5 * count_voices(names, speakers)
+    return sorted(word for word, some in users.items() if config.min_voices / 5 <= len(some) <= most)
+
+
+def _vectors(written: Written, names: Sequence[str], speakers: Voices, config: AudienceConfig) -> Any:
+    """One TF-IDF row per author."""
+    try:
+        from sklearn.feature_extraction import DictVectorizer
+        from sklearn.feature_extraction.text import TfidfTransformer
+    except ImportError as error:
+        raise MissingExtraError("scikit-learn", "ads", "finding audiences") from error
+    vocabulary = frozenset(_vocabulary(written, names, speakers, config))
+    counts = [{word: count for word, count in written.authors[name].words.items() if word in vocabulary} for name in names]
+    if not any(counts):
+        from scipy.sparse import csr_matrix
+
+        return csr_matrix((len(names), 1))
+    return TfidfTransformer(sublinear_tf=True).fit_transform(DictVectorizer(dtype=np.float64).fit_transform(counts))
+
+
+def _groups(written: Written, names: Sequence[str], speakers: Voices, config: AudienceConfig) -> list[list[str]]:
+    """Authors by interest."""
+    vectors = _vectors(written, names, speakers, config)
+    from sklearn.cluster import KMeans
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.preprocessing import normalize
+
+    weights = voice_weights(names, speakers)
+    has_words = np.asarray(vectors.getnnz(axis=1)) > 0
+    rows = np.flatnonzero(has_words).tolist()
+    wanted = config.num_clusters or min(config.max_clusters, max(2, count_voices(names, speakers) // config.voices_per_cluster))
+    number = min(wanted, len(rows))
+    if number < 1:
+        return []
+    dims = min(64, vectors.shape[1] - 1, len(rows) - 1)
+    points = vectors[rows]
+    if dims >= 2:
+        points = normalize(TruncatedSVD(dims, random_state=config.seed).fit_transform(points))
+    model = KMeans(number, n_init=4, random_state=config.seed)
+    labels = model.fit_predict(points, sample_weight=np.array([weights[names[row]] for row in rows]))
+    found: dict[int, list[str]] = defaultdict(list)
+    for row, label in zip(rows, labels, strict=True):
+        found[int(label)].append(names[int(row)])
+    return [found[label] for label in sorted(found)]
+
+
+def _shown(
+    members: Sequence[str], written: Written, everybody: Sequence[str], speakers: Voices, language: str, config: AudienceConfig, *,
+    is_lookalike: bool = False,
+) -> Audience | str:  # fmt: skip
+    """The audience that `members` are, or why it is not shown."""
+    voices = count_voices(members, speakers)
+    if voices < config.min_voices:
+        return TOO_SMALL
+    weights = voice_weights(members, speakers)
+    share = _sensitive_share([written.authors[name] for name in members], [weights[name] for name in members])
+    if share > config.sensitive_share:
+        return SENSITIVE
+    ranked = _ranked_terms(members, written, everybody, speakers, config)
+    if any(any_sensitive([term]) or is_sensitive(term) for term in ranked[: config.num_terms]):
+        return SENSITIVE
+    terms = [term for term in ranked if not any_sensitive([term])][: config.num_terms]
+    if not terms:
+        return NO_TERMS
+    plain = tuple(term for term in terms if not written.is_name(term))
+    digest = hashlib.sha256(f"{language}|{is_lookalike}|{' '.join(sorted(terms))}".encode()).hexdigest()[:8]
+    first = (plain or tuple(terms))[:3]
+    return Audience(
+        id="-".join(["like" if is_lookalike else "interest", language, digest]), label=", ".join(first), terms=plain,
+        names=tuple(term for term in terms if written.is_name(term)), num_authors=voices // _ROUND * _ROUND, language=language,
+        is_lookalike=is_lookalike, members=tuple(sorted(set(members) - speakers.labelled)),
+    )  # fmt: skip
+
+
+def _sensitive_share(authors: Sequence[AuthorWords], weights: Sequence[float] | None = None) -> float:
+    shares = np.array([author.sensitive_share for author in authors])
+    return float(np.average(shares, weights=weights)) if len(shares) else 0.0
+
+
+def _ranked_terms(
+    members: Sequence[str], written: Written, everybody: Sequence[str], speakers: Voices, config: AudienceConfig
+) -> list[str]:
+    """Terms by class-based TF-IDF: log(1 + A / f) * tf, here with voices instead of occurrences, so that nobody's zeal counts."""
+    inside, outside = _voices_by_term(members, written, speakers), _voices_by_term(everybody, written, speakers)
+    num_inside, num_all = count_voices(members, speakers), count_voices(everybody, speakers)
+    scores = {
+        term: users / num_inside * np.log(1 + (users / num_inside) / (outside[term] / num_all))
+        for term, users in inside.items()
+        if users >= config.min_voices
+    }
+    lift = {term: (inside[term] / num_inside) / (outside[term] / num_all) for term in scores}
+    alone = num_inside == num_all
+    return sorted((term for term in scores if alone or lift[term] > 1.2), key=lambda term: (-scores[term], term))
+
+
+def _voices_by_term(names: Sequence[str], written: Written, speakers: Voices) -> dict[str, int]:
+    users: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for name in names:
+        voice = speakers.of(name)
+        for word in written.authors[name].words:
+            users[word].add(voice)
+    return {word: len(some) for word, some in users.items()}
+
+
+__all__ = ["Audience", "AudienceConfig", "Found", "find_audiences", "lookalikes"]

@@ -1,0 +1,164 @@
+"""Colours: hex text, contrast by WCAG 2.2, and the palette of a picture made from the colours of a brand.
+
+Tints and shades are made in OKLCH (Ottosson 2020, https://bottosson.github.io/posts/oklab/), where equal steps look equal; the
+brand's own colours are used exactly as given.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from agora.errors import UsageError
+
+Scheme = Literal["light", "tint", "bold", "dark"]
+SCHEMES: Final[tuple[Scheme, ...]] = ("light", "tint", "bold", "dark")
+_HEX = re.compile(r"#?([0-9a-fA-F]{6}|[0-9a-fA-F]{3})")
+_DEFAULT: Final = ("#1f4fd8", "#ff7a45")  # of a brief without colours
+
+
+def rgb(color: str) -> tuple[int, int, int]:
+    """'#1f4fd8' or '#abc' as three numbers of 0..255. Raises UsageError naming the value."""
+    found = _HEX.fullmatch(color.strip())
+    if not found:
+        raise UsageError(f"colour {color!r} is not of the form #rrggbb; write for example #1f4fd8")
+    digits = found[1] if len(found[1]) == 6 else "".join(digit * 2 for digit in found[1])
+    return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:], 16)
+
+
+def hex_color(red: float, green: float, blue: float) -> str:
+    """Three numbers of 0..255 as '#rrggbb'; what is outside is clipped."""
+    return "#" + "".join(f"{min(255, max(0, round(part))):02x}" for part in (red, green, blue))
+
+
+def luminance(pixels: np.ndarray) -> np.ndarray:
+    """Relative luminance (WCAG 2.2) of pixels [..., 3] of 0..255, as [...] of 0..1."""
+    light: np.ndarray = _LINEAR[np.asarray(pixels, dtype=np.uint8)] @ np.array([0.2126, 0.7152, 0.0722])
+    return light
+
+
+_SRGB = np.arange(256) / 255
+_LINEAR: Final = np.where(_SRGB <= 0.04045, _SRGB / 12.92, ((_SRGB + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of two colours, 1..21 (WCAG 2.2, 'contrast ratio')."""
+    first, second = (float(luminance(np.array(rgb(color)))) for color in (one, other))
+    return (max(first, second) + 0.05) / (min(first, second) + 0.05)
+
+
+def contrasts(color: str, pixels: np.ndarray) -> np.ndarray:
+    """Contrast ratio of a colour with each of pixels [..., 3]."""
+    own, others = float(luminance(np.array(rgb(color)))), luminance(pixels)
+    ratios: np.ndarray = (np.maximum(own, others) + 0.05) / (np.minimum(own, others) + 0.05)
+    return ratios
+
+
+def oklch(color: str) -> tuple[float, float, float]:
+    """Lightness 0..1, chroma 0..0.37, hue in degrees."""
+    red, green, blue = (float(_LINEAR[part]) for part in rgb(color))
+    long = (0.4122214708 * red + 0.5363325363 * green + 0.0514459929 * blue) ** (1 / 3)
+    middle = (0.2119034982 * red + 0.6806995451 * green + 0.1073969566 * blue) ** (1 / 3)
+    short = (0.0883024619 * red + 0.2817188376 * green + 0.6299787005 * blue) ** (1 / 3)
+    light = 0.2104542553 * long + 0.7936177850 * middle - 0.0040720468 * short
+    a = 1.9779984951 * long - 2.4285922050 * middle + 0.4505937099 * short
+    b = 0.0259040371 * long + 0.7827717662 * middle - 0.8086757660 * short
+    return light, math.hypot(a, b), math.degrees(math.atan2(b, a)) % 360
+
+
+def from_oklch(light: float, chroma: float, hue: float) -> str:
+    """The colour; chroma is lowered until sRGB holds it, so the hue stays."""
+    for share in np.linspace(1, 0, 41):
+        parts = _linear_from_oklch(light, chroma * float(share), hue)
+        if all(-1e-4 <= part <= 1 + 1e-4 for part in parts):
+            break
+    gamma = [12.92 * part if part <= 0.0031308 else 1.055 * max(part, 0.0) ** (1 / 2.4) - 0.055 for part in parts]
+    return hex_color(*(255 * part for part in gamma))
+
+
+def _linear_from_oklch(light: float, chroma: float, hue: float) -> tuple[float, float, float]:
+    a, b = chroma * math.cos(math.radians(hue)), chroma * math.sin(math.radians(hue))
+    long = (light + 0.3963377774 * a + 0.2158037573 * b) ** 3
+    middle = (light - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    short = (light - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    return (
+        4.0767416621 * long - 3.3077115913 * middle + 0.2309699292 * short,
+        -1.2684380046 * long + 2.6097574011 * middle - 0.3413193965 * short,
+        -0.0041960863 * long - 0.7034186147 * middle + 1.7076147010 * short,
+    )
+
+
+def shade(color: str, light: float, *, chroma: float = 1.0, turn: float = 0.0) -> str:
+    """The colour at another lightness, with its chroma multiplied and its hue turned by degrees."""
+    _, own, hue = oklch(color)
+    return from_oklch(light, own * chroma, hue + turn)
+
+
+def mix(one: str, other: str, share: float) -> str:
+    """`share` of `other` over `one`, mixed as the renderers mix (in sRGB)."""
+    return hex_color(*(a + (b - a) * share for a, b in zip(rgb(one), rgb(other), strict=True)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Palette:
+    """Roles of colours in one picture. `shapes` are for the background, from quiet to loud."""
+
+    ground: str
+    ink: str
+    muted: str
+    accent: str
+    on_accent: str
+    shapes: tuple[str, ...]
+    is_dark: bool
+
+
+def palette(colours: Sequence[str], scheme: Scheme) -> Palette:
+    """The palette of a scheme: the first colour carries the picture, the second (or the first) calls to action."""
+    given = [hex_color(*rgb(color)) for color in (colours or _DEFAULT)]
+    carrier = next((color for color in given if oklch(color)[1] > 0.04), given[0])
+    other = next((color for color in given if color != carrier and contrast(color, carrier) >= 1.25), None)
+    if scheme == "light":
+        return _palette(shade(carrier, 0.975, chroma=0.10), carrier, other, dark=False)
+    if scheme == "tint":
+        return _palette(shade(carrier, 0.915, chroma=0.42), carrier, other, dark=False)
+    if scheme == "dark":
+        return _palette(shade(carrier, 0.21, chroma=0.42), carrier, other, dark=True)
+    light = oklch(carrier)[0]
+    return _palette(carrier, carrier, other, dark=light < 0.68)
+
+
+def _palette(ground: str, carrier: str, other: str | None, *, dark: bool) -> Palette:
+    ink = shade(carrier, 0.985, chroma=0.06) if dark else shade(carrier, 0.22, chroma=0.5)
+    if contrast(ink, ground) < 5.5:  # a carrier of middle lightness: black or white, whichever reads better
+        ink = max(("#ffffff", "#0b0b0f"), key=lambda color: contrast(color, ground))
+        dark = ink == "#ffffff"
+    muted = mix(ink, ground, 0.18)
+    if contrast(muted, ground) < 5.5:
+        muted = ink
+    accent = _accent(ground, carrier, other, ink)
+    on_accent = max((shade(accent, 0.985, chroma=0.05), shade(accent, 0.17, chroma=0.4)), key=lambda color: contrast(color, accent))
+    if contrast(on_accent, accent) < 5:
+        on_accent = max(("#ffffff", "#000000"), key=lambda color: contrast(color, accent))
+    return Palette(
+        ground=ground, ink=ink, muted=muted, accent=accent, on_accent=on_accent, shapes=_shapes(ground, carrier, other, dark), is_dark=dark
+    )
+
+
+def _accent(ground: str, carrier: str, other: str | None, ink: str) -> str:
+    """What stands out from the ground: a colour of the brand if one does, else the ink."""
+    standing = [color for color in (other, carrier) if color is not None and contrast(color, ground) >= 2.2]
+    return max(standing, key=lambda color: oklch(color)[1], default=ink)
+
+
+def _shapes(ground: str, carrier: str, other: str | None, dark: bool) -> tuple[str, ...]:
+    light, chroma, _ = oklch(ground)
+    step = 0.055 if dark else -0.05
+    near = shade(carrier, min(0.95, max(0.1, light + step)), chroma=0.95 if chroma > 0.05 else 0.5)
+    mid = shade(carrier, min(0.9, max(0.15, light + 2.4 * step)), chroma=1.05, turn=10)
+    loud = carrier if contrast(carrier, ground) >= 1.5 else shade(carrier, light + (0.22 if dark else -0.24), turn=-14)
+    return near, mid, loud, other or shade(carrier, min(0.85, max(0.35, oklch(carrier)[0] + 0.12)), turn=48)

@@ -1,0 +1,384 @@
+"""The whole studio: brief -> audiences -> texts -> policy -> pictures, one folder per audience and variant.
+
+    make_ads(brief, Path("out"), audiences=[...])
+
+OUT/
+  job.json                    what was asked for; the same folder goes on only with the same
+  AUDIENCE/LANGUAGE-N/        copy.json, policy.json, and per placement PLACEMENT.png, .svg, .json (layout and checks)
+  policy.json, policy.html    every finding with its reason, and what was not written with the reason
+  contact_sheet.html          all pictures on one page
+  ads.json                    what may run, in the form that `agora ads export` takes
+  releases.json               who released which texts (special categories)
+
+A variant's folder is written whole or not at all: the same command goes on where it stopped. Texts that break a rule get no picture; those
+that a person has to see get one, and stay out of ads.json until they are released.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from agora.ads.audiences import Audience
+from agora.ads.brief import Brief
+from agora.ads.copywriting import Blocked, Claim, Copy, Written, write_variants
+from agora.ads.policy import Finding, Release, Targeting, check, is_blocked, texts_sha256
+from agora.engine.interface import LanguageModel
+from agora.errors import DataError, OtherRunError, UsageError
+from agora.files import replacing_folder, write_atomically
+from agora.log import Progress, silent
+
+if TYPE_CHECKING:
+    from agora.ads.images import Picture
+
+EVERYBODY: Final = Audience(id="everybody", label="everybody", terms=(), num_authors=0, language="und")
+"""Nobody in particular: for a square without posts."""
+JOB, COPY, POLICY, ADS, RELEASES, SHEET = "job.json", "copy.json", "policy.json", "ads.json", "releases.json", "contact_sheet.html"
+BLOCKED, HELD, READY = "blocked", "held", "ready"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudioConfig:
+    """`num_variants` per audience and language."""
+
+    num_variants: int = 3
+    seed: int = 0
+    with_pictures: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """One finished variant. `state`: ready, held (a person has to release it) or blocked."""
+
+    name: str
+    audience: Audience
+    copy: Copy
+    findings: tuple[Finding, ...]
+    pictures: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> str:
+        """What may be done with it."""
+        return BLOCKED if is_blocked(self.findings) else HELD if self.findings else READY
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Made:
+    """What a run made. `not_written`: per audience, texts that were blocked while being written."""
+
+    folder: Path
+    variants: tuple[Variant, ...]
+    not_written: tuple[tuple[str, Blocked], ...]
+    num_pictures: int
+    num_failed_checks: int
+
+    def count(self, state: str) -> int:
+        """How many variants are in a state."""
+        return sum(variant.state == state for variant in self.variants)
+
+
+def make_ads(
+    brief: Brief, out: Path, *, audiences: Sequence[Audience], writer: LanguageModel | None = None, config: StudioConfig | None = None,
+    targeting: Targeting | None = None, progress: Progress = silent,
+) -> Made:  # fmt: skip
+    """Make every variant for every audience. Raises OtherRunError when `out` holds another job, UsageError for unknown placements."""
+    chosen, readers = config or StudioConfig(), list(audiences) or [EVERYBODY]
+    names = _placements(brief) if chosen.with_pictures else []
+    aimed = targeting or Targeting()
+    _begin(brief, out, readers, chosen, names, aimed, writer)
+    releases = read_releases(out)
+    written = {audience.id: _texts(brief, audience, out, writer, chosen) for audience in readers}
+    total = sum(len(one.copies) for one in written.values())
+    variants, pictures = [], []
+    with progress.step("making ads", total=total * max(1, len(names)), unit="pictures" if names else "variants") as step:
+        for audience in readers:
+            for number, copy in enumerate(written[audience.id].copies):
+                variant = _variant(brief, audience, copy, number, aimed, releases)
+                step.note(variant.name)
+                shown = [] if variant.state == BLOCKED else names
+                made = _make(brief, out, variant, shown, chosen.seed + number)
+                step.advance(max(1, len(names)))
+                pictures += [(f"{variant.name} ({variant.state})", one) for one in made]
+                variants.append(replace(variant, pictures=tuple(shown)))
+    not_written = tuple((name, one) for name, some in written.items() for one in some.blocked)
+    _finish(brief, out, variants, not_written, pictures)
+    failed = sum(not picture.checks.passed for _, picture in pictures)
+    return Made(folder=out, variants=tuple(variants), not_written=not_written, num_pictures=len(pictures), num_failed_checks=failed)
+
+
+def read_releases(out: Path) -> dict[str, Release]:
+    """The releases of a folder by the texts that they name."""
+    path = out / RELEASES
+    if not path.is_file():
+        return {}
+    return {one["texts_sha256"]: Release(**one) for one in _read_json(path)}
+
+
+def release(out: Path, *, by: str, variants: Sequence[str] = (), note: str = "", now: datetime | None = None) -> list[str]:
+    """Note that a person has seen the texts of held variants (none named: all that are held) and lets them run. Raises UsageError.
+
+    Blocked variants cannot be released: change the brief or the targeting.
+    """
+    if not by.strip():
+        raise UsageError("a release needs the name of the person who gives it (--by NAME)")
+    report = _read_report(out)
+    known = {one["name"]: one for one in report["variants"]}
+    if unknown := [name for name in variants if name not in known]:
+        raise UsageError(f"{out} has no variant {unknown[0]!r}; it has {', '.join(known)}")
+    held = [name for name, one in known.items() if one["state"] == HELD and (not variants or name in variants)]
+    if blocked := [name for name in variants if known[name]["state"] == BLOCKED]:
+        raise UsageError(f"{blocked[0]} is blocked and cannot be released; {known[blocked[0]]['findings'][0]['reason']}")
+    given, at = read_releases(out), (now or datetime.now(timezone.utc)).isoformat(timespec="seconds")
+    for name in held:
+        digest = texts_sha256(read_copy(out / name).texts())
+        given[digest] = Release(by=by.strip(), at=at, texts_sha256=digest, note=note)
+    write_atomically(out / RELEASES, _json([asdict(one) for one in given.values()]))
+    return held
+
+
+def recheck(brief: Brief, out: Path, *, targeting: Targeting | None = None) -> list[Variant]:
+    """Every variant of a folder under the rules, releases and texts as they are now (texts may have been edited by hand)."""
+    report, releases = _read_report(out), read_releases(out)
+    found = []
+    for one in report["variants"]:
+        copy = read_copy(out / one["name"])
+        aimed = replace(targeting or _read_targeting(out), release=releases.get(texts_sha256(copy.texts())))
+        audience = Audience(**{**one["audience"], "terms": tuple(one["audience"]["terms"]), "names": tuple(one["audience"]["names"])})
+        findings = [*_untraced(copy, brief), *check(copy, brief, _with_audience(aimed, audience))]
+        found.append(Variant(name=one["name"], audience=audience, copy=copy, findings=tuple(findings), pictures=tuple(one["pictures"])))
+    _write_reports(brief, out, found, report["not_written"])
+    return found
+
+
+def read_copy(folder: Path) -> Copy:
+    """The texts of a variant's folder. Raises DataError."""
+    table = _read_json(folder / COPY)
+    try:
+        claims = tuple(Claim(**one) for one in table.pop("claims"))
+        return Copy(**{**table, "claims": claims, "topics": tuple(table["topics"])})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder / COPY} is not a copy: {error}; make the ads anew") from error
+
+
+def _untraced(copy: Copy, brief: Brief) -> list[Finding]:
+    """Claims of edited texts that no fact carries."""
+    from agora.ads.copywriting import blocked_in
+
+    statements = brief.statements(copy.language)
+    found = [blocked_in(text, statements, copy.language, topics=copy.topics, field=name) for name, text in copy.texts().items()]
+    return [Finding(rule="claim", severity="block", field=one.field, span=one.text, reason=one.reason) for one in found if one is not None]
+
+
+def _placements(brief: Brief) -> list[str]:
+    from agora.ads.placements import placement_named, placements
+
+    return list(dict.fromkeys(placement_named(name).name for name in brief.placements)) or list(placements())
+
+
+def _begin(
+    brief: Brief, out: Path, audiences: Sequence[Audience], config: StudioConfig, placements: Sequence[str], targeting: Targeting,
+    writer: LanguageModel | None,
+) -> None:  # fmt: skip
+    """Write down what is asked for, or see that it is what the folder was begun with."""
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; give a folder (--out DIR)")
+    job = {
+        "brief": _plain(brief), "audiences": [one.record() for one in audiences], "config": asdict(config), "placements": list(placements),
+        "targeting": asdict(replace(targeting, release=None)), "writer": "grammar" if writer is None else writer.name,
+    }  # fmt: skip
+    if (out / JOB).is_file():
+        if _read_json(out / JOB) != json.loads(_json(job)):
+            raise OtherRunError(f"{out} holds ads of another brief, audience or setting; give another folder (--out DIR) or remove it")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    if any(one.name not in (JOB,) and not one.name.startswith(".") for one in out.iterdir()):
+        raise UsageError(f"{out} is not empty and holds no {JOB}; give a new folder (--out DIR)")
+    write_atomically(out / JOB, _json(job))
+
+
+def _texts(brief: Brief, audience: Audience, out: Path, writer: LanguageModel | None, config: StudioConfig) -> Written:
+    """Texts for an audience; once written they are kept, since a model may say something else the next time."""
+    path = out / audience.id / "texts.json"
+    if path.is_file():
+        table = _read_json(path)
+        copies = []
+        for one in table["copies"]:
+            claims = tuple(Claim(**claim) for claim in one.pop("claims"))
+            copies.append(Copy(**{**one, "claims": claims, "topics": tuple(one["topics"])}))
+        return Written(copies, [Blocked(**one) for one in table["blocked"]])
+    written = write_variants(brief, audience, writer=writer, num_variants=config.num_variants, seed=config.seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, _json({"copies": [one.record() for one in written.copies], "blocked": [asdict(one) for one in written.blocked]}))
+    return written
+
+
+def _variant(brief: Brief, audience: Audience, copy: Copy, number: int, targeting: Targeting, releases: Mapping[str, Release]) -> Variant:
+    aimed = _with_audience(replace(targeting, release=releases.get(texts_sha256(copy.texts()))), audience)
+    name = f"{audience.id}/{copy.language}-{number + 1}"
+    return Variant(name=name, audience=audience, copy=copy, findings=tuple(check(copy, brief, aimed)))
+
+
+def _with_audience(targeting: Targeting, audience: Audience) -> Targeting:
+    return replace(targeting, audience=audience.id, lookalike=targeting.lookalike or audience.is_lookalike)
+
+
+def _make(brief: Brief, out: Path, variant: Variant, placements: Sequence[str], seed: int) -> list[Picture]:
+    """The folder of a variant, unless it is there already; its pictures."""
+    folder = out / variant.name
+    digest = hashlib.sha256(_json([variant.copy.record(), list(placements), seed]).encode()).hexdigest()
+    done = folder / ".made"
+    if done.is_file() and done.read_text(encoding="utf-8") == digest:
+        return [_read_picture(folder, name) for name in placements]
+    pictures = []
+    with replacing_folder(folder) as draft:
+        for name in placements:
+            picture = _render(brief, variant.copy, name, seed)
+            pictures.append(picture)
+            (draft / f"{name}.png").write_bytes(picture.png)
+            (draft / f"{name}.svg").write_text(picture.svg, encoding="utf-8")
+            record = {"layout": picture.layout.to_dict(), "checks": picture.checks.to_dict()}
+            (draft / f"{name}.json").write_text(_json(record), encoding="utf-8")
+        (draft / COPY).write_text(_json(variant.copy.record()), encoding="utf-8")
+        (draft / POLICY).write_text(_json([one.record() for one in variant.findings]), encoding="utf-8")
+        (draft / ".made").write_text(digest, encoding="utf-8")
+    return pictures
+
+
+def _render(brief: Brief, copy: Copy, placement: str, seed: int) -> Picture:
+    from agora.ads.images import render
+
+    return render(
+        headline=copy.headline, description=copy.short_description if copy.short_description != copy.headline else "",
+        call_to_action=copy.call_to_action, brand=brief.brand, product_picture=brief.brand.product_picture, placement=placement, seed=seed,
+        language=copy.language,
+    )  # fmt: skip
+
+
+def _read_picture(folder: Path, name: str) -> Picture:
+    """A picture that an earlier run made."""
+    from agora.ads.images import Checks, Layout, Picture
+    from agora.ads.images.scene import Box
+
+    table = _read_json(folder / f"{name}.json")
+    layout, checks = table["layout"], table["checks"]
+    layout |= {"boxes": {key: Box(*box) for key, box in layout["boxes"].items()}, "left_out": tuple(layout["left_out"])}
+    layout |= {"lines": {key: tuple(lines) for key, lines in layout["lines"].items()}}
+    checks = {key: tuple(value) if isinstance(value, list) else value for key, value in checks.items() if key not in ("problems", "passed")}
+    svg = (folder / f"{name}.svg").read_text(encoding="utf-8")
+    return Picture((folder / f"{name}.png").read_bytes(), svg, Layout(**layout), Checks(**checks))
+
+
+def _finish(
+    brief: Brief,
+    out: Path,
+    variants: Sequence[Variant],
+    not_written: Iterable[tuple[str, Blocked]],
+    pictures: Sequence[tuple[str, Picture]],
+) -> None:
+    for folder in out.glob("*/.*.draft-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+    _write_reports(brief, out, variants, [{"audience": name, **asdict(one)} for name, one in not_written])
+    if pictures:
+        from agora.ads.images.contact_sheet import write_contact_sheet
+
+        write_contact_sheet(out / SHEET, pictures, title=f"{brief.brand.name}: {brief.product}")
+
+
+def _write_reports(brief: Brief, out: Path, variants: Sequence[Variant], not_written: Sequence[Mapping[str, str]]) -> None:
+    """policy.json, policy.html and ads.json."""
+    records = [
+        {
+            "name": one.name, "state": one.state, "audience": one.audience.record(), "pictures": list(one.pictures),
+            "findings": [finding.record() for finding in one.findings],
+        }
+        for one in variants
+    ]  # fmt: skip
+    ready = [one for one in variants if one.state == READY]
+    write_atomically(out / POLICY, _json({"variants": records, "not_written": list(not_written)}))
+    write_atomically(out / "policy.html", _report(brief, variants, not_written))
+    write_atomically(out / ADS, _json([_ad(brief, one, ready) for one in ready]))
+
+
+def _ad(brief: Brief, variant: Variant, ready: Sequence[Variant]) -> dict[str, Any]:
+    """One ad in the form of agora/ads/export/ad.py. Names of audiences, never of members.
+
+    Ads that take several headlines get those of the other variants for the same audience and language too.
+    """
+    copy = variant.copy
+    beside = [copy, *(one.copy for one in ready if one.audience.id == variant.audience.id and one.copy.language == copy.language)]
+    texts = {name: text for name, text in copy.texts().items() if name != "long_headline"}
+    picture = next((f"{variant.name}/{name}.png" for name in ("landscape", "square", *variant.pictures) if name in variant.pictures), "")
+    return {
+        **texts, "name": variant.name, "campaign": brief.product, "ad_group": variant.audience.id, "landing_page": brief.landing_page,
+        "headlines": list(dict.fromkeys(one.headline for one in beside)),
+        "descriptions": list(dict.fromkeys(one.description for one in beside)), "image": picture,
+        "context_hints": list(variant.audience.terms[:5]) or [brief.product],
+    }  # fmt: skip
+
+
+def _report(brief: Brief, variants: Sequence[Variant], not_written: Sequence[Mapping[str, str]]) -> str:
+    """The policy report as a page that needs no other file."""
+    style = (
+        "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1b1f}"
+        "h2{margin:2rem 0 .3rem;font-size:1.1rem}.ready{color:#14663b}.held{color:#8a5a00}.blocked{color:#a3130c}"
+        "li{margin:.3rem 0}q{background:#fff3d6}small{color:#5c5c66}"
+    )
+    parts = [f"<h1>Policy: {escape(brief.product)}</h1>"]
+    for one in variants:
+        parts.append(f'<h2>{escape(one.name)} <span class="{one.state}">{one.state}</span></h2>')
+        parts.append(f"<p><b>{escape(one.copy.headline)}</b><br>{escape(one.copy.primary_text)}</p><ul>")
+        for finding in one.findings:
+            parts.append(f"<li>{escape(finding.rule)}, {finding.severity}: <q>{escape(finding.span)}</q> {escape(finding.reason)}</li>")
+        rests = {(claim.text, claim.source) for claim in one.copy.claims}
+        parts += [f"<li><small>{escape(text)}: {escape(source)}</small></li>" for text, source in sorted(rests)]
+        parts.append("</ul>")
+    for lost in not_written:
+        parts.append(f'<h2>{escape(lost["audience"])} <span class="blocked">not written</span></h2>')
+        parts.append(f"<p><q>{escape(lost['text'])}</q> ({escape(lost['field'])}): {escape(lost['reason'])}</p>")
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Policy</title><style>{style}</style>'
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+
+
+def _read_targeting(out: Path) -> Targeting:
+    table: dict[str, Any] = _read_json(out / JOB)["targeting"]
+    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    return Targeting(**plain)
+
+
+def _read_report(out: Path) -> Any:
+    if not (out / POLICY).is_file():
+        raise UsageError(f"{out} has no {POLICY}; make ads first (agora ads make BRIEF --out {out})")
+    return _read_json(out / POLICY)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}; make the ads anew") from error
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=1, default=str) + "\n"
+
+
+def _plain(brief: Brief) -> dict[str, Any]:
+    """A brief as JSON, with the content of its pictures by hash."""
+    table = asdict(brief)
+    for key in ("logo", "product_picture"):
+        path = getattr(brief.brand, key)
+        table["brand"][key] = None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+    return table
+
+
+__all__ = [
+    "BLOCKED", "EVERYBODY", "HELD", "READY", "Made", "StudioConfig", "Variant", "make_ads", "read_copy", "read_releases", "recheck",
+    "release",
+]  # fmt: skip

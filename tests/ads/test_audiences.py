@@ -1,0 +1,110 @@
+# ruff: noqa: E501 - lists of words
+"""Audiences: what is shown, and what never is."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agora.ads.audiences import SENSITIVE, TOO_SMALL, AudienceConfig, find_audiences, lookalikes
+from agora.errors import ConfigError, DataError, UsageError
+from agora.integrity.voice import Voices
+from agora.posts.schema import posts_table
+from agora.posts.store import PostStore
+from benchmarks.ads_audience import INTERESTS, PEOPLE, _posts
+
+pytest.importorskip("sklearn")
+
+
+@pytest.fixture(scope="module")
+def square(tmp_path_factory: pytest.TempPathFactory) -> PostStore:
+    """Three crowds, a group of 30, a crowd about an illness, a campaign of 200 accounts."""
+    drawn = random.Random(2)
+    store = PostStore.open(tmp_path_factory.mktemp("square") / "posts", create=True)
+    store.append(posts_table([row for name, people in PEOPLE.items() for row in _posts(name, people, 5, drawn, "t")]))
+    store.close()
+    return store
+
+
+BOUGHT = Voices({f"campaign{number}": "c1" for number in range(PEOPLE["campaign"])})
+
+
+@pytest.fixture(scope="module")
+def shown(square: PostStore) -> Any:
+    """What the square shows when the campaign is known."""
+    return find_audiences(square, BOUGHT)
+
+
+def everything_shown(found: Any) -> str:
+    return json.dumps([one.record() for one in found.audiences])
+
+
+def test_interests_are_found_and_small_ill_and_bought_crowds_are_not(shown: Any) -> None:
+    found = shown
+    crowds = [{member.rstrip("0123456789") for member in one.members} for one in found.audiences]
+    assert sorted(name for crowd in crowds for name in crowd) == ["baking", "cycling", "gardening"]
+    for hidden in ("small", "illness", "campaign"):
+        assert not any(word in everything_shown(found) for word in INTERESTS[hidden])
+    assert found.withheld.get(SENSITIVE) and found.withheld.get(TOO_SMALL)
+
+
+def test_counts_are_rounded_down_to_tens_and_no_record_names_members(shown: Any) -> None:
+    for one in shown.audiences:
+        assert one.num_authors % 10 == 0 and 50 <= one.num_authors <= len(one.members) + 9
+        assert "members" not in one.record() and one.members[0] not in repr(one)
+
+
+def test_accounts_that_act_as_one_make_no_audience_however_many_they_are(square: PostStore, shown: Any) -> None:
+    free = find_audiences(square, Voices())
+    assert "zelmar" in everything_shown(free)  # 200 accounts without a label are a crowd
+    assert "zelmar" not in everything_shown(shown)
+
+
+def test_who_opts_out_is_in_no_audience(square: PostStore) -> None:
+    gone = {f"cycling{number}" for number in range(0, 160, 2)}
+    found = find_audiences(square, BOUGHT, opted_out=gone)
+    assert not any(gone & set(one.members) for one in found.audiences)
+    everybody = {f"cycling{number}" for number in range(115)}
+    assert "bike" not in everything_shown(find_audiences(square, BOUGHT, opted_out=everybody))
+
+
+def test_the_same_posts_and_seed_give_the_same_audiences(square: PostStore, shown: Any) -> None:
+    assert find_audiences(square, BOUGHT) == shown
+
+
+def test_lookalikes_write_like_the_list_and_are_not_of_it(square: PostStore) -> None:
+    seeds = [f"baking{number}" for number in range(60)]
+    found = lookalikes(square, seeds, BOUGHT, size=70)
+    assert found.is_lookalike and not set(seeds) & set(found.members)
+    assert all(member.startswith("baking") for member in found.members)
+
+
+def test_a_short_list_and_a_list_about_an_illness_give_no_lookalikes(square: PostStore) -> None:
+    with pytest.raises(UsageError, match="fewer than 50"):
+        lookalikes(square, [f"baking{number}" for number in range(20)], BOUGHT)
+    with pytest.raises(DataError, match="sensitive"):
+        lookalikes(square, [f"illness{number}" for number in range(80)], BOUGHT)
+
+
+def test_the_least_size_cannot_be_set_to_nearly_nobody() -> None:
+    with pytest.raises(ConfigError, match="min_voices=3"):
+        AudienceConfig(min_voices=3)
+
+
+def test_a_word_that_only_a_few_use_is_never_a_term(tmp_path: Path) -> None:
+    rows = [
+        {"id": f"{author}-{number}", "author": f"a{author}", "created_at": "2026-01-01T00:00:00Z", "lang": "en", "kind": "post", "source": "t",
+         "text": f"the harbour lights and boats {number} {'quixotry' if author < 30 else 'evening'}"}
+        for author in range(90) for number in range(3)
+    ]  # fmt: skip
+    from datetime import datetime, timezone
+
+    for row in rows:
+        row["created_at"] = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    with PostStore.open(tmp_path / "posts", create=True) as store:
+        store.append(posts_table(rows))
+        assert "quixotry" not in everything_shown(find_audiences(store, config=AudienceConfig(num_clusters=1)))

@@ -1,0 +1,112 @@
+# ruff: noqa: E501 - lists of words
+"""Briefs: every fact has its line, every mistake its place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agora.ads.brief import brief_from_page, read_brief
+from agora.ads.source_lines import json_lines, toml_lines
+from agora.errors import ConfigError, DataError
+
+GOOD = """product = "Trail shoe Lynx 2"
+landing_page = "https://shop.example/lynx"
+languages = ["en", "de"]
+offer = {en = "20% off", de = "20 % Rabatt"}
+facts = ["weighs 240 g",  # on our scales
+  "for wet rock",
+  {text = "wiegt 240 g", language = "de", id = "gewicht"}]
+
+[brand]
+name = "Norrland"
+colours = ["#0A3D2C"]
+"""
+PAGE = """<!doctype html><html lang="en-GB"><head>
+<title>Ignored where a product is named</title>
+<meta name="description" content="A lamp for late readers. It dims.">
+<meta property="og:image" content="https://elsewhere.example/lamp.png">
+<link rel="canonical" href="https://shop.example/lamp">
+<script type="application/ld+json">
+{"@context": "https://schema.org", "@graph": [{"@type": ["Product"],
+  "name": "Lamp No. 3",
+  "brand": {"name": "Osk"},
+  "offers": {"price": "49.90", "priceCurrency": "EUR"}}]}
+</script><script>document.title = "<meta name='description' content='never read'>"</script></head></html>
+"""
+
+
+def written(tmp_path: Path, text: str, name: str = "brief.toml") -> Path:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_statement_of_a_brief_names_the_line_on_which_it_stands(tmp_path: Path) -> None:
+    brief = read_brief(written(tmp_path, GOOD))
+    assert [(fact.id, fact.source, fact.language) for fact in brief.facts] == [
+        ("fact1", "brief.toml:5", "en"), ("fact2", "brief.toml:6", "en"), ("gewicht", "brief.toml:7", "de"),
+    ]  # fmt: skip
+    assert {one.id: one.source for one in brief.statements("de")} == {
+        "product": "brief.toml:1", "brand": "brief.toml:10", "offer.de": "brief.toml:4", "gewicht": "brief.toml:7",
+    }  # fmt: skip
+    assert brief.brand.colours == ("#0a3d2c",)
+
+
+def test_tables_of_facts_and_json_have_their_lines_too(tmp_path: Path) -> None:
+    tables = 'product = "P"\nlanding_page = "https://a.example"\n[brand]\nname = "B"\n[[facts]]\nid = "a"\ntext = "one"\n[[facts]]\ntext = "two"\n'
+    assert [fact.source for fact in read_brief(written(tmp_path, tables)).facts] == ["brief.toml:7", "brief.toml:9"]
+    table = {"product": "P", "landing_page": "https://a.example", "brand": {"name": "B"}, "facts": ["one", {"text": "two"}]}
+    path = written(tmp_path, json.dumps(table, indent=1), "brief.json")
+    lines = path.read_text().splitlines()
+    assert [fact.source for fact in read_brief(path).facts] == [
+        f"brief.json:{1 + next(at for at, line in enumerate(lines) if word in line)}" for word in ('"one"', '"two"')
+    ]
+
+
+def test_lines_of_nested_values_survive_strings_that_look_like_marks() -> None:
+    lines = toml_lines('a = "x = [1,\\" # no"\nb = [\n  "]", # one\n  "}",\n]\n[c.d]\ne = 1\n[[f]]\n[[f]]\ng = """\nlong\n"""\nh = 2\n')
+    assert [lines.line(path) for path in (("a",), ("b", 1), ("c", "d", "e"), ("f", 1, "g"), ("f", 1, "h"))] == [1, 4, 7, 10, 13]
+    assert json_lines('{"a": [\n{"b": "]"},\n2]}').line(("a", 1)) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("name = \"Norrland\"", "nam = \"Norrland\""), r"brief\.toml:10.*nam.*name"),
+        (("#0A3D2C", "green"), r"brief\.toml:11.*brand\.colours\.0='green'.*#rrggbb"),
+        (("https://shop", "shop"), r"brief\.toml:2.*landing_page='shop\.example/lynx'.*web address"),
+        (('"en", "de"]', '"en", "de", "fr"]'), r"brief\.toml:3.*'fr'.*no fact"),
+        (('id = "gewicht"', 'id = "fact1"'), r"brief\.toml:7.*'fact1'.*brief\.toml:5"),
+        (('name = "Norrland"', 'name = "Norrland"\nlogo = "none.png"'), r"brief\.toml:11.*none\.png.*no file"),
+        (('offer = {en', 'special_category = "houses"\noffer = {en'), r"brief\.toml:4.*special_category.*housing"),
+        (("product = ", "product = 3 #"), r"brief\.toml:1.*product=3.*text"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_with_file_line_key_and_value(tmp_path: Path, change: tuple[str, str], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        read_brief(written(tmp_path, GOOD.replace(*change)))
+
+
+def test_a_page_gives_product_brand_price_and_sentences_with_their_lines(tmp_path: Path) -> None:
+    brief = brief_from_page(written(tmp_path, PAGE, "lamp.html"))
+    assert (brief.product, brief.brand.name, brief.languages, brief.landing_page) == (
+        "Lamp No. 3",
+        "Osk",
+        ("en",),
+        "https://shop.example/lamp",
+    )
+    assert {fact.text: fact.source for fact in brief.facts} == {
+        "49.90 EUR": "lamp.html:10 (price)", "A lamp for late readers.": "lamp.html:3 (description)", "It dims.": "lamp.html:3 (description)",
+    }  # fmt: skip
+    assert brief.brand.product_picture is None  # nothing is fetched
+
+
+def test_a_page_without_a_product_is_refused_and_broken_json_ld_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(DataError, match="names no product"):
+        brief_from_page(written(tmp_path, "<html><body>hello</body></html>", "a.html"))
+    broken = PAGE.replace('"@graph": [', '"@graph": [[')
+    assert brief_from_page(written(tmp_path, broken, "b.html")).product == "Ignored where a product is named"
+    assert "JSON-LD cannot be read" in caplog.text

@@ -1,0 +1,133 @@
+"""The studio as a whole: what stands in the folder, going on, releases."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from agora.ads import studio
+from agora.ads.brief import read_brief
+from agora.ads.policy import Targeting
+from agora.ads.studio import BLOCKED, HELD, READY, StudioConfig, make_ads, read_releases, recheck, release
+from agora.cli import app
+from agora.errors import OtherRunError, UsageError
+
+TEXTS = StudioConfig(num_variants=2, with_pictures=False)
+
+
+def brief_at(tmp_path: Path, fact: str = "for late readers", *, category: str = "") -> Path:
+    path = tmp_path / "brief.toml"
+    special = f'special_category = "{category}"\n' if category else ""
+    path.write_text(
+        f'product = "Lamp 3"\nlanding_page = "https://osk.example/lamp"\nfacts = ["{fact}", "dims to 2 watts"]\n'
+        f'placements = ["square", "mobile-banner"]\n{special}[brand]\nname = "Osk"\ncolours = ["#123456"]\n'
+    )
+    return path
+
+
+def test_a_folder_holds_texts_policy_and_what_may_be_exported(tmp_path: Path) -> None:
+    made = make_ads(read_brief(brief_at(tmp_path)), tmp_path / "out", audiences=[], config=TEXTS)
+    assert [one.state for one in made.variants] == [READY, READY]
+    ads = json.loads((tmp_path / "out" / "ads.json").read_text())
+    assert [ad["name"] for ad in ads] == ["everybody/en-1", "everybody/en-2"] and all(ad["landing_page"] for ad in ads)
+    copy = json.loads((tmp_path / "out" / "everybody" / "en-1" / "copy.json").read_text())
+    assert {claim["source"] for claim in copy["claims"]} <= {f"brief.toml:{line}" for line in range(1, 9)}
+
+
+def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    brief = read_brief(brief_at(tmp_path))
+    make_ads(brief, tmp_path / "whole", audiences=[], config=TEXTS)
+    real, calls = studio._make, []
+
+    def dies(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(studio, "_make", dies)
+    with pytest.raises(KeyboardInterrupt):
+        make_ads(brief, tmp_path / "out", audiences=[], config=TEXTS)
+    monkeypatch.setattr(studio, "_make", real)
+    make_ads(brief, tmp_path / "out", audiences=[], config=TEXTS)
+
+    def content(folder: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+def test_a_folder_of_another_job_or_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    brief = read_brief(brief_at(tmp_path))
+    make_ads(brief, tmp_path / "out", audiences=[], config=TEXTS)
+    with pytest.raises(OtherRunError, match="another"):
+        make_ads(brief, tmp_path / "out", audiences=[], config=StudioConfig(num_variants=2, seed=9, with_pictures=False))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(UsageError, match="not empty"):
+        make_ads(brief, tmp_path / "mine", audiences=[], config=TEXTS)
+
+
+def test_a_special_category_is_held_until_a_person_releases_these_texts(tmp_path: Path) -> None:
+    brief, out = read_brief(brief_at(tmp_path, category="housing")), tmp_path / "out"
+    assert {one.state for one in make_ads(brief, out, audiences=[], config=TEXTS).variants} == {HELD}
+    assert json.loads((out / "ads.json").read_text()) == []
+    assert release(out, by="Ada Fernwood", variants=["everybody/en-1"]) == ["everybody/en-1"]
+    assert [one.state for one in recheck(brief, out)] == [READY, HELD] and len(read_releases(out)) == 1
+    assert [one["name"] for one in json.loads((out / "ads.json").read_text())] == ["everybody/en-1"]
+    path = out / "everybody" / "en-1" / "copy.json"
+    path.write_text(re.sub('"headline": "[^"]*"', '"headline": "Osk"', path.read_text()))
+    assert recheck(brief, out)[0].state == HELD  # other texts need another release
+
+
+def test_forbidden_targeting_blocks_and_cannot_be_released(tmp_path: Path) -> None:
+    brief, out = read_brief(brief_at(tmp_path, category="jobs")), tmp_path / "out"
+    made = make_ads(brief, out, audiences=[], config=TEXTS, targeting=Targeting(ages=(20, 30)))
+    assert {one.state for one in made.variants} == {BLOCKED}
+    with pytest.raises(UsageError, match="cannot be released"):
+        release(out, by="Ada Fernwood", variants=["everybody/en-1"])
+
+
+def test_a_text_that_is_edited_into_a_lie_is_blocked(tmp_path: Path) -> None:
+    brief, out = read_brief(brief_at(tmp_path)), tmp_path / "out"
+    make_ads(brief, out, audiences=[], config=TEXTS)
+    path = out / "everybody" / "en-1" / "copy.json"
+    path.write_text(re.sub('"headline": "[^"]*"', '"headline": "The best lamp, 7 watts"', path.read_text()))
+    found = recheck(brief, out)
+    assert [one.state for one in found] == [BLOCKED, READY]
+    assert {"claim", "superlative", "number"} <= {finding.rule for finding in found[0].findings}
+
+
+def test_pictures_are_made_kept_and_shown_on_one_sheet(tmp_path: Path) -> None:
+    pytest.importorskip("skia")
+    brief, out = read_brief(brief_at(tmp_path)), tmp_path / "out"
+    config = StudioConfig(num_variants=1)
+    made = make_ads(brief, out, audiences=[], config=config)
+    assert made.num_pictures == 2 and made.num_failed_checks == 0
+    before = {path.name: path.stat().st_mtime_ns for path in (out / "everybody" / "en-1").iterdir()}
+    sheet = (out / "contact_sheet.html").read_text()
+    assert make_ads(brief, out, audiences=[], config=config).num_pictures == 2
+    assert before == {path.name: path.stat().st_mtime_ns for path in (out / "everybody" / "en-1").iterdir()}
+    assert (out / "contact_sheet.html").read_text() == sheet and sheet.count("<img") == 2
+
+
+def test_commands_make_check_and_release(tmp_path: Path) -> None:
+    runner, brief, out = CliRunner(), brief_at(tmp_path, category="credit"), tmp_path / "out"
+
+    def run(*words: str) -> Any:
+        return runner.invoke(app, ["ads", *words])
+
+    made = run("make", str(brief), "--out", str(out), "--texts-only", "--workspace", str(tmp_path / "w"), "--json")
+    assert made.exit_code == 0, made.output
+    assert json.loads(made.stdout.splitlines()[0])["held_for_a_person"] == 3
+    assert run("release", str(out), "--by", "Ada Fernwood").exit_code == 0
+    checked = run("check", str(brief), str(out), "--json")
+    assert checked.exit_code == 0 and len(json.loads(checked.stdout.splitlines()[0])["ready"]) == 3
+    assert run("check", str(brief), str(out), "--target", "ages=20-30").exit_code == 1
+    wrong = run("make", str(brief), "--out", str(out), "--target", "shoe=40")
+    assert isinstance(wrong.exception, UsageError) and "shoe=40" in str(wrong.exception)
