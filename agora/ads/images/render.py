@@ -104,7 +104,7 @@ def render(
     font: str | None = None,
     painter: Painter | None = None,
 ) -> Picture:
-    """One picture. `painter` gives the pixels of a background in place of the procedural one (see diffusion.py).
+    """One picture. `painter` gives the pixels of a background in place of the procedural one (a local diffusion model, a photograph).
 
     Raises UsageError for a text that is empty or does not fit, an unknown name, a letter that no installed font has; DataError for
     a picture that cannot be read; MissingExtraError for what is not installed.
@@ -257,7 +257,7 @@ class _Work:
         """The first colour of the palette that reads well on what lies there; None when none does."""
         around = _region(base, ink.grown(4))
         preferred = [self.palette.muted, self.palette.ink] if name in ("description", "disclosure") else [self.palette.ink]
-        for color in [*preferred, "#ffffff", "#0b0b0f"]:
+        for color in [*preferred, "#ffffff", "#000000"]:
             if float(np.percentile(contrasts(color, around), 0.5)) >= _AIM:
                 return color
         return None
