@@ -36,8 +36,9 @@ def diffusion_painter(folder: Path, *, scene: str, steps: int = 28, device: str 
         import torch
 
         width, height = _painted_size(place, area)
+        tones = ", ".join((colors.ground, *colors.shapes))
         asked = dict[str, Any](
-            prompt=f"{scene}, empty background for an advertisement, colours {colors.ground}, {', '.join(colors.shapes)}, plain space for text",
+            prompt=f"{scene}, empty background for an advertisement, colours {tones}, plain space for text",
             width=width,
             height=height,
             num_inference_steps=steps,
