@@ -67,29 +67,29 @@ def outside(boxes: Mapping[str, Box], safe: Box, canvas: Box) -> tuple[str, ...]
     return tuple(name for name, box in boxes.items() if not box.inside(canvas if name == "product" else safe))
 
 
-def text_contrast(pixels: np.ndarray, scene: Scene, group: Group, box: Box, *, within: Box | None = None) -> float:
+def text_contrast(pixels: np.ndarray, scene: Scene, group: Group, box: Box, *, within: Group | None = None) -> float:
     """Contrast of one text on the finished pixels [height, width, 3].
 
     The letters' colour is the median of the pixels they cover fully (or most, where strokes are thinner than a pixel); it is
     compared with every pixel within 3 px of the text's box that no letter touches, and the worst hundredth counts. Pixels that
-    are not wholly `within` a box, such as a button, are not looked at.
+    the shapes of `within`, such as a button, do not cover are not looked at.
     """
     top, bottom = max(0, int(box.top) - _RING_PX), min(scene.height, int(box.bottom) + 1 + _RING_PX)
     left, right = max(0, int(box.left) - _RING_PX), min(scene.width, int(box.right) + 1 + _RING_PX)
-    if within is not None:
-        top, left = max(top, int(within.top) + 1), max(left, int(within.left) + 1)
-        bottom, right = min(bottom, int(within.bottom)), min(right, int(within.right))
     covered = coverage(scene, group)[top:bottom, left:right]
     part = pixels[top:bottom, left:right]
     if not covered.any():
         return 21.0  # a text without visible letters
     core = part[covered >= min(242, int(covered.max() * 0.95))]
-    free = part[covered == 0]
+    around = covered == 0
+    if within is not None:
+        around &= coverage(scene, within)[top:bottom, left:right] == 255
+    free = part[around]
     if not len(free):
         free = part[covered <= np.percentile(covered, 5)]
     own = float(luminance(np.median(core, axis=0).round().astype(np.uint8)))
-    around = luminance(free)
-    ratios = (np.maximum(own, around) + 0.05) / (np.minimum(own, around) + 0.05)
+    light = luminance(free)
+    ratios = (np.maximum(own, light) + 0.05) / (np.minimum(own, light) + 0.05)
     return float(np.percentile(ratios, 1))
 
 

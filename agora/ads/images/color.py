@@ -135,7 +135,7 @@ def palette(colours: Sequence[str], scheme: Scheme) -> Palette:
 def _palette(ground: str, carrier: str, other: str | None, *, dark: bool) -> Palette:
     ink = shade(carrier, 0.985, chroma=0.06) if dark else shade(carrier, 0.22, chroma=0.5)
     if contrast(ink, ground) < 5.5:  # a carrier of middle lightness: black or white, whichever reads better
-        ink = max(("#ffffff", "#0b0b0f"), key=lambda color: contrast(color, ground))
+        ink = max(("#ffffff", "#000000"), key=lambda color: contrast(color, ground))
         dark = ink == "#ffffff"
     muted = mix(ink, ground, 0.18)
     if contrast(muted, ground) < 5.5:

@@ -104,7 +104,7 @@ def render(
     font: str | None = None,
     painter: Painter | None = None,
 ) -> Picture:
-    """One picture. `painter` gives the pixels of a background in place of the procedural one (see diffusion.py).
+    """One picture. `painter` gives the pixels of a background in place of the procedural one (a local diffusion model, a photograph).
 
     Raises UsageError for a text that is empty or does not fit, an unknown name, a letter that no installed font has; DataError for
     a picture that cannot be read; MissingExtraError for what is not installed.
@@ -257,7 +257,7 @@ class _Work:
         """The first colour of the palette that reads well on what lies there; None when none does."""
         around = _region(base, ink.grown(4))
         preferred = [self.palette.muted, self.palette.ink] if name in ("description", "disclosure") else [self.palette.ink]
-        for color in [*preferred, "#ffffff", "#0b0b0f"]:
+        for color in [*preferred, "#ffffff", "#000000"]:
             if float(np.percentile(contrasts(color, around), 0.5)) >= _AIM:
                 return color
         return None
@@ -298,6 +298,12 @@ class _Work:
         self.scene.groups.append(Group(f"{name}-panel", (Fill(rectangle(panel, 0.3 * size), Solid(self.palette.ground)),)))
         return color
 
+    @property
+    def _corner(self) -> float:
+        """The radius of the button; a pill holds one line only."""
+        lines = len(self.found.parts["call_to_action"].block.lines)
+        return (self.style.corner if lines == 1 else min(self.style.corner, 0.2)) * self.found.button.height
+
     def _button(self, base: np.ndarray) -> None:
         """The button in the accent; in the ink where the accent would not stand out from what lies there."""
         box = self.found.button
@@ -307,7 +313,7 @@ class _Work:
         if float(np.median(contrasts(fill, around))) < 1.9:
             readable = [(f, t) for f, t in others if contrast(f, t) >= _AIM]
             fill, text = max(readable, key=lambda pair: min(3.0, float(np.median(contrasts(pair[0], around)))))
-        self.scene.groups.append(Group("button", (Fill(rectangle(box, self.style.corner * box.height), Solid(fill)),)))
+        self.scene.groups.append(Group("button", (Fill(rectangle(box, self._corner), Solid(fill)),)))
         self.boxes["button"], self.colors["button"], self.colors["call_to_action"] = box, fill, text
 
     def _logo(self, logo: np.ndarray, box: Box) -> None:
@@ -328,7 +334,7 @@ class _Work:
         self.boxes["logo"] = Box(left, top, left + pixels.shape[1], top + pixels.shape[0])
 
     def _measured(self, name: str, group: Group, pixels: np.ndarray) -> float:
-        within = self.boxes["button"] if name == "call_to_action" else None
+        within = next(other for other in self.scene.groups if other.name == "button") if name == "call_to_action" else None
         return round(text_contrast(pixels, self.scene, group, self.boxes[name], within=within), 2)
 
     def _mend(self, name: str, group: Group, pixels: np.ndarray, *, with_panel: bool) -> None:
@@ -345,7 +351,7 @@ class _Work:
             ink, size = self.boxes[name], self.found.parts[name].block.size
             panel = Fill(rectangle(ink.grown(0.4 * size), 0.3 * size), Solid("#000000" if color == "#ffffff" else "#ffffff"))
             if name == "call_to_action":
-                panel = Fill(rectangle(self.boxes["button"], self.style.corner * self.boxes["button"].height), panel.paint)
+                panel = Fill(rectangle(self.boxes["button"], self._corner), panel.paint)
             self.scene.groups.insert(place, Group(f"{name}-ground", (panel,)))
 
     # the file
