@@ -8,19 +8,21 @@ manifest is there, which is written last and removed first.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
 from agora.errors import AgoraError, ConfigError
-from agora.files import sync
+from agora.files import sync, write_atomically
 from agora.units import format_bytes
 
 MANIFEST: Final = "manifest.json"
+_RECORD: Final = "run.json"
 _NAME: Final = re.compile(r"step-(\d{8,})")
 _SPARE_BYTES: Final = 1 << 20
 
@@ -67,6 +69,12 @@ class Store(Protocol):
 
     def set_aside(self, name: str) -> None:
         """Make a checkpoint not count, without deleting it."""
+
+    def read_record(self) -> dict[str, Any]:
+        """What is said of the run beside its checkpoints; empty when nothing is. Raises ValueError when it is damaged."""
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Say whose checkpoints these are."""
 
     def clean(self) -> None:
         """Delete what killed writers left. Only while nobody writes."""
@@ -152,6 +160,18 @@ class FolderStore:
         shutil.rmtree(target, ignore_errors=True)
         (self.folder / name).rename(target)
 
+    def read_record(self) -> dict[str, Any]:
+        """As in Store."""
+        try:
+            return _table((self.folder / _RECORD).read_bytes())
+        except FileNotFoundError:
+            return {}
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """As in Store."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / _RECORD, json.dumps(record, indent=2))
+
     def clean(self) -> None:
         """As in Store."""
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
@@ -218,6 +238,19 @@ class UrlStore:
         with _as_os_error():
             self._files.mv(f"{self._root}/{name}/{MANIFEST}", f"{self._root}/{name}/refused.json")
 
+    def read_record(self) -> dict[str, Any]:
+        """As in Store."""
+        try:
+            with _as_os_error(), self._files.open(f"{self._root}/{_RECORD}", "rb") as stream:
+                return _table(stream.read())
+        except FileNotFoundError:
+            return {}
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """As in Store."""
+        with _as_os_error(), self._files.open(f"{self._root}/{_RECORD}", "wb") as stream:
+            stream.write(json.dumps(record, indent=2).encode())
+
     def clean(self) -> None:
         """As in Store. What was set aside stays."""
         paths = list(self._find(""))
@@ -243,6 +276,13 @@ class UrlStore:
         for path in sorted(self._find(name), key=lambda path: not path.endswith(f"/{MANIFEST}")):
             with _as_os_error(), suppress(FileNotFoundError):
                 self._files.rm_file(path)
+
+
+def _table(data: bytes) -> dict[str, Any]:
+    table = json.loads(data)
+    if not isinstance(table, dict):
+        raise ValueError(f"a table was expected, not {type(table).__name__}")
+    return table
 
 
 def _connect(url: str) -> tuple[Any, str]:

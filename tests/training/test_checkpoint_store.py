@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from agora.errors import CheckpointError, ConfigError
+from agora.errors import CheckpointError, ConfigError, OtherRunError
 from agora.training.checkpoint import CheckpointWriter, clean, list_checkpoints, load_latest_checkpoint, resume_latest, save_checkpoint
 from agora.training.checkpoint_store import MANIFEST, FolderStore, Store, UrlStore, open_store
 from agora.training.loop import train
@@ -146,3 +146,32 @@ def test_a_run_whose_checkpoints_lie_elsewhere_goes_on_to_the_same_losses(tmp_pa
     assert one == other and len(one) == TINY_TRAINING.steps
     run("run", url, lambda done: os.kill(os.getpid(), signal.SIGTERM) if done == 1 else None, resume=False)
     assert list_checkpoints(f"{url}/run") == ["step-00000001"]  # the old ones are not gone on from
+
+
+def test_a_place_is_only_used_by_the_run_whose_checkpoints_lie_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.setattr("agora.training.machine.measure_matmul_limit", lambda device, dtype: 1e12)
+    place = place if "://" in place else f"file://{place}"
+
+    def run(workspace: str, *, resume: bool = True, last: int = 12, **changes: Any) -> int:
+        return train(
+            tmp_path / workspace / "run", shards=some_shards(tmp_path), resume=resume,
+            tokenizer_dir=tokenizer_folder(tmp_path / "tokenizer"), model_config=TINY_MODEL,
+            training_config=dataclasses.replace(TINY_TRAINING, checkpoint_url=place, **changes),
+            progress=EachStep(lambda done: os.kill(os.getpid(), signal.SIGTERM) if done == last else None),
+        ).step  # fmt: skip
+
+    assert run("one", last=5) == 5
+    mine = list_checkpoints(f"{place}/run")
+    with pytest.raises(OtherRunError, match=r"training\.seed is 7 there and 8 here.*training\.checkpoint_url=.*--name"):
+        run("two", seed=8)
+    with pytest.raises(OtherRunError, match=r"--fresh would delete them.*training\.checkpoint_url=.*--name"):
+        run("two", seed=8, resume=False)
+    assert list_checkpoints(f"{place}/run") == mine and not (tmp_path / "two" / "run").exists()
+    assert run("fresh machine", last=7) == 7 and run("one", last=9) == 9  # the same run, from a folder that was empty
+    record = tmp_path / "one" / "run" / "run.json"
+    record.write_text(record.read_text().replace(open_store(f"{place}/run").read_record()["id"], "another"))
+    with pytest.raises(OtherRunError, match="and this is run another"):
+        run("one")
+    with pytest.raises(OtherRunError, match="and this is run another"):
+        run("one", resume=False)
+    assert run("fresh machine", resume=False, last=1) == 1 and list_checkpoints(f"{place}/run") == ["step-00000001"]
