@@ -22,6 +22,7 @@ from agora.files import sync, write_atomically
 from agora.units import format_bytes
 
 MANIFEST: Final = "manifest.json"
+_REFUSED: Final = "refused.json"  # what the manifest of a checkpoint that was set aside is called
 _RECORD: Final = "run.json"
 _NAME: Final = re.compile(r"step-(\d{8,})")
 _SPARE_BYTES: Final = 1 << 20
@@ -69,6 +70,9 @@ class Store(Protocol):
 
     def set_aside(self, name: str) -> None:
         """Make a checkpoint not count, without deleting it."""
+
+    def names_set_aside(self) -> list[str]:
+        """Checkpoints that were set aside, oldest first."""
 
     def read_record(self) -> dict[str, Any]:
         """What is said of the run beside its checkpoints; empty when nothing is. Raises ValueError when it is damaged."""
@@ -160,6 +164,12 @@ class FolderStore:
         shutil.rmtree(target, ignore_errors=True)
         (self.folder / name).rename(target)
 
+    def names_set_aside(self) -> list[str]:
+        """As in Store."""
+        paths = self.folder.iterdir() if self.folder.is_dir() else ()
+        found = {path.stem for path in paths if path.suffix == ".corrupt"}
+        return sorted((name for name in found if _NAME.fullmatch(name)), key=step_of)
+
     def read_record(self) -> dict[str, Any]:
         """As in Store."""
         try:
@@ -199,8 +209,7 @@ class UrlStore:
 
     def names(self) -> list[str]:
         """As in Store."""
-        found = {path.split("/")[-2] for path in self._find("") if path.endswith(f"/{MANIFEST}")}
-        return sorted((name for name in found if _NAME.fullmatch(name)), key=step_of)
+        return self._names_with(MANIFEST)
 
     def begin(self, name: str, size_bytes: int) -> None:
         """As in Store."""
@@ -236,7 +245,11 @@ class UrlStore:
     def set_aside(self, name: str) -> None:
         """As in Store."""
         with _as_os_error():
-            self._files.mv(f"{self._root}/{name}/{MANIFEST}", f"{self._root}/{name}/refused.json")
+            self._files.mv(f"{self._root}/{name}/{MANIFEST}", f"{self._root}/{name}/{_REFUSED}")
+
+    def names_set_aside(self) -> list[str]:
+        """As in Store."""
+        return self._names_with(_REFUSED)
 
     def read_record(self) -> dict[str, Any]:
         """As in Store."""
@@ -254,7 +267,7 @@ class UrlStore:
     def clean(self) -> None:
         """As in Store. What was set aside stays."""
         paths = list(self._find(""))
-        kept = {path.split("/")[-2] for path in paths if path.endswith((f"/{MANIFEST}", "/refused.json"))}
+        kept = {path.split("/")[-2] for path in paths if path.endswith((f"/{MANIFEST}", f"/{_REFUSED}"))}
         for name in {path.split("/")[-2] for path in paths} - kept:
             if _NAME.fullmatch(name):
                 self._delete(name)
@@ -264,6 +277,10 @@ class UrlStore:
         for name in {path.split("/")[-2] for path in self._find("")}:
             if _NAME.fullmatch(name):
                 self._delete(name)
+
+    def _names_with(self, file: str) -> list[str]:
+        found = {path.split("/")[-2] for path in self._find("") if path.endswith(f"/{file}")}
+        return sorted((name for name in found if _NAME.fullmatch(name)), key=step_of)
 
     def _find(self, name: str) -> dict[str, Any]:
         with _as_os_error():

@@ -328,7 +328,7 @@ class _Trainer:
         if self._limit_flops_per_s > self._machine.limit_flops_per_s:
             self._machine = raise_limit(self._folder, self._machine, self._limit_flops_per_s)
         self._kept = self._standing()
-        writer.save(self._num_done, self._state())
+        writer.save(self._num_done, self._state(), verified=self._guard.verified)
         self._num_saved, self._saved_s = self._num_done, time.perf_counter()
 
     def _one_step(self) -> StepMetrics:

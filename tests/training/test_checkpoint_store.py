@@ -175,3 +175,20 @@ def test_a_place_is_only_used_by_the_run_whose_checkpoints_lie_there(tmp_path: P
     with pytest.raises(OtherRunError, match="and this is run another"):
         run("one", resume=False)
     assert run("fresh machine", resume=False, last=1) == 1 and list_checkpoints(f"{place}/run") == ["step-00000001"]
+
+
+def test_what_replicas_agreed_on_is_kept_and_a_run_with_nothing_but_doubt_does_not_begin_again(place: str) -> None:
+    writer, store = CheckpointWriter(place, keep=2), open_store(place)
+    for step in (6, 8, 10, 12, 14, 16):
+        writer.save(step, state(float(step)), verified=0 if step < 9 else 9)
+    writer.wait()
+    assert list_checkpoints(place) == ["step-00000008", "step-00000014", "step-00000016"]
+    for name in ("step-00000014", "step-00000016"):
+        store.set_aside(name)
+    found = resume_latest(place, state(0.0))
+    assert found is not None and found.step == 8
+    store.set_aside("step-00000008")
+    with pytest.raises(CheckpointError, match=r"put aside .*step-00000008, step-00000014.* begin again at step 0 .*--fresh"):
+        resume_latest(place, state(0.0))
+    store.clear()
+    assert resume_latest(place, state(0.0)) is None
