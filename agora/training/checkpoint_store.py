@@ -25,6 +25,9 @@ MANIFEST: Final = "manifest.json"
 _REFUSED: Final = "refused.json"  # what the manifest of a checkpoint that was set aside is called
 _RECORD: Final = "run.json"
 _NAME: Final = re.compile(r"step-(\d{8,})")
+# A user part, also one with a slash in its password, as AWS makes them; a port is none.
+_USER: Final = re.compile(r"://([^/?#]*@|[^/?#:@]*:(?!\d+/)[^@]*@)")
+_ALMOST_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?!//|:)")  # s3:/bucket; not C:/ and not cache::s3://
 _SPARE_BYTES: Final = 1 << 20
 
 
@@ -87,8 +90,35 @@ class Store(Protocol):
         """Delete everything."""
 
 
+def check_url(url: str) -> None:
+    """Raises ConfigError for a URL that holds credentials, which would stand in logs and run.json, and for one that only looks like one."""
+    if _USER.search(url):
+        raise ConfigError(
+            f"training.checkpoint_url={redacted(url)} holds a user name or password; leave them out and set environment variables: "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3, for other protocols those that their fsspec package names"
+        )
+    if _ALMOST_URL.match(url):
+        protocol, _, rest = url.partition(":")
+        raise ConfigError(
+            f"training.checkpoint_url={url} is no URL and no folder; write {protocol}://{rest if protocol == 'file' else rest.lstrip('/')}"
+        )
+
+
+def redacted(url: str) -> str:
+    """`url` without what stands before an @ in it."""
+    return re.sub(r"://.*@", "://***@", url, flags=re.DOTALL)
+
+
+def place_under(url: str, name: str) -> str:
+    """The URL of `name` in `url`; a query stays at the end. A folder has no query."""
+    base, mark, query = url.partition("?") if "://" in url and not url.startswith("file://") else (url, "", "")
+    return f"{base.rstrip('/')}/{name}{mark}{query}"
+
+
 def open_store(where: Path | str) -> Store:
     """The store of a path or URL. Raises ConfigError for a URL that cannot be used."""
+    if isinstance(where, str):
+        check_url(where)
     if isinstance(where, Path) or "://" not in where:
         return FolderStore(Path(where))
     if where.startswith("file://"):
@@ -200,8 +230,8 @@ class UrlStore:
     """Checkpoints under a URL, through fsspec."""
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
-        self._files, self._root = _connect(self.url)
+        self.url = url.partition("?")[0].rstrip("/")  # for people: a query may hold a token
+        self._files, self._root = _connect(url.rstrip("/"))
 
     def place(self, name: str) -> str:
         """As in Store."""
@@ -316,7 +346,7 @@ def _connect(url: str) -> tuple[Any, str]:
         found: tuple[Any, str] = fsspec.core.url_to_fs(url)
         return found
     except (ImportError, ValueError, OSError) as error:
-        raise ConfigError(f"training.checkpoint_url={url} cannot be used: {error}") from error
+        raise ConfigError(f"training.checkpoint_url={url.partition('?')[0]} cannot be used: {error}") from error
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from agora.training.checkpoint import CheckpointWriter, clean, list_checkpoints,
 from agora.training.checkpoint_store import MANIFEST, FolderStore, Store, UrlStore, open_store
 from agora.training.loop import train
 from agora.training.metrics import DETERMINISTIC, read_metrics
+from agora.training.run_folder import RunFolder
 from tests.training.doubles import TINY_MODEL, TINY_TRAINING, EachStep, some_shards, tokenizer_folder
 from tests.training.object_server import object_server
 
@@ -192,3 +193,23 @@ def test_what_replicas_agreed_on_is_kept_and_a_run_with_nothing_but_doubt_does_n
         resume_latest(place, state(0.0))
     store.clear()
     assert resume_latest(place, state(0.0)) is None
+
+
+@pytest.mark.parametrize("url", ["s3://KEY:hidden@bucket/x", "s3://KEY:hid/den@bucket/x", "s3://hidden@bucket", "cache::s3://a:hidden@b/c"])
+def test_credentials_in_a_url_are_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(ConfigError, match="AWS_ACCESS_KEY_ID") as caught:
+        dataclasses.replace(TINY_TRAINING, checkpoint_url=url)
+    assert "hid" not in str(caught.value) and "KEY:" not in str(caught.value)
+
+
+def test_a_query_stays_behind_the_name_of_the_run_and_a_url_with_one_slash_is_no_folder(server: None, tmp_path: Path) -> None:
+    url = RunFolder(Path("runs/main")).checkpoint_place(f"s3://bucket/{tmp_path.name}/?region=us-east-1")
+    assert url == f"s3://bucket/{tmp_path.name}/main?region=us-east-1"
+    save_checkpoint(url, 1, state(1.0))
+    assert list_checkpoints(f"s3://bucket/{tmp_path.name}/main") == ["step-00000001"]
+    assert open_store(url).place("step-00000001") == f"s3://bucket/{tmp_path.name}/main/step-00000001"
+    for wrong in ("s3:/bucket/x", "s3:bucket/x"):
+        with pytest.raises(ConfigError, match=r"is no URL and no folder; write s3://bucket/x"):
+            dataclasses.replace(TINY_TRAINING, checkpoint_url=wrong)
+    for right in ("http://host:80/a@b", "cache::s3://bucket/x", "/mnt/disk", "C:/disk", "memory://x"):
+        dataclasses.replace(TINY_TRAINING, checkpoint_url=right)
