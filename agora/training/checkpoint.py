@@ -18,7 +18,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,10 +50,12 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Keep:
-    """Which checkpoints stay: the `newest` whole ones, and for good those of every `every_steps` steps."""
+    """Which checkpoints stay: the `newest` whole ones, and for good those of every `every_steps` steps. Besides, where replicas are
+    compared, the newest whole one up to `verified`, the last step after which they agreed: all later ones may be put aside."""
 
     newest: int = 2
     every_steps: int | None = None
+    verified: int | None = None
 
 
 class _Damaged(CheckpointError):
@@ -88,15 +90,16 @@ class CheckpointWriter:
         """Whether a checkpoint is being written."""
         return self._thread is not None and self._thread.is_alive()
 
-    def save(self, step: int, state: Mapping[str, Any]) -> None:
-        """Copy `state` and write it in the background, after the one before is done. Raises what that one met."""
+    def save(self, step: int, state: Mapping[str, Any], *, verified: int | None = None) -> None:
+        """Copy `state` and write it in the background, after the one before is done; `verified` as in Keep. Raises what that one met."""
         self.wait()
+        keep = replace(self._keep, verified=verified)
         tensors, plain = flatten(state)
         pieces = copies(pieces_of(tensors))
 
         def work() -> None:
             try:
-                _write(self._store, step, pieces, plain, keep=self._keep, known=self._known, group=self._group)
+                _write(self._store, step, pieces, plain, keep=keep, known=self._known, group=self._group)
             except CheckpointError as error:
                 self._error = error
 
@@ -118,11 +121,14 @@ def resume_latest(where: Where, state: Mapping[str, Any], *, world: World | None
     checkpoint at all. A damaged one is named in a warning and the one before is taken.
 
     On several processes each gives what it holds, however the checkpoint was divided. Raises CheckpointError, on all of them, when there
-    are checkpoints and every one is damaged, or when the state is of another model or optimizer.
+    are checkpoints and every one is damaged or put aside, or when the state is of another model or optimizer.
     """
     world, store = world or World(), _store(where)
     tensors, _ = flatten(state)
-    return _newest(store, world, lambda name: _fill(store, name, tensors, world))
+    found = _newest(store, world, lambda name: _fill(store, name, tensors, world))
+    if found is None:
+        _raise_together(world, _only_put_aside(store) if world.is_first else None, CheckpointError)
+    return found
 
 
 def load_latest_checkpoint(where: Where) -> Checkpoint | None:
@@ -213,6 +219,21 @@ def _newest(store: Store, world: World, load: Callable[[str], T]) -> T | None:
             f"every checkpoint in {where} is damaged ({', '.join(refused)}); restore one from a copy, or start again with --fresh"
         )
     return None
+
+
+def _only_put_aside(store: Store) -> str | None:
+    """Why a run without a checkpoint must not begin at step 0, when it had some."""
+    try:
+        aside = store.names_set_aside()
+    except OSError as error:
+        return f"checkpoints cannot be listed: {error}"
+    if not aside:
+        return None
+    where = store.place("").rstrip("/")
+    return (
+        f"every checkpoint in {where} was put aside as corrupt or doubtful ({', '.join(aside)}), so that the run would "
+        "begin again at step 0 and lose its metrics; do so with --fresh, or restore a checkpoint from a copy"
+    )
 
 
 def _raise_together(world: World, problem: str | None, kind: type[CheckpointError]) -> None:
@@ -335,9 +356,10 @@ def _reason(error: BaseException) -> str:
 def _delete_old(store: Store, keep: Keep, known: set[str], *, only_sizes: bool) -> None:
     """Keep the newest checkpoints that are whole; a damaged one never counts, so the last good one stays. Of those that this run wrote,
     and of all in a divided run, whose checkpoints are too large for one process to read, only the sizes are compared."""
-    num_whole = 0
+    num_whole, needs_verified = 0, keep.verified is not None
     for name in reversed(store.names()):
-        if num_whole >= keep.newest:
+        is_verified = needs_verified and step_of(name) <= (keep.verified or 0)
+        if num_whole >= keep.newest and not is_verified:
             if not keep.every_steps or step_of(name) % keep.every_steps:
                 store.remove(name)
             continue
@@ -346,7 +368,7 @@ def _delete_old(store: Store, keep: Keep, known: set[str], *, only_sizes: bool) 
                 _check_sizes(store, name)
             else:
                 verify_checkpoint(store, name)
-            num_whole += 1
+            num_whole, needs_verified = num_whole + 1, needs_verified and not is_verified
         except CheckpointError as error:
             logger.warning("%s; it does not count among the %d checkpoints kept", error, keep.newest)
 

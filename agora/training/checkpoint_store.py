@@ -8,20 +8,26 @@ manifest is there, which is written last and removed first.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
 from agora.errors import AgoraError, ConfigError
-from agora.files import sync
+from agora.files import sync, write_atomically
 from agora.units import format_bytes
 
 MANIFEST: Final = "manifest.json"
+_REFUSED: Final = "refused.json"  # what the manifest of a checkpoint that was set aside is called
+_RECORD: Final = "run.json"
 _NAME: Final = re.compile(r"step-(\d{8,})")
+# A user part, also one with a slash in its password, as AWS makes them; a port is none.
+_USER: Final = re.compile(r"://([^/?#]*@|[^/?#:@]*:(?!\d+/)[^@]*@)")
+_ALMOST_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?!//|:)")  # s3:/bucket; not C:/ and not cache::s3://
 _SPARE_BYTES: Final = 1 << 20
 
 
@@ -68,6 +74,15 @@ class Store(Protocol):
     def set_aside(self, name: str) -> None:
         """Make a checkpoint not count, without deleting it."""
 
+    def names_set_aside(self) -> list[str]:
+        """Checkpoints that were set aside, oldest first."""
+
+    def read_record(self) -> dict[str, Any]:
+        """What is said of the run beside its checkpoints; empty when nothing is. Raises ValueError when it is damaged."""
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Say whose checkpoints these are."""
+
     def clean(self) -> None:
         """Delete what killed writers left. Only while nobody writes."""
 
@@ -75,8 +90,35 @@ class Store(Protocol):
         """Delete everything."""
 
 
+def check_url(url: str) -> None:
+    """Raises ConfigError for a URL that holds credentials, which would stand in logs and run.json, and for one that only looks like one."""
+    if _USER.search(url):
+        raise ConfigError(
+            f"training.checkpoint_url={redacted(url)} holds a user name or password; leave them out and set environment variables: "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3, for other protocols those that their fsspec package names"
+        )
+    if _ALMOST_URL.match(url):
+        protocol, _, rest = url.partition(":")
+        raise ConfigError(
+            f"training.checkpoint_url={url} is no URL and no folder; write {protocol}://{rest if protocol == 'file' else rest.lstrip('/')}"
+        )
+
+
+def redacted(url: str) -> str:
+    """`url` without what stands before an @ in it."""
+    return re.sub(r"://.*@", "://***@", url, flags=re.DOTALL)
+
+
+def place_under(url: str, name: str) -> str:
+    """The URL of `name` in `url`; a query stays at the end. A folder has no query."""
+    base, mark, query = url.partition("?") if "://" in url and not url.startswith("file://") else (url, "", "")
+    return f"{base.rstrip('/')}/{name}{mark}{query}"
+
+
 def open_store(where: Path | str) -> Store:
     """The store of a path or URL. Raises ConfigError for a URL that cannot be used."""
+    if isinstance(where, str):
+        check_url(where)
     if isinstance(where, Path) or "://" not in where:
         return FolderStore(Path(where))
     if where.startswith("file://"):
@@ -152,6 +194,24 @@ class FolderStore:
         shutil.rmtree(target, ignore_errors=True)
         (self.folder / name).rename(target)
 
+    def names_set_aside(self) -> list[str]:
+        """As in Store."""
+        paths = self.folder.iterdir() if self.folder.is_dir() else ()
+        found = {path.stem for path in paths if path.suffix == ".corrupt"}
+        return sorted((name for name in found if _NAME.fullmatch(name)), key=step_of)
+
+    def read_record(self) -> dict[str, Any]:
+        """As in Store."""
+        try:
+            return _table((self.folder / _RECORD).read_bytes())
+        except FileNotFoundError:
+            return {}
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """As in Store."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / _RECORD, json.dumps(record, indent=2))
+
     def clean(self) -> None:
         """As in Store."""
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
@@ -170,8 +230,8 @@ class UrlStore:
     """Checkpoints under a URL, through fsspec."""
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
-        self._files, self._root = _connect(self.url)
+        self.url = url.partition("?")[0].rstrip("/")  # for people: a query may hold a token
+        self._files, self._root = _connect(url.rstrip("/"))
 
     def place(self, name: str) -> str:
         """As in Store."""
@@ -179,8 +239,7 @@ class UrlStore:
 
     def names(self) -> list[str]:
         """As in Store."""
-        found = {path.split("/")[-2] for path in self._find("") if path.endswith(f"/{MANIFEST}")}
-        return sorted((name for name in found if _NAME.fullmatch(name)), key=step_of)
+        return self._names_with(MANIFEST)
 
     def begin(self, name: str, size_bytes: int) -> None:
         """As in Store."""
@@ -216,12 +275,29 @@ class UrlStore:
     def set_aside(self, name: str) -> None:
         """As in Store."""
         with _as_os_error():
-            self._files.mv(f"{self._root}/{name}/{MANIFEST}", f"{self._root}/{name}/refused.json")
+            self._files.mv(f"{self._root}/{name}/{MANIFEST}", f"{self._root}/{name}/{_REFUSED}")
+
+    def names_set_aside(self) -> list[str]:
+        """As in Store."""
+        return self._names_with(_REFUSED)
+
+    def read_record(self) -> dict[str, Any]:
+        """As in Store."""
+        try:
+            with _as_os_error(), self._files.open(f"{self._root}/{_RECORD}", "rb") as stream:
+                return _table(stream.read())
+        except FileNotFoundError:
+            return {}
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """As in Store."""
+        with _as_os_error(), self._files.open(f"{self._root}/{_RECORD}", "wb") as stream:
+            stream.write(json.dumps(record, indent=2).encode())
 
     def clean(self) -> None:
         """As in Store. What was set aside stays."""
         paths = list(self._find(""))
-        kept = {path.split("/")[-2] for path in paths if path.endswith((f"/{MANIFEST}", "/refused.json"))}
+        kept = {path.split("/")[-2] for path in paths if path.endswith((f"/{MANIFEST}", f"/{_REFUSED}"))}
         for name in {path.split("/")[-2] for path in paths} - kept:
             if _NAME.fullmatch(name):
                 self._delete(name)
@@ -231,6 +307,10 @@ class UrlStore:
         for name in {path.split("/")[-2] for path in self._find("")}:
             if _NAME.fullmatch(name):
                 self._delete(name)
+
+    def _names_with(self, file: str) -> list[str]:
+        found = {path.split("/")[-2] for path in self._find("") if path.endswith(f"/{file}")}
+        return sorted((name for name in found if _NAME.fullmatch(name)), key=step_of)
 
     def _find(self, name: str) -> dict[str, Any]:
         with _as_os_error():
@@ -243,6 +323,13 @@ class UrlStore:
         for path in sorted(self._find(name), key=lambda path: not path.endswith(f"/{MANIFEST}")):
             with _as_os_error(), suppress(FileNotFoundError):
                 self._files.rm_file(path)
+
+
+def _table(data: bytes) -> dict[str, Any]:
+    table = json.loads(data)
+    if not isinstance(table, dict):
+        raise ValueError(f"a table was expected, not {type(table).__name__}")
+    return table
 
 
 def _connect(url: str) -> tuple[Any, str]:
@@ -259,7 +346,7 @@ def _connect(url: str) -> tuple[Any, str]:
         found: tuple[Any, str] = fsspec.core.url_to_fs(url)
         return found
     except (ImportError, ValueError, OSError) as error:
-        raise ConfigError(f"training.checkpoint_url={url} cannot be used: {error}") from error
+        raise ConfigError(f"training.checkpoint_url={url.partition('?')[0]} cannot be used: {error}") from error
 
 
 @contextmanager

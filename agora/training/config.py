@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from agora.errors import ConfigError
+from agora.training.checkpoint_store import check_url
 from agora.training.optimizers import OptimizerConfig
 from agora.training.schedule import ScheduleConfig
 
@@ -90,6 +91,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_tokens", "micro_batch", "keep"):
             _require_positive(name, getattr(self, name))
+        if self.checkpoint_url is not None:
+            check_url(self.checkpoint_url)
         if self.seq_len < 2:
             raise ConfigError(f"training.seq_len={self.seq_len} must be at least 2: a row predicts each next token")
         row_tokens = self.micro_batch * self.seq_len

@@ -163,6 +163,11 @@ class Guard:
 
     # ---- silent corruption
 
+    @property
+    def verified(self) -> int | None:
+        """The last step after which all replicas agreed, 0 for none yet; None where they are not compared."""
+        return self._verified if self._config.verify_every else None
+
     def is_verification_due(self, num_done: int) -> bool:
         """Every `verify_every` steps, where there is more than one process."""
         every = self._config.verify_every

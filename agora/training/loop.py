@@ -21,7 +21,7 @@ import torch
 
 from agora.cluster.layout import Layout
 from agora.config import to_dict
-from agora.errors import CheckpointError, ConfigError, MissingExtraError, OtherRunError, TrainingError
+from agora.errors import CheckpointError, ConfigError, MissingExtraError, TrainingError
 from agora.log import Progress, Step, silent
 from agora.model.config import ModelConfig
 from agora.model.counts import flops_per_token
@@ -30,7 +30,7 @@ from agora.training.anomalies import Anomaly, RollBack, Skip
 from agora.training.broken_batch import keep_broken_batch, refusal
 from agora.training.checkpoint import CheckpointWriter, clean, resume_latest
 from agora.training.checkpoint_store import Store, open_store
-from agora.training.config import OPERATIONAL_KEYS, TrainingConfig
+from agora.training.config import TrainingConfig
 from agora.training.data import IGNORED_TARGET, Batches, ShardBatches, TokenShards, heldout_batches, share_of_step
 from agora.training.energy import EnergyMeter, EnergyReading
 from agora.training.guard import Guard
@@ -39,6 +39,7 @@ from agora.training.metrics import MetricsLog, StepMetrics, draw_loss, read_metr
 from agora.training.parallelize import check as check_layout
 from agora.training.rank_log import RankLog, rank_log
 from agora.training.run_folder import Machine, RunFolder
+from agora.training.same_run import ID, id_of_run, refuse_other_configuration, tell_place
 from agora.training.schedule import lr_scale
 from agora.training.sharded_step import ShardedStep
 from agora.training.signals import StopRequest, stop_on_signals
@@ -150,8 +151,9 @@ def run_task(run_dir: Path, task: Task, *, progress: Progress = silent, resume: 
 
 
 def _start_over(folder: RunFolder) -> None:
+    """All but run.json, which is replaced: it says whose the checkpoints at a URL are, should this be cut short."""
     shutil.rmtree(folder.path / "tensorboard", ignore_errors=True)
-    for name in ("run.json", "outcome.json", "metrics.jsonl", "loss.png", "loss.svg", "skipped.json", "events.jsonl"):
+    for name in ("outcome.json", "metrics.jsonl", "loss.png", "loss.svg", "skipped.json", "events.jsonl"):
         folder.remove(name)
 
 
@@ -159,52 +161,35 @@ def _open_run(
     folder: RunFolder, task: Task, stop: StopRequest, world: World, run_dir: Path, watchdog: Watchdog, *, resume: bool
 ) -> _Trainer:
     """Compare run.json with `task` or begin a run. Whatever can fail comes first: a refused command changes nothing of an older run."""
-    record = {
+    record: dict[str, Any] = {
         "kind": task.kind, "model": to_dict(task.model), "training": to_dict(task.training),
         "data": json.loads(json.dumps(dict(task.data))), "command": task.command,
     }  # fmt: skip
     # what the first process has counts: another one may be new, or was killed before it wrote its own
     saved = world.from_first(folder.read("run.json") if resume and world.is_first else {})
+    store = open_store(RunFolder(run_dir).checkpoint_place(task.training.checkpoint_url))
     if saved:
-        _refuse_other_configuration(folder, saved, record)
+        refuse_other_configuration(folder.path, saved, record)
+    record[ID] = id_of_run(folder, record, store, world, resume=resume)
+    if saved:
         machine = folder.machine(saved)
         check_machine(machine)
     else:
         flops = task.training.num_tokens * flops_per_token(task.model, task.training.seq_len)
         machine = world.from_first(decide_machine(folder, task.training, flops))
-    store = open_store(RunFolder(run_dir).checkpoint_place(task.training.checkpoint_url))
     trainer = _Trainer(folder, task, machine, stop, store, watchdog)
     if not (folder.path / "tokenizer").exists() or not saved:
         _copy_tokenizer(task.tokenizer_dir, folder.path / "tokenizer")
     if not resume:
-        _start_over(folder)
         if world.is_first:
             store.clear()
+        _start_over(folder)
     source = merged(saved.get("source") or {}, to_dict(task.source))
     folder.write("run.json", {**record, "source": source, "machine": to_dict(machine), "layout": to_dict(trainer.layout)})
     folder.remove("outcome.json")
+    if world.is_first and task.training.checkpoint_url is not None:
+        tell_place(store, record)
     return trainer
-
-
-def _refuse_other_configuration(folder: RunFolder, saved: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    differences = []
-    newer = {"model": to_dict(ModelConfig()), "training": to_dict(TrainingConfig())}  # a run from before a setting existed had its default
-    for area in ("kind", "model", "training", "data"):
-        before, now = {**_flat(newer.get(area, {}), area), **_flat(saved.get(area), area)}, _flat(asked[area], area)
-        for key in sorted(before.keys() | now.keys()):
-            if before.get(key) != now.get(key) and key.rpartition(".")[2] not in OPERATIONAL_KEYS:
-                differences.append(f"{key} is {before.get(key)!r} there and {now.get(key)!r} here")
-    if differences:
-        raise OtherRunError(
-            f"{folder.path} holds a run with another configuration: {'; '.join(differences[:6])}. "
-            "Train under another --name, or start this one again with --fresh"
-        )
-
-
-def _flat(value: Any, path: str) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        return {path: value}
-    return {key: item for name, inner in value.items() for key, item in _flat(inner, f"{path}.{name}").items()}
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:
@@ -343,7 +328,7 @@ class _Trainer:
         if self._limit_flops_per_s > self._machine.limit_flops_per_s:
             self._machine = raise_limit(self._folder, self._machine, self._limit_flops_per_s)
         self._kept = self._standing()
-        writer.save(self._num_done, self._state())
+        writer.save(self._num_done, self._state(), verified=self._guard.verified)
         self._num_saved, self._saved_s = self._num_done, time.perf_counter()
 
     def _one_step(self) -> StepMetrics:

@@ -25,6 +25,7 @@ from typing import Any, Literal, get_args
 from agora.config import from_dict
 from agora.errors import ConfigError, TrainingError, UsageError
 from agora.files import write_atomically
+from agora.training.checkpoint_store import place_under
 from agora.training.metrics import describe_last, read_metrics
 
 _LOCK_PATIENCE_S = 1.0  # a `status` in another shell holds the lock for microseconds
@@ -59,7 +60,7 @@ class RunFolder:
 
     def checkpoint_place(self, url: str | None) -> Path | str:
         """Where the run's checkpoints lie: in the folder, or under `url` (training.checkpoint_url) by the run's name."""
-        return self.checkpoints if url is None else f"{url.rstrip('/')}/{self.path.name}"
+        return self.checkpoints if url is None else place_under(url, self.path.name)
 
     @property
     def metrics(self) -> Path:

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 
-from agora.errors import CheckpointError, ConfigError
+from agora.errors import CheckpointError, ConfigError, OtherRunError
 from agora.training.checkpoint import CheckpointWriter, clean, list_checkpoints, load_latest_checkpoint, resume_latest, save_checkpoint
 from agora.training.checkpoint_store import MANIFEST, FolderStore, Store, UrlStore, open_store
 from agora.training.loop import train
 from agora.training.metrics import DETERMINISTIC, read_metrics
+from agora.training.run_folder import RunFolder
 from tests.training.doubles import TINY_MODEL, TINY_TRAINING, EachStep, some_shards, tokenizer_folder
 from tests.training.object_server import object_server
 
@@ -146,3 +147,69 @@ def test_a_run_whose_checkpoints_lie_elsewhere_goes_on_to_the_same_losses(tmp_pa
     assert one == other and len(one) == TINY_TRAINING.steps
     run("run", url, lambda done: os.kill(os.getpid(), signal.SIGTERM) if done == 1 else None, resume=False)
     assert list_checkpoints(f"{url}/run") == ["step-00000001"]  # the old ones are not gone on from
+
+
+def test_a_place_is_only_used_by_the_run_whose_checkpoints_lie_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.setattr("agora.training.machine.measure_matmul_limit", lambda device, dtype: 1e12)
+    place = place if "://" in place else f"file://{place}"
+
+    def run(workspace: str, *, resume: bool = True, last: int = 12, **changes: Any) -> int:
+        return train(
+            tmp_path / workspace / "run", shards=some_shards(tmp_path), resume=resume,
+            tokenizer_dir=tokenizer_folder(tmp_path / "tokenizer"), model_config=TINY_MODEL,
+            training_config=dataclasses.replace(TINY_TRAINING, checkpoint_url=place, **changes),
+            progress=EachStep(lambda done: os.kill(os.getpid(), signal.SIGTERM) if done == last else None),
+        ).step  # fmt: skip
+
+    assert run("one", last=5) == 5
+    mine = list_checkpoints(f"{place}/run")
+    with pytest.raises(OtherRunError, match=r"training\.seed is 7 there and 8 here.*training\.checkpoint_url=.*--name"):
+        run("two", seed=8)
+    with pytest.raises(OtherRunError, match=r"--fresh would delete them.*training\.checkpoint_url=.*--name"):
+        run("two", seed=8, resume=False)
+    assert list_checkpoints(f"{place}/run") == mine and not (tmp_path / "two" / "run").exists()
+    assert run("fresh machine", last=7) == 7 and run("one", last=9) == 9  # the same run, from a folder that was empty
+    record = tmp_path / "one" / "run" / "run.json"
+    record.write_text(record.read_text().replace(open_store(f"{place}/run").read_record()["id"], "another"))
+    with pytest.raises(OtherRunError, match="and this is run another"):
+        run("one")
+    with pytest.raises(OtherRunError, match="and this is run another"):
+        run("one", resume=False)
+    assert run("fresh machine", resume=False, last=1) == 1 and list_checkpoints(f"{place}/run") == ["step-00000001"]
+
+
+def test_what_replicas_agreed_on_is_kept_and_a_run_with_nothing_but_doubt_does_not_begin_again(place: str) -> None:
+    writer, store = CheckpointWriter(place, keep=2), open_store(place)
+    for step in (6, 8, 10, 12, 14, 16):
+        writer.save(step, state(float(step)), verified=0 if step < 9 else 9)
+    writer.wait()
+    assert list_checkpoints(place) == ["step-00000008", "step-00000014", "step-00000016"]
+    for name in ("step-00000014", "step-00000016"):
+        store.set_aside(name)
+    found = resume_latest(place, state(0.0))
+    assert found is not None and found.step == 8
+    store.set_aside("step-00000008")
+    with pytest.raises(CheckpointError, match=r"put aside .*step-00000008, step-00000014.* begin again at step 0 .*--fresh"):
+        resume_latest(place, state(0.0))
+    store.clear()
+    assert resume_latest(place, state(0.0)) is None
+
+
+@pytest.mark.parametrize("url", ["s3://KEY:hidden@bucket/x", "s3://KEY:hid/den@bucket/x", "s3://hidden@bucket", "cache::s3://a:hidden@b/c"])
+def test_credentials_in_a_url_are_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(ConfigError, match="AWS_ACCESS_KEY_ID") as caught:
+        dataclasses.replace(TINY_TRAINING, checkpoint_url=url)
+    assert "hid" not in str(caught.value) and "KEY:" not in str(caught.value)
+
+
+def test_a_query_stays_behind_the_name_of_the_run_and_a_url_with_one_slash_is_no_folder(server: None, tmp_path: Path) -> None:
+    url = RunFolder(Path("runs/main")).checkpoint_place(f"s3://bucket/{tmp_path.name}/?region=us-east-1")
+    assert url == f"s3://bucket/{tmp_path.name}/main?region=us-east-1"
+    save_checkpoint(url, 1, state(1.0))
+    assert list_checkpoints(f"s3://bucket/{tmp_path.name}/main") == ["step-00000001"]
+    assert open_store(url).place("step-00000001") == f"s3://bucket/{tmp_path.name}/main/step-00000001"
+    for wrong in ("s3:/bucket/x", "s3:bucket/x"):
+        with pytest.raises(ConfigError, match=r"is no URL and no folder; write s3://bucket/x"):
+            dataclasses.replace(TINY_TRAINING, checkpoint_url=wrong)
+    for right in ("http://host:80/a@b", "cache::s3://bucket/x", "/mnt/disk", "C:/disk", "memory://x"):
+        dataclasses.replace(TINY_TRAINING, checkpoint_url=right)
