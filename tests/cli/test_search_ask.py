@@ -123,7 +123,9 @@ def endpoint(said: str) -> Iterator[str]:
 
 
 def test_what_an_endpoint_says_is_the_answer(place: Path) -> None:
-    with endpoint("Night trains to Lindau run again. [1][2]") as url:
+    with endpoint("The night trains to Lindau were cancelled again, 300 passengers waited. [1][2]") as url:
         answer = ask(place, "What about night trains?", "--endpoint", url)
-    assert [(one["text"], one["post_ids"]) for one in answer["sentences"]] == [("Night trains to Lindau run again.", ["t2"])]
+    assert [(one["text"], one["post_ids"]) for one in answer["sentences"]] == [
+        ("The night trains to Lindau were cancelled again, 300 passengers waited.", ["t1"])
+    ]
     assert answer["writer"] == "model default" and answer["warnings"] == []

@@ -96,7 +96,7 @@ def test_more_chunks_shrink_the_bubble() -> None:
 
 @pytest.mark.parametrize("layout", [
     Layout(shard=16, tensor=8, pipeline=8, sharding="gradients", recompute="full"),
-    Layout(shard=16, tensor=8, pipeline=8, sharding="gradients", recompute="full", schedule="zero_bubble"),
+    Layout(shard=16, tensor=8, pipeline=8, sharding="gradients", schedule="zero_bubble"),
     Layout(shard=16, tensor=8, pipeline=8, sharding="gradients", recompute="full", schedule="gpipe"),
     Layout(shard=16, tensor=8, pipeline=8, virtual=2, schedule="interleaved", sharding="gradients", recompute="full"),
 ])  # fmt: skip
