@@ -18,7 +18,7 @@ from agora.training.replicas import compare_replicas
 from agora.training.sharded_step import ShardedStep
 from agora.training.step import StepResult
 from tests.training.doubles import TINY_MODEL, TINY_TRAINING, some_shards, tokenizer_folder
-from tests.training.parity.ranks import MICRO_BATCH, NUM_MICRO_BATCHES, SEQ_LEN, batches, model_of, options
+from tests.training.parity.ranks import EPSILON, MICRO_BATCH, NUM_MICRO_BATCHES, SEQ_LEN, batches, model_of, options
 
 
 class _WrongBackward(torch.autograd.Function):
@@ -53,7 +53,7 @@ def _break(step: ShardedStep, fault: str) -> None:
 def compare(case: dict[str, Any]) -> dict[str, Any]:
     """A step, the comparison, another step; case["rank"] has case["fault"]."""
     layout = Layout(**{"micro_batch": MICRO_BATCH, **case["layout"]})
-    step = ShardedStep(model_of(case), OptimizerConfig(name="adamw"), layout, seq_len=SEQ_LEN, **options(case))
+    step = ShardedStep(model_of(case), OptimizerConfig(name="adamw", eps=EPSILON), layout, seq_len=SEQ_LEN, **options(case))
     results, found = [], None
     for number in range(2):
         mine = batches(number, NUM_MICRO_BATCHES * MICRO_BATCH // layout.micro_batch, layout.micro_batch)
@@ -69,7 +69,7 @@ def compare(case: dict[str, Any]) -> dict[str, Any]:
 def refuse(case: dict[str, Any]) -> dict[str, Any]:
     """Three batches, of which the second one's step is refused."""
     layout = Layout(**{"micro_batch": MICRO_BATCH, **case["layout"]})
-    step = ShardedStep(model_of(case), OptimizerConfig(name="adamw"), layout, seq_len=SEQ_LEN, **options(case))
+    step = ShardedStep(model_of(case), OptimizerConfig(name="adamw", eps=EPSILON), layout, seq_len=SEQ_LEN, **options(case))
     results = []
     for number in range(3):
         mine = batches(number, NUM_MICRO_BATCHES * MICRO_BATCH // layout.micro_batch, layout.micro_batch)

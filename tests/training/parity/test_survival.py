@@ -18,7 +18,7 @@ import pytest
 from agora.training.checkpoint import list_checkpoints
 from agora.training.metrics import DETERMINISTIC, read_metrics
 from agora.training.run_folder import run_status
-from tests.training.parity.ranks import MICRO_BATCH, NUM_MICRO_BATCHES, Ranks, alone, batches, model_of
+from tests.training.parity.ranks import EPSILON, MICRO_BATCH, NUM_MICRO_BATCHES, Ranks, alone, batches, model_of
 from tests.training.parity.test_parity import EXPERTS, FIRST
 
 pytestmark = pytest.mark.parity
@@ -75,7 +75,7 @@ def test_a_refused_step_leaves_the_weights_of_all_ranks_as_they_were(four_ranks:
     from agora.training.optimizers import OptimizerConfig
     from agora.training.step import TrainingStep
 
-    step = TrainingStep(model_of({}), OptimizerConfig(name="adamw"), dtype="float32")
+    step = TrainingStep(model_of({}), OptimizerConfig(name="adamw", eps=EPSILON), dtype="float32")
     expected = [step.run(batches(number, NUM_MICRO_BATCHES, MICRO_BATCH)).loss for number in (0, 2)]
     for answer in four_ranks.run({"task": f"{TASKS}:refuse", "layout": {"shard": 2, "tensor": 2}}):
         assert answer["applied"] == [True, False, True]
