@@ -40,7 +40,7 @@ def test_the_api_keeps_to_its_page(tiny_model: LocalModel, square: Workspace, tm
         def ask(case: object) -> None:
             nonlocal asked
             asked += 1
-            case.call_and_validate(checks=wanted, headers={"authorization": "Bearer key"})  # type: ignore[attr-defined]
+            case.call_and_validate(checks=wanted, headers={"authorization": "Bearer key"}, timeout=120)  # type: ignore[attr-defined]
 
         ask()
     assert asked > 80
