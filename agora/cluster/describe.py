@@ -65,13 +65,11 @@ def _memory(plan: Plan) -> dict[str, float]:
 
 def _failures(plan: Plan) -> dict[str, Any]:
     recovery = plan.recovery
-    checkpoints = {} if recovery.is_elastic else {
-        "checkpoint_every_s": recovery.checkpoint_interval_s, "checkpoint_stall_s": recovery.failures.stall_s,
-    }  # fmt: skip
     return {
         "mean_time_between_s": recovery.failures.mean_time_s,
         "interruptions": plan.duration_s / recovery.failures.mean_time_s,
-        **checkpoints,
+        "checkpoint_every_s": None if recovery.is_elastic else recovery.checkpoint_interval_s,
+        "checkpoint_stall_s": None if recovery.is_elastic else recovery.failures.stall_s,
         "spare_nodes": recovery.failures.num_spare_nodes,
         "goodput_restarting_as_a_whole": recovery.goodput,
         "goodput_losing_one_replica": recovery.elastic_goodput if plan.layout.replicate > 1 else None,

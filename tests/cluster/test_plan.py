@@ -131,7 +131,7 @@ def test_a_large_machine_loses_replicas_and_not_the_job() -> None:
     large = plan(ready_question("million"))
     assert large.recovery.goodput < 0.2 and large.recovery.is_elastic and large.layout.replicate > 1
     assert 0.5 < large.useful_share < 0.8  # everyone hangs for the minute in which a failure is noticed
-    assert "checkpoint_every_s" not in plan_table(large)["failures"]
+    assert plan_table(large)["failures"]["checkpoint_every_s"] is None  # it does not go back to one
     assert large.placed == 15_625 * 72 and any("64 of the 72" in text for text in sentences(large))
     assert any("one replica at a time" in text for text in sentences(large))
 

@@ -99,7 +99,6 @@ def test_runs_show_their_curves(tab: Any) -> None:
     tab.shot("run")
 
 
-@pytest.mark.xfail(strict=True, reason="open defect: the comparison of kinds never appears on the Cluster page")
 def test_a_plan_follows_its_sliders_and_its_address(tab: Any) -> None:
     page = tab.open("/cluster?n=4096")
     page.get_by_text("4,096 accelerators").wait_for()
