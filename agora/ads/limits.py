@@ -89,8 +89,12 @@ def platforms_named(names: Sequence[str]) -> tuple[Platform, ...]:
 def width_of(text: str, platform: str, *, with_link: bool = False) -> int:
     """How long `text` is for a platform. `with_link`: with a blank and a link behind it."""
     rules = platforms_named([platform])[0] if platform != IMAGE else platforms()[IMAGE]
-    width = _COUNTERS[rules.counting](text, rules.link_width)
-    return width + (1 + rules.link_width if with_link else 0)
+    return counted(text, rules.counting, rules.link_width) + (1 + rules.link_width if with_link else 0)
+
+
+def counted(text: str, counting: Counting, link_width: int = 0) -> int:
+    """How long `text` is by a rule of counting; links count `link_width` where the rule says so (weighted)."""
+    return _COUNTERS[counting](text, link_width)
 
 
 def has_emoji(text: str) -> bool:
@@ -143,4 +147,17 @@ def _weight(character: str) -> int:
 
 _COUNTERS: Final = {"wide": _wide, "utf16": _utf16, "weighted": _weighted}
 
-__all__ = ["IMAGE", "Excess", "Limit", "Platform", "excess", "has_emoji", "limits_of", "platforms", "platforms_named", "width_of"]
+__all__ = [
+    "IMAGE",
+    "Counting",
+    "Excess",
+    "Limit",
+    "Platform",
+    "counted",
+    "excess",
+    "has_emoji",
+    "limits_of",
+    "platforms",
+    "platforms_named",
+    "width_of",
+]

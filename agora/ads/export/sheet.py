@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 import unicodedata
 from dataclasses import dataclass
@@ -10,13 +9,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final, Literal
 
+from agora.ads.limits import Counting, counted
 from agora.config import unknown_value
 from agora.errors import UsageError
 
 Kind = Literal["text", "url", "button", "json_list"]
-Counting = Literal["wide", "weighted"]
-_LIGHT: Final = ((0, 4351), (8192, 8205), (8208, 8223), (8242, 8247))  # twitter-text configuration 3: these weigh 1, all others 2
-_LINK: Final = re.compile(r"https?://\S+")
 FORMULA_STARTS: Final = tuple("=+-@\t\r\n|%")
 """What a spreadsheet may run (OWASP, CSV injection), and DDE starts that some still take."""
 
@@ -66,13 +63,8 @@ class Sheet:
         return tuple(name for column in self.columns for name in column.names)
 
     def width(self, text: str) -> int:
-        """How long a text is for this platform: East-Asian wide and full-width characters count 2; on X by weight, with links at their
-        own."""
-        if self.counting == "weighted":
-            links = len(_LINK.findall(text))
-            rest = _LINK.sub("", unicodedata.normalize("NFC", text))
-            return links * self.link_width + sum(1 if any(low <= ord(one) <= high for low, high in _LIGHT) else 2 for one in rest)
-        return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in unicodedata.normalize("NFC", text))
+        """How long a text is for this platform."""
+        return counted(text, self.counting, self.link_width)
 
 
 def sheet_names() -> list[str]:

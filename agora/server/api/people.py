@@ -107,6 +107,13 @@ class UsageRow(BaseModel):
 def people_routes(accounts: Accounts, audit: AuditLog, usage: UsageLog) -> APIRouter:
     """The routes above."""
     router = APIRouter(prefix="/api/v1", tags=["people"])
+    for part in (_session_routes(accounts), _account_routes(accounts, audit), _key_routes(accounts, audit), _record_routes(audit, usage)):
+        router.include_router(part)
+    return router
+
+
+def _session_routes(accounts: Accounts) -> APIRouter:
+    router = APIRouter()
 
     @router.post("/sign-in")
     def sign_in(body: SignIn, request: Request, response: Response) -> Me:
@@ -130,6 +137,12 @@ def people_routes(accounts: Accounts, audit: AuditLog, usage: UsageLog) -> APIRo
         """Who asks, and what they may."""
         return _me(caller)
 
+    return router
+
+
+def _account_routes(accounts: Accounts, audit: AuditLog) -> APIRouter:
+    router = APIRouter()
+
     @router.get("/accounts", dependencies=[ADMIN])
     def list_accounts() -> list[Account]:
         """All accounts."""
@@ -149,6 +162,12 @@ def people_routes(accounts: Accounts, audit: AuditLog, usage: UsageLog) -> APIRo
         changed = sorted(body.model_fields_set)
         audit.add(caller.name, "accounts.change", name, changed=changed, scopes=body.scopes, is_disabled=body.is_disabled)
         return Done()
+
+    return router
+
+
+def _key_routes(accounts: Accounts, audit: AuditLog) -> APIRouter:
+    router = APIRouter()
 
     @router.get("/keys")
     def list_keys(caller: Asking) -> list[Key]:
@@ -180,6 +199,12 @@ def people_routes(accounts: Accounts, audit: AuditLog, usage: UsageLog) -> APIRo
         accounts.revoke(key)
         audit.add(caller.name, "keys.revoke", str(key))
         return Done()
+
+    return router
+
+
+def _record_routes(audit: AuditLog, usage: UsageLog) -> APIRouter:
+    router = APIRouter()
 
     @router.get("/audit", dependencies=[ADMIN])
     def read_audit(
