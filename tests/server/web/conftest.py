@@ -109,9 +109,10 @@ def site(shown_square: Workspace) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A browser; the test is skipped, saying so, where there is none."""
+    """A browser; the test is skipped, saying so, where there is none. Not for the session: Playwright keeps an event loop running in
+    the thread of the tests, where other files could not start theirs."""
     path = browser_path()
     if path is None:
         pytest.skip("needs Chromium: apt-get install chromium, or AGORA_BROWSER=path")
