@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agora.cli.dialogue import dialogue
 from agora.cli.output import JsonOption, WorkspaceOption, emit, next_command
-from agora.errors import AgoraError, UsageError
+from agora.errors import UsageError
 from agora.settings import Workspace
 
 if TYPE_CHECKING:
@@ -98,32 +98,18 @@ def _ask_once(speaker: LanguageModel, prompt: str, system: str | None, sampling:
 
 
 def _talk(conversation: Conversation) -> None:
-    with suppress(ImportError):
-        import readline  # noqa: F401 - arrow keys and history for input()
-    print(f"{conversation.model.name}: type a message; /help lists commands", file=sys.stderr)
-    while True:
-        try:
-            line = input("> " if sys.stdin.isatty() else "").strip()
-        except (EOFError, KeyboardInterrupt):
-            print(file=sys.stderr)
-            return
-        if line in ("/quit", "/exit"):
-            return
-        try:
-            if line.startswith("/"):
-                _command(conversation, line)
-            elif line:
-                _answer(conversation, line)
-        except AgoraError as error:
-            print(f"error: {error}", file=sys.stderr)
+    def answer(line: str) -> None:
+        if line.startswith("/"):
+            _command(conversation, line)
+        else:
+            _answer(conversation, line)
+
+    dialogue(f"{conversation.model.name}: type a message; /help lists commands", answer)
 
 
 def _answer(conversation: Conversation, line: str) -> None:
-    try:
-        for delta in conversation.say(line):
-            _show(delta.text)
-    except KeyboardInterrupt:
-        print(" [interrupted]", end="", file=sys.stderr)
+    for delta in conversation.say(line):
+        _show(delta.text)
     print()
     if conversation.num_forgotten:
         print(f"(the context is full: the first {conversation.num_forgotten} messages were left out; /reset begins anew)", file=sys.stderr)

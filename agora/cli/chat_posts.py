@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from agora.cli.asking import moment, writing_model
+from agora.cli.dialogue import dialogue
 from agora.cli.output import next_command, visible
-from agora.errors import AgoraError, UsageError
+from agora.errors import UsageError
 from agora.settings import Workspace
 
 if TYPE_CHECKING:
     from agora.chat import Assistant, ChatEvent, Reply
-    from agora.engine import LanguageModel
 
 HELP = """/help            this list
 /research TEXT   a report from several searches
@@ -30,12 +30,13 @@ def grounded(
     research: str | None, explain: str | None, now: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Answer one thing, or talk."""
+    from agora.chat.endpoint import ToolEndpoint
     from agora.chat.square import open_assistant
 
     if sum(one is not None for one in (prompt, research, explain)) > 1:
         raise UsageError("--prompt, --research and --explain each ask one thing; give one of them")
-    at = _moment(now)
-    assistant = open_assistant(place, _model(place, model, endpoint, endpoint_model))
+    at = moment(now)
+    assistant = open_assistant(place, writing_model(place, model, endpoint, endpoint_model, remote=ToolEndpoint))
     assistant.personas.get(persona)
     if research is not None:
         _show(assistant.research(research, persona=persona, now=at), as_json)
@@ -54,56 +55,21 @@ def grounded(
         _talk(assistant, persona, at)
 
 
-def _model(place: Workspace, model: str | None, endpoint: str | None, endpoint_model: str) -> LanguageModel | None:
-    if model is not None and endpoint is not None:
-        raise UsageError("--model and --endpoint are two writers; give one of them")
-    if endpoint is not None:
-        from agora.chat.endpoint import ToolEndpoint
-
-        return ToolEndpoint(endpoint, endpoint_model)
-    if model is None:
-        return None
-    from agora.engine import load_local_model
-    from agora.model.find import find_model
-
-    return load_local_model(find_model(place, model))
-
-
-def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError(f"--now {text!r} is no ISO time; example: 2026-03-15T12:00:00") from error
-    return at.replace(tzinfo=timezone.utc) if at.tzinfo is None else at.astimezone(timezone.utc)
-
-
 def _talk(assistant: Assistant, persona: str, now: datetime | None) -> None:
-    with suppress(ImportError):
-        import readline  # noqa: F401 - arrow keys and history for input()
-    print("ask about what is posted; /help lists commands", file=sys.stderr)
     messages: list[dict[str, Any]] = []
-    while True:
-        try:
-            line = input("> " if sys.stdin.isatty() else "").strip()
-        except (EOFError, KeyboardInterrupt):
-            print(file=sys.stderr)
-            return
-        if line in ("/quit", "/exit"):
-            return
+
+    def answer(line: str) -> None:
+        nonlocal persona
         word, _, rest = line.partition(" ")
-        try:
-            if word == "/persona" and rest.strip():
-                persona = rest.strip() if assistant.personas.get(rest.strip()) else persona
-            elif line.startswith("/"):
-                _command(assistant, word, rest.strip(), persona, messages, now)
-            elif line:
-                _turn(assistant, line, persona, messages, now)
-        except KeyboardInterrupt:
-            print(" [interrupted]", file=sys.stderr)
-        except AgoraError as error:
-            print(f"error: {error}", file=sys.stderr)
+        if word == "/persona" and rest.strip():
+            assistant.personas.get(rest.strip())
+            persona = rest.strip()
+        elif line.startswith("/"):
+            _command(assistant, word, rest.strip(), persona, messages, now)
+        else:
+            _turn(assistant, line, persona, messages, now)
+
+    dialogue("ask about what is posted; /help lists commands", answer)
 
 
 def _command(assistant: Assistant, word: str, rest: str, persona: str, messages: list[dict[str, Any]], now: datetime | None) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agora.cli.asking import moment, writing_model
 from agora.cli.output import JsonOption, WorkspaceOption, emit, next_command, visible
 from agora.cli.query_argument import QueryCommand
-from agora.errors import UsageError
 from agora.settings import Workspace
 
 if TYPE_CHECKING:
-    from agora.search.answers import Answer, Writer
+    from agora.search.answers import Answer
 
 
 def register(app: typer.Typer) -> None:
@@ -37,43 +36,18 @@ def ask(
 
     Example: agora search ask "What do people say about the night trains since Monday?"
     """
+    from agora.search.answers import GeneratedWriter
     from agora.search.answers.workspace import ask_workspace
 
     place = Workspace.find(workspace)
-    writer = _writer(place, model, endpoint, endpoint_model)
-    answer = ask_workspace(place, question, writer=writer, now=_moment(now), fresh=fresh)
+    speaker = writing_model(place, model, endpoint, endpoint_model)
+    writer = GeneratedWriter(speaker) if speaker is not None else None
+    answer = ask_workspace(place, question, writer=writer, now=moment(now), fresh=fresh)
     if as_json:
         emit(answer_as_json(answer), as_json=True)
         return
     _print(answer)
     next_command(f"agora search find {visible(answer.query)!r}")
-
-
-def _writer(place: Workspace, model: str | None, endpoint: str | None, endpoint_model: str) -> Writer | None:
-    if model is not None and endpoint is not None:
-        raise UsageError("--model and --endpoint are two writers; give one of them")
-    if model is None and endpoint is None:
-        return None
-    from agora.search.answers import GeneratedWriter
-
-    if endpoint is not None:
-        from agora.engine.remote import RemoteModel
-
-        return GeneratedWriter(RemoteModel(endpoint, endpoint_model))
-    from agora.engine import load_local_model
-    from agora.model.find import find_model
-
-    return GeneratedWriter(load_local_model(find_model(place, model)))
-
-
-def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError(f"--now {text!r} is no ISO time; example: 2026-03-15T12:00:00") from error
-    return at.replace(tzinfo=timezone.utc) if at.tzinfo is None else at.astimezone(timezone.utc)
 
 
 def answer_as_json(answer: Answer) -> dict[str, Any]:
