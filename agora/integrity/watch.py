@@ -26,7 +26,7 @@ from agora.integrity.batch import POST_COLUMNS
 from agora.integrity.stream import Alert, Stream, StreamConfig
 from agora.posts.schema import posts_table
 from agora.posts.sources.record import Broken, attempt
-from agora.posts.sources.tables import JsonRows
+from agora.posts.sources.table_rows import JsonRows
 from agora.posts.store import PostStore
 
 MAX_WAITING: Final = 16_384

@@ -125,7 +125,7 @@ def forced_source(source: str | None, mapping: Mapping[str, str] | None) -> Sour
     forced = source_named(source) if source else None
     if not mapping:
         return forced
-    if forced is not None and forced.name != tables.NAME:
+    if forced is not None and forced.name != tables.SOURCE.name:
         raise UsageError(f"--map is for tables; the source {forced.name!r} has fixed fields")
     return tables.source_with(mapping)
 

@@ -77,7 +77,7 @@ def test_every_row_fits_the_schema() -> None:
 
 def test_every_source_has_a_fixture() -> None:
     used = {name for folder in FIXTURES.iterdir() if folder.name != "tables" for _, name, _ in items_of(folder)} | {
-        tables.NAME,
+        tables.SOURCE.name,
         "bluesky_repo",
     }
     assert used == {source.name for source in SOURCES}

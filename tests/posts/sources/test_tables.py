@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from agora.errors import SourceError, UsageError
 from agora.posts.schema import POST_SCHEMA, posts_table
-from agora.posts.sources import json_stream, recognise, tables
+from agora.posts.sources import json_stream, recognise, table_csv, table_parquet, tables
 from agora.posts.sources.files import SourceFile, open_files
 from agora.posts.sources.record import Broken
 
@@ -66,7 +66,7 @@ def test_parquet_by_columns_equals_row_by_row(rows: list[dict[str, Any]], tmp_pa
     pq.write_table(table, path)
     fast = rows_and_broken(read(path))
     columns = {name: name for name in COLUMNS.names}
-    slow = rows_and_broken(list(tables._by_rows(table.to_batches()[0], columns, 0, range(len(rows)))))
+    slow = rows_and_broken(list(table_parquet.by_rows(table.to_batches()[0], columns, 0, range(len(rows)))))
     assert sorted(fast[0], key=str) == sorted(slow[0], key=str)
     assert fast[1] == slow[1]
     assert len(fast[0]) + len(fast[1]) == len(rows)
@@ -216,7 +216,7 @@ def test_quote_that_is_never_closed_costs_one_line(tmp_path: Path) -> None:
 
 
 def test_line_over_the_limit_is_one_entry_and_forges_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (json_stream, tables):
+    for module in (json_stream, table_csv):
         monkeypatch.setattr(module, "MAX_RECORD_BYTES", 100)
     start = b"1,a,2020-01-01,"
     long = start + b"y" * (101 - len(start)) + b"evil,victim,2020-01-01,forged\n"
