@@ -9,6 +9,7 @@ import sys
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from agora import __version__
 from agora.cli import accounts, ads, chat, cluster, corpus, engine, evaluate, integrity, model, posts, search, serve, tokenizer, train
@@ -16,8 +17,20 @@ from agora.cli.output import PlainCommand
 from agora.errors import AgoraError
 from agora.log import LEVELS, configure_logging
 
+ORDER = (
+    "posts", "integrity", "corpus", "tokenizer", "train", "evaluate", "model", "cluster", "engine", "search", "chat", "ads", "accounts", "serve",
+)  # fmt: skip
+"""Areas, as the data takes its way through them."""
+
+
+class _InOrder(TyperGroup):
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+
 app = typer.Typer(
     name="agora",
+    cls=_InOrder,
     help="Agora: posts in, a language model that talks out.\n\nExample: agora posts import my-archive.zip",
     no_args_is_help=True,
     rich_markup_mode=None,
