@@ -18,7 +18,8 @@ from agora.errors import AgoraError
 from agora.log import LEVELS, configure_logging
 
 ORDER = (
-    "posts", "integrity", "corpus", "tokenizer", "train", "evaluate", "model", "cluster", "engine", "search", "chat", "ads", "accounts", "serve",
+    "posts", "integrity", "corpus", "tokenizer", "train", "evaluate", "model", "cluster", "engine", "search", "chat", "ads",
+    "accounts", "serve",
 )  # fmt: skip
 """Areas, as the data takes its way through them."""
 
