@@ -6,29 +6,28 @@ python -m benchmarks gpu_mfu
 Each way of running is a process of its own, so that memory is its own: one process without a wrapper (plain), the engine of many GPUs on
 one (divided), compiled, in float8. FLOPs are those of the model (agora.model.counts: the causal half of attention, no recomputation). The
 best bf16 one must reach half of the rate of large products, measured in the same process; the peak that the dry run gives for the divided
-step must lie within 5% of torch.cuda.max_memory_allocated. Without a GPU nothing is measured and the exit code is 2; --quick then takes
-every way through a tiny model on the processor, so that none is broken on the day a GPU is there.
+step must lie within 5% of torch.cuda.max_memory_allocated; and no way may fail: one that this GPU has no products for is named and left
+out. Without a GPU nothing is measured and the exit code is 2; --quick then takes every way through a tiny model on the processor, so that
+none is broken on the day a GPU is there.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.util
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.registry import REPOSITORY, Benchmark, Result
 
 MFU_BAR: Final = 0.5
 MEMORY_BAR: Final = 0.05
+_MARK: Final = "result: "
+_MOST_S: Final = 900  # one process: drawing 1.5B weights, compiling, steps
 WAYS: Final[dict[str, dict[str, Any]]] = {
     "plain": {"divided": False, "compile": False, "float8": "off"},
     "plain, compiled": {"divided": False, "compile": True, "float8": "off"},
@@ -47,25 +46,26 @@ def run(quick: bool, options: dict[str, str]) -> Result:
 
     if not torch.cuda.is_available():
         if not quick:
-            raise UsageError("gpu_mfu needs an NVIDIA or AMD GPU, and there is none here; --quick tries its parts on the processor")
-        found = measure(task("cpu", quick=True), rounds=1)
-        broken = [name for name, row in found.items() if "error" in row]
-        if broken:
-            raise AgoraError(f"gpu_mfu is broken: {broken[0]}: {found[broken[0]]['error']}")
-        print(json.dumps(found, indent=2))
-        raise UsageError(f"there is no GPU here: all {len(found)} ways ran on the processor, and nothing was measured")
+            raise UsageError(
+                "gpu_mfu needs an NVIDIA or AMD GPU, and there is none here: nothing was measured; --quick tries its parts on the processor"
+            )
+        tried = dict(zip(WAYS, _process([{**task("cpu", quick=True), **way} for way in WAYS.values()]), strict=True))
+        if broken := {name: row["error"] for name, row in tried.items() if "error" in row}:
+            raise AgoraError("gpu_mfu is broken: " + "; ".join(f"{name}: {error}" for name, error in broken.items()))
+        raise UsageError(f"there is no GPU here, so nothing was measured; all {len(tried)} ways go through a tiny model on the processor")
     found = measure(task("cuda", quick=quick), rounds=1 if quick else 3)
-    sixteen = {name: row["share"] for name, row in found.items() if "share" in row and "float8" not in name}
-    best = max(sixteen.values(), default=0.0)
+    return judge(found, {"gpu": torch.cuda.get_device_name(), "torch": torch.__version__})
+
+
+def judge(found: dict[str, dict[str, Any]], where: dict[str, str]) -> Result:
+    """Best share of the bf16 ways; holds when that and the memory are within their bars and no way failed."""
+    best = max((row["share"] for name, row in found.items() if "share" in row and "float8" not in name), default=0.0)
     memory = found["divided"].get("dry_run_error")
-    details = {
-        "ways": found,
-        "gpu": torch.cuda.get_device_name(),
-        "torch": torch.__version__,
-        "bars": {"share": MFU_BAR, "memory": MEMORY_BAR},
-    }
-    holds = best >= MFU_BAR and memory is not None and abs(memory) <= MEMORY_BAR
-    return Result(value=best, holds=holds, details=details)
+    failed = {name: row["error"] for name, row in found.items() if "error" in row}
+    left_out = {name: row["left_out"] for name, row in found.items() if "left_out" in row}
+    holds = not failed and best >= MFU_BAR and memory is not None and abs(memory) <= MEMORY_BAR
+    bars = {"share": MFU_BAR, "memory": MEMORY_BAR}
+    return Result(value=best, holds=holds, details={**where, "failed": failed, "left_out": left_out, "bars": bars, "ways": found})
 
 
 def task(device: str, *, quick: bool) -> dict[str, Any]:
@@ -84,28 +84,58 @@ def task(device: str, *, quick: bool) -> dict[str, Any]:
 
 
 def measure(what: dict[str, Any], *, rounds: int) -> dict[str, dict[str, Any]]:
-    """Every way in turn, round after round; the median share of each with the rest of its last run."""
+    """Every way in turn, round after round; the median share of each with the rest of its last run. One that failed once has failed."""
     found: dict[str, dict[str, Any]] = {}
     shares: dict[str, list[float]] = {name: [] for name in WAYS}
     for _ in range(rounds):
         for name, way in WAYS.items():
-            found[name] = _process({**what, **way})
-            shares[name] += [found[name]["share"]] if "share" in found[name] else []
+            if "error" not in found.get(name, {}):
+                (found[name],) = _process([{**what, **way}])
+                shares[name] += [found[name]["share"]] if "share" in found[name] else []
     for name, values in shares.items():
         if values:
             found[name] |= {"share": statistics.median(values), "shares": values}
     return found
 
 
-def _process(what: dict[str, Any]) -> dict[str, Any]:
-    """One way in a process of its own; {"error": ...} when it fails, so that the others are still measured."""
+def _process(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A process of its own for these ways, one after the other; {"error": ...} for one that ends it and for those behind it."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
-    command = [sys.executable, "-m", "benchmarks.gpu_mfu", json.dumps(what)]
-    done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=900, check=False)
-    if done.returncode:
-        return {"error": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"}
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return result
+    command = [sys.executable, "-m", "benchmarks.gpu_mfu", json.dumps(tasks)]
+    try:
+        done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=_MOST_S, check=False)
+    except subprocess.TimeoutExpired:
+        return [{"error": f"did not end within {_MOST_S} s"} for _ in tasks]
+    results: list[dict[str, Any]] = [json.loads(line.removeprefix(_MARK)) for line in done.stdout.splitlines() if line.startswith(_MARK)]
+    said = done.stderr.strip().splitlines()
+    errors = [said[-1] if done.returncode and said else f"exit code {done.returncode}"]
+    errors += ["not tried, because the one before it failed"] * len(tasks)
+    return results + [{"error": error} for error in errors[: len(tasks) - len(results)]]
+
+
+def _each(tasks: list[dict[str, Any]]) -> None:
+    """Go each way and print a line for it."""
+    import torch
+    import torch.distributed as dist
+
+    for what in tasks:
+        problem = _problem(what)
+        result = {"left_out": problem} if problem else _one(what)
+        print(_MARK + json.dumps(result), flush=True)
+        torch.compiler.reset()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _problem(what: dict[str, Any]) -> str:
+    """Why this GPU cannot go this way; empty when it can. Raises MissingExtraError without torchao."""
+    import torch
+
+    from agora.training.float8 import float8_problem
+
+    if what["device"] != "cuda" or what["float8"] == "off":
+        return ""
+    return float8_problem(what["float8"], torch.device("cuda"))
 
 
 def _one(what: dict[str, Any]) -> dict[str, Any]:
@@ -126,6 +156,7 @@ def _one(what: dict[str, Any]) -> dict[str, Any]:
     tokens_BT = torch.randint(0, config.vocab_size, (passes, rows, length + 1), generator=torch.Generator().manual_seed(0))
     batches = [Batch(part[:, :-1].contiguous(), part[:, 1:].contiguous()) for part in tokens_BT]
     if device == "cuda":
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     step = _step(what, config)
     for _ in range(what["warm_up"]):
@@ -137,9 +168,7 @@ def _one(what: dict[str, Any]) -> dict[str, Any]:
     seconds = (time.perf_counter() - started_s) / what["steps"]
     tokens_per_s = passes * rows * length / seconds
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
-    limit = max(
-        limit, measure_matmul_limit(device, "bfloat16", shapes=None if device != "cpu" else [(64, 64, 64)], budget_s=what["budget_s"])
-    )
+    limit = max(limit, measure_matmul_limit(device, "bfloat16", shapes=shapes, budget_s=what["budget_s"]))
     dry = _dry_run(what, config) if what["divided"] and not what["compile"] else None
     return {
         "share": tokens_per_s * flops_per_token(config, length) / limit, "tokens_per_s": tokens_per_s, "step_s": seconds,
@@ -162,38 +191,47 @@ def _step(what: dict[str, Any], config: Any) -> Any:
 
     device, optimizer = what["device"], OptimizerConfig(name="adamw")
     if not what["divided"]:
-        return TrainingStep(Transformer(config), optimizer, device=device, compile=what["compile"])
-    meeting = Path(tempfile.mkdtemp()) / "store"
-    backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
-    torch.distributed.init_process_group(backend, init_method=f"file://{meeting}", rank=0, world_size=1)
+        return TrainingStep(Transformer(config), optimizer, device=device, compile=what["compile"], backend=_compiler(device))
+    _join_alone(device)
     if device == "cpu":  # the roundings without the products
         setattr(parallelize, "use_float8", functools.partial(use_float8, emulate=True))  # noqa: B010  (mypy: not an export)
     with torch.device("meta"):
         model = Transformer(config)
     return ShardedStep(
         model, optimizer, Layout(micro_batch=what["rows"]), seq_len=config.max_seq_len, device=device, seed=0, compile=what["compile"],
-        backend="inductor" if device == "cuda" else "aot_eager", float8=what["float8"],
+        backend=_compiler(device), float8=what["float8"],
     )  # fmt: skip
 
 
-def _dry_run(what: dict[str, Any], config: Any) -> float | None:
-    """Peak bytes that the dry run gives for the same step; none where this version has no dry run."""
-    import torch
+def _compiler(device: str) -> str:
+    """The processor has only to show that the compiler can take the program apart."""
+    return "inductor" if device == "cuda" else "aot_eager"
+
+
+def _join_alone(device: str) -> None:
+    import torch.distributed as dist
+
+    with tempfile.TemporaryDirectory() as folder:
+        backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+        dist.init_process_group(backend, init_method=f"file://{folder}/store", rank=0, world_size=1)
+
+
+def _dry_run(what: dict[str, Any], config: Any) -> float:
+    """Peak bytes that the dry run gives for the same step: rows of one document, as those that are measured."""
+    import torch.distributed as dist
 
     from agora.cluster.layout import Layout
     from agora.training.config import TrainingConfig
+    from agora.training.dryrun import dry_run
     from agora.training.optimizers import OptimizerConfig
 
-    if importlib.util.find_spec("agora.training.dryrun") is None:
-        return None
-    torch.distributed.destroy_process_group()
+    dist.destroy_process_group()
     length = config.max_seq_len
     training = TrainingConfig(
         seq_len=length, micro_batch=what["rows"], batch_tokens=what["rows"] * what["passes"] * length, dtype="bfloat16",
-        optimizer=OptimizerConfig(name="adamw"),
+        optimizer=OptimizerConfig(name="adamw"), document_aware=False,
     )  # fmt: skip
-    layout = replace(Layout(), micro_batch=what["rows"])
-    return float(importlib.import_module("agora.training.dryrun").dry_run(config, training, layout, world=1, rank=0).record.peak_bytes)
+    return dry_run(config, training, Layout(micro_batch=what["rows"]), world=1, rank=0).record.peak_bytes
 
 
 def _synchronize(device: str) -> None:
@@ -209,4 +247,4 @@ BENCHMARK = Benchmark(
 )  # fmt: skip
 
 if __name__ == "__main__":
-    print(json.dumps(_one(json.loads(sys.argv[1]))))
+    _each(json.loads(sys.argv[1]))

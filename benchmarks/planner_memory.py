@@ -76,7 +76,7 @@ def _row(model: str, layout: Any, shape: Any, seq_len: int, global_batch: int, e
     from agora.cluster.memory import memory_bytes
     from agora.cluster.step_time import Batch
 
-    found = memory_bytes(shape, Batch(seq_len=seq_len, global_batch=global_batch), stack_layouts([layout]))
+    found = memory_bytes(shape, Batch(seq_len=seq_len, global_batch=global_batch), stack_layouts([layout]), documents=False)
     counted = float(np.ravel(found.counted)[0])
     return {
         "model": model, "layout": layout.describe(), "predicted_bytes": counted, "exact_bytes": exact, "error": counted / exact - 1,

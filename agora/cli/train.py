@@ -142,7 +142,7 @@ def launch(
     )
     recipe = recipes.configure(plain[0], others, Workspace.find(workspace))
     job = make_job(
-        recipe.name, recipe.model, recipe.training, recipe.layout, config, words=others, target=chosen[0],
+        plain[0], recipe.model, recipe.training, recipe.layout, config, words=others, target=chosen[0],
         usual_accelerator=recipe.accelerator, made_by=_made_by(plain[0], chosen[0], mine, others),
     )  # fmt: skip
     text = render(job)

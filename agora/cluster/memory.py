@@ -18,6 +18,7 @@ from agora.cluster.columns import (
     GPIPE,
     GRADIENTS,
     INTERLEAVED,
+    NONE,
     PARAMETERS,
     SELECTIVE,
     ZERO_BUBBLE,
@@ -72,20 +73,22 @@ class _Stage:
     num_layers: Values
 
 
-def memory_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns) -> MemoryBytes:
-    """Peak bytes of the fullest rank."""
+def memory_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns, *, documents: bool = True) -> MemoryBytes:
+    """Peak bytes of the fullest rank. `documents`: rows hold several, which may not see each other (training.document_aware)."""
     per_stage = np.ceil(shape.num_layers / layouts.pipeline)
     rest = np.maximum(shape.num_layers - (layouts.pipeline - 1) * per_stage, 1)
     passes = batch.global_batch / (layouts.data * layouts.micro_batch)
-    first = _of_stage(shape, batch, layouts, per_stage, 0, passes)
+    first = _of_stage(shape, batch, layouts, per_stage, 0, passes, documents)
     if np.all(layouts.pipeline == 1):
         return first
-    last = _of_stage(shape, batch, layouts, rest, 1, passes)
+    last = _of_stage(shape, batch, layouts, rest, 1, passes, documents)
     is_first = first.total >= last.total
     return MemoryBytes(**{field.name: np.where(is_first, getattr(first, field.name), getattr(last, field.name)) for field in fields(first)})
 
 
-def _of_stage(shape: ModelShape, batch: Batch, layouts: LayoutColumns, num_layers: Values, position: int, passes: Values) -> MemoryBytes:
+def _of_stage(
+    shape: ModelShape, batch: Batch, layouts: LayoutColumns, num_layers: Values, position: int, passes: Values, documents: bool
+) -> MemoryBytes:  # fmt: skip
     """`position` 0: first stage; 1: last stage."""
     stage = _stage(shape, layouts, num_layers, position)
     state, margin = load_tables("memory")["state"], load_tables("memory")["margin"]
@@ -102,6 +105,9 @@ def _of_stage(shape: ModelShape, batch: Batch, layouts: LayoutColumns, num_layer
     is_scattered = (layouts.sharding >= GRADIENTS) & ~puts_off
     waiting = np.where(is_scattered, divided, whole) * np.where(puts_off, compute, state.base("gradients")) * (passes > 1)
     kept, working, more = activation_bytes(shape, batch, layouts)
+    mask, scores = _pair_bytes(shape, batch, layouts)
+    kept = kept + np.where(layouts.recompute == NONE, documents * mask * layouts.virtual / num_layers, 0.0)  # one for all layers of a chunk
+    working = working + scores + np.where(layouts.recompute == NONE, 0.0, documents * mask)  # those of the layer that works
     in_flight = _in_flight_layers(layouts, num_layers, position, passes)
     logits = stage.has_head * logits_bytes(shape, layouts, margin.base("chunk"))
     parts = _Parts(waiting, compute * is_gathered, 1.0 * is_scattered, kept, in_flight, working, logits)
@@ -225,6 +231,15 @@ def activation_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns) ->
     busier = (load_tables("memory")["margin"].base("imbalance") - 1) * sparse * visits * (layouts.recompute != FULL)
     more = busier * BYTES * (2 * shape.dim + 4 * shape.expert_dim) / t
     return kept * tokens, working * tokens, more * tokens
+
+
+def _pair_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns) -> tuple[Values, Values]:
+    """What plain kernels hold for each pair of positions: the mask that keeps documents apart, one for all heads
+    (agora.model.operations.Documents); and in a ring of ranks, which needs none, scores of the keys that are passing by, with their
+    gradients: twice in float32, once in bfloat16 (agora.training.ring_attention)."""
+    pairs = (layouts.kernels != 0) * layouts.micro_batch * (batch.seq_len / layouts.context) ** 2
+    is_ring = layouts.context > 1
+    return np.where(is_ring, 0.0, BYTES * pairs), np.where(is_ring, 10 * pairs * shape.num_heads / layouts.tensor, 0.0)
 
 
 def _attention_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns) -> Values:

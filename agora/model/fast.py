@@ -235,7 +235,7 @@ def causal_attention(
     key_norm_D: Float[Tensor, " D"],
     cos_BTR: Float[Tensor, "#B T R"],
     sin_BTR: Float[Tensor, "#B T R"],
-    starts_BT: Int[Tensor, "B T"] | None,
+    documents: operations.Documents | None,
     *,
     num_heads: int,
     num_kv_heads: int,
@@ -245,9 +245,9 @@ def causal_attention(
     tables_fit = cos_BTR.shape[0] == 1 and cos_BTR.dtype == sin_BTR.dtype == torch.float32
     if not usable(qkv_BTX, query_norm_D, key_norm_D) or not tables_fit or qkv_BTX.shape[1] > MAX_POSITIONS:
         return operations.causal_attention(
-            qkv_BTX, query_norm_D, key_norm_D, cos_BTR, sin_BTR, starts_BT, num_heads=num_heads, num_kv_heads=num_kv_heads, eps=eps
+            qkv_BTX, query_norm_D, key_norm_D, cos_BTR, sin_BTR, documents, num_heads=num_heads, num_kv_heads=num_kv_heads, eps=eps
         )
-    starts_BT = None if starts_BT is None else starts_BT.to(torch.int64).contiguous()
+    starts_BT = None if documents is None else documents.starts_BT.to(torch.int64).contiguous()
     out: Tensor = _CausalAttention.apply(  # type: ignore[no-untyped-call]
         qkv_BTX.contiguous(), query_norm_D, key_norm_D, cos_BTR[0].contiguous(), sin_BTR[0].contiguous(), starts_BT,
         (num_heads, num_kv_heads), eps,

@@ -85,6 +85,28 @@ def document_starts(document_ids_BT: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
     return torch.where(is_first_BT, positions_T, 0).cummax(dim=1).values
 
 
+class Documents:
+    """Where the document of each position begins in its row (`starts_BT`), and what plain attention makes of that.
+
+    The mask is as large as a row is long, squared. With `keeps_mask` it is made once, for the first layer, and kept for all; otherwise
+    each layer makes its own, which is gone with the layer: for layers that are computed again, whose keepsakes would hold it.
+    """
+
+    def __init__(self, starts_BT: Int[Tensor, "B T"], *, keeps_mask: bool = True) -> None:
+        self.starts_BT, self.keeps_mask = starts_BT, keeps_mask
+        self._mask: Tensor | None = None
+
+    def mask(self, dtype: torch.dtype) -> Float[Tensor, "B 1 T T"]:
+        """What is added to the scores of queries in `dtype`: 0 where a query may see a key, minus infinity elsewhere."""
+        if self._mask is not None and self._mask.dtype == dtype:
+            return self._mask
+        visible = attention_mask(self.starts_BT)
+        mask = torch.where(visible, visible.new_zeros((), dtype=dtype), visible.new_full((), -torch.inf, dtype=dtype))
+        if self.keeps_mask and not torch.compiler.is_compiling():  # the compiler sees by itself that layers ask for the same
+            self._mask = mask
+        return mask
+
+
 def attention_mask(starts_BT: Int[Tensor, "B T"]) -> Bool[Tensor, "B 1 T T"]:
     """True where a query may see a key: at or before it, and not before its document's start."""
     positions_T = torch.arange(starts_BT.shape[1], device=starts_BT.device)
@@ -96,7 +118,7 @@ def attention(
     q_BTHD: Float[Tensor, "B T H D"],
     k_BSKD: Float[Tensor, "B S K D"],
     v_BSKD: Float[Tensor, "B S K D"],
-    mask: Bool[Tensor, "#B 1 T S"] | None,
+    mask: Bool[Tensor, "#B 1 T S"] | Float[Tensor, "#B 1 T S"] | None,
 ) -> Float[Tensor, "B T H D"]:
     """Scaled dot-product attention, each key head serving H / K query heads. Without a mask it is causal with T = S, or T = 1."""
     q, k, v = (x.transpose(1, 2) for x in (q_BTHD, k_BSKD, v_BSKD))
@@ -111,7 +133,7 @@ def causal_attention(
     key_norm_D: Float[Tensor, " D"],
     cos_BTR: Float[Tensor, "#B T R"],
     sin_BTR: Float[Tensor, "#B T R"],
-    starts_BT: Int[Tensor, "B T"] | None,
+    documents: Documents | None,
     *,
     num_heads: int,
     num_kv_heads: int,
@@ -121,7 +143,7 @@ def causal_attention(
     q_BTHD, k_BTKD, v_BTKD = split_heads(
         qkv_BTX, query_norm_D, key_norm_D, cos_BTR, sin_BTR, num_heads=num_heads, num_kv_heads=num_kv_heads, eps=eps
     )
-    mask = None if starts_BT is None else attention_mask(starts_BT)
+    mask = None if documents is None else documents.mask(q_BTHD.dtype)
     return attention(q_BTHD, k_BTKD, v_BTKD, mask).flatten(-2)
 
 

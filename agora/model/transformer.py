@@ -25,7 +25,7 @@ from agora.model.config import ModelConfig
 from agora.model.experts import MixtureOfExperts
 from agora.model.initial import draw, initial_std
 from agora.model.loss import chunked_cross_entropy
-from agora.model.operations import attention, document_starts, rotary_tables, split_heads
+from agora.model.operations import Documents, attention, document_starts, rotary_tables, split_heads
 
 
 def fused_rows(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -88,7 +88,7 @@ class Positions:
             self.cos_BTR, self.sin_BTR = cos_TR[None, first : first + length], sin_TR[None, first : first + length]
         else:
             self.cos_BTR, self.sin_BTR = cos_TR[positions_BT], sin_TR[positions_BT]
-        self.starts_BT = None if document_ids_BT is None else document_starts(document_ids_BT)
+        self.documents = None if document_ids_BT is None else Documents(document_starts(document_ids_BT))
         self.cache_mask: Tensor | None = None
         if first and length > 1:
             visible_TS = torch.ones(length, first + length, dtype=torch.bool, device=tokens_BT.device)
@@ -112,7 +112,7 @@ class Attention(nn.Module):
         qkv_BTX = self.qkv(x_BTC)
         arguments = (qkv_BTX, self.query_norm.weight, self.key_norm.weight, p.cos_BTR, p.sin_BTR)
         if cache is None:
-            mixed_BTX = fast.causal_attention(*arguments, p.starts_BT, num_heads=c.num_heads, num_kv_heads=c.num_kv_heads, eps=c.norm_eps)
+            mixed_BTX = fast.causal_attention(*arguments, p.documents, num_heads=c.num_heads, num_kv_heads=c.num_kv_heads, eps=c.norm_eps)
         else:
             q_BTHD, k_BTKD, v_BTKD = split_heads(*arguments, num_heads=c.num_heads, num_kv_heads=c.num_kv_heads, eps=c.norm_eps)
             k_BSKD, v_BSKD = cache.append(layer, k_BTKD, v_BTKD)

@@ -11,11 +11,10 @@ The three writers are launch_slurm.py, launch_kubernetes.py and launch_ray.py.
 from __future__ import annotations
 
 import math
-import re
 import shlex
 import textwrap
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Final, Literal
 
 from agora.cluster.accelerator import accelerator
@@ -25,6 +24,7 @@ from agora.errors import ConfigError
 from agora.model.config import ModelConfig
 from agora.model.shape import shape_of
 from agora.training.config import TrainingConfig
+from agora.training.launch_names import check_kubernetes, check_settings, check_words, dns_label
 from agora.training.parallelize import check
 from agora.units import format_bytes, format_seconds
 
@@ -80,9 +80,7 @@ class LaunchConfig:
                 raise ConfigError(f"launch.{name}={getattr(self, name)} must be 0 or more")
         if not 0.1 <= self.hours <= 24 * 365:
             raise ConfigError(f"launch.hours={self.hours} must be from 0.1 to {24 * 365}")
-        for name in ("setup", "partition", "account", "workspace", "image"):
-            if "\n" in getattr(self, name):
-                raise ConfigError(f"launch.{name} must be one line")
+        check_settings(asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,6 +121,9 @@ def make_job(
 
     Raises ConfigError with the nearest possible thing for a layout that does not divide, or that the accelerator's memory cannot hold.
     """
+    check_words(words := tuple(words))
+    if target == "kubernetes":
+        check_kubernetes(config.name, config.workspace)
     name = config.accelerator or usual_accelerator or NO_ACCELERATOR
     layout = _spread(replace(layout, micro_batch=training.micro_batch), config.num_accelerators)
     check(model, layout, seq_len=training.seq_len, global_batch=training.batch_tokens // training.seq_len)
@@ -136,7 +137,7 @@ def make_job(
     predicted = None if name == NO_ACCELERATOR else _predict(name, model, training, layout)
     restarts, stop_s = _patience(config, predicted, target)
     return Job(
-        recipe=recipe, words=tuple(words), name=_dns_name(config.name or recipe), config=config,
+        recipe=recipe, words=words, name=dns_label(config.name or recipe), config=config,
         num_nodes=layout.num_accelerators // per_node, per_node=per_node, resource=resource, restarts=restarts, stop_s=stop_s,
         made_by=made_by, facts=_facts(layout, name, predicted, stop_s), target=target,
     )  # fmt: skip
@@ -192,12 +193,6 @@ def _facts(layout: Layout, name: str, predicted: Plan | None, stop_s: int) -> tu
             f"an interruption every {format_seconds(predicted.failures.mean_time_s)} is to be expected",
         ]
     return (*facts, f"{stop_s} s from SIGTERM to the end of the save")
-
-
-def _dns_name(name: str) -> str:
-    """A name as RFC 1035 allows it: letters, digits and hyphens."""
-    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-")
-    return plain if plain[:1].isalpha() else f"run-{plain}"
 
 
 def torchrun(job: Job, *, endpoint: str, identity: str, log_dir: str, num_nodes: str | None = None) -> list[str]:

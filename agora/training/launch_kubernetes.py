@@ -128,4 +128,6 @@ def _lines(value: Any) -> list[str]:
 def _scalar(value: Any) -> str:
     if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
         return value
+    if isinstance(value, str):  # YAML has one escape for a character beyond the first 65,536, where JSON has two
+        return '"' + "".join(f"\\U{ord(one):08X}" if ord(one) > 0xFFFF else json.dumps(one)[1:-1] for one in value) + '"'
     return json.dumps(value)

@@ -6,8 +6,6 @@ torchrun. When a worker is lost Ray starts all of them anew, and the run goes on
 
 from __future__ import annotations
 
-import json
-
 from agora.training.launch import Job, header
 
 
@@ -15,12 +13,17 @@ def program(job: Job) -> str:
     """The whole program."""
     command = job.command(job.config.workspace or "workspace")
     fields = {
-        "command": "\n".join(f"    {json.dumps(word)}," for word in command[:-1]), "workspace": json.dumps(command[-1]),
+        "command": "\n".join(f"    {_literal(word)}," for word in command[:-1]), "workspace": _literal(command[-1]),
         "num_workers": job.num_ranks, "use_gpu": bool(job.resource), "backend": "cpu:gloo,cuda:nccl" if job.resource else "gloo",
         "name": job.name, "restarts": job.restarts,
     }  # fmt: skip
     comments = header(job, "python THIS_FILE on the cluster's head, or: ray job submit --working-dir . -- python THIS_FILE")
     return "\n".join(["#!/usr/bin/env python3", *comments, _PROGRAM.format(**fields)])
+
+
+def _literal(word: str) -> str:
+    """Text as Python reads it, in double quotes where that is possible."""
+    return ascii(word) if '"' in word else f'"{ascii(word)[1:-1]}"'
 
 
 _PROGRAM = '''"""Every node needs the same Python with agora[ray] installed, and sees the workspace under the same path."""

@@ -56,7 +56,7 @@ def _start(job: Job) -> list[str]:
     words = torchrun(job, endpoint="@", identity="@", log_dir="@")
     variables = {"--rdzv-endpoint": '"$head:$port"', "--rdzv-id": '"$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}"', "--log-dir": '"$logs"'}
     start = " ".join(f"{word[:-1]}{variables[word[:-2]]}" if word.endswith("=@") else quoted([word]) for word in words)
-    run = quoted(job.command("@")).replace("--workspace @", '--workspace "$WORKSPACE"')
+    run = f'{quoted(job.command()[:-1])} "$WORKSPACE"'
     return [
         "is_stopping=0",
         "# shellcheck disable=SC2329  # the trap calls it",

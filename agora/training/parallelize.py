@@ -270,6 +270,7 @@ def parallelize(
     for index in indices:
         stage = Stage.cut(model, stage_layers(config.num_layers, layout.pipeline * layout.virtual, index))
         stage = stage if is_meta else stage.to(device)
+        stage.keeps_mask = layout.recompute == "none"
         if layout.tensor > 1 or layout.context > 1:
             _divide_work(stage, axes, seq_len, torch.device(device))
         with _shared_meshes():
@@ -536,9 +537,10 @@ class _DividedAttention(nn.Module):
         arguments = (self.qkv(x_BTC), query_norm_D, key_norm_D, positions.cos_BTR, positions.sin_BTR)
         sizes: dict[str, Any] = {"num_heads": self.num_heads, "num_kv_heads": self.num_kv_heads, "eps": self.config.norm_eps}
         if self._ring is None:
-            mixed_BTX = fast.causal_attention(*arguments, positions.starts_BT, **sizes)
+            mixed_BTX = fast.causal_attention(*arguments, positions.documents, **sizes)
         else:
-            mixed_BTX = ring_attention(*operations.split_heads(*arguments, **sizes), positions.starts_BT, self._ring).flatten(-2)
+            starts_BT = None if positions.documents is None else positions.documents.starts_BT
+            mixed_BTX = ring_attention(*operations.split_heads(*arguments, **sizes), starts_BT, self._ring).flatten(-2)
         return self.out(mixed_BTX)  # type: ignore[no-any-return]
 
 

@@ -6,12 +6,14 @@ zero bubble (Qi et al. 2024, ZB1P).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.pipelining import (
@@ -22,6 +24,7 @@ from torch.distributed.pipelining import (
     ScheduleInterleavedZeroBubble,
 )
 from torch.distributed.pipelining._backward import stage_backward
+from torch.distributed.pipelining.schedules import _batch_p2p, _wait_batch_p2p
 
 from agora.cluster.layout import Layout
 from agora.model.operations import IGNORED
@@ -30,14 +33,18 @@ if TYPE_CHECKING:
     from agora.training.parallelize import Part
 
 
+_SENDS_APART: Final = ("interleaved", "zero_bubble")  # schedules that put no receive into one batch with a send
+
+
 class Pipeline:
     """This rank's stages under one schedule."""
 
     def __init__(self, part: Part, *, seq_len: int) -> None:
         self._part, self._layout = part, part.layout
+        self._sends = _Sends(part.layout.pipeline)
         self._stages = [
             _LeanStage(
-                part.layout, stage, index, part.num_stages, part.device, group=part.axes.pipeline_group,
+                part.layout, self._sends, stage, index, part.num_stages, part.device, group=part.axes.pipeline_group,
                 input_args=(_example(part, seq_len, is_tokens=stage.is_first),),
                 output_args=(torch.empty((), device="meta") if stage.is_last else _example(part, seq_len, is_tokens=False),),
             )
@@ -77,23 +84,49 @@ class Pipeline:
         losses: list[Tensor] = []
         target = rows["targets_BT"] if self._part.stages[-1].is_last else None
         step(*tokens, target=target, losses=losses, **keywords)
+        self._sends.finish()
         return torch.stack([loss.detach() for loss in losses]).sum() if losses else torch.zeros((), device=self._part.device)
 
     def _schedule(self, num_micro_batches: int) -> Any:
         if num_micro_batches not in self._schedules:
             make = schedule_class(self._layout)
-            stages = self._stages if self._layout.schedule in ("interleaved", "zero_bubble") else self._stages[0]
+            stages = self._stages if self._layout.schedule in _SENDS_APART else self._stages[0]
             self._schedules[num_micro_batches] = make(stages, num_micro_batches, loss_fn=_already_a_loss, scale_grads=False)
         return self._schedules[num_micro_batches]
 
 
+class _Sends:
+    """What a rank has sent and the next may not have yet: at most `most` messages, the tensors with them. PyTorch's interleaved schedules
+    wait for none before the end of the step, and hold every tensor that they sent until then.
+
+    Waiting blocks no one for ever: a message is received before the receiver needs anything that this rank does after sending it."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._under_way: deque[tuple[list[dist.P2POp], list[dist.Work]]] = deque()
+
+    def send(self, operations: list[dist.P2POp]) -> None:
+        """Start, and wait for the oldest when there are too many."""
+        if operations:
+            self._under_way.append((operations, _batch_p2p(operations)))
+        while len(self._under_way) > self._most:
+            _wait_batch_p2p(self._under_way.popleft()[1])
+
+    def finish(self) -> None:
+        """Wait for all."""
+        while self._under_way:
+            _wait_batch_p2p(self._under_way.popleft()[1])
+
+
 class _LeanStage(PipelineStage):
     """PyTorch's stage with less memory. What arrives has a buffer from its arrival to its use; PyTorch's own keeps two for every
-    micro-batch of a step. And where the layout divides gradients, those of a micro-batch are divided at once; PyTorch's own keeps them
-    whole, in float32, and all layers gathered, until the last one. Zero bubble, which makes gradients of weights later, still does."""
+    micro-batch of a step. What was sent is let go (_Sends). And where the layout divides gradients, those of a micro-batch are divided at
+    once; PyTorch's own keeps them whole, in float32, and all layers gathered, until the last one. Zero bubble, which makes gradients of
+    weights later, still does."""
 
-    def __init__(self, layout: Layout, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, layout: Layout, sends: _Sends, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._sends = sends if layout.schedule in _SENDS_APART else None
         self._sharding = layout.sharding
         self._divides = layout.sharding in ("gradients", "parameters") and layout.schedule != "zero_bubble"
 
@@ -120,6 +153,19 @@ class _LeanStage(PipelineStage):
     def _create_grad_recv_info(self, act_send_info: dict[Any, Any]) -> tuple[Any, ...]:
         with self._without_memory():
             return super()._create_grad_recv_info(act_send_info)
+
+    def get_fwd_send_ops(self, fwd_chunk_id: int) -> list[dist.P2POp]:
+        return self._sent(super().get_fwd_send_ops(fwd_chunk_id))
+
+    def get_bwd_send_ops(self, bwd_chunk_id: int) -> list[dist.P2POp]:
+        return self._sent(super().get_bwd_send_ops(bwd_chunk_id))
+
+    def _sent(self, operations: list[dist.P2POp]) -> list[dist.P2POp]:
+        """What is left for the schedule to send."""
+        if self._sends is None:
+            return operations
+        self._sends.send(operations)
+        return []
 
     def _get_recv_ops(self, recv_infos: tuple[Any, ...]) -> list[Any]:
         for info in recv_infos:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -36,6 +37,19 @@ _KEPT_OPERATIONS: Final = {
     torch.ops.aten._scaled_dot_product_cudnn_attention.default,
 }
 
+_is_keeping = True
+
+
+@contextmanager
+def nothing_kept() -> Iterator[None]:
+    """Inside, selective recomputation keeps no result: products of every position with every other are not worth their memory."""
+    global _is_keeping
+    before, _is_keeping = _is_keeping, False
+    try:
+        yield
+    finally:
+        _is_keeping = before
+
 
 def _keep_products(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
     return CheckpointPolicy.MUST_SAVE if operation in _KEPT_OPERATIONS else CheckpointPolicy.PREFER_RECOMPUTE
@@ -45,7 +59,7 @@ class _Keep(_CachingTorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the results of kept operations and lets everything else pass."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func not in _KEPT_OPERATIONS:
+        if func not in _KEPT_OPERATIONS or not _is_keeping:
             return func(*args, **(kwargs or {}))
         return super().__torch_dispatch__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
 
@@ -54,7 +68,7 @@ class _Recall(_CachedTorchDispatchMode):  # type: ignore[no-untyped-call]
     """Gives these results back while the rest is computed again."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func not in _KEPT_OPERATIONS:
+        if func not in _KEPT_OPERATIONS or not _is_keeping:
             return func(*args, **(kwargs or {}))
         return super().__torch_dispatch__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
 

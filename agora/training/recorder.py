@@ -197,17 +197,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kind: Kind = "activations" if self._num_forward else "other"
         for leaf in (result,) if isinstance(result, Tensor) else tree_leaves(result):
             if isinstance(leaf, Tensor):
-                self._note(leaf, kind)
+                self._note(leaf, kind, (args, kwargs))
         if func.namespace == "fsdp" or func._opname in _MAKES_GATHERED:
             self._note_sharding(func, args, kwargs)
         return result
 
-    def _note(self, tensor: Tensor, kind: Kind) -> None:
+    def _note(self, tensor: Tensor, kind: Kind, given: object) -> None:
+        """A result whose storage nobody knows, unless it is that of an argument: gloo looks at buffers of its own, which it alone has."""
         if tensor.device.type == "meta":
             return
         for storage in _storages(tensor):
             key = storage._cdata
-            if key in self._blocks:
+            if key in self._blocks or any(key == one._cdata for x in tree_leaves(given) if isinstance(x, Tensor) for one in _storages(x)):
                 continue
             block = _Block(_rounded(storage.size()), kind, weakref.ref(storage, lambda _, key=key: self._free(key)))  # type: ignore[misc]
             self._blocks[key] = block

@@ -12,6 +12,7 @@ Shapes: B rows, T positions of this rank, S of the rank whose keys are here, H q
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from agora.errors import ConfigError
+from agora.training.recompute import nothing_kept
 
 
 def positions_of(rank: int, num_ranks: int, length: int) -> Tensor:
@@ -35,7 +37,8 @@ def positions_of(rank: int, num_ranks: int, length: int) -> Tensor:
 
 def ring_attention(q_BTHD: Tensor, k_BTKD: Tensor, v_BTKD: Tensor, starts_BT: Tensor | None, group: dist.ProcessGroup) -> Tensor:
     """Causal attention; `starts` (positions in the whole row) keeps each query inside its document. Twin: operations.attention."""
-    out: Tensor = _RingAttention.apply(q_BTHD, k_BTKD, v_BTKD, starts_BT, group)  # type: ignore[no-untyped-call]
+    with nullcontext() if torch.compiler.is_compiling() else nothing_kept():
+        out: Tensor = _RingAttention.apply(q_BTHD, k_BTKD, v_BTKD, starts_BT, group)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -80,10 +83,12 @@ class _RingAttention(torch.autograd.Function):
         for turn in range(size):
             owner = (rank - turn) % size
             k_BK1SD, v_BK1SD = (_heads_first(x, num_kv_heads) for x in here)
-            scores = (q_BKGTD @ k_BK1SD.transpose(-1, -2)).float() * scale
+            scores = (q_BKGTD @ k_BK1SD.transpose(-1, -2)).float().mul_(scale)
             scores.masked_fill_(_hidden_from(places[rank], places[owner], starts_BT), -torch.inf)
             new_biggest = torch.maximum(biggest, scores.amax(-1, keepdim=True))
-            powers = (scores - new_biggest).exp_()  # the first turn is this rank's own: every query sees itself, so nothing is -inf - -inf
+            powers = scores.sub_(
+                new_biggest
+            ).exp_()  # the first turn is this rank's own: every query sees itself, so nothing is -inf - -inf
             shrink = (biggest - new_biggest).exp_()
             total = total * shrink + powers.sum(-1, keepdim=True)
             mixed = mixed * shrink + (powers.to(q.dtype) @ v_BK1SD).float()
@@ -110,11 +115,11 @@ class _RingAttention(torch.autograd.Function):
         for turn in range(size):
             owner = (rank - turn) % size
             k_BK1SD, v_BK1SD = (_heads_first(x, num_kv_heads) for x in here)
-            scores = (q_BKGTD @ k_BK1SD.transpose(-1, -2)).float() * scale
+            scores = (q_BKGTD @ k_BK1SD.transpose(-1, -2)).float().mul_(scale)
             scores.masked_fill_(_hidden_from(places[rank], places[owner], starts_BT), -torch.inf)
-            shares = (scores - log_total).exp_()
+            shares = scores.sub_(log_total).exp_()
             grad_v = (shares.to(q.dtype).transpose(-1, -2) @ grad_BKGTD).float().sum(2)
-            grad_scores = (shares * ((grad_BKGTD @ v_BK1SD.transpose(-1, -2)).float() - share) * scale).to(q.dtype)
+            grad_scores = (grad_BKGTD @ v_BK1SD.transpose(-1, -2)).float().sub_(share).mul_(shares).mul_(scale).to(q.dtype)
             grad_q += (grad_scores @ k_BK1SD).float()
             grad_k = (grad_scores.transpose(-1, -2) @ q_BKGTD).float().sum(2)
             grad_here = [grad_here[0] + grad_k.transpose(1, 2), grad_here[1] + grad_v.transpose(1, 2)]

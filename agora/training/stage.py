@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from agora.model import fast
 from agora.model.config import ModelConfig
 from agora.model.loss import chunked_cross_entropy
+from agora.model.operations import Documents
 from agora.model.transformer import Positions, Transformer, fused_rows
 
 Product = Callable[[Tensor, Tensor], Tensor]  # (..., I), (O, I) -> (..., O); float8.py has another one than fast.linear
@@ -74,6 +75,7 @@ class Stage(nn.Module):
         self.layers = nn.ModuleDict({str(index): layer for index, layer in layers.items()})
         self.norm = norm
         self.ends: Ends = WholeEnds()
+        self.keeps_mask = True  # see Documents
         self.positions_T: Tensor | None = None  # where this rank's tokens stand in their row; None when it holds whole rows
 
     @classmethod
@@ -103,7 +105,7 @@ class Stage(nn.Module):
         `starts_BT` says where each token's document begins in the row."""
         where = None if self.positions_T is None else self.positions_T[None]
         positions = Positions(self.config, targets_BT, where, None, None)
-        positions.starts_BT = starts_BT
+        positions.documents = None if starts_BT is None else Documents(starts_BT, keeps_mask=self.keeps_mask)
         if self.is_first:
             assert isinstance(self.embedding, Tensor)
             x = self.ends.embed(x, self.embedding)

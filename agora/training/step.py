@@ -54,7 +54,7 @@ class StepResult:
 class TrainingStep:
     """A model with its optimizer. Takes `model` over: afterwards its parameters are the working copy in `dtype`.
 
-    `compile` uses torch.compile in place of the fused kernels; `machine.decide_machine` says when that pays.
+    `compile` uses torch.compile (`backend`: its own) in place of the fused kernels; `machine.decide_machine` says when that pays.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class TrainingStep:
         device: torch.device | str = "cpu",
         dtype: str = "bfloat16",
         compile: bool = False,
+        backend: str = "inductor",
         grad_clip: float | None = 1.0,
         float8: str = "off",
     ) -> None:
@@ -76,7 +77,7 @@ class TrainingStep:
             use_float8(self.model.layers, float8, self.device)
         self.optimizer = build_optimizer(self.model, optimizer_config, dtype=DTYPES[dtype])
         self.grad_clip = grad_clip
-        self._loss = torch.compile(self.model.loss) if compile else self.model.loss
+        self._loss = torch.compile(self.model.loss, backend=backend) if compile else self.model.loss
 
     def run(self, micro_batches: Sequence[Batch], lr_scale: float = 1.0, allows: Allows | None = None) -> StepResult:
         """Learn from all micro-batches as if they were one batch, unless `allows` refuses what came out. Raises TrainingError when none

@@ -65,11 +65,11 @@ def test_attention_agrees(length: int, heads: tuple[int, int], has_documents: bo
     norms = (1 + 0.1 * draw(head_dim, seed=1), 1 + 0.1 * draw(head_dim, seed=2))
     cos, sin = (table[None] for table in operations.rotary_tables(head_dim, 10_000.0, length, torch.device("cpu")))
     ids = torch.arange(length).div(37, rounding_mode="floor").expand(2, -1)
-    starts = operations.document_starts(ids) if has_documents else None
+    documents = operations.Documents(operations.document_starts(ids)) if has_documents else None
     sizes = {"num_heads": num_heads, "num_kv_heads": num_kv_heads, "eps": 1e-6}
     compare(
-        lambda x, q, k: fast.causal_attention(x, q, k, cos, sin, starts, **sizes),
-        lambda x, q, k: operations.causal_attention(x, q, k, cos, sin, starts, **sizes),
+        lambda x, q, k: fast.causal_attention(x, q, k, cos, sin, documents, **sizes),
+        lambda x, q, k: operations.causal_attention(x, q, k, cos, sin, documents, **sizes),
         qkv, *norms,
     )  # fmt: skip
 

@@ -17,6 +17,7 @@ from agora.training.config import TrainingConfig
 from agora.training.dryrun import dry_run, dry_run_stages, extrapolated, record_steps, recorded_numbers
 from agora.training.optimizers import OptimizerConfig
 from agora.training.recorder import KINDS, Collective, StepRecord
+from benchmarks import dryrun_memory
 
 MODEL = ModelConfig(
     vocab_size=256, dim=64, num_layers=4, num_heads=4, num_kv_heads=2, head_dim=16, hidden_dim=128, max_seq_len=64, tie_embeddings=False
@@ -108,6 +109,43 @@ def test_experts_and_a_ring_send_what_they_must() -> None:
     # a pass sends keys and values once each way, and their float32 gradients at every turn back
     assert ring.num_bytes == 2 * MODEL.num_layers * (keys + keys + 2 * 2 * keys)
     assert messages(record, "all-to-all", "expert").count > 0
+
+
+LONG = replace(MODEL, max_seq_len=1024, num_layers=2)
+
+
+def long_run(layout: Layout, *, documents: bool) -> dryrun.DryRun:
+    training_ = TrainingConfig(
+        batch_tokens=4 * 1024, micro_batch=1, seq_len=1024, dtype="bfloat16", document_aware=documents,
+        optimizer=OptimizerConfig(name="adamw"),
+    )  # fmt: skip
+    return dry_run(LONG, training_, layout)
+
+
+@pytest.mark.parametrize(
+    ("layout", "num_masks"), [(Layout(shard=2), 1), (Layout(shard=2, recompute="full"), 1), (Layout(pipeline=2), 2)],
+    ids=["kept once for all layers", "of the layer that works", "one for each pass in flight"],
+)  # fmt: skip
+def test_the_mask_of_documents_is_in_the_run_as_in_the_plan(layout: Layout, num_masks: int) -> None:
+    several, one = (long_run(layout, documents=documents) for documents in (True, False))
+    mask = 2 * 1024**2
+    assert several.planned_bytes - one.planned_bytes == num_masks * mask
+    assert several.record.peak_bytes - one.record.peak_bytes == pytest.approx(num_masks * mask, rel=0.1)
+
+
+def test_a_ring_needs_no_mask_and_keeps_no_scores() -> None:
+    layout = Layout(tensor=2, context=2, recompute="selective")
+    several, one = (long_run(layout, documents=documents) for documents in (True, False))
+    assert several.record.peak_bytes == pytest.approx(one.record.peak_bytes, rel=0.01)
+    assert several.planned_bytes == pytest.approx(several.record.peak_bytes, rel=0.15)
+
+
+@pytest.mark.slow
+def test_real_runs_of_two_ranks_take_what_was_predicted() -> None:
+    cases = {name: dryrun_memory.CASES[2][name] for name in ("pipeline interleaved", "context")}
+    for name, seen in dryrun_memory._real_peaks(2, cases).items():
+        predicted = [dryrun_memory._predicted(name, cases[name], rank) for rank in range(2)]
+        assert predicted == pytest.approx(seen, rel=0.01), name
 
 
 def test_a_rank_that_is_not_there_is_refused_with_the_nearest() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import os
@@ -58,7 +59,7 @@ def test_the_committed_files_are_made_again_byte_for_byte(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("name", "num_ranks", "num_nodes"), CASES)
 def test_a_batch_script_asks_slurm_for_the_nodes_of_the_layout(tmp_path: Path, name: str, num_ranks: int, num_nodes: int) -> None:
-    made = job(name, "slurm", partition="gpu", account="square", setup="module load cuda", name="it's mine")
+    made = job(name, "slurm", partition="gpu", account="square", setup="module load cuda", name="mine-2")
     script = render(made)
     options = sbatch_options(script)
     assert (int(options["--nodes"]), made.num_ranks) == (num_nodes, num_ranks)
@@ -170,7 +171,7 @@ def test_a_shell_line_before_training_leaves_torchrun_the_signals() -> None:
 
 @pytest.mark.parametrize("value", [
     {"a": {"b": [1, {"c": [], "d": {}}]}, "yes": "no", "n": [["x", "1"], "", " a: b", "1.5", "true", None, True, 2.5, "-", "#", "/x y"]},
-    [], "plain", ["10", "0x1", "1e3", "~", "2020-01-01", "é\n"],
+    [], "plain", ["10", "0x1", "1e3", "~", "2020-01-01", "é\n", "\U0001f600 \\ud83d", "\u2028\x85\x7f"],
 ])  # fmt: skip
 def test_yaml_is_read_back_as_it_was(value: Any) -> None:
     assert reader.safe_load(yaml(value)) == value
@@ -190,6 +191,95 @@ def test_yaml_is_read_back_as_it_was(value: Any) -> None:
 def test_what_cannot_run_is_refused_before_it_is_written(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         job("gpu8", "slurm", **settings)
+
+
+@pytest.mark.parametrize(
+    ("target", "setting", "value", "hint"),
+    [
+        ("slurm", "partition", "gpu --wrap=id", "partition='gpu --wrap=id' must be letters"),
+        ("slurm", "partition", "a, b", "; try launch.partition=a,b"),
+        ("slurm", "partition", "-x", "; try launch.partition=x"),
+        ("slurm", "account", "x;id", "; try launch.account=x_id"),
+        ("slurm", "account", "x\n#SBATCH --wrap=id", r"U\+000A"),
+        ("slurm", "setup", "true\rid", r"U\+000D"),
+        ("slurm", "workspace", "/a\nrm -rf b", r"U\+000A"),
+        ("slurm", "workspace", "~/runs", "write the whole path"),
+        ("slurm", "name", "my run", "; try launch.name=myrun"),
+        ("slurm", "name", "$(id)", "; try launch.name=id"),
+        ("slurm", "name", "日本", "letters, digits"),
+        ("slurm", "data", "../x", "plain folder name"),
+        ("kubernetes", "name", "My_Run", "; try launch.name=my-run"),
+        ("kubernetes", "name", "1st", "; try launch.name=run-1st"),
+        ("kubernetes", "name", "a" * 41, "at most 40 characters"),
+        ("kubernetes", "namespace", "Team A", "; try launch.namespace=team-a"),
+        ("kubernetes", "namespace", "", "DNS label"),
+        ("kubernetes", "namespace", "x" * 64, "at most 63 characters"),
+        ("kubernetes", "claim", "a..b", "; try launch.claim=a-b"),
+        ("kubernetes", "image", "me: 1", "; try launch.image=me:1"),
+        ("kubernetes", "image", "", "an image reference"),
+        ("kubernetes", "image", "Me/agora:1:2", "an image reference"),
+        ("kubernetes", "workspace", "here", "; try launch.workspace=/workspace"),
+        ("ray", "name", "a\u2028b", r"U\+2028"),
+    ],
+)  # fmt: skip
+def test_words_that_would_break_out_of_the_file_are_refused(target: Any, setting: str, value: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=hint) as caught:
+        job("gpu8", target, **{setting: value})
+    assert f"launch.{setting}=" in str(caught.value)
+
+
+@pytest.mark.parametrize("image", ["agora", "agora:latest", "r.example.org:5000/team/a_b/agora:v1.0-rc1", f"x/y@sha256:{'0a' * 32}", "R/x"])
+def test_names_that_are_in_use_are_taken(image: str) -> None:
+    good = {"image": image, "namespace": "team-a", "claim": "agora.data", "partition": "gpu,h100_long", "account": "abc@v100"}
+    for target in ("slurm", "kubernetes", "ray"):
+        assert render(job("gpu8", target, name="run-1", **good))
+
+
+def test_a_setting_of_the_recipe_with_a_line_break_is_refused() -> None:
+    for words in (["gpu8", "--slurm", "purpose=a\n#SBATCH --wrap=id"], ["gpu8", "--ray", "purpose=a\u2028import os"]):
+        refused = CliRunner().invoke(app, ["train", "launch", *words])
+        assert isinstance(refused.exception, ConfigError) and "purpose=" in str(refused.exception)
+
+
+def test_a_file_starts_the_recipe_that_it_was_asked_for() -> None:
+    result = CliRunner().invoke(app, ["train", "launch", "gpu8", "--slurm", "name=other"])
+    assert "train pretrain gpu8 name=other" in result.output, result.output
+
+
+WORDS = ["/d/\U0001f600 it's", 'a "b" \\ c', "{x} 100%", "--workspace @", "$HOME `id` 日本"]
+
+
+@pytest.mark.parametrize("workspace", WORDS)
+def test_every_program_gets_the_words_as_they_were_typed(workspace: str, tmp_path: Path) -> None:
+    recipe = recipes.load("gpu8")
+    typed = [f"purpose={word}" for word in WORDS]
+
+    def text(target: Target, where: str) -> str:
+        return render(make_job(
+            "gpu8", recipe.model, recipe.training, recipe.layout, LaunchConfig(workspace=where), target=target, words=typed,
+            usual_accelerator="H200", made_by="",
+        ))  # fmt: skip
+
+    places = {
+        node.targets[0].id: node.value for node in ast.parse(text("ray", workspace)).body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }  # fmt: skip
+    command, where = places["COMMAND"], places["WORKSPACE"]
+    assert isinstance(command, ast.List) and [ast.literal_eval(word) for word in command.elts[3:8]] == typed
+    assert ast.literal_eval(where.func.value.args[0]) == workspace  # type: ignore[attr-defined]
+
+    at = "/w" + workspace.replace(":", "")
+    (one,) = reader.safe_load_all(text("kubernetes", at))
+    (container,) = one["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]["containers"]
+    assert container["command"][-1] == container["volumeMounts"][0]["mountPath"] == at
+    assert [word for word in container["command"] if word.startswith("purpose=")] == typed
+
+    script = text("slurm", workspace)
+    begin, end = script.index("WORKSPACE=${"), script.index("\nlogs=")
+    run = script[script.index("  train pretrain") :].partition(" &\n")[0].strip()
+    line = f'{script[begin:end]}\nfor word in {run}; do printf "%s\\n" "$word"; done'
+    shown = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+    assert shown.stdout.splitlines()[3:8] == typed and shown.stdout.splitlines()[-1] == workspace
 
 
 def test_more_accelerators_are_more_replicas_and_none_are_processes() -> None:
