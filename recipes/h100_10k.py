@@ -19,7 +19,8 @@ def h100_10k() -> Recipe:
     than it is trained. Steps: 12e12 / (2560 rows x 8192) = 572,000.
     Compute: 6 x 84e9 x 12e12 = 6.0e24 FLOP; at a sixth of 10,240 x 989e12 FLOP/s that is 41 days. With failures, links and bubbles:
     `agora cluster plan Grok-1 accelerator=H100 num_accelerators=10240 tokens=12e12 seq_len=8192 batch_tokens=20971520`.
-    Layout: experts lie 8 to a stage and rank group (one node: all-to-all stays on its links); 160 rows side by side, 16 passes each.
+    Layout: experts lie 8 to a stage and rank group (one node: all-to-all stays on its links); 160 rows side by side, 16 passes each;
+    five replicas of 32 shards, because the rows of an expert divide by 32 and not by 160.
     The rates are a start; nobody has tried them on this shape here.
     """
     return Recipe(
@@ -33,7 +34,8 @@ def h100_10k() -> Recipe:
             num_experts=8, experts_per_token=2, expert_dim=32_768,
         ),
         layout=Layout(
-            shard=160, tensor=2, context=4, pipeline=8, virtual=8, schedule="interleaved", expert=8, recompute="selective", micro_batch=1
+            replicate=5, shard=32, tensor=2, context=4, pipeline=8, virtual=8, schedule="interleaved", expert=8, recompute="selective",
+            micro_batch=1,
         ),
         training=TrainingConfig(
             steps=572_000, batch_tokens=2560 * 8192, micro_batch=1, seq_len=8192, schedule=ScheduleConfig(warmup=0.004, decay=0.2),

@@ -26,6 +26,7 @@ SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 KERNELS: tuple[Kernels, ...] = get_args(Kernels)
 RECOMPUTES: tuple[Recompute, ...] = get_args(Recompute)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+_MOST_PADDING = 1.1  # of a stack of experts: FSDP2 fills up its first dimension to equal shards
 _DEGREES = ("replicate", "shard", "tensor", "pipeline", "virtual", "context", "expert", "micro_batch")
 
 
@@ -190,6 +191,16 @@ class Layout:
                 "so ranks would stay empty; the nearest possible is "
                 f"shard={nearest} with replicate={self.replicate * self.shard // nearest}"
             )
+        if self.sharding == "none" or experts_divide(shape, shards * self.tensor // self.expert, self.expert):
+            return
+        inside = {d: d * self.context * self.tensor for d in range(1, self.shard + 1) if self.shard % d == 0}
+        fit = [d for d, ranks in inside.items() if ranks % self.expert == 0 and experts_divide(shape, ranks // self.expert, self.expert)]
+        hint = f"shard={max(fit)} with replicate={self.replicate * self.shard // max(fit)}" if fit else "expert=1, or sharding='none'"
+        raise ConfigError(
+            f"layout.shard={self.shard} x context={self.context} x tensor={self.tensor} / expert={self.expert} shards divide neither the "
+            f"{shape.num_experts // self.expert} experts of a rank nor the rows of one ({shape.expert_dim} and {shape.dim}), so ranks "
+            f"would stay empty and others hold everything; the nearest possible is {hint}"
+        )
 
     def _divisions(self, shape: ModelShape, seq_len: int) -> list[tuple[str, tuple[int, ...], str]]:
         width = shape.hidden_dim or shape.expert_dim
@@ -248,6 +259,14 @@ def shard_rows(shape: ModelShape, tensor: int) -> int:
     widths = [int(shape.dim), int((shape.query_dim + 2 * shape.kv_dim) // tensor)]
     widths += [int(shape.hidden_dim // tensor)] if shape.hidden_dim else []
     return min(widths + ([int(shape.expert_dim)] if shape.num_experts else []))
+
+
+def experts_divide(shape: ModelShape, shards: Any, expert: Any) -> Any:
+    """Whether fully_shard can spread the experts of a rank over `shards` (with `expert`, also an array): rows of each, or whole ones with
+    little left over."""
+    held = shape.num_experts // expert
+    has_rows = (shape.dim % shards == 0) & (shape.expert_dim % shards == 0)
+    return (shape.num_experts == 0) | has_rows | (np.ceil(held / shards) * shards <= _MOST_PADDING * held)
 
 
 def nearest_divisor(number: int, wanted: int) -> int:

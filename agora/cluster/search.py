@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from agora.cluster.columns import INTERLEAVED, ONE_F_ONE_B, PARAMETERS, ZERO_BUBBLE, Hardware, LayoutColumns, stack_layouts
 from agora.cluster.constants import Constants
-from agora.cluster.layout import KERNELS, PRECISIONS, Kernels, Layout, Precision, possible_passes, shard_rows
+from agora.cluster.layout import KERNELS, PRECISIONS, Kernels, Layout, Precision, experts_divide, possible_passes, shard_rows
 from agora.cluster.memory import memory_bytes
 from agora.cluster.step_time import Batch, step_times
 from agora.errors import ConfigError
@@ -244,6 +244,8 @@ def _inner(question: Question, tensor: int, pipeline: int, context: int, data: i
     possible &= (schedule[:, 1] != ZERO_BUBBLE) | (index[2] == 0)  # recompute has the backward pass in one piece
     possible &= (shard[:, 1] * context * tensor) % expert == 0
     possible &= (shard[:, 1] == 1) | (shard[:, 1] * context <= shard_rows(shape, tensor))
+    shards = np.maximum(shard[:, 1] * context * tensor // expert, 1)
+    possible &= (shard[:, 0] == 0) | experts_divide(shape, shards, expert)
     kept = np.flatnonzero(possible)
     columns = {
         "replicate": data // shard[kept, 1],

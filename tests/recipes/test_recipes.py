@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import recipes
+from agora.cluster.accelerator import hardware
+from agora.cluster.columns import stack_layouts
+from agora.cluster.layout import Layout
+from agora.cluster.memory import memory_bytes
+from agora.cluster.step_time import Batch
 from agora.errors import ConfigError
+from agora.model.config import ModelConfig
 from agora.model.counts import num_parameters
+from agora.model.shape import shape_of
 from agora.model.transformer import Transformer
 from agora.settings import Workspace
+from agora.training.config import TrainingConfig
+from agora.training.dryrun import dry_run
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -60,6 +71,42 @@ def test_layout_of_a_recipe_is_possible_and_fits_its_machine(name: str, num_acce
     assert num_parameters(recipe.model).active == pytest.approx(active, rel=0.01)
     assert recipe.layout.micro_batch == training.micro_batch or num_accelerators == 1
     recipe.layout.check(recipe.model, seq_len=training.seq_len, global_batch=training.batch_tokens // training.seq_len)
+
+
+def small(name: str) -> tuple[ModelConfig, TrainingConfig, Layout]:
+    """The recipe with as few layers, chunks and passes as its stages need; all else, the division of every layer above all, is its own."""
+    recipe = recipes.load(name)
+    layout = replace(recipe.layout, micro_batch=recipe.training.micro_batch, virtual=1, schedule="1f1b")
+    model = replace(recipe.model, num_layers=max(2, layout.pipeline))
+    rows = layout.data * layout.micro_batch * layout.pipeline
+    return model, replace(recipe.training, batch_tokens=rows * recipe.training.seq_len), layout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_rank_of_every_recipe_runs_dry_and_holds_its_share(name: str) -> None:
+    model, training, layout = small(name)
+    run = dry_run(model, training, layout)
+    ranks = layout.num_accelerators if layout.sharding == "none" else layout.num_accelerators // layout.replicate
+    share = 4 * (num_parameters(model).total + num_parameters(model).embedding * layout.pipeline) / ranks
+    assert 0 < run.record.by_kind["weights"] < 1.25 * share  # shards that leave ranks empty give the first one everything
+    assert run.record.peak_bytes < run.planned_bytes + run.reserved_bytes  # the planner says nothing fits that does not
+
+
+@pytest.mark.parametrize("name", [name for name in recipes.names() if recipes.load(name).accelerator])
+def test_what_a_recipe_needs_is_there_on_its_accelerator(name: str) -> None:
+    recipe = recipes.load(name)
+    training, layout = recipe.training, replace(recipe.layout, micro_batch=recipe.training.micro_batch)
+    batch = Batch(seq_len=training.seq_len, global_batch=training.batch_tokens // training.seq_len)
+    needed = memory_bytes(shape_of(recipe.model), batch, stack_layouts([layout]), documents=training.document_aware).total
+    assert float(np.ravel(needed)[0]) < hardware(recipe.accelerator).memory_bytes
+
+
+def test_shards_that_leave_ranks_without_experts_are_refused_with_the_nearest() -> None:
+    recipe = recipes.load("h100_10k")
+    layout = replace(recipe.layout, replicate=1, shard=160)
+    with pytest.raises(ConfigError, match="others hold everything; the nearest possible is shard=32 with replicate=5"):
+        layout.check(recipe.model, seq_len=8192, global_batch=2560)
 
 
 def test_unknown_recipe_is_refused_with_the_nearest() -> None:
