@@ -86,9 +86,7 @@ class _RingAttention(torch.autograd.Function):
             scores = (q_BKGTD @ k_BK1SD.transpose(-1, -2)).float().mul_(scale)
             scores.masked_fill_(_hidden_from(places[rank], places[owner], starts_BT), -torch.inf)
             new_biggest = torch.maximum(biggest, scores.amax(-1, keepdim=True))
-            powers = scores.sub_(
-                new_biggest
-            ).exp_()  # the first turn is this rank's own: every query sees itself, so nothing is -inf - -inf
+            powers = scores.sub_(new_biggest).exp_()  # first turn: this rank's own; every query sees itself, so nothing is -inf - -inf
             shrink = (biggest - new_biggest).exp_()
             total = total * shrink + powers.sum(-1, keepdim=True)
             mixed = mixed * shrink + (powers.to(q.dtype) @ v_BK1SD).float()
