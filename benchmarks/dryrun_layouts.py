@@ -3,8 +3,8 @@
 python -m benchmarks dryrun_layouts [--out FILE] [--model NAME]
 
 FILE gets a line of JSON for each layout: {"model", "layout", "seq_len", "global_batch", "peak_bytes"}; `python -m benchmarks planner_memory
---dryrun FILE` reads it. Lines that are there already are not run again. Rows hold one document: masks of documents are a cost of their own,
-which the planner does not know.
+--dryrun FILE` reads it. Lines that are there already are not run again. Rows hold one document: masks of documents are a cost of their own
+(tests/training/test_dryrun.py has them).
 """
 
 from __future__ import annotations
