@@ -33,7 +33,7 @@ def h100_10k() -> Recipe:
             num_experts=8, experts_per_token=2, expert_dim=32_768,
         ),
         layout=Layout(
-            shard=160, tensor=2, context=4, pipeline=8, virtual=8, schedule="interleaved", expert=8, recompute="selective", micro_batch=1
+            shard=160, tensor=2, context=4, pipeline=8, virtual=8, schedule="interleaved", expert=8, recompute="selective"
         ),
         training=TrainingConfig(
             steps=572_000, batch_tokens=2560 * 8192, micro_batch=1, seq_len=8192, schedule=ScheduleConfig(warmup=0.004, decay=0.2),

@@ -150,6 +150,7 @@ def test_a_run_whose_checkpoints_lie_elsewhere_goes_on_to_the_same_losses(tmp_pa
 
 
 def test_a_place_is_only_used_by_the_run_whose_checkpoints_lie_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.setattr("agora.training.lease._SETTLE_S", 0.0)
     monkeypatch.setattr("agora.training.machine.measure_matmul_limit", lambda device, dtype: 1e12)
     place = place if "://" in place else f"file://{place}"
 

@@ -107,6 +107,16 @@ def test_all_ranks_leave_out_the_same_batches(
     assert {int(step) for step in json.loads((run / "skipped.json").read_text())["steps"]} == set(expected)
 
 
+def test_an_upload_that_moves_is_no_hang_and_one_that_stands_still_is_named(tmp_path: Path, two_ranks: Ranks) -> None:
+    """Four seconds of pieces where the alarm takes one and a half; then one piece that never ends."""
+    case = {"task": f"{TASKS}:upload", "folder": str(tmp_path / "slow"), "stuck": False}
+    assert [answer["messages"] for answer in two_ranks.run(case)] == [[], []] and not (tmp_path / "slow" / "hang").exists()
+    for answer in two_ranks.run({**case, "folder": str(tmp_path / "stuck"), "stuck": True}):
+        (message,) = answer["messages"]
+        assert re.search(r"^rank \d has not moved for \d s .*\(checkpoint\)", message)
+        assert re.search(r"rank 1 is stuck writing .*/step-00000001/tensors-00001\.safetensors: nothing of it has moved for \d s", message)
+
+
 class Launched:
     """torchrun with survivor.py."""
 
