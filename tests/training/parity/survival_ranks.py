@@ -119,13 +119,13 @@ def upload(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def train_on(case: dict[str, Any]) -> dict[str, Any]:
-    """Train the run in case["folder"] in the world that is there, up to case["stop"]."""
+    """Train the run in case["folder"] in the world that is there, up to case["stop"]; with case["steady"] by what rounds least."""
     folder = Path(case["folder"])
-    own = folder / f"shards-{os.environ['RANK']}-{case['settings']['micro_batch']}"
+    own = folder / f"shards-{dist.get_world_size()}-{os.environ['RANK']}"
     own.mkdir(parents=True, exist_ok=True)
-    optimizer = OptimizerConfig(name="adamw", eps=EPSILON)
-    config = dataclasses.replace(TINY_TRAINING, batch_tokens=128, optimizer=optimizer, **case["settings"])
-    stop = EachStep(lambda done: os.kill(os.getpid(), signal.SIGTERM) if done == case["stop"] else None)
+    optimizer = OptimizerConfig(name="adamw", eps=EPSILON) if case.get("steady") else TINY_TRAINING.optimizer
+    config = dataclasses.replace(TINY_TRAINING, **{"batch_tokens": 128, "optimizer": optimizer, **case["settings"]})
+    stop = EachStep(lambda done: os.kill(os.getpid(), signal.SIGTERM) if done == case.get("stop") else None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(machine, "measure_matmul_limit", lambda device, dtype: 1e12)
         summary = loop.train(

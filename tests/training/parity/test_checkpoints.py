@@ -68,10 +68,9 @@ def test_a_run_goes_on_with_more_ranks_than_its_step_had_passes(
     folder = str(tmp_path / "cut")
     task = "tests.training.parity.survival_ranks:train_on"
     for ranks, layout, micro_batch, stop in roads:
-        case = {"task": task, "folder": folder, "layout": layout, "settings": {"micro_batch": micro_batch}, "stop": stop}
+        case = {"task": task, "folder": folder, "layout": layout, "settings": {"micro_batch": micro_batch}, "stop": stop, "steady": True}
         assert {answer["step"] for answer in ranks.run(case)} == {stop}
-    whole = {"task": task, "folder": str(tmp_path / "whole"), "layout": {"shard": 2}, "settings": {"micro_batch": 4}, "stop": 12}
-    two_ranks.run(whole)
+    two_ranks.run({"task": task, "folder": str(tmp_path / "whole"), "layout": {"shard": 2}, "settings": {"micro_batch": 4}, "steady": True})
     expected, found = (read_metrics(tmp_path / name / "run" / "metrics.jsonl") for name in ("whole", "cut"))
     assert [line["step"] for line in found] == list(range(1, 13)) and [line["tokens"] for line in found] == [128 * n for n in range(1, 13)]
     for key in ("loss", "grad_norm", "heldout_loss"):
