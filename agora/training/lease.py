@@ -35,6 +35,7 @@ FILE: Final = "lease.json"
 RENEW_S: Final = 15.0
 WAIT_S: Final = 4 * RENEW_S  # three renewals may be late: a process that was stopped for half a minute goes on
 _LOOK_S: Final = 1.0
+_PATIENCE_S: Final = 10.0  # at the end, with a renewal that is under way
 _SETTLE_S: Final = 0.3  # between writing and reading back: longer than a request takes
 
 
@@ -56,8 +57,12 @@ class Lease:
                 self._wait_for_end(found, wait_s)
             self._write()
             time.sleep(_SETTLE_S)
-            self._refuse_other(self._store.read_record(FILE))
-        except (OSError, ValueError) as error:
+            now = self._store.read_record(FILE)
+            if now.get("token") != self._token:
+                raise self._refusal(now)
+        except ValueError as error:
+            raise CheckpointError(f"{self._store.place(FILE)} is damaged ({error}); delete it if no run writes there") from error
+        except OSError as error:
             raise CheckpointError(f"{self._store.place(FILE)} cannot be used: {error}") from error
         self._store.may_write = self.check
         self._thread.start()
@@ -71,7 +76,7 @@ class Lease:
         """Give the place free."""
         self._ended.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_PATIENCE_S)
         with suppress(OSError, ValueError):  # it ends by itself where it cannot be removed
             if self._store.read_record(FILE).get("token") == self._token:
                 self._store.remove_record(FILE)
@@ -95,10 +100,6 @@ class Lease:
                 if not now:
                     return
         logger.warning("%s: taking over the lease of %s, which did not renew it for %.0f s", self._store.place(FILE), _who(found), wait_s)
-
-    def _refuse_other(self, found: Mapping[str, Any]) -> None:
-        if found.get("token") != self._token:
-            raise self._refusal(found)
 
     def _refusal(self, found: Mapping[str, Any]) -> TrainingError:
         return TrainingError(
