@@ -24,7 +24,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +33,7 @@ from typing import Any
 
 from agora.errors import UsageError
 from benchmarks.registry import REPOSITORY, Benchmark, Result, whole_number
+from benchmarks.scratch import scratch_folder
 from benchmarks.write_windows import Aim, Watch, drafts, kill_inside, watch_until_end
 
 NUM_KILLS, NUM_KILLS_QUICK = 20, 4
@@ -128,8 +128,7 @@ def run(quick: bool, options: dict[str, str]) -> Result:
         raise UsageError(f"--stages {wrong!r} is not one of {', '.join(STAGE_NAMES)}")
     num_kills = whole_number(options, "kills", NUM_KILLS_QUICK if quick else NUM_KILLS, at_least=1)
     rng = random.Random(whole_number(options, "seed", 0, at_least=0))
-    with tempfile.TemporaryDirectory(prefix="kill-resume-") as name:
-        root = Path(name)
+    with scratch_folder("kill-resume") as root:
         write_posts(root / "posts.jsonl", NUM_POSTS // (3 if quick else 1))
         road = stages(root / "posts.jsonl", root / "many.parquet", 30 if quick else 120)
         if "import" in chosen:

@@ -19,6 +19,7 @@ from agora.errors import ConfigError
 from agora.model.config import ModelConfig
 from agora.settings import Workspace
 from agora.training.config import TrainingConfig
+from agora.training.layout_keys import refuse_planned_keys
 
 DEFAULT: Final = "laptop"
 
@@ -69,7 +70,9 @@ def sets_vocabulary(name: str, words: Iterable[str], workspace: Workspace) -> bo
 
 
 def _configured(recipe: Recipe, words: Iterable[str], workspace: Workspace) -> Recipe:
-    recipe = apply_overrides(recipe, workspace.defaults("train"), f"{workspace.settings_file} [train]")
+    defaults, where = workspace.defaults("train"), f"{workspace.settings_file} [train]"
+    refuse_planned_keys(defaults, where)
+    recipe = apply_overrides(recipe, defaults, where)
     return override(recipe, [word for word in words if "=" in word])
 
 
@@ -82,6 +85,7 @@ def override(recipe: Recipe, words: Iterable[str]) -> Recipe:
             homes = [area for area in ("training", "model", "corpus") if key.partition(".")[0] in _field_names(getattr(recipe, area))]
             if homes:
                 raise ConfigError(f"command line: unknown key {key!r}; did you mean {' or '.join(f'{area}.{key}' for area in homes)!r}?")
+    refuse_planned_keys(assignments, "command line")
     return apply_overrides(recipe, assignments, "command line")
 
 

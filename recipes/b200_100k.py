@@ -34,8 +34,7 @@ def b200_100k() -> Recipe:
             num_experts=64, experts_per_token=8, expert_dim=9856, balance_loss_weight=1e-4, balance_bias_rate=1e-3,
         ),
         layout=Layout(
-            replicate=49, shard=32, sharding="optimizer", tensor=2, context=4, pipeline=8, virtual=8, schedule="interleaved", expert=16,
-            micro_batch=1,
+            replicate=49, shard=32, sharding="optimizer", tensor=2, context=4, pipeline=8, virtual=8, schedule="interleaved", expert=16
         ),
         training=TrainingConfig(
             steps=292_000, batch_tokens=12_544 * 8192, micro_batch=1, seq_len=8192, schedule=ScheduleConfig(warmup=0.007, decay=0.2),

@@ -31,7 +31,7 @@ def gpu8() -> Recipe:
             max_seq_len=40_960, rope_theta=1_000_000.0, norm_eps=1e-6, tie_embeddings=False,
             num_experts=128, experts_per_token=8, expert_dim=768,
         ),
-        layout=Layout(shard=8, expert=8, micro_batch=2, recompute="selective"),
+        layout=Layout(shard=8, expert=8, recompute="selective"),
         training=TrainingConfig(
             steps=32_000, batch_tokens=2**21, micro_batch=2, seq_len=4096, schedule=ScheduleConfig(warmup=0.01, decay=0.2),
             optimizer=OptimizerConfig(lr=4e-4, muon_lr=4e-4),

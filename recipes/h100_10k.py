@@ -35,7 +35,6 @@ def h100_10k() -> Recipe:
         ),
         layout=Layout(
             replicate=5, shard=32, tensor=2, context=4, pipeline=8, virtual=8, schedule="interleaved", expert=8, recompute="selective",
-            micro_batch=1,
         ),
         training=TrainingConfig(
             steps=572_000, batch_tokens=2560 * 8192, micro_batch=1, seq_len=8192, schedule=ScheduleConfig(warmup=0.004, decay=0.2),

@@ -45,11 +45,11 @@ class Layout:
     context            ranks that divide a sequence
     expert             ranks that divide the experts; lies inside shard x context x tensor
     recompute          what the backward pass computes again
-    micro_batch        sequences per data rank and pass
-    precision          number format of the matrix products
-    attention          fused (never writes scores) or plain
-    kernels            element-wise work between products: fused (compiled) or plain
-    overlap            data-parallel communication runs beside compute
+    micro_batch        sequences per data rank and pass; price of a plan, training takes training.micro_batch
+    precision          number format of the matrix products; price of a plan, training takes training.float8 and training.dtype
+    attention          fused (never writes scores) or plain; price of a plan, training is always fused
+    kernels            element-wise work between products: fused (compiled) or plain; price of a plan, training takes training.compile
+    overlap            data-parallel communication runs beside compute; price of a plan, training always overlaps
     """
 
     replicate: int = 1
@@ -98,9 +98,11 @@ class Layout:
         """Passes of one data rank per step. Raises ConfigError when the batch does not divide."""
         if global_batch % (self.data * self.micro_batch):
             nearest = self.data * self.micro_batch * max(1, round(global_batch / (self.data * self.micro_batch)))
+            rows, rest = divmod(global_batch, self.data)
+            other = "" if rest else f"micro_batch={nearest_divisor(rows, self.micro_batch)}, or "
             raise ConfigError(
                 f"global_batch={global_batch} sequences do not divide over {self.data} data ranks with micro_batch={self.micro_batch}; "
-                f"the nearest that does is global_batch={nearest}"
+                f"the nearest that does is {other}global_batch={nearest}"
             )
         return global_batch // (self.data * self.micro_batch)
 

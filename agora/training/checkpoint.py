@@ -8,7 +8,7 @@ RUN/checkpoints/step-00000120/, or the same under training.checkpoint_url
 
 A checkpoint counts once its manifest is there, which the first rank writes after all ranks have written (checkpoint_store.py); killed
 before, the older ones stay. The sums are for disks that damage files. Nothing is ever unpickled. One run writes at a time (the trainer
-holds the run folder's lock).
+holds the run folder's lock, and the lease of a URL).
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch.distributed as dist
 from torch import Tensor
@@ -34,6 +36,7 @@ from agora.training.world import World
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_PATIENCE: Final = timedelta(days=1)  # of ranks whose upload is done with those whose is not: who hangs, the watchdog tells
 Where = Path | str | Store  # a folder, a URL, or what was made of them
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError)
 
@@ -80,7 +83,7 @@ class CheckpointWriter:
 
     def __init__(self, where: Where, *, keep: int = 2, keep_every: int | None = None, world: World | None = None) -> None:
         self._store, self._keep = _store(where), Keep(newest=keep, every_steps=keep_every)
-        self._group = dist.new_group(backend="gloo") if world is not None and world.size > 1 else None
+        self._group = dist.new_group(backend="gloo", timeout=_PATIENCE) if world is not None and world.size > 1 else None
         self._known: set[str] = set()  # what this run has written itself
         self._thread: threading.Thread | None = None
         self._error: CheckpointError | None = None
@@ -339,7 +342,9 @@ def _write(
             _delete_old(store, keep, known, only_sizes=group is not None)
     except (OSError, ValueError, RuntimeError, CheckpointException) as error:
         if is_first:
-            store.abandon(name)
+            with suppress(OSError):  # nor is anything deleted where another run has taken over
+                store.may_write()
+                store.abandon(name)
         raise CheckpointError(
             f"checkpoint {store.place(name)} could not be written: {_reason(error)}; older checkpoints are untouched. "
             "Free some space and run the same command to go on from the last one"

@@ -3,6 +3,9 @@ file by file and then makes it count, all at once.
 
 In a folder a checkpoint is written under another name and renamed. Object stores cannot rename: there a checkpoint counts once its
 manifest is there, which is written last and removed first.
+
+A store tells what it is doing and counts what has moved (Movement), so that a slow place is not taken for a hanging one (watchdog.py), and
+asks before it changes anything whether it still may (lease.py).
 """
 
 from __future__ import annotations
@@ -12,22 +15,20 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
-from agora.errors import AgoraError, ConfigError
 from agora.files import sync, write_atomically
+from agora.training.checkpoint_url import as_os_error, check_url, connect
+from agora.training.movement import Counted, Movement
 from agora.units import format_bytes
 
 MANIFEST: Final = "manifest.json"
 _REFUSED: Final = "refused.json"  # what the manifest of a checkpoint that was set aside is called
-_RECORD: Final = "run.json"
+RECORD: Final = "run.json"
 _NAME: Final = re.compile(r"step-(\d{8,})")
-# A user part, also one with a slash in its password, as AWS makes them; a port is none.
-_USER: Final = re.compile(r"://([^/?#]*@|[^/?#:@]*:(?!\d+/)[^@]*@)")
-_ALMOST_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?!//|:)")  # s3:/bucket; not C:/ and not cache::s3://
 _SPARE_BYTES: Final = 1 << 20
 
 
@@ -42,7 +43,11 @@ def step_of(name: str) -> int:
 
 
 class Store(Protocol):
-    """A place for checkpoints. Every method raises OSError when the place cannot be read or written."""
+    """A place for checkpoints. Every method raises OSError when the place cannot be read or written. `may_write` raises it when another
+    run has taken the place over; what changes checkpoints asks it first."""
+
+    movement: Movement
+    may_write: Callable[[], None]
 
     def place(self, name: str) -> str:
         """Where a checkpoint is, for people."""
@@ -77,42 +82,20 @@ class Store(Protocol):
     def names_set_aside(self) -> list[str]:
         """Checkpoints that were set aside, oldest first."""
 
-    def read_record(self) -> dict[str, Any]:
-        """What is said of the run beside its checkpoints; empty when nothing is. Raises ValueError when it is damaged."""
+    def read_record(self, file: str = RECORD) -> dict[str, Any]:
+        """What is said beside the checkpoints: of the run, or who writes; empty when nothing is. Raises ValueError when it is damaged."""
 
-    def write_record(self, record: Mapping[str, Any]) -> None:
-        """Say whose checkpoints these are."""
+    def write_record(self, record: Mapping[str, Any], file: str = RECORD) -> None:
+        """Say whose checkpoints these are, or who writes."""
+
+    def remove_record(self, file: str) -> None:
+        """Say nothing any more."""
 
     def clean(self) -> None:
         """Delete what killed writers left. Only while nobody writes."""
 
     def clear(self) -> None:
         """Delete everything."""
-
-
-def check_url(url: str) -> None:
-    """Raises ConfigError for a URL that holds credentials, which would stand in logs and run.json, and for one that only looks like one."""
-    if _USER.search(url):
-        raise ConfigError(
-            f"training.checkpoint_url={redacted(url)} holds a user name or password; leave them out and set environment variables: "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3, for other protocols those that their fsspec package names"
-        )
-    if _ALMOST_URL.match(url):
-        protocol, _, rest = url.partition(":")
-        raise ConfigError(
-            f"training.checkpoint_url={url} is no URL and no folder; write {protocol}://{rest if protocol == 'file' else rest.lstrip('/')}"
-        )
-
-
-def redacted(url: str) -> str:
-    """`url` without what stands before an @ in it."""
-    return re.sub(r"://.*@", "://***@", url, flags=re.DOTALL)
-
-
-def place_under(url: str, name: str) -> str:
-    """The URL of `name` in `url`; a query stays at the end. A folder has no query."""
-    base, mark, query = url.partition("?") if "://" in url and not url.startswith("file://") else (url, "", "")
-    return f"{base.rstrip('/')}/{name}{mark}{query}"
 
 
 def open_store(where: Path | str) -> Store:
@@ -126,11 +109,16 @@ def open_store(where: Path | str) -> Store:
     return UrlStore(where)
 
 
+def _always() -> None:
+    """Nobody else can write here."""
+
+
 class FolderStore:
     """Checkpoints in a folder that all processes see."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.movement = folder, Movement()
+        self.may_write: Callable[[], None] = _always
 
     def place(self, name: str) -> str:
         """As in Store."""
@@ -144,6 +132,7 @@ class FolderStore:
 
     def begin(self, name: str, size_bytes: int) -> None:
         """As in Store."""
+        self.may_write()
         self.folder.mkdir(parents=True, exist_ok=True)
         free_bytes, needed_bytes = shutil.disk_usage(self.folder).free, size_bytes + _SPARE_BYTES
         if free_bytes < needed_bytes:
@@ -152,15 +141,17 @@ class FolderStore:
         self._draft(name).mkdir()
 
     @contextmanager
-    def writing(self, name: str, file: str) -> Iterator[IO[bytes]]:
+    def writing(self, name: str, file: str) -> Iterator[Any]:
         """As in Store."""
         path = self._draft(name) / file
-        with path.open("wb") as stream:
-            yield stream
-        sync(path)
+        with self.movement.of(f"writing {self.place(name)}/{file}"):
+            with path.open("wb") as stream:
+                yield Counted(stream, self.movement)
+            sync(path)
 
     def commit(self, name: str) -> None:
         """As in Store."""
+        self.may_write()
         sync(self._draft(name))
         if (self.folder / name).exists():
             self.remove(name)
@@ -176,17 +167,20 @@ class FolderStore:
         return {path.name: path.stat().st_size for path in (self.folder / name).iterdir()}
 
     @contextmanager
-    def reading(self, name: str, file: str) -> Iterator[IO[bytes]]:
+    def reading(self, name: str, file: str) -> Iterator[Any]:
         """As in Store."""
-        with (self.folder / name / file).open("rb") as stream:
-            yield stream
+        path = self.folder / name / file
+        with self.movement.of(f"reading {path}"), path.open("rb") as stream:
+            yield Counted(stream, self.movement)
 
     def remove(self, name: str) -> None:
         """As in Store."""
+        self.may_write()
         doomed = self.folder / f".deleting-{name}"
-        shutil.rmtree(doomed, ignore_errors=True)
-        (self.folder / name).rename(doomed)
-        shutil.rmtree(doomed)
+        with self.movement.of(f"deleting {self.folder / name}"):
+            shutil.rmtree(doomed, ignore_errors=True)
+            (self.folder / name).rename(doomed)
+            shutil.rmtree(doomed)
 
     def set_aside(self, name: str) -> None:
         """As in Store."""
@@ -200,17 +194,21 @@ class FolderStore:
         found = {path.stem for path in paths if path.suffix == ".corrupt"}
         return sorted((name for name in found if _NAME.fullmatch(name)), key=step_of)
 
-    def read_record(self) -> dict[str, Any]:
+    def read_record(self, file: str = RECORD) -> dict[str, Any]:
         """As in Store."""
         try:
-            return _table((self.folder / _RECORD).read_bytes())
+            return _table((self.folder / file).read_bytes())
         except FileNotFoundError:
             return {}
 
-    def write_record(self, record: Mapping[str, Any]) -> None:
+    def write_record(self, record: Mapping[str, Any], file: str = RECORD) -> None:
         """As in Store."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / _RECORD, json.dumps(record, indent=2))
+        write_atomically(self.folder / file, json.dumps(record, indent=2))
+
+    def remove_record(self, file: str) -> None:
+        """As in Store."""
+        (self.folder / file).unlink(missing_ok=True)
 
     def clean(self) -> None:
         """As in Store."""
@@ -231,7 +229,9 @@ class UrlStore:
 
     def __init__(self, url: str) -> None:
         self.url = url.partition("?")[0].rstrip("/")  # for people: a query may hold a token
-        self._files, self._root = _connect(url.rstrip("/"))
+        self._files, self._root = connect(url.rstrip("/"))
+        self.movement = Movement()
+        self.may_write: Callable[[], None] = _always
 
     def place(self, name: str) -> str:
         """As in Store."""
@@ -243,13 +243,17 @@ class UrlStore:
 
     def begin(self, name: str, size_bytes: int) -> None:
         """As in Store."""
+        self.may_write()
         self._delete(name)
 
     @contextmanager
-    def writing(self, name: str, file: str) -> Iterator[IO[bytes]]:
+    def writing(self, name: str, file: str) -> Iterator[Any]:
         """As in Store."""
-        with _as_os_error(), self._files.open(f"{self._root}/{name}/{file}", "wb") as stream:
-            yield stream
+        if file == MANIFEST:
+            self.may_write()
+        path = f"{self._root}/{name}/{file}"
+        with self.movement.of(f"writing {self.place(name)}/{file}"), as_os_error(), self._files.open(path, "wb") as stream:
+            yield Counted(stream, self.movement)
 
     def commit(self, name: str) -> None:
         """As in Store: the manifest, written last, has done it."""
@@ -263,36 +267,45 @@ class UrlStore:
         return {path.rpartition("/")[2]: int(facts["size"]) for path, facts in self._find(name).items()}
 
     @contextmanager
-    def reading(self, name: str, file: str) -> Iterator[IO[bytes]]:
+    def reading(self, name: str, file: str) -> Iterator[Any]:
         """As in Store."""
-        with _as_os_error(), self._files.open(f"{self._root}/{name}/{file}", "rb") as stream:
-            yield stream
+        path = f"{self._root}/{name}/{file}"
+        with self.movement.of(f"reading {self.place(name)}/{file}"), as_os_error(), self._files.open(path, "rb") as stream:
+            yield Counted(stream, self.movement)
 
     def remove(self, name: str) -> None:
         """As in Store."""
+        self.may_write()
         self._delete(name)
 
     def set_aside(self, name: str) -> None:
         """As in Store."""
-        with _as_os_error():
+        with as_os_error():
             self._files.mv(f"{self._root}/{name}/{MANIFEST}", f"{self._root}/{name}/{_REFUSED}")
 
     def names_set_aside(self) -> list[str]:
         """As in Store."""
         return self._names_with(_REFUSED)
 
-    def read_record(self) -> dict[str, Any]:
+    def read_record(self, file: str = RECORD) -> dict[str, Any]:
         """As in Store."""
         try:
-            with _as_os_error(), self._files.open(f"{self._root}/{_RECORD}", "rb") as stream:
-                return _table(stream.read())
+            with as_os_error():
+                self._files.invalidate_cache()
+                with self._files.open(f"{self._root}/{file}", "rb") as stream:
+                    return _table(stream.read())
         except FileNotFoundError:
             return {}
 
-    def write_record(self, record: Mapping[str, Any]) -> None:
+    def write_record(self, record: Mapping[str, Any], file: str = RECORD) -> None:
         """As in Store."""
-        with _as_os_error(), self._files.open(f"{self._root}/{_RECORD}", "wb") as stream:
+        with as_os_error(), self._files.open(f"{self._root}/{file}", "wb") as stream:
             stream.write(json.dumps(record, indent=2).encode())
+
+    def remove_record(self, file: str) -> None:
+        """As in Store."""
+        with as_os_error(), suppress(FileNotFoundError):
+            self._files.rm_file(f"{self._root}/{file}")
 
     def clean(self) -> None:
         """As in Store. What was set aside stays."""
@@ -313,7 +326,7 @@ class UrlStore:
         return sorted((name for name in found if _NAME.fullmatch(name)), key=step_of)
 
     def _find(self, name: str) -> dict[str, Any]:
-        with _as_os_error():
+        with as_os_error():
             self._files.invalidate_cache()
             found: dict[str, Any] = self._files.find(f"{self._root}/{name}".rstrip("/"), detail=True)
             return found
@@ -321,7 +334,7 @@ class UrlStore:
     def _delete(self, name: str) -> None:
         """The manifest first: what is left, should this be cut short, does not count."""
         for path in sorted(self._find(name), key=lambda path: not path.endswith(f"/{MANIFEST}")):
-            with _as_os_error(), suppress(FileNotFoundError):
+            with self.movement.of(f"deleting {self.place(name)}"), as_os_error(), suppress(FileNotFoundError):
                 self._files.rm_file(path)
 
 
@@ -330,31 +343,3 @@ def _table(data: bytes) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise ValueError(f"a table was expected, not {type(table).__name__}")
     return table
-
-
-def _connect(url: str) -> tuple[Any, str]:
-    """The file system of a URL, and the path in it. S3 comes with pyarrow; fsspec names the package that another protocol needs."""
-    import fsspec
-
-    try:
-        if url.startswith("s3://"):
-            from fsspec.implementations.arrow import ArrowFSWrapper
-            from pyarrow.fs import FileSystem
-
-            files, root = FileSystem.from_uri(url)
-            return ArrowFSWrapper(files), root
-        found: tuple[Any, str] = fsspec.core.url_to_fs(url)
-        return found
-    except (ImportError, ValueError, OSError) as error:
-        raise ConfigError(f"training.checkpoint_url={url.partition('?')[0]} cannot be used: {error}") from error
-
-
-@contextmanager
-def _as_os_error() -> Iterator[None]:
-    """Each object store has errors of its own; to the trainer all are a place that cannot be read or written."""
-    try:
-        yield
-    except (OSError, ValueError, AgoraError):
-        raise
-    except Exception as error:
-        raise OSError(f"{type(error).__name__}: {error}") from error

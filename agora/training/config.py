@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from agora.errors import ConfigError
-from agora.training.checkpoint_store import check_url
+from agora.training.checkpoint_url import check_url
 from agora.training.optimizers import OptimizerConfig
 from agora.training.schedule import ScheduleConfig
 
@@ -21,6 +21,10 @@ OPERATIONAL_KEYS: Final = frozenset({
     "spike_deviations", "max_roll_backs", "hang_timeout_s", "stragglers_every", "verify_every",
 })  # fmt: skip
 
+# How the rows of a step are cut into passes: the same rows in the same order, sums added up in another order. A resumed run may change it,
+# as it may change its layout, so that it can go on with more processes than a step had passes.
+DIVISION_KEYS: Final = frozenset({"micro_batch"})
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingConfig:
@@ -28,7 +32,7 @@ class TrainingConfig:
 
     steps                   optimizer steps of the whole run
     batch_tokens            tokens per optimizer step: batch_tokens / (micro_batch * seq_len) micro-batches are accumulated
-    micro_batch             rows that go through the model at once
+    micro_batch             rows that go through the model at once; a resumed run may change it
     seq_len                 tokens per row
     schedule                shape of the learning rate, see ScheduleConfig
     optimizer               see OptimizerConfig

@@ -1,8 +1,8 @@
 """Whether a run can fit at all. Goes in: a network, a layout, the memory there is. Comes out: nothing, or a ConfigError that says at once
 what would be needed, what is there and what to do, instead of a process that the system kills later.
 
-Only what is certain is refused: weights, masters, gradients and moments, by the planner's count (agora.cluster.memory). Activations are
-an estimate that recomputing and smaller passes change, so they only warn.
+Only what is certain is refused: masters, gradients and moments, by the planner's count (agora.cluster.memory) and the optimizer of the run.
+Activations are an estimate that recomputing and smaller passes change, so they only warn.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import numpy as np
 import torch
 
 from agora.cluster.columns import stack_layouts
+from agora.cluster.facts import load_tables
 from agora.cluster.layout import Layout
 from agora.cluster.memory import memory_bytes
 from agora.cluster.step_time import Batch
 from agora.errors import ConfigError
 from agora.model.config import ModelConfig
-from agora.model.counts import num_parameters
-from agora.model.shape import shape_of
+from agora.model.counts import layer_parameters, num_parameters
+from agora.model.shape import ModelShape, shape_of
 from agora.training.config import TrainingConfig
 from agora.training.machine import choose_device
 from agora.units import format_bytes, format_si
@@ -41,10 +42,7 @@ def refuse_what_cannot_fit(
     `layout` is what the recipe asks for; the processes that were started decide what each must hold. `memory` replaces what is found.
     """
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
-    here = _layout_here(layout, num_processes, training.micro_batch)
-    batch = Batch(seq_len=training.seq_len, global_batch=max(1, training.batch_tokens // training.seq_len))
-    needed = memory_bytes(shape_of(model), batch, stack_layouts([here]))
-    state, total = (float(np.ravel(value)[0]) for value in (needed.weights + needed.gradients + needed.optimizer, needed.total))
+    state, total = needed_bytes(model, training, _layout_here(layout, num_processes, training.micro_batch))
     there = memory_here(training.device) if memory is None else memory
     if state > there:
         raise ConfigError(_refusal(model, layout, state, there, num_processes, recipe))
@@ -53,6 +51,26 @@ def refuse_what_cannot_fit(
             "a step probably needs %s a process and %s are there: take a smaller training.micro_batch, or layout.recompute=full on several",
             format_bytes(total), format_bytes(there),
         )  # fmt: skip
+
+
+def needed_bytes(model: ModelConfig, training: TrainingConfig, layout: Layout) -> tuple[float, float]:
+    """Bytes of the fullest rank: of weights, gradients and optimizer state; of everything."""
+    shape = shape_of(model)
+    batch = Batch(seq_len=training.seq_len, global_batch=max(1, training.batch_tokens // training.seq_len))
+    needed = memory_bytes(shape, batch, stack_layouts([layout]))
+    saved = _saved_by_muon(shape, layout, float(np.ravel(needed.optimizer)[0])) if training.optimizer.name == "muon" else 0.0
+    state, total = (float(np.ravel(value)[0]) for value in (needed.weights + needed.gradients + needed.optimizer, needed.total))
+    return state - saved, total - saved
+
+
+def _saved_by_muon(shape: ModelShape, layout: Layout, two_moments: float) -> float:
+    """What the planner's two moments of AdamW are too many: Muon keeps one of a matrix. Tables and norms are AdamW's: of the fullest rank
+    one table, or both where a stage has both ends."""
+    num_tables = 1 if layout.pipeline > 1 or shape.tie_embeddings else 2
+    layers = -(-shape.num_layers // layout.pipeline)
+    vectors = num_tables * shape.vocab_size * shape.dim / layout.tensor + layers * layer_parameters(shape).norms + shape.dim
+    shards = 1 if layout.sharding == "none" else layout.shard * layout.context
+    return max(0.0, two_moments - float(vectors / shards) * load_tables("memory")["state"].base("moments")) / 2
 
 
 def _layout_here(layout: Layout, num_processes: int, micro_batch: int) -> Layout:

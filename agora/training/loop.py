@@ -12,7 +12,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -34,12 +34,14 @@ from agora.training.config import TrainingConfig
 from agora.training.data import IGNORED_TARGET, Batches, ShardBatches, TokenShards, heldout_batches, share_of_step
 from agora.training.energy import EnergyMeter, EnergyReading
 from agora.training.guard import Guard
+from agora.training.layout_keys import refuse_planned
+from agora.training.lease import leased
 from agora.training.machine import check_machine, decide_machine, raise_limit
 from agora.training.metrics import MetricsLog, StepMetrics, draw_loss, read_metrics, rewind_metrics
 from agora.training.parallelize import check as check_layout
 from agora.training.rank_log import RankLog, rank_log
 from agora.training.run_folder import Machine, RunFolder
-from agora.training.same_run import ID, id_of_run, refuse_other_configuration, tell_place
+from agora.training.same_run import ID, id_of_run, refuse_other_configuration, tell_division, tell_place
 from agora.training.schedule import lr_scale
 from agora.training.sharded_step import ShardedStep
 from agora.training.signals import StopRequest, stop_on_signals
@@ -47,7 +49,7 @@ from agora.training.source import ModelSource, merged
 from agora.training.step import Batch, StepResult, TrainingStep
 from agora.training.summary import Standing, TrainingSummary, summarise
 from agora.training.watchdog import Watchdog, lost_connection
-from agora.training.world import World, joined_world, layout_for
+from agora.training.world import joined_world, layout_for
 from agora.units import format_joules, format_seconds, format_si
 
 logger = logging.getLogger(__name__)
@@ -138,9 +140,9 @@ def run_task(run_dir: Path, task: Task, *, progress: Progress = silent, resume: 
     with joined_world(task.training.device) as world, Watchdog(world, run_dir, task.training.hang_timeout_s) as watchdog:
         place = world.folder(run_dir)
         folder, is_new = RunFolder(place), not place.exists()
-        with folder.locked(), stop_on_signals() as stop:
+        with folder.locked(), stop_on_signals() as stop, ExitStack() as held:
             try:
-                trainer = _open_run(folder, task, stop, world, run_dir, watchdog, resume=resume)
+                trainer = _open_run(folder, task, stop, watchdog, held, resume=resume)
             except BaseException:
                 if is_new and not folder.holds_run():
                     shutil.rmtree(place, ignore_errors=True)
@@ -157,20 +159,26 @@ def _start_over(folder: RunFolder) -> None:
         folder.remove(name)
 
 
-def _open_run(
-    folder: RunFolder, task: Task, stop: StopRequest, world: World, run_dir: Path, watchdog: Watchdog, *, resume: bool
-) -> _Trainer:
-    """Compare run.json with `task` or begin a run. Whatever can fail comes first: a refused command changes nothing of an older run."""
+def _open_run(folder: RunFolder, task: Task, stop: StopRequest, watchdog: Watchdog, held: ExitStack, *, resume: bool) -> _Trainer:
+    """Compare run.json with `task` or begin a run. Whatever can fail comes first: a refused command changes nothing of an older run.
+    `held` keeps the lease of a URL."""
+    world, url = watchdog.world, task.training.checkpoint_url
     record: dict[str, Any] = {
         "kind": task.kind, "model": to_dict(task.model), "training": to_dict(task.training),
         "data": json.loads(json.dumps(dict(task.data))), "command": task.command,
     }  # fmt: skip
     # what the first process has counts: another one may be new, or was killed before it wrote its own
     saved = world.from_first(folder.read("run.json") if resume and world.is_first else {})
-    store = open_store(RunFolder(run_dir).checkpoint_place(task.training.checkpoint_url))
+    store = open_store(RunFolder(watchdog.run_dir).checkpoint_place(url))
+    watchdog.files = store.movement
     if saved:
         refuse_other_configuration(folder.path, saved, record)
+        if world.is_first:
+            tell_division(saved, record)
     record[ID] = id_of_run(folder, record, store, world, resume=resume)
+    if url is not None:
+        held.enter_context(leased(store, record[ID], world))
+        record[ID] = id_of_run(folder, record, store, world, resume=resume)  # another may have begun there meanwhile
     if saved:
         machine = folder.machine(saved)
         check_machine(machine)
@@ -187,7 +195,7 @@ def _open_run(
     source = merged(saved.get("source") or {}, to_dict(task.source))
     folder.write("run.json", {**record, "source": source, "machine": to_dict(machine), "layout": to_dict(trainer.layout)})
     folder.remove("outcome.json")
-    if world.is_first and task.training.checkpoint_url is not None:
+    if world.is_first and url is not None:
         tell_place(store, record)
     return trainer
 
@@ -208,6 +216,7 @@ class _Trainer:
         self._folder, self._task, self._machine, self._stop = folder, task, machine, stop
         self._world, self._store, self._watchdog = watchdog.world, store, watchdog
         self._guard = Guard(task.training, watchdog, store, self._keep_batch)
+        refuse_planned(task.layout, task.training)
         self.layout = layout_for(self._world, task.layout, task.training.micro_batch)
         self._must_stop = False  # as agreed by all processes
         c = task.training
@@ -286,10 +295,12 @@ class _Trainer:
                 bar.advance(self._num_done)
                 self._steps(log, writer, bar)
         except RuntimeError:
+            self._watchdog.waits_for_files()
             with suppress(CheckpointError):  # with a process gone the others cannot end a checkpoint either: that is not what went wrong
                 writer.wait()
             raise
         finally:
+            self._watchdog.waits_for_files()
             writer.wait()
 
     def _go_back(self, back: RollBack) -> None:
@@ -318,6 +329,7 @@ class _Trainer:
 
     def _verify(self, writer: CheckpointWriter) -> None:
         if self._guard.is_verification_due(self._num_done) and self._last is not None:
+            self._watchdog.waits_for_files()
             writer.wait()  # what is found wrong may be in the checkpoint being written: that one must be there to be put aside
             self._guard.verify(self._num_done, self._step, self._task.batches, self._last[0], self.layout.data)
 
@@ -458,6 +470,7 @@ class _Trainer:
 
     def _restore(self) -> tuple[int, int]:
         """Where the run goes on, and how many steps it had done after that."""
+        self._watchdog.at(self._num_done, "restore")
         checkpoint = resume_latest(self._store, self._state(), world=self._world)
         if self._world.is_first:  # only now: with every checkpoint damaged the run must stop, not begin again
             clean(self._store, checkpoint.name if checkpoint else None)

@@ -25,7 +25,7 @@ from typing import Any, Literal, get_args
 from agora.config import from_dict
 from agora.errors import ConfigError, TrainingError, UsageError
 from agora.files import write_atomically
-from agora.training.checkpoint_store import place_under
+from agora.training.checkpoint_url import place_under
 from agora.training.metrics import describe_last, read_metrics
 
 _LOCK_PATIENCE_S = 1.0  # a `status` in another shell holds the lock for microseconds

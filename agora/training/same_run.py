@@ -7,6 +7,7 @@ of each other, or two runs of one configuration of which one has no run.json: th
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +17,11 @@ from agora.config import to_dict
 from agora.errors import CheckpointError, OtherRunError, TrainingError
 from agora.model.config import ModelConfig
 from agora.training.checkpoint_store import Store
-from agora.training.config import OPERATIONAL_KEYS, TrainingConfig
+from agora.training.config import DIVISION_KEYS, OPERATIONAL_KEYS, TrainingConfig
 from agora.training.run_folder import RunFolder
 from agora.training.world import World
+
+logger = logging.getLogger(__name__)
 
 ID: Final = "id"
 _AREAS: Final = ("kind", "model", "training", "data")
@@ -41,9 +44,20 @@ def differences(saved: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]
     for area in _AREAS:
         before, now = {**_flat(newer.get(area, {}), area), **_flat(saved.get(area), area)}, _flat(asked[area], area)
         for key in sorted(before.keys() | now.keys()):
-            if before.get(key) != now.get(key) and key.rpartition(".")[2] not in OPERATIONAL_KEYS:
+            if before.get(key) != now.get(key) and key.rpartition(".")[2] not in OPERATIONAL_KEYS | DIVISION_KEYS:
                 found.append(f"{key} is {before.get(key)!r} there and {now.get(key)!r} here")
     return found
+
+
+def tell_division(saved: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Warn where cutting the rows of a step otherwise changes more than the order of additions."""
+    before, now = (record["training"].get("micro_batch") for record in (saved, asked))
+    model = asked["model"]
+    if before != now and model["num_experts"] and model["balance_loss_weight"]:
+        logger.warning(
+            "training.micro_batch was %s and is %s: the balance of experts is judged micro-batch by micro-batch, so losses will differ a "
+            "little from those of a run that does not change it", before, now,
+        )  # fmt: skip
 
 
 def _flat(value: Any, path: str) -> dict[str, Any]:

@@ -5,7 +5,8 @@ folder RUN/hang with what each process did, and the end of the process, so that 
 A thread looks at the main thread's stack 50 times a second. That tells where it stands without a word in the code that runs, also inside
 a collective of PyTorch's engine, and which share of the time it waits for others (stragglers.py). Once a beat it writes the place into the
 store. Only when something hangs is the table of all ranks read, twice: who has not written in between does not answer. No clocks are
-compared. Time in which the process itself was stopped does not count as hanging.
+compared. Time in which the process itself was stopped does not count as hanging, nor does a checkpoint of which pieces still move, here or
+on another rank (movement.py); one of which nothing moves is named.
 
 PyTorch's flight recorder says which collective is not finished. On a GPU, where the main thread waits at the next copy to the host, that
 is NCCL's record, and the line of the program says little.
@@ -23,7 +24,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -34,6 +35,8 @@ import torch.distributed as dist
 
 from agora.errors import TrainingError
 from agora.files import write_atomically
+from agora.training.beats import Beat, judge, movers
+from agora.training.movement import Movement
 from agora.training.run_folder import RunFolder
 from agora.training.world import World
 
@@ -42,6 +45,7 @@ logger = logging.getLogger(__name__)
 _LOOK_S: Final = 0.02  # a look at 40 frames takes 8 microseconds (epyc2): a two-thousandth of a core
 _LONGEST_LOOK_S: Final = 1.0  # a longer gap between looks means that this process was stopped itself
 _RANKS_PER_S: Final = 5000  # beats that one store takes: a TCPStore answers some tens of thousands of requests per second
+_FILE_PHASES: Final = ("start", "restore", "checkpoint")  # in which the loop may wait for files
 _COLLECTIVES: Final = (
     ".wait(", "wait_tensor", "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "barrier", ".recv(", ".send(",
     "batch_isend_irecv",
@@ -58,26 +62,14 @@ class Place:
     waits: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Beat:
-    """What a process last wrote of itself. `moves` counts what its loop has begun, which is the same work in the same order on all."""
-
-    rank: int
-    beat: int
-    step: int
-    phase: str
-    moves: int
-    operation: str
-    waits: bool
-    host: str
-    process: int
-
-
 class Watchdog:
     """Watches the main thread of this process inside a `with` block. `on_hang` ends the process; tests put something else there.
 
-    `timeout_s=None` only measures. With one process there is nobody to wait for and nothing is watched.
+    `timeout_s=None` only measures. With one process there is nobody to wait for and nothing is watched. `files` is where work on
+    checkpoints counts its pieces.
     """
+
+    files: Movement | None = None
 
     def __init__(
         self, world: World, run_dir: Path, timeout_s: float | None, *, on_hang: Callable[[str], None] | None = None
@@ -87,6 +79,7 @@ class Watchdog:
         self._step, self._phase, self._moves = 0, "start", 0
         self._beats = 0
         self._num_looks = self._num_waits = 0
+        self._files_count, self._files_still_s = 0, 0.0
         self._main = threading.get_ident()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -114,6 +107,10 @@ class Watchdog:
         self._step, self._phase = step, phase
         self._moves += 1
 
+    def waits_for_files(self) -> None:
+        """The main thread waits until a checkpoint is written."""
+        self._phase = "checkpoint"
+
     def waiting_share(self) -> float:
         """Share of the time since the last call that the main thread waited for others."""
         looks, waits = self._num_looks, self._num_waits
@@ -136,20 +133,31 @@ class Watchdog:
             place, now_s = self._place(), time.monotonic()
             self._num_looks += 1
             self._num_waits += place.waits
-            here = (self._moves, place.key)
-            still_s = still_s + min(now_s - looked_s, _LONGEST_LOOK_S) if here == key else 0.0
+            gap_s = min(now_s - looked_s, _LONGEST_LOOK_S)
+            here = (self._moves, place.key, self._look_at_files(gap_s))
+            still_s = still_s + gap_s if here == key else 0.0
             key, looked_s = here, now_s
             if now_s >= beat_due_s:
                 beat_due_s = now_s + self._beat_s
                 with contextlib.suppress(RuntimeError):  # a store that is gone tells nothing of this process
                     self._write_beat(place)
             if self._timeout_s is not None and still_s > self._timeout_s:
-                self._report(still_s)
-                return
+                if self._report(still_s):
+                    return
+                still_s, looked_s = 0.0, time.monotonic()
 
     def _place(self) -> Place:
         frame = sys._current_frames().get(self._main)
         return place_of(frame) if frame is not None else Place((), "nothing: its main thread has ended", False)
+
+    def _look_at_files(self, gap_s: float) -> int:
+        """How many pieces of files have moved, where the main thread waits for that."""
+        if self.files is None or self._phase not in _FILE_PHASES:
+            return 0
+        count = self.files.count
+        self._files_still_s = self._files_still_s + gap_s if count == self._files_count else 0.0
+        self._files_count = count
+        return count
 
     def _write_beat(self, place: Place | None = None) -> None:
         assert self._table is not None
@@ -157,18 +165,22 @@ class Watchdog:
         place = place or self._place()
         self._table.write(Beat(
             rank=self.world.rank, beat=self._beats, step=self._step, phase=self._phase, moves=self._moves, operation=place.operation,
-            waits=place.waits, host=socket.gethostname(), process=os.getpid(),
+            waits=place.waits, host=socket.gethostname(), process=os.getpid(), files_still_s=self._files_still_s,
+            files=self.files.doing if self.files is not None and self._phase in _FILE_PHASES else "",
         ))  # fmt: skip
 
-    def _report(self, still_s: float) -> None:
-        """Find out who does not answer, tell it, end."""
-        self._keep_what_threads_do()
+    def _report(self, still_s: float) -> bool:
+        """Find out who does not answer, tell it, end. False when files move somewhere, for which all wait."""
         message = self._verdict(still_s)
+        if message is None:
+            return False
+        self._keep_what_threads_do()
         logger.error("%s", message)
         self._on_hang(message)
+        return True
 
-    def _verdict(self, still_s: float) -> str:
-        assert self._table is not None
+    def _verdict(self, still_s: float) -> str | None:
+        assert self._table is not None and self._timeout_s is not None
         head = f"rank {self.world.rank} has not moved for {still_s:.0f} s (training.hang_timeout_s) in step {self._step} ({self._phase})"
         unfinished = open_collectives(flight_record())
         head += f" with {unfinished[-1]} unfinished" if unfinished else ""
@@ -176,13 +188,19 @@ class Watchdog:
             if not self._table.claim():  # one of us reads the table for all
                 told = self._table.told(patience_s=8 * self._beat_s + 5, meanwhile=self._write_beat)
                 if told is not None:
-                    return f"{head}: {told}"
+                    return f"{head}: {told}" if told else None
             before = self._table.read()
             until = time.monotonic() + 3 * self._beat_s
             while time.monotonic() < until:
                 time.sleep(self._beat_s / 2)
                 self._write_beat()
-            found = judge(before, self._table.read())
+            after = self._table.read()
+            moving = movers(before, after, self._timeout_s)
+            if moving:
+                logger.warning("rank %d waits in %s for what still moves: %s", self.world.rank, self._phase, moving)
+                self._table.pass_over()
+                return None
+            found = judge(before, after, self._timeout_s)
             self._table.tell(found)
         except RuntimeError as error:
             first = "rank 0 or the launcher, which keep the table of the ranks, do not answer"
@@ -217,6 +235,7 @@ class Table:
         name = world.from_first(f"agora-watch-{os.getpid()}-{time.time_ns()}")
         self._store: Any = dist.distributed_c10d.PrefixStore(name, _own_connection())
         self._store.set_timeout(self._PATIENCE)
+        self._round = 0
 
     def write(self, beat: Beat) -> None:
         """Replace the entry of a rank."""
@@ -229,44 +248,29 @@ class Table:
         return [Beat(**json.loads(entry)) for entry in entries]
 
     def claim(self) -> bool:
-        """Whether this process is the first to ask."""
-        return int(self._store.add("claims", 1)) == 1
+        """Whether this process is the first to ask since the last alarm that was none."""
+        self._round = int(self._store.add("rounds", 0))
+        return int(self._store.add(f"claims-{self._round}", 1)) == 1
 
     def tell(self, verdict: str) -> None:
         """Give the others what was found."""
-        self._store.set("verdict", verdict)
+        self._store.set(f"verdict-{self._round}", verdict)
+
+    def pass_over(self) -> None:
+        """Tell the others that nothing hangs; who asks later begins anew."""
+        self.tell("")
+        self._store.add("rounds", 1)
 
     def told(self, *, patience_s: float, meanwhile: Callable[[], None]) -> str | None:
-        """What the process that claimed the table found, or None when it says nothing in time. `meanwhile` shows that this one is awake."""
+        """What the process that claimed the table found (empty: nothing hangs), or None when it says nothing in time. `meanwhile` shows
+        that this one is awake."""
         until = time.monotonic() + patience_s
         while time.monotonic() < until:
-            if self._store.check(["verdict"]):
-                return str(self._store.get("verdict").decode())
+            if self._store.check([f"verdict-{self._round}"]):
+                return str(self._store.get(f"verdict-{self._round}").decode())
             meanwhile()
             time.sleep(0.1)
         return None
-
-
-def judge(before: Sequence[Beat], after: Sequence[Beat]) -> str:
-    """Who is to blame, from two readings of the table a few beats apart. Ranks that wrote nothing in between do not answer; of the others,
-    those whose loop has begun less than the furthest one are behind; where all stand alike, those that do not wait."""
-    silent = [new for old, new in zip(before, after, strict=True) if old.beat == new.beat]
-    awake = [beat for beat in after if beat not in silent]
-    furthest = max((beat.moves for beat in awake), default=0)
-    behind = [beat for beat in awake if beat.moves < furthest]
-    if not silent and not behind:
-        behind = [beat for beat in awake if not beat.waits]
-    parts = [f"{_ranks([beat])} does not answer (last seen in {_where(beat)}; process {beat.process} on {beat.host})" for beat in silent]
-    parts += [f"{_ranks([beat])} is behind, in {_where(beat)} (process {beat.process} on {beat.host})" for beat in behind]
-    places: dict[str, list[Beat]] = {}
-    for beat in awake:
-        if beat not in behind:
-            places.setdefault(_where(beat), []).append(beat)
-    parts += [f"{_ranks(beats)} {'waits' if len(beats) == 1 else 'wait'} in {where}" for where, beats in sorted(places.items())]
-    if not silent and not behind:
-        parts.append("no rank is behind another: they wait for each other in different operations" if len(places) > 1 else
-                     "all wait in the same operation: the network between them does not answer")  # fmt: skip
-    return "; ".join(parts)
 
 
 def place_of(frame: FrameType) -> Place:
@@ -351,13 +355,3 @@ def _is_alive(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     except OSError:
         return False
-
-
-def _where(beat: Beat) -> str:
-    return f"step {beat.step}, {beat.phase}, {beat.operation}"
-
-
-def _ranks(beats: Sequence[Beat]) -> str:
-    numbers = [beat.rank for beat in beats]
-    shown = ", ".join(map(str, numbers[:8])) + (f" and {len(numbers) - 8} more" if len(numbers) > 8 else "")
-    return f"rank {shown}" if len(numbers) == 1 else f"ranks {shown}"

@@ -61,6 +61,7 @@ def test_a_layout_survives_being_saved(layout: Layout) -> None:
         (Layout(expert=4), "has no experts", "expert=1"),
         (Layout(pipeline=64), "needs 64 layers, the model has 32", "pipeline=32"),
         (Layout(shard=3), "do not divide over 3 data ranks", "global_batch=63"),
+        (Layout(shard=32, micro_batch=4), "do not divide over 32 data ranks", "micro_batch=2, or global_batch=128"),
         (Layout(shard=8192), "ranks would stay empty", "shard=4096 with replicate=2"),
         (Layout(pipeline=4, virtual=2, schedule="interleaved", shard=32), "needs a multiple of pipeline=4", "global_batch=128"),
         (Layout(pipeline=8, shard=16), "needs at least pipeline=8 micro-batches, not 4", "global_batch=128"),

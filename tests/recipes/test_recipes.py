@@ -23,6 +23,7 @@ from agora.model.transformer import Transformer
 from agora.settings import Workspace
 from agora.training.config import TrainingConfig
 from agora.training.dryrun import dry_run
+from agora.training.layout_keys import refuse_planned
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -69,8 +70,8 @@ def test_layout_of_a_recipe_is_possible_and_fits_its_machine(name: str, num_acce
     training = recipe.training
     assert recipe.layout.num_accelerators == num_accelerators
     assert num_parameters(recipe.model).active == pytest.approx(active, rel=0.01)
-    assert recipe.layout.micro_batch == training.micro_batch or num_accelerators == 1
-    recipe.layout.check(recipe.model, seq_len=training.seq_len, global_batch=training.batch_tokens // training.seq_len)
+    layout = replace(recipe.layout, micro_batch=training.micro_batch)
+    layout.check(recipe.model, seq_len=training.seq_len, global_batch=training.batch_tokens // training.seq_len)
 
 
 def small(name: str) -> tuple[ModelConfig, TrainingConfig, Layout]:
@@ -127,3 +128,29 @@ def test_a_wrong_key_in_the_file_names_the_file(tmp_path: Path) -> None:
     workspace.settings_file.write_text("[train]\ntraining = {stepps = 7}\n")
     with pytest.raises(ConfigError, match=r"agora\.toml \[train\].*did you mean 'steps'"):
         recipes.configure("laptop", [], workspace)
+
+
+@pytest.mark.parametrize(
+    ("word", "instead"),
+    [
+        ("layout.micro_batch=4", "training.micro_batch"),
+        ("layout.precision=fp8", "training.float8"),
+        ("layout.kernels=fused", "training.compile"),
+        ("layout={overlap = false}", "always overlaps"),
+    ],
+)
+def test_a_key_of_the_layout_that_training_does_not_read_is_refused_with_the_one_it_does(word: str, instead: str, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path).create()
+    with pytest.raises(ConfigError, match=rf"command line: layout\..* prices a plan .*; in training .*{instead}"):
+        recipes.configure("gpu8", ["gpu8", word], workspace)
+    assert recipes.configure("gpu8", ["gpu8", "layout.shard=4", "training.micro_batch=4"], workspace).layout.shard == 4
+    workspace.settings_file.write_text("[train]\nlayout = {micro_batch = 4}\n")
+    with pytest.raises(ConfigError, match=r"\[train\]: layout\.micro_batch"):
+        recipes.configure("gpu8", ["gpu8"], workspace)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_says_nothing_in_its_layout_that_training_says(name: str) -> None:
+    recipe = recipes.load(name)
+    for config in (recipe.training, recipe.chat):
+        refuse_planned(recipe.layout, config)

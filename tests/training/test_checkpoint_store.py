@@ -150,6 +150,7 @@ def test_a_run_whose_checkpoints_lie_elsewhere_goes_on_to_the_same_losses(tmp_pa
 
 
 def test_a_place_is_only_used_by_the_run_whose_checkpoints_lie_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    monkeypatch.setattr("agora.training.lease._SETTLE_S", 0.0)
     monkeypatch.setattr("agora.training.machine.measure_matmul_limit", lambda device, dtype: 1e12)
     place = place if "://" in place else f"file://{place}"
 
@@ -213,3 +214,20 @@ def test_a_query_stays_behind_the_name_of_the_run_and_a_url_with_one_slash_is_no
             dataclasses.replace(TINY_TRAINING, checkpoint_url=wrong)
     for right in ("http://host:80/a@b", "cache::s3://bucket/x", "/mnt/disk", "C:/disk", "memory://x"):
         dataclasses.replace(TINY_TRAINING, checkpoint_url=right)
+
+
+def test_every_piece_that_is_written_or_read_counts_as_movement(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pieces, also where a file would take more at once; what was written long ago is waited for, so that it does not pile up."""
+    monkeypatch.setattr("agora.training.movement._AT_ONCE_BYTES", 1 << 10)
+    monkeypatch.setattr("agora.training.movement._WAITING_BYTES", 1 << 10)
+    monkeypatch.setattr("agora.model.tensor_files._PIECE_BYTES", 1 << 10)
+    store = open_store(place)
+    large = {"a": torch.arange(4096.0)}
+    save_checkpoint(store, 1, large)
+    written = store.movement.count
+    assert written > 32 and store.movement.doing == ""  # 16 pieces, each waited for
+    live = {"a": torch.zeros(4096)}
+    assert resume_latest(store, live) is not None and live["a"].equal(large["a"])
+    assert store.movement.count - written > 32  # for the sum, and for the numbers
+    with store.reading("step-00000001", MANIFEST):
+        assert store.movement.doing == f"reading {store.place('step-00000001')}/{MANIFEST}"

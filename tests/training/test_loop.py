@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from agora.cluster.layout import Layout
 from agora.errors import CheckpointError, ConfigError, TrainingError, UsageError
 from agora.model import kernels
 from agora.tokenizer.bpe import Tokenizer
@@ -24,6 +25,7 @@ from agora.training.config import TrainingConfig
 from agora.training.loop import train
 from agora.training.metrics import DETERMINISTIC, read_metrics
 from agora.training.run_folder import RunFolder, list_runs, run_status
+from agora.training.same_run import tell_division
 from agora.training.step import TrainingStep
 from agora.training.summary import TrainingSummary
 from tests.training.doubles import TINY_MODEL, TINY_TRAINING, EachStep, FileShards, some_shards, tokenizer_folder
@@ -388,3 +390,35 @@ def test_a_share_that_an_older_run_wrote_is_never_shown_above_one(tmp_path: Path
     file = tmp_path / "run" / "metrics.jsonl"
     file.write_text("".join(json.dumps({**json.loads(line), "limit_share": 4.06}) + "\n" for line in file.read_text().splitlines()))
     assert run_status(tmp_path / "run").limit_share == 1.0
+
+
+def test_a_resumed_run_may_cut_its_steps_into_other_micro_batches(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The same rows in the same order; sums of float32 in another order, which Muon's bfloat16 makes 1e-4 of."""
+    run(tmp_path, name="whole")
+    run(tmp_path, action=lambda done: os.kill(os.getpid(), signal.SIGTERM) if done == 5 else None)
+    assert run(tmp_path, dataclasses.replace(TINY_TRAINING, micro_batch=1)).step == TINY_TRAINING.steps
+    whole, cut = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "run"))
+    assert [line["tokens"] for line in cut] == [line["tokens"] for line in whole]
+    assert [line["loss"] for line in cut[:5]] == [line["loss"] for line in whole[:5]]
+    assert [line["loss"] for line in cut] == pytest.approx([line["loss"] for line in whole], rel=1e-4)
+    states = [load_latest_checkpoint(tmp_path / name / "checkpoints") for name in ("whole", "run")]
+    assert states[0] is not None and states[1] is not None and states[0].state["data"] == states[1].state["data"]
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["training"]["micro_batch"] == 1 and "balance" not in caplog.text
+
+
+def test_experts_are_told_that_their_balance_is_judged_otherwise(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    record = {"model": {"num_experts": 4, "balance_loss_weight": 0.01}, "training": {"micro_batch": 2}}
+    tell_division(record, record)
+    assert not caplog.text
+    tell_division(record, {**record, "training": {"micro_batch": 1}})
+    assert "training.micro_batch was 2 and is 1: the balance of experts is judged micro-batch by micro-batch" in caplog.text
+
+
+def test_a_layout_that_contradicts_a_setting_is_refused(tmp_path: Path) -> None:
+    for layout, words in (
+        (Layout(micro_batch=4), r"training\.micro_batch decides"),
+        (Layout(precision="fp8"), r"try training\.float8=rowwise"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            run(tmp_path, layout=layout)
+    assert not (tmp_path / "run").exists()

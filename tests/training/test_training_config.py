@@ -11,7 +11,7 @@ import pytest
 from agora.config import apply_overrides, load_config, save_config
 from agora.errors import ConfigError
 from agora.model.config import ModelConfig
-from agora.training.config import OPERATIONAL_KEYS, TrainingConfig
+from agora.training.config import DIVISION_KEYS, OPERATIONAL_KEYS, TrainingConfig
 from agora.training.optimizers import OptimizerConfig
 from agora.training.schedule import ScheduleConfig
 
@@ -69,4 +69,4 @@ def test_saved_configuration_is_the_same(tmp_path: Path) -> None:
 
 
 def test_operational_keys_exist() -> None:
-    assert set(TrainingConfig.__dataclass_fields__) >= OPERATIONAL_KEYS
+    assert set(TrainingConfig.__dataclass_fields__) >= OPERATIONAL_KEYS | DIVISION_KEYS

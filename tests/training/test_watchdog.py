@@ -12,8 +12,9 @@ import pytest
 import torch.distributed as dist
 
 from agora.errors import TrainingError
+from agora.training.beats import Beat, judge, movers
 from agora.training.stragglers import stragglers
-from agora.training.watchdog import Beat, Watchdog, is_waiting, judge, lost_connection, open_collectives, place_of
+from agora.training.watchdog import Watchdog, is_waiting, lost_connection, open_collectives, place_of
 from agora.training.world import World
 
 REDUCE = "all_reduce, called from world.py:56 World.any"
@@ -57,6 +58,19 @@ def test_where_all_wait_nobody_is_blamed(operations: Sequence[str], words: str) 
     before = beats([20] * 4, operations)
     found = judge(before, again(before))
     assert words in found and "does not answer (" not in found and "behind," not in found
+
+
+def test_an_upload_that_moves_is_no_hang_and_one_that_stands_still_is_named() -> None:
+    writing = {"phase": "checkpoint", "operation": "wait, called from loop.py:1 _save", "waits": False}
+    before = [dataclasses.replace(beat, **writing) for beat in beats([20] * 4)]
+    before[2] = dataclasses.replace(before[2], files="writing s3://bucket/step-00000120/tensors-00002.safetensors", files_still_s=7.0)
+    assert movers(before, again(before), 10.0) == "rank 2 is writing s3://bucket/step-00000120/tensors-00002.safetensors"
+    assert movers(before, again(before, [1]), 10.0) == ""  # a rank that does not answer hangs whatever others upload
+    before[2] = dataclasses.replace(before[2], files_still_s=11.0)
+    assert movers(before, again(before), 10.0) == ""
+    found = judge(before, again(before), 10.0)
+    assert found.startswith(f"rank 2 is stuck {before[2].files}: nothing of it has moved for 11 s (process 102 on node-2)")
+    assert "ranks 0, 1, 3 wait in step 7, checkpoint" in found and "behind" not in found
 
 
 def test_thousands_of_ranks_are_told_in_a_line() -> None:

@@ -11,18 +11,20 @@ import os
 import select
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch import nn
 
 from agora.cluster.layout import Layout
 from agora.model.config import ModelConfig
+from agora.model.experts import Router
 from agora.model.transformer import Transformer
 from agora.training.optimizers import OptimizerConfig
 from agora.training.step import Batch, TrainingStep
@@ -73,12 +75,12 @@ class Ranks:
         return {"error": f"a rank gave no answer within {LIMIT_S} s (exit code {process.poll()})"}
 
     def _start(self) -> None:
-        meeting = tempfile.mkdtemp(prefix="agora-ranks-")
+        self._store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # no file that would stay behind
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(self.num_ranks)}
         for rank in range(self.num_ranks):
             self._processes.append(
                 subprocess.Popen(
-                    [sys.executable, "-W", "error::UserWarning", __file__, meeting], env={**environment, "RANK": str(rank)},
+                    [sys.executable, "-W", "error::UserWarning", __file__, str(self._store.port)], env={**environment, "RANK": str(rank)},
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
                 )
             )  # fmt: skip
@@ -107,7 +109,29 @@ def batches(step: int, num_micro_batches: int = NUM_MICRO_BATCHES, micro_batch: 
 
 
 def model_of(case: dict[str, Any]) -> Transformer:
-    return Transformer(ModelConfig(**{**MODEL, **case.get("model", {})}), seed=1)
+    return Transformer(ModelConfig(**{**MODEL, **case.get("model", {})}), seed=case.get("seed", 1))
+
+
+@contextmanager
+def margins(modules: Iterable[nn.Module]) -> Iterator[list[float]]:
+    """How near each pass of each router came to choosing otherwise: the smallest distance between the last expert that was chosen and the
+    first that was not, as a share of the larger score."""
+    found: list[float] = []
+
+    def look(router: Any, arguments: Any) -> None:
+        scores_NE = torch.softmax(arguments[0].detach().double() @ router.weight.detach().double().T, -1)
+        if router.bias_E is not None:
+            scores_NE += router.bias_E
+        best = scores_NE.topk(router.config.experts_per_token + 1).values
+        found.append(float(((best[:, -2] - best[:, -1]) / best[:, -2].abs()).min()))
+
+    routers = [module for module in modules if isinstance(module, Router)]
+    handles = [router.register_forward_pre_hook(look) for router in routers if router.config.experts_per_token < router.config.num_experts]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def options(case: dict[str, Any]) -> dict[str, Any]:
@@ -117,18 +141,19 @@ def options(case: dict[str, Any]) -> dict[str, Any]:
 def _optimizer(case: dict[str, Any]) -> OptimizerConfig:
     """AdamW divides a gradient by its own size: where it is near zero, a rounding of 1e-9 decides a whole step. EPSILON keeps that out of
     a comparison, so tolerances can be tight."""
-    return OptimizerConfig(name=case.get("optimizer", "adamw"), eps=EPSILON)
+    return OptimizerConfig(name=case.get("optimizer", "adamw"), eps=EPSILON, **({"lr": case["lr"]} if "lr" in case else {}))
 
 
 def alone(case: dict[str, Any]) -> dict[str, Any]:
     """The numbers of one process with no layout."""
     step = TrainingStep(model_of(case), _optimizer(case), **options(case))
     rows = case.get("micro_batch", MICRO_BATCH)
-    results = [step.run(batches(number, NUM_MICRO_BATCHES * MICRO_BATCH // rows, rows), 1.0) for number in range(case.get("steps", 2))]
+    with margins(step.model.modules()) as near:
+        results = [step.run(batches(number, NUM_MICRO_BATCHES * MICRO_BATCH // rows, rows), 1.0) for number in range(case.get("steps", 2))]
     norms = {name: float(weight.norm()) for name, weight in step.optimizer.master_weights().items()}
     return {
         "losses": [result.loss for result in results], "grad_norms": [result.grad_norm for result in results],
-        "num_tokens": [result.num_tokens for result in results], "weight_norms": norms,
+        "num_tokens": [result.num_tokens for result in results], "weight_norms": norms, "margin": min(near, default=1.0),
     }  # fmt: skip
 
 
@@ -151,14 +176,15 @@ def together(case: dict[str, Any]) -> dict[str, Any]:
     optimizer = _optimizer(case)
     step = ShardedStep(_weights(case), optimizer, layout, seq_len=SEQ_LEN, **_how(case), **options(case))
     results = []
-    for number in range(case.get("steps", 2)):
-        mine = batches(number, NUM_MICRO_BATCHES * MICRO_BATCH // layout.micro_batch, layout.micro_batch)
-        share = len(mine) // layout.data
-        results.append(step.run(mine[step.axes.data_rank * share : (step.axes.data_rank + 1) * share], 1.0))
+    with margins(module for stage in step.part.stages for module in stage.modules()) as near:
+        for number in range(case.get("steps", 2)):
+            mine = batches(number, NUM_MICRO_BATCHES * MICRO_BATCH // layout.micro_batch, layout.micro_batch)
+            share = len(mine) // layout.data
+            results.append(step.run(mine[step.axes.data_rank * share : (step.axes.data_rank + 1) * share], 1.0))
     norms = {name: float(weight.norm()) for name, weight in step.full_weights().items()}
     return {
         "losses": [result.loss for result in results], "grad_norms": [result.grad_norm for result in results],
-        "num_tokens": [result.num_tokens for result in results], "weight_norms": norms,
+        "num_tokens": [result.num_tokens for result in results], "weight_norms": norms, "margin": min(near, default=1.0),
     }  # fmt: skip
 
 
@@ -183,8 +209,6 @@ def go_on(case: dict[str, Any]) -> dict[str, Any]:
     """From the newest checkpoint of case["folder"], or the beginning, `steps` steps under a layout, or without one: then a checkpoint,
     which is written while the next step is computed. What that step learns is in no checkpoint. case["trouble"] breaks the writing."""
     import logging
-
-    import torch.distributed as dist
 
     from agora.errors import CheckpointError
     from agora.training.checkpoint import CheckpointWriter, resume_latest
@@ -253,11 +277,10 @@ def _task(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
 def _serve() -> None:
     import traceback
 
-    import torch.distributed as dist
-
     torch.set_num_threads(1)
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}/store", rank=rank, world_size=size)
+    store = dist.TCPStore("127.0.0.1", int(sys.argv[1]), is_master=False)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
     for line in sys.stdin:
         case = json.loads(line)
         try:

@@ -5,19 +5,29 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from agora.cluster.layout import Layout
+from agora.training import loop, machine
+from agora.training.checkpoint import CheckpointWriter
+from agora.training.checkpoint_store import FolderStore
+from agora.training.movement import Counted
 from agora.training.optimizers import OptimizerConfig
 from agora.training.replicas import compare_replicas
 from agora.training.sharded_step import ShardedStep
 from agora.training.step import StepResult
-from tests.training.doubles import TINY_MODEL, TINY_TRAINING, some_shards, tokenizer_folder
+from agora.training.watchdog import Watchdog
+from agora.training.world import World
+from tests.training.doubles import TINY_MODEL, TINY_TRAINING, EachStep, some_shards, tokenizer_folder
 from tests.training.parity.ranks import EPSILON, MICRO_BATCH, NUM_MICRO_BATCHES, SEQ_LEN, batches, model_of, options
 
 
@@ -79,10 +89,54 @@ def refuse(case: dict[str, Any]) -> dict[str, Any]:
     return {"losses": [result.loss for result in results], "applied": [result.is_applied for result in results]}
 
 
+def upload(case: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint of which one rank's file takes longer than the watchdog waits: piece by piece, or, with case["stuck"], in one."""
+    world, folder, told = World(dist.get_rank(), dist.get_world_size()), Path(case["folder"]), threading.Event()
+    messages: list[str] = []
+
+    def tell(message: str) -> None:
+        messages.append(message)
+        told.set()
+
+    def write(self: Counted, data: Any) -> None:
+        self._stream.write(data)
+        if os.environ["RANK"] == "1" and len(data) == 4096:
+            told.wait(20) if case["stuck"] else time.sleep(0.5)
+        self._movement.count += 1
+
+    store = FolderStore(folder / "checkpoints")
+    state = {f"{rank}-{number}": torch.ones(1024) for rank in (world.rank,) for number in range(8)}
+    with pytest.MonkeyPatch.context() as patch, Watchdog(world, folder, 1.5, on_hang=tell) as watchdog:
+        patch.setattr(Counted, "write", write)
+        watchdog.files, writer = store.movement, CheckpointWriter(store, world=world)
+        watchdog.at(1, "checkpoint")
+        writer.save(1, state)
+        writer.wait()
+        if case["stuck"]:
+            told.wait(20)
+        world.wait()
+    return {"messages": messages, "checkpoints": store.names()}
+
+
+def train_on(case: dict[str, Any]) -> dict[str, Any]:
+    """Train the run in case["folder"] in the world that is there, up to case["stop"]; with case["steady"] by what rounds least."""
+    folder = Path(case["folder"])
+    own = folder / f"shards-{dist.get_world_size()}-{os.environ['RANK']}"
+    own.mkdir(parents=True, exist_ok=True)
+    optimizer = OptimizerConfig(name="adamw", eps=EPSILON) if case.get("steady") else TINY_TRAINING.optimizer
+    config = dataclasses.replace(TINY_TRAINING, **{"batch_tokens": 128, "optimizer": optimizer, **case["settings"]})
+    stop = EachStep(lambda done: os.kill(os.getpid(), signal.SIGTERM) if done == case.get("stop") else None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "measure_matmul_limit", lambda device, dtype: 1e12)
+        summary = loop.train(
+            folder / "run", model_config=TINY_MODEL, training_config=config, shards=some_shards(own), heldout=some_shards(own, seed=2),
+            tokenizer_dir=tokenizer_folder(own / "tokenizer"), layout=Layout(**case["layout"]), progress=stop,
+        )  # fmt: skip
+    return {"state": summary.state, "step": summary.step}
+
+
 def train_past_bad_batches(case: dict[str, Any]) -> dict[str, Any]:
     """A run in the world that is there; the batches of case["bad"] steps give no number, whenever they are taken."""
-    from agora.training import loop, machine
-
     own = Path(case["folder"]) / f"shards-{os.environ['RANK']}"
     own.mkdir(parents=True, exist_ok=True)
     taken = [0]

@@ -14,6 +14,7 @@ from agora.config import to_dict
 from agora.model.hf import load_hf
 from agora.training.checkpoint import list_checkpoints, load_latest_checkpoint
 from agora.training.export_checkpoint import export_checkpoint
+from agora.training.metrics import read_metrics
 from agora.training.run_folder import RunFolder
 from agora.training.sharded_checkpoint import INDEX
 from tests.training.object_server import object_server
@@ -55,6 +56,28 @@ def test_a_run_that_changes_its_layout_has_the_losses_of_the_undisturbed_one(
                 assert answer[key][0] == pytest.approx(expected[key][number * STEPS], rel=tolerance), (number, key)
                 wanted = expected[key][number * STEPS : (number + 1) * STEPS]
                 assert answer[key] == pytest.approx(wanted, rel=LATER[optimizer][key]), (number, key)
+
+
+def test_a_run_goes_on_with_more_ranks_than_its_step_had_passes(
+    tmp_path: Path, four_ranks: Ranks, eight_ranks: Ranks, two_ranks: Ranks
+) -> None:
+    """8 rows a step: four ranks take two at once, so eight find half a pass each; one row at once, and later four, is the same run."""
+    roads: list[tuple[Ranks, dict[str, int], int, int]] = [
+        (four_ranks, {"shard": 4}, 2, 4), (eight_ranks, {"replicate": 2, "shard": 4}, 1, 8), (two_ranks, {"pipeline": 2}, 4, 12),
+    ]  # fmt: skip
+    folder = str(tmp_path / "cut")
+    task = "tests.training.parity.survival_ranks:train_on"
+    for ranks, layout, micro_batch, stop in roads:
+        case = {"task": task, "folder": folder, "layout": layout, "settings": {"micro_batch": micro_batch}, "stop": stop, "steady": True}
+        assert {answer["step"] for answer in ranks.run(case)} == {stop}
+    two_ranks.run({"task": task, "folder": str(tmp_path / "whole"), "layout": {"shard": 2}, "settings": {"micro_batch": 4}, "steady": True})
+    expected, found = (read_metrics(tmp_path / name / "run" / "metrics.jsonl") for name in ("whole", "cut"))
+    assert [line["step"] for line in found] == list(range(1, 13)) and [line["tokens"] for line in found] == [128 * n for n in range(1, 13)]
+    for key in ("loss", "grad_norm", "heldout_loss"):
+        theirs, mine = ([line[key] for line in lines if line[key] is not None] for lines in (expected, found))
+        assert mine == pytest.approx(theirs, rel=LATER["adamw"]["grad_norms" if key == "grad_norm" else "losses"]), key
+    places = [load_latest_checkpoint(tmp_path / name / "run" / "checkpoints") for name in ("whole", "cut")]
+    assert places[0] is not None and places[1] is not None and places[0].state["data"] == places[1].state["data"]
 
 
 def test_ranks_agree_on_the_newest_whole_checkpoint_and_its_model_leaves_without_being_gathered(tmp_path: Path, two_ranks: Ranks) -> None:

@@ -14,6 +14,7 @@ import pytest
 from agora.settings import Workspace
 from agora.training.metrics import read_metrics
 from agora.training.rank_log import read_rank_logs
+from tests.training.conftest import make_workspace
 
 pytestmark = pytest.mark.parity
 
@@ -35,12 +36,20 @@ def pretrain(workspace: Workspace, name: str, *words: str, processes: int = 1) -
     return subprocess.run([*command, "--json"], capture_output=True, text=True, env=environment, timeout=180, check=False)
 
 
-def test_under_torchrun_a_run_is_the_run_of_one_process(workspace: Workspace) -> None:
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, subprocess.CompletedProcess[str]]:
+    """A workspace with the run `shards` of two processes, which both tests need."""
+    workspace = make_workspace(tmp_path_factory.mktemp("launched") / "workspace")
+    return workspace, pretrain(workspace, "shards", processes=2)
+
+
+def test_under_torchrun_a_run_is_the_run_of_one_process(shards: tuple[Workspace, subprocess.CompletedProcess[str]]) -> None:
+    workspace, first = shards
     one = pretrain(workspace, "one")
     assert one.returncode == 0, one.stderr
     expected = read_metrics(workspace.folder("runs", "one") / "metrics.jsonl")
-    for name, words in {"shards": [], "stages": ["layout.pipeline=2"]}.items():
-        two = pretrain(workspace, name, *words, processes=2)
+    for name in ("shards", "stages"):
+        two = first if name == "shards" else pretrain(workspace, name, "layout.pipeline=2", processes=2)
         assert two.returncode == 0, two.stderr
         assert json.loads(two.stdout)["state"] == "finished"  # the first rank speaks, and only it
         folder = workspace.folder("runs", name)
@@ -59,12 +68,11 @@ def test_under_torchrun_a_run_is_the_run_of_one_process(workspace: Workspace) ->
         assert all(0 < line["tokens_per_s"] * line["seconds"] <= 256 / 2 + 1 for line in lines)
 
 
-def test_a_run_goes_on_under_another_layout_and_then_alone(workspace: Workspace) -> None:
-    whole = pretrain(workspace, "whole", processes=2)
+def test_a_run_goes_on_under_another_layout_and_then_alone(shards: tuple[Workspace, subprocess.CompletedProcess[str]]) -> None:
+    workspace, whole = shards
     assert whole.returncode == 0, whole.stderr
-    cut = pretrain(workspace, "cut", processes=2)
-    assert cut.returncode == 0, cut.stderr
     folder = workspace.folder("runs", "cut")
+    shutil.copytree(workspace.folder("runs", "shards"), folder)
     for path in sorted((folder / "checkpoints").iterdir())[-1:]:
         for file in path.iterdir():
             file.unlink()
@@ -76,7 +84,7 @@ def test_a_run_goes_on_under_another_layout_and_then_alone(workspace: Workspace)
     shutil.rmtree(newest[-1])
     last = pretrain(workspace, "cut")
     assert last.returncode == 0, last.stderr
-    losses = [[line["loss"] for line in read_metrics(workspace.folder("runs", name) / "metrics.jsonl")] for name in ("whole", "cut")]
+    losses = [[line["loss"] for line in read_metrics(workspace.folder("runs", name) / "metrics.jsonl")] for name in ("shards", "cut")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 

@@ -1,0 +1,115 @@
+"""One run writes at a place: the second one is refused, what a dead one left is taken over."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from agora.errors import CheckpointError, TrainingError
+from agora.training import lease as lease_module
+from agora.training.checkpoint import list_checkpoints, save_checkpoint
+from agora.training.checkpoint_store import open_store
+from agora.training.lease import FILE, Lease, is_alive
+from agora.training.loop import train
+from tests.training.doubles import TINY_MODEL, TINY_TRAINING, EachStep, some_shards, tokenizer_folder
+
+ELSEWHERE: dict[str, Any] = {"run": "other", "token": "t", "at": "2026-01-01T00:00:00+00:00", "renewals": 3, "host": "node-7", "process": 1}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> str:
+    return f"memory://{tmp_path.name}/run"
+
+
+def test_a_second_run_is_refused_by_name_while_the_first_one_lives_and_not_after(place: str) -> None:
+    first, second = Lease(open_store(place), "first-run"), Lease(open_store(place), "second-run")
+    first.take()
+    with pytest.raises(TrainingError, match=rf"process {os.getpid()} on .*run first-ru, last seen 20.*checkpoint_url=.*--name"):
+        second.take()
+    first.release()
+    assert open_store(place).read_record(FILE) == {}
+    second.take()
+    second.release()
+
+
+def test_the_lease_of_a_process_that_died_here_is_taken_over_at_once(place: str, caplog: pytest.LogCaptureFixture) -> None:
+    words = "import agora.training.lease as lease, json; print(json.dumps(lease._here()))"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    holder = {**ELSEWHERE, **json.loads(done.stdout)}
+    assert not is_alive(holder) and is_alive(lease_module._here())
+    open_store(place).write_record(holder, FILE)
+    started_s, mine = time.monotonic(), Lease(open_store(place), "mine")
+    mine.take()
+    assert time.monotonic() - started_s < 2 and f"taking over the lease of process {holder['process']}" in caplog.text
+    mine.release()
+
+
+def test_a_number_that_another_process_has_now_is_not_the_holder() -> None:
+    assert not is_alive({**lease_module._here(), "birth": "1"})
+
+
+def test_a_lease_of_another_host_is_taken_over_when_nobody_renews_it_and_respected_when_somebody_does(
+    place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = open_store(place)
+    store.write_record(ELSEWHERE, FILE)
+    mine = Lease(open_store(place), "mine")
+    mine.take(wait_s=0.4)
+    mine.release()
+    assert "which did not renew it for 0 s" in caplog.text
+    store.write_record(ELSEWHERE, FILE)
+    renewal = threading.Timer(0.3, lambda: store.write_record({**ELSEWHERE, "renewals": 4}, FILE))
+    renewal.start()
+    with pytest.raises(TrainingError, match="process 1 on node-7"):
+        Lease(open_store(place), "mine").take(wait_s=4.0)
+    renewal.join()
+
+
+def test_who_lost_the_place_writes_and_deletes_nothing_there(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "RENEW_S", 0.05)
+    store = open_store(place)
+    mine = Lease(store, "mine")
+    mine.take()
+    save_checkpoint(store, 1, {"a": torch.ones(2)})
+    theirs = open_store(place)
+    theirs.write_record(ELSEWHERE, FILE)
+    mine._thread.join(5)
+    save_checkpoint(theirs, 2, {"a": torch.zeros(2)})
+    with pytest.raises(CheckpointError, match="process 1 on node-7, run other has taken this place over"):
+        save_checkpoint(store, 2, {"a": torch.ones(2)}, keep=1)
+    assert list_checkpoints(place) == ["step-00000001", "step-00000002"]
+    mine.release()
+    assert store.read_record(FILE) == ELSEWHERE
+
+
+def test_two_folders_that_name_one_place_cannot_train_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agora.training.machine.measure_matmul_limit", lambda device, dtype: 1e12)
+
+    def run(workspace: str, act: Any) -> int:
+        return train(
+            tmp_path / workspace / "run", shards=some_shards(tmp_path), model_config=TINY_MODEL,
+            tokenizer_dir=tokenizer_folder(tmp_path / "tokenizer"), progress=EachStep(act),
+            training_config=dataclasses.replace(TINY_TRAINING, checkpoint_url=f"memory://{tmp_path.name}"),
+        ).step  # fmt: skip
+
+    def intrude(done: int) -> None:
+        if done == 6:
+            with pytest.raises(TrainingError, match=rf"another trainer \(process {os.getpid()} on .*memory://"):
+                run("two", lambda done: None)
+        if done == 10:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert run("one", intrude) == 10
+    assert not (tmp_path / "two" / "run").exists() and list_checkpoints(f"memory://{tmp_path.name}/run")[-1] == "step-00000010"
+    assert run("two", lambda done: None) == 12  # the same run, from a fresh machine, now that the first one is gone
