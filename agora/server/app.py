@@ -71,9 +71,8 @@ def create_app(
     Raises UsageError for no model and no workspace, or two models of one name.
     """
     served = models if isinstance(models, Served) else Served(models)
-    if (not models and place is None) or len(served) != len(models):
-        names = [model if isinstance(model, str) else model.name for model in models]
-        raise UsageError(f"models to serve must have names of their own and be at least one, not {names}")
+    if not served and place is None:
+        raise UsageError("there is no model to serve, and no workspace; give at least one")
     if gate.api_key is not None and not gate.api_key.strip():
         raise UsageError("the API key is empty; give a real one or none")
     stopping, metrics = Stopping(), Metrics()

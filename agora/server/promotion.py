@@ -27,7 +27,6 @@ from agora.errors import DataError, UsageError
 from agora.files import replacing_folder, write_atomically
 from agora.settings import Workspace
 
-FOLDER: Final = "serving"
 POINTER: Final = "served.json"
 RECORD: Final = "promotion.json"
 MODEL: Final = "model"
@@ -49,7 +48,7 @@ class Promotions:
     """The promotions of one workspace."""
 
     def __init__(self, place: Workspace) -> None:
-        self.folder = place.root / FOLDER
+        self.folder = place.folder("serving")
 
     def current(self) -> Promoted | None:
         """What is served; None where nothing was promoted. Raises DataError when the pointer or its record is damaged."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agora.engine import LanguageModel
-from agora.errors import AgoraError
+from agora.errors import AgoraError, UsageError
 from agora.server.promotion import Promoted, Promotions
 
 WATCH_S: Final = 1.0
@@ -25,6 +25,9 @@ class Served(Mapping[str, LanguageModel]):
     """Names to models. Threads may share it."""
 
     def __init__(self, models: Sequence[LanguageModel], promoted: Promoted | None = None) -> None:
+        """Raises UsageError for two models of one name."""
+        if len({model.name for model in models}) != len(models):
+            raise UsageError(f"models to serve must have names of their own, not {[model.name for model in models]}")
         self._state: tuple[dict[str, LanguageModel], Promoted | None] = ({model.name: model for model in models}, promoted)
 
     def __getitem__(self, name: str) -> LanguageModel:

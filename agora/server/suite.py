@@ -4,7 +4,7 @@ for each measure both figures, how much worse the candidate is with a 95% interv
 bits per byte   of held-out authors, document by document (agora evaluate); worse = relatively more bits
 answers         share of questions on posts (promotion_checks.toml) whose grounded answer has the right words
 own sentences   share of the model's own sentences in those answers that the posts support (0 where posts had to be quoted instead)
-preferences     share of held-out pairs of feedback whose preferred answer is the more probable one; none without feedback
+preferences     share of held-out pairs of feedback whose preferred answer is more probable, where there is feedback
 
 The interval is that of a paired bootstrap (Efron & Tibshirani 1993, chapter 13): items are drawn with replacement, the same for both models.
 A measure holds when even the upper end of the interval is within the tolerance: what is not shown not to be worse does not pass.
@@ -15,9 +15,11 @@ Not covered: what people would say of the answers; what no question here asks.
 
 from __future__ import annotations
 
+import logging
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cache, partial
@@ -148,7 +150,7 @@ def figures(folder: Path, material: Material, *, progress: Progress = silent) ->
     del network
     model = load_local_model(folder)
     replies = []
-    with progress.step("answer questions", total=len(checks()), unit="questions") as step:
+    with _without_warnings(), progress.step("answer questions", total=len(checks()), unit="questions") as step:
         for check in checks():
             replies.append(reply_to(check, model))
             step.advance()
@@ -156,6 +158,18 @@ def figures(folder: Path, material: Material, *, progress: Progress = silent) ->
     values["own sentences"] = np.array([_own_share(reply) for reply in replies])
     broken = [what for check, reply in zip(checks(), replies, strict=True) if (what := _broken(check, reply))]
     return Figures(values, broken)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """A writer that fails says so at every question; here that is one of the figures."""
+    writing = logging.getLogger("agora.chat.writing")
+    level = writing.level
+    writing.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        writing.setLevel(level)
 
 
 def _measure(
