@@ -6,7 +6,7 @@ answers         share of questions on posts (promotion_checks.toml) whose ground
 own sentences   share of the model's own sentences in those answers that the posts support (0 where posts had to be quoted instead)
 preferences     share of held-out pairs of feedback whose preferred answer is more probable, where there is feedback
 
-The interval is that of a paired bootstrap (Efron & Tibshirani 1993, chapter 13): items are drawn with replacement, the same for both models.
+The interval is that of a paired bootstrap (Efron & Tibshirani 1993, chapter 13): items are drawn with replacement, the same for both.
 A measure holds when even the upper end of the interval is within the tolerance: what is not shown not to be worse does not pass.
 Besides, no answer of the candidate may do what a post tells it to (`guarantees`): that has no tolerance.
 
