@@ -124,7 +124,7 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new_one(place: Workspace) -> N
 def test_a_damaged_pointer_is_no_pointer_to_something_else(place: Workspace) -> None:
     keep(place, "main")
     (Promotions(place).folder / "served.json").write_text('{"number": ')
-    with pytest.raises(DataError, match="served.json is damaged"):
+    with pytest.raises(DataError, match=r"served.json is damaged"):
         Promotions(place).current()
 
 

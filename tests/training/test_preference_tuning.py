@@ -110,7 +110,7 @@ def test_a_run_stopped_and_resumed_equals_the_undisturbed_one_although_feedback_
 def test_a_stopped_run_does_not_go_on_with_pairs_that_were_withdrawn(place: Workspace) -> None:
     tune(place, "withdrawn", action=lambda done: os.kill(os.getpid(), signal.SIGTERM) if done == 3 else None)
     fewer = PairSet(pairs=planted().pairs[2:])
-    with pytest.raises(DataError, match="2 of the 120 pairs .* --fresh"):
+    with pytest.raises(DataError, match=r"2 of the 120 pairs .* --fresh"):
         tune(place, "withdrawn", pairs=fewer)
     tune(place, "withdrawn", pairs=fewer, resume=False)
     tune(place, "anew", pairs=fewer)
@@ -122,7 +122,7 @@ def test_a_finished_run_is_not_silently_another_one(place: Workspace) -> None:
     before = weights(place, "finished")
     tune(place, "finished")
     assert weights(place, "finished") == before
-    with pytest.raises(OtherRunError, match="data.preferences.beta is 0.1 there and 0.5 here"):
+    with pytest.raises(OtherRunError, match=r"data.preferences.beta is 0.1 there and 0.5 here"):
         tune(place, "finished", config=replace(DPO, beta=0.5))
     with pytest.raises(OtherRunError, match="training_sha256"):
         tune(place, "finished", pairs=planted(130))
@@ -141,7 +141,7 @@ def test_bfloat16_learns_too(place: Workspace) -> None:
 def test_errors_say_what_to_do(place: Workspace, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no pair of answers to learn from: left out 4 bad answer"):
         tune(place, "none", pairs=PairSet(pairs=[], left_out={"bad answer, and none that is better": 4}))
-    with pytest.raises(ConfigError, match="layout.tensor=2 divides answers"):
+    with pytest.raises(ConfigError, match=r"layout.tensor=2 divides answers"):
         tune(place, "divided", layout=Layout(tensor=2))
     with pytest.raises(ConfigError, match=r"preferences\.micro_batch=3 must be even"):
         tune(place, "odd", training_config=replace(TRAINING, micro_batch=3, batch_tokens=576))
@@ -149,7 +149,7 @@ def test_errors_say_what_to_do(place: Workspace, tmp_path: Path) -> None:
         tune(place, "long", training_config=replace(TRAINING, seq_len=256, batch_tokens=1024))
     with pytest.raises(ConfigError, match="--name base is the model that is tuned"):
         tune(place, "base")
-    with pytest.raises(DataError, match="longer than preferences.seq_len=64"):
+    with pytest.raises(DataError, match=r"longer than preferences.seq_len=64"):
         tune(place, "too-long", pairs=PairSet(pairs=[replace(planted().pairs[0], chosen="today " * 200)]))
     with pytest.raises(DataError, match="wizard"):
         tune(place, "role", pairs=PairSet(pairs=[replace(planted().pairs[0], prompt=[{"role": "wizard", "content": "x"}])]))
