@@ -10,6 +10,7 @@ workspace/
   index/                the index of posts: derived, may be deleted
   search/               alerts.db (saved searches and their alerts), what the index was made with, who is referred to
   server/               server.db (accounts, keys, conversations, feedback, audit)
+  serving/              which model is served, and every promotion
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 from agora.config import unknown_key
 from agora.errors import ConfigError, UsageError
 
-AREAS = ("posts", "quarantine", "corpus", "tokenizer", "shards", "runs", "models", "integrity", "index", "search", "server")
+AREAS = ("posts", "quarantine", "corpus", "tokenizer", "shards", "runs", "models", "integrity", "index", "search", "server", "serving")
 SECTIONS = ("version", "name", "posts", "corpus", "tokenizer", "train", "integrity", "labels", "search")
 """What agora.toml may hold at the top."""
 POSTS_KEYS = ("simulate",)

@@ -20,14 +20,26 @@ from agora.model.config import ModelConfig
 from agora.settings import Workspace
 from agora.training.config import TrainingConfig
 from agora.training.layout_keys import refuse_planned_keys
+from agora.training.optimizers import OptimizerConfig
+from agora.training.preference_loss import PreferenceConfig
+from agora.training.schedule import ScheduleConfig
 
 DEFAULT: Final = "laptop"
+
+
+def gentle() -> TrainingConfig:
+    """For tuning by preferences: small steps and small batches, since there are few pairs; `steps` is a limit that epochs seldom reach."""
+    return TrainingConfig(
+        steps=1000, batch_tokens=4096, micro_batch=8, seq_len=512, schedule=ScheduleConfig(warmup=0.1, decay=0.9),
+        optimizer=OptimizerConfig(name="adamw", lr=5e-5, weight_decay=0.0), evaluate_every=20,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """Everything from posts to a chat model. `vocab_size` is what the tokenizer is asked for; the model takes what it got. `layout` says
-    how the training lies over accelerators; one process needs none. `accelerator` names those it is meant for (agora/cluster/data)."""
+    how the training lies over accelerators; one process needs none. `accelerator` names those it is meant for (agora/cluster/data). `dpo`
+    and `preferences` are for `agora train preferences`."""
 
     name: str
     purpose: str
@@ -38,6 +50,8 @@ class Recipe:
     accelerator: str = ""
     training: TrainingConfig
     chat: TrainingConfig
+    preferences: TrainingConfig = field(default_factory=gentle)
+    dpo: PreferenceConfig = field(default_factory=PreferenceConfig)
 
 
 def names() -> list[str]:

@@ -7,11 +7,14 @@ from typing import Annotated, Literal
 
 import typer
 
+from agora.cli import model_promote
 from agora.cli.output import JsonOption, Overrides, emit, next_command
 
 app = typer.Typer(
-    help="Look at models, count shapes, export checkpoints.\n\nExample: agora model inspect workspace/models/main", no_args_is_help=True
+    help="Look at models, count shapes, export checkpoints, promote.\n\nExample: agora model inspect workspace/models/main",
+    no_args_is_help=True,
 )
+model_promote.register(app)
 
 
 @app.command()

@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agora.cli import train_dryrun
+from agora.cli import train_dryrun, train_preferences
 from agora.cli.output import JsonOption, NameOption, WorkspaceOption, emit, next_command, terminal_progress
+from agora.cli.train_report import FreshOption, command_line, report
 from agora.settings import DEFAULT_NAME, Workspace
 
 if TYPE_CHECKING:
     from agora.training.run_folder import RunStatus
-    from agora.training.summary import TrainingSummary
 
 app = typer.Typer(help="Train models, tune them for chat, and look at runs.\n\nExample: agora train pretrain laptop", no_args_is_help=True)
 train_dryrun.register(app)
+train_preferences.register(app)
 
-FreshOption = Annotated[bool, typer.Option("--fresh", help="Start again from nothing, throwing away what the run of that name has.")]
 DataOption = Annotated[str, typer.Option("--data", help="Name of the shards and tokenizer in the workspace.")]
-EXIT_STOPPED = 130  # as a shell reports a command ended by SIGINT: scripts must not go on as if training were done
 
 
 @app.command()
@@ -56,10 +55,10 @@ def pretrain(
     result = run_pretrain(
         Workspace.find(workspace), name=name, data=data, model_config=recipe.model, training_config=recipe.training,
         vocab_size=asked, recipe=recipe.name, layout=recipe.layout,
-        progress=terminal_progress, resume=not fresh, command=_command("pretrain", words or [], workspace, name=name, data=data),
+        progress=terminal_progress, resume=not fresh, command=command_line("pretrain", words or [], workspace, name=name, data=data),
     )  # fmt: skip
     if is_first_process():
-        _report(result.summary, result.model_dir, {}, name, workspace, as_json)
+        report(result.summary, result.model_dir, {}, name, workspace, as_json)
 
 
 @app.command()
@@ -98,11 +97,12 @@ def chat(
     result = tune_chat(
         Workspace.find(workspace), name=name, base=base, conversations=paths, corpus=corpus, training_config=chosen.chat,
         recipe=chosen.name, layout=chosen.layout,
-        licences=licence or (), progress=terminal_progress, resume=not fresh, command=_command("chat", words or [], workspace, **options),
+        licences=licence or (), progress=terminal_progress, resume=not fresh,
+        command=command_line("chat", words or [], workspace, **options),
     )  # fmt: skip
     more = {"conversations": result.conversations}
     if is_first_process():
-        _report(result.trained.summary, result.trained.model_dir, more, name, workspace, as_json)
+        report(result.trained.summary, result.trained.model_dir, more, name, workspace, as_json)
 
 
 @app.command()
@@ -203,39 +203,6 @@ def list_all(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> 
     next_command(f"agora train status --name {runs[0].name}" if runs else "agora train pretrain")
 
 
-def _report(
-    summary: TrainingSummary, model_dir: Path | None, more: dict[str, Any], name: str, workspace: Path | None, as_json: bool
-) -> None:
-    from agora.units import format_joules, format_seconds, format_si
-
-    result: dict[str, Any] = {
-        "state": summary.state, "step": summary.step, "steps": summary.steps, "loss": summary.loss, "heldout_loss": summary.heldout_loss,
-        "heldout_bits_per_byte": summary.heldout_bits_per_byte,
-        "tokens": summary.tokens, "tokens_per_s": round(summary.tokens_per_s, 1), "limit_share": round(summary.limit_share, 4),
-        "elapsed_s": round(summary.elapsed_s, 1), "flops": summary.flops, "joules": round(summary.joules, 1),
-        "energy": summary.energy_source, "device": summary.device, "dtype": summary.dtype, "compiled": summary.compiled, **more,
-        "pictures": [str(path) for path in summary.pictures], "model": str(model_dir) if model_dir else None,
-    }  # fmt: skip
-    if not as_json:
-        result |= {
-            "limit_share": f"{summary.limit_share:.1%} of the machine's measured matmul limit", "flops": format_si(summary.flops, "FLOP"),
-            "elapsed_s": format_seconds(summary.elapsed_s), "joules": format_joules(summary.joules),
-            "pictures": ", ".join(str(path) for path in summary.pictures),
-        }  # fmt: skip
-    emit(result, as_json=as_json)
-    if summary.state == "stopped":
-        next_command(_resume_command(summary))
-        raise typer.Exit(EXIT_STOPPED)
-    where = f" --workspace {workspace}" if workspace else ""
-    next_command(f"agora evaluate --model {name}{where}")
-
-
-def _resume_command(summary: TrainingSummary) -> str:
-    from agora.training.run_folder import RunFolder
-
-    return str(RunFolder(summary.run_dir).read("run.json").get("command", ""))
-
-
 def _status(found: RunStatus) -> dict[str, Any]:
     from dataclasses import asdict
 
@@ -252,12 +219,3 @@ def _readable(found: dict[str, Any]) -> dict[str, Any]:
     if found["eta_s"] is not None:
         result["eta_s"] = format_seconds(found["eta_s"])
     return result
-
-
-def _command(verb: str, words: list[str], workspace: Path | None, **options: str | None) -> str:
-    """The command line that goes on with this run (without --fresh)."""
-    import shlex
-
-    given = [part for key, value in options.items() if value is not None for part in (f"--{key}", value)]
-    place = ["--workspace", str(workspace)] if workspace else []
-    return shlex.join(["agora", "train", verb, *words, *given, *place])

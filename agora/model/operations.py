@@ -43,6 +43,13 @@ def swiglu(gate_up_2F: Float[Tensor, "*rows F2"]) -> Float[Tensor, "*rows F"]:
 @functools.lru_cache(maxsize=8)
 def rotary_tables(head_dim: int, theta: float, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosines and sines of every position below `length`, each (length, head_dim / 2), always float32."""
+    if torch.is_inference_mode_enabled():  # they are kept, and training in the same process could not use tensors made so
+        with torch.inference_mode(False):
+            return _rotary_tables(head_dim, theta, length, device)
+    return _rotary_tables(head_dim, theta, length, device)
+
+
+def _rotary_tables(head_dim: int, theta: float, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
     frequencies_R = 1.0 / (theta ** (torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim))
     angles_TR = torch.outer(torch.arange(length, dtype=torch.float32), frequencies_R)
     return angles_TR.cos().to(device), angles_TR.sin().to(device)

@@ -11,6 +11,7 @@ from typing import Any
 
 from agora.chat import Assistant, ChatEvent, event_as_json
 from agora.chat.square import open_assistant
+from agora.engine import LanguageModel
 from agora.server.asking import Answerer, Asked, Event
 from agora.server.services import Services
 
@@ -20,10 +21,19 @@ def assistant_of(services: Services) -> Assistant:
     return open_assistant(services.place, services.writer, searcher=services.searcher)
 
 
-def posts_answerer(assistant: Assistant, services: Services) -> Answerer:
-    """Answers from the posts of the workspace."""
+def posts_answerer(services: Services) -> Answerer:
+    """Answers from the posts of the workspace, written by the model that is served when they begin."""
+    held: tuple[LanguageModel | None, Assistant] | None = None
+
+    def of_now() -> Assistant:
+        nonlocal held
+        writer, before = services.writer, held
+        if before is None or before[0] is not writer:
+            before = held = (writer, assistant_of(services))
+        return before[1]
 
     def answer(asked: Asked) -> Iterator[Event]:
+        assistant = of_now()
         services.search()  # says what is missing before anything is looked for
         with services.store():
             pass

@@ -49,6 +49,7 @@ from agora.server.records import AuditLog, UsageLog
 from agora.server.requests import ChatRequest, CompletionRequest
 from agora.server.responses import ResponsesRequest, response_lines, whole_response
 from agora.server.running import Prepared, Stopping, unless_disconnected
+from agora.server.served import Served
 from agora.server.services import Services
 from agora.settings import Workspace
 
@@ -60,7 +61,7 @@ Ask = Callable[[SamplingConfig, threading.Event], Iterator[Delta]]
 
 
 def create_app(
-    models: Sequence[LanguageModel], *, gate: GateConfig = OPEN, database: Database | None = None, place: Workspace | None = None,
+    models: Sequence[LanguageModel] | Served, *, gate: GateConfig = OPEN, database: Database | None = None, place: Workspace | None = None,
     with_pages: bool = False,
 ) -> FastAPI:  # fmt: skip
     """The application serving `models` under their names. `database`: the server's own (tables.py); without one there are no accounts,
@@ -69,16 +70,16 @@ def create_app(
 
     Raises UsageError for no model and no workspace, or two models of one name.
     """
-    served = {model.name: model for model in models}
-    if (not models and place is None) or len(served) != len(models):
-        raise UsageError(f"models to serve must have names of their own and be at least one, not {[model.name for model in models]}")
+    served = models if isinstance(models, Served) else Served(models)
+    if not served and place is None:
+        raise UsageError("there is no model to serve, and no workspace; give at least one")
     if gate.api_key is not None and not gate.api_key.strip():
         raise UsageError("the API key is empty; give a real one or none")
     stopping, metrics = Stopping(), Metrics()
     usage = UsageLog(database) if database is not None else None
     accounts = Accounts(database) if database is not None else None
 
-    services = Services(place, models) if place is not None else None
+    services = Services(place, served) if place is not None else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -112,7 +113,7 @@ def create_app(
         asker = None
         if areas is not None:
             assistant = assistant_of(areas.services)
-            asker = Asker(talks, posts_answerer(assistant, areas.services), stopping, personas=assistant.personas.all)
+            asker = Asker(talks, posts_answerer(areas.services), stopping, personas=assistant.personas.all)
             app.include_router(asking_routes(asker))
         people = People(accounts, audit, usage, talks, asker)
     if with_pages and areas is not None and people is not None:
@@ -155,12 +156,12 @@ def _health_routes() -> APIRouter:
     return router
 
 
-def _model_routes(served: dict[str, LanguageModel]) -> APIRouter:
+def _model_routes(served: Served) -> APIRouter:
     router = APIRouter(prefix="/v1")
 
     def describe(model: LanguageModel) -> dict[str, Any]:
         listed = {"id": model.name, "object": "model", "created": model.created, "owned_by": "agora"}
-        return {**listed, "max_model_len": model.context_tokens}
+        return {**listed, "max_model_len": model.context_tokens, **served.about(model.name)}
 
     @router.get("/models")
     async def list_models() -> dict[str, Any]:
@@ -175,7 +176,7 @@ def _model_routes(served: dict[str, LanguageModel]) -> APIRouter:
     return router
 
 
-def _generation_routes(served: dict[str, LanguageModel], stopping: Stopping, meter: Meter) -> APIRouter:
+def _generation_routes(served: Served, stopping: Stopping, meter: Meter) -> APIRouter:
     router = APIRouter(prefix="/v1")
 
     def find(name: str) -> LanguageModel:

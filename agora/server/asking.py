@@ -101,7 +101,7 @@ class Asker:
         known = self._talks.read(account, talk)["messages"]
         if text is None:
             while known and known[-1]["role"] == "assistant":
-                self._talks.cut(account, talk, known.pop()["id"])
+                self._talks.replace(account, talk, known.pop()["id"])
             if not known:
                 raise ApiError(400, "There is no question to answer again; send `text`", param="text")
             question = int(known[-1]["id"])

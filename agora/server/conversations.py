@@ -1,7 +1,8 @@
 """Conversations of members. Goes in: what was said. Comes out: the same, for its owner alone, or for whoever has the link of a shared one.
 
 A message of a person is on the disk before an answer begins. An answer is written in whole states: `writing` (with what it had at the last
-save), then `complete`, `stopped` or `failed`. `writing` messages of a process that was killed are found as `interrupted`.
+save), then `complete`, `stopped` or `failed`. `writing` messages of a process that was killed are found as `interrupted`. An answer that
+was rated and then asked for again is kept as `replaced`: nobody is shown it, and it ends with its conversation.
 Feedback (up, down, edit, unsupported) belongs to a message; `agora train preferences` reads it.
 """
 
@@ -19,7 +20,7 @@ from agora.database import Database
 from agora.errors import UsageError
 from agora.server.tables import CONVERSATIONS, FEEDBACK, MESSAGES
 
-State = Literal["complete", "writing", "stopped", "failed", "interrupted"]
+State = Literal["complete", "writing", "stopped", "failed", "interrupted", "replaced"]
 ROLES: Final = ("user", "assistant")
 FEEDBACK_KINDS: Final[dict[str, str]] = {
     "up": "a good answer",
@@ -130,6 +131,15 @@ class Conversations:
         with self._database.begin() as connection:
             connection.execute(MESSAGES.delete().where(MESSAGES.c.conversation == conversation, MESSAGES.c.id >= message))
 
+    def replace(self, account: int, conversation: str, answer: int) -> None:
+        """Take an answer away, the last message, before the question is answered again. A whole one that was rated is set aside."""
+        self._own(account, conversation)
+        here = (MESSAGES.c.id == answer, MESSAGES.c.conversation == conversation)
+        is_kept = sa.and_(MESSAGES.c.state == "complete", sa.exists().where(FEEDBACK.c.message == answer))
+        with self._database.begin() as connection:
+            connection.execute(MESSAGES.update().where(*here, is_kept).values(state="replaced"))
+            connection.execute(MESSAGES.delete().where(*here, MESSAGES.c.state != "replaced"))
+
     def mark_interrupted(self) -> int:
         """Say of answers that nobody writes any more that they were interrupted. For a server's start; how many they were."""
         with self._database.begin() as connection:
@@ -159,13 +169,23 @@ class Conversations:
             return int(key[0])
 
     def rated(self) -> list[dict[str, Any]]:
-        """Every feedback with the answer and the messages before it: what tuning by preferences reads. The oldest first."""
-        rows = self._database.rows(sa.select(FEEDBACK, MESSAGES.c.conversation, MESSAGES.c.content).join(MESSAGES).order_by(FEEDBACK.c.id))
-        return [{**row, "before": self._before(row["conversation"], row["message"])} for row in rows]
+        """What tuning by preferences reads, the oldest first: every feedback with the answer (content, details, state), the messages
+        `before` it, and the complete answer that was taken `instead` of it, where it was asked for again."""
+        columns = (MESSAGES.c.conversation, MESSAGES.c.content, MESSAGES.c.details, MESSAGES.c.state)
+        rows = self._database.rows(sa.select(FEEDBACK, *columns).join(MESSAGES).order_by(FEEDBACK.c.id))
+        return [{**row, **self._around(row["conversation"], row["message"])} for row in rows]
 
-    def _before(self, conversation: str, message: int) -> list[dict[str, str]]:
-        query = sa.select(MESSAGES.c.role, MESSAGES.c.content).where(MESSAGES.c.conversation == conversation, MESSAGES.c.id < message)
-        return [{"role": row["role"], "content": row["content"]} for row in self._database.rows(query.order_by(MESSAGES.c.id))]
+    def _around(self, conversation: str, message: int) -> dict[str, Any]:
+        here = MESSAGES.c.conversation == conversation
+        shown = self._database.rows(sa.select(MESSAGES).where(here, MESSAGES.c.state != "replaced").order_by(MESSAGES.c.id))
+        after = [one for one in shown if one["id"] > message]
+        has_other = bool(after) and after[0]["role"] == "assistant" and after[0]["state"] == "complete"
+        before = [
+            {"role": one["role"], "content": one["content"]}
+            | ({"citations": one["details"]["citations"]} if one["details"].get("citations") else {})
+            for one in shown if one["id"] < message
+        ]  # fmt: skip
+        return {"before": before, "instead": {key: after[0][key] for key in ("content", "details")} if has_other else None}
 
     def _own(self, account: int, conversation: str) -> dict[str, Any]:
         rows = self._database.rows(sa.select(CONVERSATIONS).where(CONVERSATIONS.c.id == conversation, CONVERSATIONS.c.account == account))
@@ -174,7 +194,8 @@ class Conversations:
         return rows[0]
 
     def _with_messages(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        messages = self._database.rows(sa.select(MESSAGES).where(MESSAGES.c.conversation == row["id"]).order_by(MESSAGES.c.id))
+        shown = (MESSAGES.c.conversation == row["id"], MESSAGES.c.state != "replaced")
+        messages = self._database.rows(sa.select(MESSAGES).where(*shown).order_by(MESSAGES.c.id))
         return {**_without_account(row), "messages": [{key: one[key] for key in one if key != "conversation"} for one in messages]}
 
     def _change(self, account: int, conversation: str, **values: Any) -> None:

@@ -16,6 +16,7 @@ from agora.engine import LanguageModel
 from agora.errors import UsageError
 from agora.server.app import create_app
 from agora.server.gate import GateConfig
+from agora.server.served import Served
 from agora.settings import Workspace
 
 GRACE_S = 5
@@ -60,7 +61,7 @@ class _Server(uvicorn.Server):
 
 
 def serve_models(
-    models: Sequence[LanguageModel],
+    models: Sequence[LanguageModel] | Served,
     listener: socket.socket,
     *,
     gate: GateConfig,
@@ -68,8 +69,9 @@ def serve_models(
     place: Workspace | None = None,
     with_pages: bool = False,
     ready: Callable[[], None],
+    hung_up: Callable[[], None] | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then return. Must run in the main thread."""
+    """Serve until SIGINT or SIGTERM, then return; SIGHUP calls `hung_up`, if given. Must run in the main thread."""
     app = create_app(models, gate=gate, database=database, place=place, with_pages=with_pages)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S, server_header=False)
 
@@ -77,6 +79,8 @@ def serve_models(
         """uvicorn raises the signal again after it has shut down; the work is done then."""
 
     before: dict[int, Any] = {number: signal.signal(number, passed) for number in (signal.SIGINT, signal.SIGTERM)}
+    if hung_up is not None:
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda number, frame: hung_up())
     try:
         _Server(config, app, ready).run(sockets=[listener])
     finally:

@@ -18,6 +18,7 @@ from agora.posts.store import PostStore
 from agora.search.held import HeldSearcher
 from agora.search.workspace import is_indexed
 from agora.server.errors import ApiError
+from agora.server.served import Served
 from agora.settings import Workspace
 
 
@@ -31,9 +32,9 @@ class NotReady(ApiError):
 class Services:
     """The parts of one workspace. Threads may share it."""
 
-    def __init__(self, place: Workspace, models: Sequence[LanguageModel] = ()) -> None:
+    def __init__(self, place: Workspace, models: Sequence[LanguageModel] | Served = ()) -> None:
         self.place = place
-        self.models = {model.name: model for model in models}
+        self.models = models if isinstance(models, Served) else Served(models)
         self.searcher = HeldSearcher(place)
         self.deleting = threading.Lock()
         self._mutex = threading.Lock()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from agora.config import from_dict
 from agora.errors import ConfigError, TrainingError
@@ -15,6 +15,8 @@ from agora.training.run_folder import RunFolder
 from agora.training.source import ModelSource
 from agora.training.summary import TrainingSummary
 
+_KINDS: Final = {"pretrain": "pretraining from fresh weights", "chat": "chat tuning", "preferences": "tuning by preferences (DPO)"}
+
 
 def run_card(name: str, folder: RunFolder, run: Mapping[str, Any], summary: TrainingSummary) -> str:
     """The card of a run, out of `run`, the content of its run.json. Raises TrainingError when that is damaged."""
@@ -23,24 +25,26 @@ def run_card(name: str, folder: RunFolder, run: Mapping[str, Any], summary: Trai
         source = from_dict(ModelSource, run.get("source") or {}, "source")
     except (KeyError, AttributeError, ConfigError) as error:
         raise TrainingError(f"{folder.path / 'run.json'} is damaged ({error}); start again with --fresh or under another --name") from error
-    return training_card(name, summary, model, training, source)
+    return training_card(name, summary, model, training, source, kind=str(run.get("kind", "")))
 
 
-def training_card(name: str, summary: TrainingSummary, model: ModelConfig, training: TrainingConfig, source: ModelSource) -> str:
-    """Markdown."""
+def training_card(
+    name: str, summary: TrainingSummary, model: ModelConfig, training: TrainingConfig, source: ModelSource, *, kind: str = ""
+) -> str:
+    """Markdown. `kind` is that of the run."""
     facts = CardFacts(
         name=name, data={**_names(source), **source.data, **_licences(source)}, data_licence=source.licence,
         tokens=summary.tokens, seq_len=training.seq_len, seconds=summary.elapsed_s, energy_joules=summary.joules,
         energy_is_measured=summary.energy_measured,
         training={
-            "recipe": source.recipe or "none", "kind": "chat tuning" if source.base else "pretraining from fresh weights",
+            "recipe": source.recipe or "none", "kind": _KINDS.get(kind) or _KINDS["chat" if source.base else "pretrain"],
             "checkpoint": f"step {summary.step:,} of run {summary.run_dir.name}",
             "steps": f"{summary.step:,} of {summary.steps:,}, {training.batch_tokens:,} tokens each", **_optimizer(training.optimizer),
             "format": f"{summary.dtype} with float32 masters", "device": summary.device,
             "speed": f"{summary.tokens_per_s:,.0f} tokens/s, {summary.limit_share:.0%} of the measured matmul limit",
             "source of the energy figure": summary.energy_source, "seed": str(training.seed),
         },
-        evaluation=_evaluation(summary),
+        evaluation=_evaluation(summary, "pair" if kind == "preferences" else "token"),
         languages=source.languages,
     )  # fmt: skip
     return model_card(model, facts)
@@ -65,9 +69,9 @@ def _optimizer(config: OptimizerConfig) -> dict[str, str]:
     return {"optimizer": "AdamW", "peak rate": f"{config.lr:g}"}
 
 
-def _evaluation(summary: TrainingSummary) -> dict[str, str]:
-    rows = {"last training loss": "not known" if summary.loss is None else f"{summary.loss:.4f} nats per token"}
-    rows["held-out loss"] = "not measured" if summary.heldout_loss is None else f"{summary.heldout_loss:.4f} nats per token"
+def _evaluation(summary: TrainingSummary, unit: str) -> dict[str, str]:
+    rows = {"last training loss": "not known" if summary.loss is None else f"{summary.loss:.4f} nats per {unit}"}
+    rows["held-out loss"] = "not measured" if summary.heldout_loss is None else f"{summary.heldout_loss:.4f} nats per {unit}"
     per_byte = summary.heldout_bits_per_byte
     rows["held-out bits per byte"] = "not measured" if per_byte is None else f"{per_byte:.4f} (in rows of the training's length)"
     return rows

@@ -114,7 +114,7 @@ def _task(
         heldout=ChatBatches(heldout, **shape).epoch_batches() if heldout else [], make_model=lambda: load_hf(base_dir),
         tokenizer_dir=base_dir, command=command,
         data={
-            "base_sha256": _sha256(weight_files(base_dir)), "tokenizer_hash": tokenizer.hash,
+            "base_sha256": files_sha256(weight_files(base_dir)), "tokenizer_hash": tokenizer.hash,
             "conversations": _content(encoded.conversations),
         },
     )  # fmt: skip
@@ -138,7 +138,8 @@ def _within(conversations: Sequence[ChatTokens], max_tokens: int) -> list[ChatTo
     return chosen
 
 
-def _sha256(files: Sequence[Path]) -> str:
+def files_sha256(files: Sequence[Path]) -> str:
+    """Of the contents of `files`, in their order."""
     digest = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:

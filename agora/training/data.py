@@ -18,13 +18,14 @@ import numpy.typing as npt
 import torch
 
 from agora.errors import CheckpointError, ConfigError, DataError
+from agora.training.packing import PackedRows
 from agora.training.step import Batch
 
 IGNORED_TARGET = -100
 
 Tokens = npt.NDArray[np.integer[Any]]
 Beginning = Callable[[Sequence[int]], str]  # token ids -> the first characters of their text
-_BEGINNING_TOKENS: Final = 800  # enough for 200 characters of four bytes where every token is one byte
+BEGINNING_TOKENS: Final = 800  # enough for 200 characters of four bytes where every token is one byte
 
 
 class TokenShards(Protocol):
@@ -159,7 +160,7 @@ class ShardBatches:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on at a saved position. Raises CheckpointError when the shards or the seed are not the ones it was saved with."""
-        _check_same_data(state, self._identity())
+        check_same_data(state, self._identity())
         self._position = int(state["position"])
 
     def describe(self, state: Mapping[str, Any], num_batches: int, beginning: Beginning | None = None) -> list[dict[str, Any]]:
@@ -175,7 +176,7 @@ class ShardBatches:
 
     def _first_tokens(self, document: int) -> list[int]:
         start = int(self._starts[document])
-        return [int(token) for token in self._shards.tokens(start, start + min(int(self._lengths[document]), _BEGINNING_TOKENS))]
+        return [int(token) for token in self._shards.tokens(start, start + min(int(self._lengths[document]), BEGINNING_TOKENS))]
 
 
 class EncodedConversation(Protocol):
@@ -186,9 +187,6 @@ class EncodedConversation(Protocol):
 
     @property
     def is_assistant(self) -> list[bool]: ...
-
-
-_OPEN_ROWS = 64
 
 
 class ChatBatches:
@@ -206,26 +204,24 @@ class ChatBatches:
             raise DataError(f"a conversation of {longest} tokens does not fit in training.seq_len={seq_len}; encode with that limit")
         self._conversations = conversations
         self._seq_len, self._micro_batch, self._seed, self._pad_id = seq_len, micro_batch, seed, pad_id
-        self._epoch, self._row = 0, 0
-        self._rows_epoch = -1
-        self._rows: list[list[int]] = []
+        self._rows = PackedRows([len(conversation.ids) for conversation in conversations], width=seq_len, seed=seed)
 
     @property
     def num_rows(self) -> int:
         """Rows of the current epoch."""
-        return len(self._open_epoch(self._epoch))
+        return len(self._rows.rows_of(self._rows.epoch))
 
     def next(self) -> Batch:
         """The next micro-batch; document_ids_BT keeps conversations of one row apart."""
-        return self.batch(self._take(self._micro_batch))
+        return self.batch(self._rows.take(self._micro_batch))
 
     def skip(self, num_batches: int) -> None:
         """Leave out micro-batches: other processes take them."""
-        self._take(num_batches * self._micro_batch)
+        self._rows.take(num_batches * self._micro_batch)
 
     def epoch_batches(self) -> list[Batch]:
         """All rows of the first epoch, each once (for a held-out set)."""
-        rows = self._open_epoch(0)
+        rows = self._rows.rows_of(0)
         return [self.batch(rows[first : first + self._micro_batch]) for first in range(0, len(rows), self._micro_batch)]
 
     def batch(self, rows: Sequence[Sequence[int]]) -> Batch:
@@ -248,39 +244,9 @@ class ChatBatches:
             tokens_BT=torch.from_numpy(tokens_BT), targets_BT=torch.from_numpy(targets_BT), document_ids_BT=torch.from_numpy(ids_BT)
         )
 
-    def _take(self, count: int) -> list[list[int]]:
-        rows: list[list[int]] = []
-        while len(rows) < count:
-            epoch_rows = self._open_epoch(self._epoch)
-            taken = epoch_rows[self._row : self._row + count - len(rows)]
-            rows += taken
-            self._row += len(taken)
-            if self._row == len(epoch_rows):
-                self._epoch, self._row = self._epoch + 1, 0
-        return rows
-
-    def _open_epoch(self, epoch: int) -> list[list[int]]:
-        """Conversations in an order drawn from (seed, epoch), each put in the first open row with room for it."""
-        if epoch != self._rows_epoch:
-            closed: list[list[int]] = []
-            open_rows: list[tuple[int, list[int]]] = []
-            for member in np.random.default_rng([self._seed, epoch]).permutation(len(self._conversations)).tolist():
-                length = len(self._conversations[member].ids)
-                place = next((i for i, (used, _) in enumerate(open_rows) if used + length <= self._seq_len), None)
-                if place is None:
-                    if len(open_rows) == _OPEN_ROWS:
-                        fullest = max(range(_OPEN_ROWS), key=lambda i: open_rows[i][0])
-                        closed.append(open_rows.pop(fullest)[1])
-                    open_rows.append((length, [member]))
-                else:
-                    used, members = open_rows[place]
-                    open_rows[place] = (used + length, [*members, member])
-            self._rows, self._rows_epoch = closed + [members for _, members in open_rows], epoch
-        return self._rows
-
     def state_dict(self) -> dict[str, Any]:
         """Position and what it is a position in."""
-        return {"epoch": self._epoch, "row": self._row, **self._identity()}
+        return {"epoch": self._rows.epoch, "row": self._rows.row, **self._identity()}
 
     def _identity(self) -> dict[str, Any]:
         num_tokens = sum(len(conversation.ids) for conversation in self._conversations)
@@ -288,19 +254,16 @@ class ChatBatches:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on at a saved position. Raises CheckpointError when the conversations or the seed are not the ones it was saved with."""
-        _check_same_data(state, self._identity())
-        self._epoch, self._row = int(state["epoch"]), int(state["row"])
+        check_same_data(state, self._identity())
+        self._rows.epoch, self._rows.row = int(state["epoch"]), int(state["row"])
 
     def describe(self, state: Mapping[str, Any], num_batches: int, beginning: Beginning | None = None) -> list[dict[str, Any]]:
         """Conversations of the micro-batches after `state`: number in the training set, number of tokens, beginning."""
-        here = self._epoch, self._row
-        self._epoch, self._row = int(state["epoch"]), int(state["row"])
-        rows = self._take(num_batches * self._micro_batch)
-        self._epoch, self._row = here
+        rows = self._rows.peek(int(state["epoch"]), int(state["row"]), num_batches * self._micro_batch)
         return [
             {
                 "conversation": member, "num_tokens": len(self._conversations[member].ids),
-                **({"text": beginning(self._conversations[member].ids[:_BEGINNING_TOKENS])} if beginning else {}),
+                **({"text": beginning(self._conversations[member].ids[:BEGINNING_TOKENS])} if beginning else {}),
             }
             for row in rows for member in row
         ]  # fmt: skip
@@ -338,7 +301,8 @@ def heldout_batches(shards: TokenShards, *, seq_len: int, micro_batch: int, max_
     return result
 
 
-def _check_same_data(state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+def check_same_data(state: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """Raises CheckpointError when `state` was saved with data of another identity."""
     for key, value in identity.items():
         if state.get(key) != value:
             raise CheckpointError(

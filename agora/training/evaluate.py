@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -35,6 +36,7 @@ from agora.corpus.document_files import HELD_OUT, document_files
 from agora.errors import DataError, UsageError
 from agora.log import Progress, silent
 from agora.model.buffers import release_buffers
+from agora.model.loss import token_log_probabilities
 from agora.model.transformer import Transformer
 from agora.tokenizer.bpe import END_OF_TEXT, Tokenizer
 from agora.training.step import Batch
@@ -115,6 +117,28 @@ def bits_per_byte(
         num_documents=len(documents), block_tokens=block, elapsed_s=time.perf_counter() - started,
         xz_bits_per_byte=xz, zstd_bits_per_byte=zstd,
     )  # fmt: skip
+
+
+@torch.inference_mode()
+def document_bits(
+    model: Transformer, tokenizer: Encoder, documents: Sequence[str], *, batch_tokens: int = 8192, progress: Progress = silent
+) -> npt.NDArray[np.float64]:
+    """The bits of each document, as `bits_per_byte` scores them, which adds them up: for comparing models document by document."""
+    block, end = model.config.max_seq_len, tokenizer.special[END_OF_TEXT]
+    cut = [(number, one) for number, tokens in enumerate(_encode(tokenizer, documents)) for one in _blocks([tokens], end, block)]
+    cut.sort(key=lambda item: -len(item[1].inputs))
+    nats, device = np.zeros(len(documents)), next(model.parameters()).device
+    with progress.step("score documents", total=len(cut), unit="blocks") as step:
+        while cut:
+            count = max(1, batch_tokens // len(cut[0][1].inputs))
+            taken, cut = cut[:count], cut[count:]
+            tokens_BT, targets_BT, _ = (tensor.to(device) for tensor in _tensors([[one] for _, one in taken], block))
+            hidden_BTC = model(tokens_BT)
+            log_probs_BT = token_log_probabilities(hidden_BTC.flatten(0, 1), model.head_weight, targets_BT.flatten()).view(targets_BT.shape)
+            np.add.at(nats, [number for number, _ in taken], -log_probs_BT.double().sum(1).cpu().numpy())
+            step.advance(len(taken))
+    release_buffers()
+    return nats / math.log(2)
 
 
 def target_bytes(batches: Sequence[Batch], tokenizer: Tokenizer) -> int:

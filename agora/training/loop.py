@@ -49,10 +49,14 @@ from agora.training.source import ModelSource, merged
 from agora.training.step import Batch, StepResult, TrainingStep
 from agora.training.summary import Standing, TrainingSummary, summarise
 from agora.training.watchdog import Watchdog, lost_connection
-from agora.training.world import joined_world, layout_for
+from agora.training.world import World, joined_world, layout_for
 from agora.units import format_joules, format_seconds, format_si
 
 logger = logging.getLogger(__name__)
+
+
+Prepare = Callable[[TrainingStep | ShardedStep, RunFolder, World, Callable[[], None]], None]
+"""Step, the first process's run folder, the processes; the last one is to be called while it works, so that nobody takes it for dead."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,9 +64,10 @@ class Task:
     """One thing to learn. `data` identifies what `batches` read: a resumed run must find the same. `make_model` gives the weights
     that training starts from. `source` is what model cards say; `heldout_bytes` the text that the targets of `heldout` stand for,
     where bits per byte mean something. `command` is what a person types to go on. `layout` says how several processes share the work.
-    Weights of `fresh_seed` are fresh ones, of which each of several processes draws its own part; `make_model` is then for one alone."""
+    Weights of `fresh_seed` are fresh ones, of which each of several processes draws its own part; `make_model` is then for one alone.
+    `prepare` gets the step with the weights that training starts from, each time a process begins, before any checkpoint is read."""
 
-    kind: Literal["pretrain", "chat"]
+    kind: Literal["pretrain", "chat", "preferences"]
     model: ModelConfig
     training: TrainingConfig
     batches: Batches
@@ -75,6 +80,7 @@ class Task:
     command: str = ""
     layout: Layout = field(default_factory=Layout)
     fresh_seed: int | None = None
+    prepare: Prepare | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +266,8 @@ class _Trainer:
     def run(self, progress: Progress, log: RankLog) -> Trained:
         """From the last checkpoint to the end, or to a signal."""
         self._log = log
+        if self._task.prepare is not None:
+            self._task.prepare(self._step, self._folder, self._world, lambda: self._watchdog.at(0, "preparation"))
         self._guard.begin(*self._restore())
         self._log.step = self._num_done
         self._log.tell("begins", processes=self._world.size, layout=self.layout.describe(), device=self._machine.device)
@@ -380,9 +388,7 @@ class _Trainer:
         return StepResult(loss, norm, 0, is_applied=False)
 
     def _evaluate(self) -> float:
-        if isinstance(self._step, ShardedStep):
-            return self._step.evaluate(self._task.heldout)
-        return evaluate_loss(self._step.model, self._task.heldout, self._step.device)
+        return self._step.evaluate(self._task.heldout)
 
     def _metrics(self, result: StepResult, scale: float, tokens_per_s: float, heldout_loss: float | None) -> StepMetrics:
         energy, tokens = self._sum_energy(), self._num_done * self._config.batch_tokens
@@ -512,7 +518,8 @@ class _Trainer:
         pictures: tuple[Path, ...] = ()
         if metrics:
             try:
-                pictures = tuple(draw_loss(metrics, self._folder.path, f"{self._folder.path.name}: {self._task.kind}"))
+                unit = "pair" if self._task.kind == "preferences" else "token"
+                pictures = tuple(draw_loss(metrics, self._folder.path, f"{self._folder.path.name}: {self._task.kind}", unit=unit))
             except MissingExtraError as error:
                 logger.warning("no picture of the loss: %s", error)
         summary = summarise(
@@ -526,16 +533,3 @@ class _Trainer:
 
 def _or_none(number: float) -> float | None:
     return number if math.isfinite(number) else None
-
-
-@torch.no_grad()
-def evaluate_loss(model: Transformer, batches: Sequence[Batch], device: torch.device) -> float:
-    """Mean loss in nats over every target of `batches`."""
-    total, num_targets = 0.0, 0
-    for batch in batches:
-        count = int((batch.targets_BT != IGNORED_TARGET).sum())
-        if count:
-            here = batch.to(device)
-            total += float(model.loss(here.tokens_BT, here.targets_BT, here.document_ids_BT)) * count
-            num_targets += count
-    return total / max(num_targets, 1)

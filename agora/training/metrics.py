@@ -117,7 +117,7 @@ def rewind_metrics(path: Path, step: int) -> int:
     return len(lines) - len(kept)
 
 
-def draw_loss(metrics: list[dict[str, Any]], folder: Path, title: str) -> list[Path]:
+def draw_loss(metrics: list[dict[str, Any]], folder: Path, title: str, *, unit: str = "token") -> list[Path]:
     """loss.png and loss.svg in `folder`: every step, a running mean, the held-out loss. Raises MissingExtraError without matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -134,8 +134,8 @@ def draw_loss(metrics: list[dict[str, Any]], folder: Path, title: str) -> list[P
     axes.plot(tokens, _running_mean(losses), color="#1f4e79", linewidth=1.6, label="training, running mean")
     heldout = [(line["tokens"] / 1e6, line["heldout_loss"]) for line in metrics if line.get("heldout_loss") is not None]
     if heldout:
-        axes.plot(*zip(*heldout, strict=True), color="#c0504d", marker="o", markersize=3, linewidth=1.2, label="held-out authors")
-    axes.set(xlabel="million tokens", ylabel="loss (nats per token)", title=title)
+        axes.plot(*zip(*heldout, strict=True), color="#c0504d", marker="o", markersize=3, linewidth=1.2, label="held out")
+    axes.set(xlabel="million tokens", ylabel=f"loss (nats per {unit})", title=title)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
     paths = [folder / "loss.png", folder / "loss.svg"]

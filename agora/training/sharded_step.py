@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,7 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from agora.cluster.layout import Layout
 from agora.errors import ConfigError, TrainingError
-from agora.model.operations import IGNORED, document_starts
+from agora.model.operations import document_starts
 from agora.model.transformer import Transformer
 from agora.training import parallelize
 from agora.training.optimizers import OptimizerConfig
@@ -82,13 +83,15 @@ class ShardedStep:
     def run(self, micro_batches: Sequence[Batch], lr_scale: float = 1.0, allows: Allows | None = None) -> StepResult:
         """Learn from the micro-batches of all ranks as if they were one batch, unless `allows` refuses what came out: it must decide the
         same on all ranks. Raises TrainingError when none has a target."""
-        num_here = sum(int((batch.targets_BT != IGNORED).sum()) for batch in micro_batches)
-        num_tokens = round(float(self._sum_over_ranks([num_here / self._ranks_per_share])[0]))
+        num_here, total_here = (sum(values) for values in zip(*((one.num_targets, one.total) for one in micro_batches), strict=True))
+        num_sum, total_sum = self._sum_over_ranks([num_here / self._ranks_per_share, total_here / self._ranks_per_share]).tolist()
+        num_tokens = round(num_sum)
         if num_tokens == 0:
             raise TrainingError("the batch has no token to learn from: every target is -100")
         self.optimizer.zero_grad()
         self.part.begin_step(len(micro_batches))
-        loss = self._accumulate([self._here(batch) for batch in micro_batches], float(num_tokens))
+        has_pairs = micro_batches[0].pairs is not None  # those may count less than one; targets are whole numbers
+        loss = self._accumulate([self._here(batch) for batch in micro_batches], total_sum if has_pairs else float(num_tokens))
         self._add_tied()
         squares = torch.stack([self._sum_of_squares(), loss.double() / self.layout.tensor])
         total_squares, total = (float(value) for value in self._sum_over_ranks(squares))
@@ -104,10 +107,10 @@ class ShardedStep:
 
     def passes(self, micro_batches: Sequence[Batch]) -> float:
         """Forward and backward alone: this rank's part of the loss. Gradients are thrown away; what was learned stays as it is."""
-        num_tokens = sum(int((batch.targets_BT != IGNORED).sum()) for batch in micro_batches)
+        divisor = sum(batch.total for batch in micro_batches) or 1.0
         self.optimizer.zero_grad()
         self.part.begin_step(len(micro_batches))
-        loss = float(self._accumulate([self._here(batch) for batch in micro_batches], float(max(1, num_tokens))))
+        loss = float(self._accumulate([self._here(batch) for batch in micro_batches], divisor))
         self.optimizer.zero_grad()
         return loss
 
@@ -116,25 +119,27 @@ class ShardedStep:
         """Ranks that are given the same micro-batches."""
         return self.layout.num_accelerators // self.layout.data
 
-    def _here(self, batch: Batch) -> dict[str, Tensor | None]:
-        """This rank's positions of the rows."""
+    def _here(self, batch: Batch) -> dict[str, Any]:
+        """This rank's positions of the rows. Raises ConfigError for pairs under a layout that divides rows, tables or layers."""
+        if batch.pairs is not None:
+            refuse_divided_answers(self.layout)
         starts_BT = None if batch.document_ids_BT is None else document_starts(batch.document_ids_BT)
         tensors = {"tokens_BT": batch.tokens_BT, "targets_BT": batch.targets_BT, "starts_BT": starts_BT}
         where = self.part.stages[0].positions_T
-        result: dict[str, Tensor | None] = {}
+        result: dict[str, Any] = {} if batch.pairs is None else {"pairs": batch.pairs.to(self.device)}
         for name, tensor in tensors.items():
             moved = None if tensor is None else tensor.to(self.device)
             result[name] = moved if where is None or moved is None else moved[:, where]
         return result
 
-    def _accumulate(self, batches: Sequence[dict[str, Tensor | None]], divisor: float) -> Tensor:
+    def _accumulate(self, batches: Sequence[dict[str, Any]], divisor: float) -> Tensor:
         """Gradients of all micro-batches; this rank's part of the loss."""
         if self._pipeline is not None:
             return self._pipeline.run(batches, divisor)
         (stage,), losses = self.part.stages, []
         for index, batch in enumerate(batches):
             self.part.begin_micro_batch(is_last=index == len(batches) - 1)
-            loss = stage(batch["tokens_BT"], targets_BT=batch["targets_BT"], starts_BT=batch["starts_BT"], divisor=divisor)
+            loss = stage(batch.pop("tokens_BT"), divisor=divisor, **batch)
             loss.backward()
             losses.append(loss.detach())
         return torch.stack(losses).sum()
@@ -178,18 +183,22 @@ class ShardedStep:
 
     @torch.no_grad()
     def evaluate(self, batches: Sequence[Batch]) -> float:
-        """Mean loss in nats over every target of `batches`, which all ranks are given alike."""
-        num_targets = sum(int((batch.targets_BT != IGNORED).sum()) for batch in batches)
-        divisor, here = float(max(1, num_targets)), [self._here(batch) for batch in batches]
+        """Mean loss over every target, or pair, of `batches`, which all ranks are given alike."""
+        divisor, here = sum(batch.total for batch in batches) or 1.0, [self._here(batch) for batch in batches]
         if self._pipeline is not None:
             total = self._pipeline.evaluate(here, divisor)
         else:
             (stage,) = self.part.stages
-            losses = [
-                stage(batch["tokens_BT"], targets_BT=batch["targets_BT"], starts_BT=batch["starts_BT"], divisor=divisor) for batch in here
-            ]
+            losses = [stage(batch.pop("tokens_BT"), divisor=divisor, **batch) for batch in here]
             total = torch.stack(losses).sum()
         return float(self._sum_over_ranks([float(total) / self.layout.tensor / self.layout.data])[0])
+
+    @torch.no_grad()
+    def log_probabilities(self, batch: Batch) -> Tensor:
+        """Of the answers that `batch` compares, as answer_log_probabilities has them. Collective: each rank brings a batch of its own."""
+        (stage,), here = self.part.stages, self._here(batch)
+        result: Tensor = stage(here.pop("tokens_BT"), divisor=None, **here)
+        return result
 
     def has_finite_weights(self) -> bool:
         """Whether the weights of all ranks are numbers."""
@@ -223,3 +232,13 @@ class ShardedStep:
 
 def _local(x: Tensor) -> Tensor:
     return x.to_local() if isinstance(x, DTensor) else x
+
+
+def refuse_divided_answers(layout: Layout) -> None:
+    """Raises ConfigError for a layout under which no rank has whole answers."""
+    for name in ("tensor", "pipeline", "context"):
+        if getattr(layout, name) > 1:
+            raise ConfigError(
+                f"layout.{name}={getattr(layout, name)} divides answers, and preferences compare whole ones; "
+                f"use layout.{name}=1 with layout.shard or layout.replicate"
+            )

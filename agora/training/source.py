@@ -66,6 +66,21 @@ def chat_source(
     )  # fmt: skip
 
 
+def preference_source(
+    base: Path, *, origin: str, report: Mapping[str, Any], licences: Sequence[str] = (), recipe: str = "", tokenizer_hash: str = "",
+    settings: Mapping[str, Any],
+) -> ModelSource:  # fmt: skip
+    """A model tuned from `base` by preferences from `origin`; `report` counts them, `settings` are those of their loss."""
+    counts = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in report.items() if isinstance(value, int) and key != "steps")
+    dropped = ", ".join(f"{reason} {count:,}" for reason, count in report.get("left_out", {}).items() if count) or "none"
+    how = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in settings.items())
+    return ModelSource(
+        recipe=recipe, base=base.name, tokenizer_hash=tokenizer_hash,
+        data={"base model": base.name, "preferences": origin, "of them": counts, "left out": dropped, "preference loss": f"DPO, {how}"},
+        licences={"base model": _base_licence(base), "preferences": "; ".join(dict.fromkeys(licences))},
+    )  # fmt: skip
+
+
 def merged(saved: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
     """`asked`, with `saved` where it says nothing: a resumed run may find its corpus gone, or be told a licence at last."""
     result = dict(saved)

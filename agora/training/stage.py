@@ -23,6 +23,7 @@ from agora.model.config import ModelConfig
 from agora.model.loss import chunked_cross_entropy
 from agora.model.operations import Documents
 from agora.model.transformer import Positions, Transformer, fused_rows
+from agora.training.preference_loss import Pairs, answer_log_probabilities, preference_loss
 
 Product = Callable[[Tensor, Tensor], Tensor]  # (..., I), (O, I) -> (..., O); float8.py has another one than fast.linear
 
@@ -100,9 +101,12 @@ class Stage(nn.Module):
         assert isinstance(table, Tensor)
         return table
 
-    def forward(self, x: Tensor, *, targets_BT: Tensor, starts_BT: Tensor | None = None, divisor: float = 1.0) -> Tensor:
+    def forward(
+        self, x: Tensor, *, targets_BT: Tensor, starts_BT: Tensor | None = None, divisor: float | None = 1.0, pairs: Pairs | None = None
+    ) -> Tensor:
         """Tokens_BT on the first piece, the stream_BTC elsewhere -> the stream after these layers, or the loss on the last piece.
-        `starts_BT` says where each token's document begins in the row."""
+        `starts_BT` says where each token's document begins in the row. With `pairs` the loss is that of preferences, which needs tables
+        that are whole; without a divisor it is the log-probabilities of their answers."""
         where = None if self.positions_T is None else self.positions_T[None]
         positions = Positions(self.config, targets_BT, where, None, None)
         positions.documents = None if starts_BT is None else Documents(starts_BT, keeps_mask=self.keeps_mask)
@@ -116,7 +120,12 @@ class Stage(nn.Module):
             assert delta_BTC is not None
             return x + delta_BTC
         _, hidden_BTC = self.norm(x, delta_BTC)
-        return self.ends.loss(hidden_BTC, self.head_weight, targets_BT, divisor)
+        if pairs is None:
+            assert divisor is not None
+            return self.ends.loss(hidden_BTC, self.head_weight, targets_BT, divisor)
+        if divisor is None:
+            return answer_log_probabilities(hidden_BTC, self.head_weight, targets_BT, pairs)
+        return preference_loss(hidden_BTC, self.head_weight, targets_BT, pairs, divisor=divisor)
 
 
 def _split_fused(layer: nn.Module, rows: Mapping[str, tuple[int, ...]]) -> None:

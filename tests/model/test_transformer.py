@@ -120,3 +120,12 @@ def test_wrong_shape_is_caught_in_tests(model: Transformer) -> None:
 def test_impossible_shapes_are_refused(change: dict[str, int], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         dataclasses.replace(CONFIG, **change)
+
+
+def test_training_goes_on_where_the_tables_were_first_made_for_inference() -> None:
+    config = ModelConfig(vocab_size=31, dim=16, num_layers=1, num_heads=1, num_kv_heads=1, head_dim=16, hidden_dim=16, max_seq_len=77)
+    model, tokens = Transformer(config), torch.arange(12)[None]
+    with torch.inference_mode():
+        model(tokens)
+    model.loss(tokens[:, :-1], tokens[:, 1:]).backward()  # type: ignore[no-untyped-call]
+    assert model.embedding.grad is not None and model.embedding.grad.any()

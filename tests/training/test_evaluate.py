@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,7 +21,7 @@ from agora.errors import DataError, UsageError
 from agora.model import buffers
 from agora.model.transformer import Transformer
 from agora.tokenizer import Tokenizer
-from agora.training.evaluate import bits_per_byte, compressed_bits_per_byte, evenly_spaced, file_texts, heldout_texts
+from agora.training.evaluate import bits_per_byte, compressed_bits_per_byte, document_bits, evenly_spaced, file_texts, heldout_texts
 
 Parts = tuple[Transformer, Tokenizer]
 TEXTS = ["Rain again.", "", "Did anyone see the match? 🎉\nWhat a goal!", "x" * 70, "The harvest festival begins at noon."]
@@ -141,3 +142,10 @@ def test_memory_kept_for_reuse_is_given_back(tiny_parts: Parts) -> None:
     buffers.empty((1 << 20,), torch.float32)
     bits_per_byte(*tiny_parts, TEXTS, compressors=False)
     assert buffers.release_buffers() == 0
+
+
+def test_bits_of_documents_add_up_to_bits_per_byte(tiny_parts: Any) -> None:
+    model, tokenizer = tiny_parts
+    texts = ["Rain again.", "The trains are late, and nobody at the station knows why. " * 8, "x"]
+    whole = bits_per_byte(model, tokenizer, texts, compressors=False)
+    assert document_bits(model, tokenizer, texts).sum() / whole.num_bytes == pytest.approx(whole.bits_per_byte, rel=1e-5)

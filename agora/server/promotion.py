@@ -1,0 +1,181 @@
+"""Which model is served, and how it came there. Goes in: model folders that the suite (suite.py) let through. Comes out: a pointer that
+names the served one, the record of every promotion, and the way back.
+
+WORKSPACE/serving/
+  served.json            the pointer, with every switch that was ever made: the old one or the new one after a kill
+  0002/promotion.json    who promoted what and when, in place of which, with the suite's figures
+  0002/model/            the model as it was then, as hard links: training under its name again changes nothing here
+
+A promotion is written whole before the pointer moves. Numbers above the pointer's `last` are of promotions that a kill cut short; the next
+one takes them away.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from agora.errors import DataError, UsageError
+from agora.files import replacing_folder, write_atomically
+from agora.settings import Workspace
+
+POINTER: Final = "served.json"
+RECORD: Final = "promotion.json"
+MODEL: Final = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """What is served. `earlier_names`: every name that was served before in its place."""
+
+    number: int
+    name: str
+    folder: Path
+    at: str
+    by: str
+    earlier_names: tuple[str, ...] = ()
+
+
+class Promotions:
+    """The promotions of one workspace."""
+
+    def __init__(self, place: Workspace) -> None:
+        self.folder = place.folder("serving")
+
+    def current(self) -> Promoted | None:
+        """What is served; None where nothing was promoted. Raises DataError when the pointer or its record is damaged."""
+        pointer = self._pointer()
+        if pointer is None:
+            return None
+        number = int(pointer["number"])
+        record, switch = self.record(number), pointer["history"][-1]
+        names = dict.fromkeys(self.record(int(one["to"]))["name"] for one in pointer["history"])
+        return Promoted(number, record["name"], self._place(number) / MODEL, switch["at"], switch["by"], tuple(names))
+
+    def current_or_none(self) -> Promoted | None:
+        """As `current`, and None where it is damaged."""
+        try:
+            return self.current()
+        except DataError:
+            return None
+
+    def record(self, number: int) -> dict[str, Any]:
+        """The record of a promotion. Raises DataError."""
+        return _read(self._place(number) / RECORD)
+
+    def history(self) -> list[dict[str, Any]]:
+        """Every switch, the oldest first: at, by, action, from, to, reason."""
+        pointer = self._pointer()
+        return [] if pointer is None else list(pointer["history"])
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One promotion at a time. Raises UsageError when another one is being made."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError("another promotion is being made in this workspace; wait for it") from None
+            yield
+        finally:
+            os.close(descriptor)
+
+    def promote(
+        self, model: Path, name: str, *, by: str, figures: Mapping[str, Any], reason: str = "", before: Path | None = None
+    ) -> Promoted:
+        """Serve the folder `model` under `name`. `before`: what was served without ever being promoted; it gets a number too, so that
+        there is a way back. `reason`: why, where the suite had refused. Call it inside `locked`."""
+        pointer = self._pointer()
+        last = 0 if pointer is None else int(pointer["last"])
+        self._clean(last)
+        previous = None if pointer is None else int(pointer["number"])
+        history = [] if pointer is None else list(pointer["history"])
+        if previous is None and before is not None:
+            last = previous = self._keep(last + 1, before, before.name, by=by, figures={}, reason="served before the first promotion")
+            history.append(_switch(by, "begin", None, previous, ""))
+        number = self._keep(last + 1, model, name, by=by, figures=figures, reason=reason, previous=previous)
+        history.append(_switch(by, "force" if reason else "promote", previous, number, reason))
+        self._point(number, number, history)
+        current = self.current()
+        assert current is not None
+        return current
+
+    def roll_back(self, *, by: str, reason: str = "") -> Promoted:
+        """Serve what was served before the present model was promoted. Raises UsageError where there is nothing. Inside `locked`."""
+        pointer = self._pointer()
+        if pointer is None:
+            raise UsageError("nothing was promoted in this workspace, so there is nothing to go back to")
+        number = int(pointer["number"])
+        previous = self.record(number).get("previous")
+        if previous is None:
+            raise UsageError(f"promotion {number} is the first one; there is nothing before it to go back to")
+        self._point(int(previous), int(pointer["last"]), [*pointer["history"], _switch(by, "rollback", number, int(previous), reason)])
+        current = self.current()
+        assert current is not None
+        return current
+
+    def _keep(
+        self, number: int, model: Path, name: str, *, by: str, figures: Mapping[str, Any], reason: str, previous: int | None = None
+    ) -> int:
+        """The folder of a promotion, whole or absent."""
+        with replacing_folder(self._place(number)) as draft:
+            _link(model, draft / MODEL)
+            record = {
+                "number": number, "name": name, "model": str(model), "at": _now(), "by": by, "previous": previous, "reason": reason,
+                "figures": dict(figures),
+            }  # fmt: skip
+            write_atomically(draft / RECORD, json.dumps(record, indent=2) + "\n")
+        return number
+
+    def _point(self, number: int, last: int, history: list[dict[str, Any]]) -> None:
+        write_atomically(self.folder / POINTER, json.dumps({"number": number, "last": last, "history": history}, indent=2) + "\n")
+
+    def _clean(self, last: int) -> None:
+        for folder in self.folder.iterdir():
+            if folder.name.isdecimal() and int(folder.name) > last:
+                shutil.rmtree(folder)
+
+    def _pointer(self) -> dict[str, Any] | None:
+        return _read(self.folder / POINTER) if (self.folder / POINTER).exists() else None
+
+    def _place(self, number: int) -> Path:
+        return self.folder / f"{number:04d}"
+
+
+def _switch(by: str, action: Literal["begin", "promote", "force", "rollback"], old: int | None, new: int, reason: str) -> dict[str, Any]:
+    return {"at": _now(), "by": by, "action": action, "from": old, "to": new, "reason": reason}
+
+
+def _link(source: Path, target: Path) -> None:
+    """The files of a model folder: hard links where the disk can, else copies. A folder that is written anew gets other files."""
+    target.mkdir()
+    for file in sorted(source.iterdir()):
+        if file.is_file():
+            try:
+                os.link(file.resolve(), target / file.name)
+            except OSError:
+                shutil.copyfile(file, target / file.name)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is damaged ({error}); `agora serve --model NAME` serves a model without it") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path} is damaged (a table was expected); `agora serve --model NAME` serves a model without it")
+    return found
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
