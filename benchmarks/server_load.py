@@ -68,8 +68,8 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
     alone = max(8, requests // 20)
     rounds = [[1, alone], [clients, requests // 2], [1, alone], [clients, requests - requests // 2]]
     among = [[1, alone], [clients, max(clients, requests // 4)]]
-    with tempfile.TemporaryDirectory() as folder, _server(Path(folder), options.get("pace-ms", "")) as port:
-        plan = {"port": port, "bodies": bodies, "idle": 0, "slow": 0, "slow_tokens": SLOW_TOKENS}
+    with tempfile.TemporaryDirectory() as folder, _server(Path(folder), options.get("pace-ms", "")) as (port, server):
+        plan = {"port": port, "server": server, "bodies": bodies, "idle": 0, "slow": 0, "slow_tokens": SLOW_TOKENS}
         expected = {told["number"]: told["text"] for told in _asked({**plan, "phases": [[1, KINDS]]})[0]["told"]}
         phases = _asked({**plan, "phases": rounds})
         crowded = _asked({**plan, "phases": among, "idle": IDLE, "slow": SLOW})
@@ -112,6 +112,7 @@ def _figures(phases: Sequence[dict[str, Any]], clients: int) -> dict[str, float]
         "token_p95_ms": _p(gaps, 95), "first_p50_ms": _p(first, 50), "first_p95_ms": _p(first, 95),
         "whole_p50_ms": _p(np.array([one[-1] for one in times]) * 1000, 50), "tokens": tokens,
         "tokens_per_s": round(tokens / sum(phase["seconds"] for phase in chosen)),
+        "server_processor_us_per_token": round(1e6 * sum(phase["server_s"] for phase in chosen) / tokens),
     }  # fmt: skip
 
 
@@ -133,8 +134,8 @@ def _environment() -> dict[str, str]:
 
 
 @contextmanager
-def _server(folder: Path, pace_ms: str) -> Iterator[int]:
-    """A running server; its port."""
+def _server(folder: Path, pace_ms: str) -> Iterator[tuple[int, int]]:
+    """A running server; its port and its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -149,7 +150,7 @@ def _server(folder: Path, pace_ms: str) -> Iterator[int]:
                 if time.monotonic() > until or process.poll() is not None:
                     raise
                 time.sleep(0.2)
-        yield port
+        yield port, process.pid
     finally:
         process.terminate()
         try:

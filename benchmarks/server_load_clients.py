@@ -157,17 +157,24 @@ async def _run(plan: dict[str, Any]) -> list[dict[str, Any]]:
     for clients, requests in plan["phases"]:
         left = [(number % len(asked), asked[number % len(asked)]) for number in range(requests)]
         found: list[tuple[int, Told]] = []
-        begun = time.perf_counter()
+        begun, used = time.perf_counter(), _processor_s(plan["server"])
         await asyncio.gather(*(_client(port, left, found) for _ in range(clients)))
-        took = time.perf_counter() - begun
+        took, used = time.perf_counter() - begun, _processor_s(plan["server"]) - used
         told = [
             {"number": number, "text": one.text, "ids": len(one.ids), "times": one.times, "is_whole": one.is_done and bool(one.finish),
              "error": one.error} for number, one in found
         ]  # fmt: skip
-        phases.append({"clients": clients, "seconds": took, "told": told})
+        phases.append({"clients": clients, "seconds": took, "server_s": used, "told": told})
     for other in others:
         other.cancel()
     return phases
+
+
+def _processor_s(process: int) -> float:
+    import psutil
+
+    times = psutil.Process(process).cpu_times()
+    return float(times.user + times.system)
 
 
 def main() -> None:

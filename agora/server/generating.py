@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -26,6 +26,9 @@ from agora.server.response_events import response_lines, whole_response
 from agora.server.responses import ResponsesRequest
 from agora.server.running import Prepared, Stopping, unless_disconnected
 
+ANSWERED: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The answer; with `stream` its events", "content": {"application/json": {}, "text/event-stream": {}}}
+}
 Ask = Callable[[SamplingConfig, threading.Event], Iterator[Delta]]
 """One model and one prompt; gives the Deltas of an answer."""
 
@@ -65,7 +68,7 @@ def generation_routes(served: Mapping[str, LanguageModel], stopping: Stopping, m
             return JSONResponse(await unless_disconnected(request, whole_body(plan, stopping, meter.of(request, plan.model))))
         return await _streamed(request, event_lines(plan, stopping, meter.of(request, plan.model)))
 
-    @router.post("/chat/completions")
+    @router.post("/chat/completions", responses=ANSWERED)
     async def chat_completions(body: ChatRequest, request: Request) -> Response:
         def prepare() -> Plan:
             model, structure = find(body.model), body.structure()
@@ -76,7 +79,7 @@ def generation_routes(served: Mapping[str, LanguageModel], stopping: Stopping, m
 
         return await answer(request, await run_in_threadpool(prepare), body.stream)
 
-    @router.post("/responses")
+    @router.post("/responses", responses=ANSWERED)
     async def responses(body: ResponsesRequest, request: Request) -> Response:
         def prepare() -> tuple[Made, Prepared]:
             model, structure = find(body.model), body.structure()
@@ -90,7 +93,7 @@ def generation_routes(served: Mapping[str, LanguageModel], stopping: Stopping, m
             return await _streamed(request, response_lines(made, prepared, stopping, counted))
         return JSONResponse(await unless_disconnected(request, whole_response(made, prepared, stopping, counted)))
 
-    @router.post("/completions")
+    @router.post("/completions", responses=ANSWERED)
     async def completions(body: CompletionRequest, request: Request) -> Response:
         model, sampling, prompts = find(body.model), body.sampling(), body.prompts()
         prepared: list[Prepared] = []

@@ -28,7 +28,12 @@ def test_lost_and_mixed_streams_are_seen_and_tokens_that_came_together_are_one_a
         good = {"number": 0, "text": "ab", "ids": 1, "is_whole": True, "error": "", "times": [0.1, 0.1, 0.12, 0.12]}
         return {**good, **changes}
 
-    phase = {"clients": 2, "seconds": 1.0, "told": [told(), told(text="ba"), told(ids=2), told(is_whole=False), told(error="x")]}
+    phase = {
+        "clients": 2,
+        "seconds": 1.0,
+        "server_s": 0.5,
+        "told": [told(), told(text="ba"), told(ids=2), told(is_whole=False), told(error="x")],
+    }
     assert len(_problems(phase, {0: "ab"})) == 4
     found = _figures([phase], 2)
     assert (found["wait_p95_ms"], found["tokens"], found["first_p50_ms"]) == (20.0, 20, 100.0)
