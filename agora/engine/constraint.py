@@ -7,7 +7,9 @@ that it does not know are refused with its message and their place (`schema_prob
 from __future__ import annotations
 
 import json
+import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any, Final
@@ -23,6 +25,9 @@ from agora.tokenizer import Tokenizer
 _FORM: Final = {"whitespace_flexible": False}
 _MOST_LOOKS: Final = 400
 """Parts of a wrong schema that are tried to find the place at fault; after that its outer place is named."""
+MAX_KEPT: Final = 32
+_mutex = threading.Lock()
+_matchers: weakref.WeakKeyDictionary[Tokenizer, OrderedDict[tuple[str | None, str | None], Any]] = weakref.WeakKeyDictionary()
 _vocabularies: weakref.WeakKeyDictionary[Tokenizer, Any] = weakref.WeakKeyDictionary()
 
 
@@ -34,18 +39,9 @@ class Constraint:
 
         Raises GenerationError for one that cannot be followed, MissingExtraError without llguidance.
         """
-        llguidance = _library()
         assert (schema is None) != (grammar is None)
-        try:
-            matcher = llguidance.LLMatcher
-            rules = matcher.grammar_from_lark(grammar) if schema is None else matcher.grammar_from_json_schema(schema, overrides=_FORM)
-        except ValueError as error:
-            raise GenerationError(f"the JSON schema cannot be read: {error}", param="response_format") from error
         vocabulary = _vocabulary(tokenizer)
-        self._matcher = llguidance.LLMatcher(vocabulary, rules, log_level=0)
-        self._raise_if_broken()
-        if schema is not None and (warnings := self._matcher.get_grammar_warnings()):
-            raise GenerationError(f"the JSON schema cannot be followed wholly: {warnings[0]}", param="response_format")
+        self._matcher = _compiled(tokenizer, vocabulary, schema, grammar).deep_copy()
         self._words = torch.zeros((vocabulary.vocab_size + 31) // 32, dtype=torch.int32)
 
     def allowed(self, vocab_size: int) -> Bool[Tensor, " V"]:
@@ -64,9 +60,37 @@ class Constraint:
         self._raise_if_broken()
 
     def _raise_if_broken(self) -> None:
-        if self._matcher.is_error():
-            reason = self._matcher.get_error().splitlines()[0]
-            raise GenerationError(f"the JSON schema cannot be followed: {reason}", param="response_format")
+        _raise_if_broken(self._matcher)
+
+
+def _compiled(tokenizer: Tokenizer, vocabulary: Any, schema: str | None, grammar: str | None) -> Any:
+    """The matcher at its beginning. Those used last are kept: answers of one request, and most requests of a client, share theirs."""
+    key = (schema, grammar)
+    with _mutex:
+        kept = _matchers.setdefault(tokenizer, OrderedDict())
+        if key in kept:
+            kept.move_to_end(key)
+            return kept[key]
+    library = _library().LLMatcher
+    try:
+        rules = library.grammar_from_lark(grammar) if schema is None else library.grammar_from_json_schema(schema, overrides=_FORM)
+    except ValueError as error:
+        raise GenerationError(f"the JSON schema cannot be read: {error}", param="response_format") from error
+    matcher = library(vocabulary, rules, log_level=0)
+    _raise_if_broken(matcher)
+    if schema is not None and (warnings := matcher.get_grammar_warnings()):
+        raise GenerationError(f"the JSON schema cannot be followed wholly: {warnings[0]}", param="response_format")
+    with _mutex:
+        kept[key] = matcher
+        if len(kept) > MAX_KEPT:
+            kept.popitem(last=False)
+    return matcher
+
+
+def _raise_if_broken(matcher: Any) -> None:
+    if matcher.is_error():
+        reason = matcher.get_error().splitlines()[0]
+        raise GenerationError(f"the JSON schema cannot be followed: {reason}", param="response_format")
 
 
 def schema_problem(schema: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -20,7 +20,7 @@ from agora.server.strict import StrictRequest, Text, invalid
 
 MAX_TOOLS: Final = 128
 MAX_SCHEMA_DEPTH: Final = 64
-MAX_SCHEMA_CHARS: Final = 120_000
+MAX_SCHEMA_CHARS: Final = 40_000
 ANY_OBJECT: Final = '{"type": "object"}'
 _Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 Schema = dict[str, Any]
