@@ -43,7 +43,7 @@ def prompts(config: ModelConfig, rows: int) -> list[list[int]]:
 def agora(model: Transformer, precision: Precision, threads: int) -> Decode:
     """The whole engine: its thread, scheduler, sampler and streams of text."""
     # Ids that this tokenizer lacks could not be shown; the answers go through a tokenizer of the model's size.
-    tokenizer = _tokenizer(model.config.vocab_size)
+    tokenizer = sized_tokenizer(model.config.vocab_size)
     network = NativeNetwork(model, precision=precision, num_pages=1024, max_rows=256, threads=threads)
     engine = BatchEngine(network, tokenizer)
 
@@ -67,7 +67,7 @@ def agora(model: Transformer, precision: Precision, threads: int) -> Decode:
     return decode
 
 
-def _tokenizer(size: int) -> Tokenizer:
+def sized_tokenizer(size: int) -> Tokenizer:
     """A tokenizer of `size` ids: that of a short text, and words of its own for the rest."""
     tokenizer = Tokenizer.train(TEXTS, vocab_size=300)
     for token in range(tokenizer.vocab_size, size):

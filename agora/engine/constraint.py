@@ -1,12 +1,16 @@
-"""Answers that are JSON of a given schema. Goes in: a schema and the tokens drawn so far. Comes out: which tokens may come next.
+"""Answers that follow a JSON schema or a grammar. Goes in: either, and the tokens drawn so far. Comes out: which tokens may come next.
 
 The grammar is llguidance's (MIT; no dependencies), chosen because it takes the tokenizer as a plain list of bytes. Keywords of JSON Schema
-that it does not know are refused with its message, never ignored.
+that it does not know are refused with its message and their place (`schema_problem`), never ignored. Nothing is fetched for a `$ref`.
 """
 
 from __future__ import annotations
 
+import json
+import threading
 import weakref
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -19,31 +23,29 @@ from agora.tokenizer import Tokenizer
 
 # No white space between the parts: a model that likes blanks could otherwise go on with them for ever.
 _FORM: Final = {"whitespace_flexible": False}
+_MOST_LOOKS: Final = 400
+"""Parts of a wrong schema that are tried to find the place at fault; after that its outer place is named."""
+MAX_KEPT: Final = 32
+_mutex = threading.Lock()
+_matchers: weakref.WeakKeyDictionary[Tokenizer, OrderedDict[tuple[str | None, str | None], Any]] = weakref.WeakKeyDictionary()
 _vocabularies: weakref.WeakKeyDictionary[Tokenizer, Any] = weakref.WeakKeyDictionary()
 
 
 class Constraint:
     """The grammar of one answer."""
 
-    def __init__(self, tokenizer: Tokenizer, schema: str) -> None:
-        """Raises GenerationError for a schema that cannot be followed, MissingExtraError without llguidance."""
-        try:
-            import llguidance
-        except ModuleNotFoundError as error:
-            raise MissingExtraError("llguidance", "structured", "an answer that follows a JSON schema") from error
-        try:
-            grammar = llguidance.LLMatcher.grammar_from_json_schema(schema, overrides=_FORM)
-        except ValueError as error:
-            raise GenerationError(f"the JSON schema cannot be read: {error}", param="response_format") from error
+    def __init__(self, tokenizer: Tokenizer, schema: str | None = None, *, grammar: str | None = None) -> None:
+        """`schema` is JSON, `grammar` Lark in llguidance's dialect; give one of them.
+
+        Raises GenerationError for one that cannot be followed, MissingExtraError without llguidance.
+        """
+        assert (schema is None) != (grammar is None)
         vocabulary = _vocabulary(tokenizer)
-        self._matcher = llguidance.LLMatcher(vocabulary, grammar, log_level=0)
-        self._raise_if_broken()
-        for warning in self._matcher.get_grammar_warnings():
-            raise GenerationError(f"the JSON schema cannot be followed wholly: {warning}", param="response_format")
+        self._matcher = _compiled(tokenizer, vocabulary, schema, grammar).deep_copy()
         self._words = torch.zeros((vocabulary.vocab_size + 31) // 32, dtype=torch.int32)
 
     def allowed(self, vocab_size: int) -> Bool[Tensor, " V"]:
-        """True where a token may come next; the end of the answer is one of them once the JSON is whole."""
+        """True where a token may come next; the end of the answer is one of them once it is whole."""
         self._matcher.unsafe_compute_mask_ptr(self._words.data_ptr(), self._words.numel() * 4)
         self._raise_if_broken()
         bits = (self._words[:, None] >> torch.arange(32, dtype=torch.int32)) & 1
@@ -58,16 +60,106 @@ class Constraint:
         self._raise_if_broken()
 
     def _raise_if_broken(self) -> None:
-        if self._matcher.is_error():
-            reason = self._matcher.get_error().splitlines()[0]
-            raise GenerationError(f"the JSON schema cannot be followed: {reason}", param="response_format")
+        _raise_if_broken(self._matcher)
+
+
+def _compiled(tokenizer: Tokenizer, vocabulary: Any, schema: str | None, grammar: str | None) -> Any:
+    """The matcher at its beginning. Those used last are kept: answers of one request, and most requests of a client, share theirs."""
+    key = (schema, grammar)
+    with _mutex:
+        kept = _matchers.setdefault(tokenizer, OrderedDict())
+        if key in kept:
+            kept.move_to_end(key)
+            return kept[key]
+    library = _library().LLMatcher
+    try:
+        rules = library.grammar_from_lark(grammar) if schema is None else library.grammar_from_json_schema(schema, overrides=_FORM)
+    except ValueError as error:
+        raise GenerationError(f"the JSON schema cannot be read: {error}", param="response_format") from error
+    matcher = library(vocabulary, rules, log_level=0)
+    _raise_if_broken(matcher)
+    if schema is not None and (warnings := matcher.get_grammar_warnings()):
+        raise GenerationError(f"the JSON schema cannot be followed wholly: {warnings[0]}", param="response_format")
+    with _mutex:
+        kept[key] = matcher
+        if len(kept) > MAX_KEPT:
+            kept.popitem(last=False)
+    return matcher
+
+
+def _raise_if_broken(matcher: Any) -> None:
+    if matcher.is_error():
+        reason = matcher.get_error().splitlines()[0]
+        raise GenerationError(f"the JSON schema cannot be followed: {reason}", param="response_format")
+
+
+def schema_problem(schema: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Why no answer can be held to `schema`: the place in it (`properties.age`, "" for all of it) and the reason. None when it can be.
+
+    Raises MissingExtraError without llguidance.
+    """
+    reason = _refusal(schema)
+    if reason is None:
+        return None
+    shared = {name: schema[name] for name in ("$defs", "definitions", "x-guidance") if name in schema}
+    here: Mapping[str, Any] = schema
+    place: list[str] = []
+    looks = 0
+    is_deeper = True
+    while is_deeper:
+        is_deeper = False
+        for path, part in _parts(here):
+            looks += 1
+            if looks > _MOST_LOOKS:
+                break
+            if (deeper := _refusal({**shared, **part})) is not None:
+                place, here, reason, is_deeper = [*place, *path], part, deeper, True
+                break
+    return ".".join(place), reason
+
+
+def _parts(schema: Mapping[str, Any]) -> Iterator[tuple[list[str], Mapping[str, Any]]]:
+    """The schemas inside a schema, definitions first: what refers to a wrong one is wrong as well."""
+    for name in ("$defs", "definitions", "properties", "patternProperties"):
+        for key, part in _items(schema.get(name)):
+            yield [name, key], part
+    for name in ("items", "additionalProperties", "anyOf", "allOf", "oneOf", "prefixItems"):
+        found = schema.get(name)
+        for key, part in _items(dict(enumerate(found)) if isinstance(found, list) else None):
+            yield [name, key], part
+        if isinstance(found, dict):
+            yield [name], found
+
+
+def _items(found: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for key, part in found.items() if isinstance(found, dict) else ():
+        if isinstance(part, dict):
+            yield str(key), part
+
+
+def _refusal(schema: Mapping[str, Any]) -> str | None:
+    matcher = _library().LLMatcher
+    try:
+        rules = matcher.grammar_from_json_schema(json.dumps(schema), overrides=None if "x-guidance" in schema else _FORM)
+        is_error, said = matcher.validate_grammar_with_warnings(rules, None)
+    except ValueError as error:
+        return " ".join(str(error).split())
+    is_lenient = bool(schema.get("x-guidance", {}).get("lenient"))
+    return " ".join(said[0].split()) if said and (is_error or not is_lenient) else None
+
+
+def _library() -> Any:
+    try:
+        import llguidance
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("llguidance", "structured", "an answer that follows a JSON schema") from error
+    return llguidance
 
 
 def _vocabulary(tokenizer: Tokenizer) -> Any:
     """The tokenizer as llguidance wants it; made once for each."""
     if tokenizer not in _vocabularies:
-        import llguidance
-
+        llguidance = _library()
         special = sorted(tokenizer.special.values())
         described = SimpleNamespace(
             eos_token_id=tokenizer.special["<|im_end|>"], bos_token_id=None, special_token_ids=special,

@@ -5,7 +5,8 @@
 vLLM, SGLang, llama.cpp's server, Ollama and Agora itself speak this interface. What is asked leaves this machine for that server. A key is
 read from the environment variable AGORA_ENDPOINT_KEY, sent to that server only: redirects are refused. An answer comes piece by piece
 (whole from a server that does not stream); its size and the time to wait for each piece are bounded. Closing the iterator or setting
-`cancelled` closes the connection, by which such servers know to stop. Not covered: tool calls, images, log-probabilities.
+`cancelled` closes the connection, by which such servers know to stop. Not covered: tool calls
+(agora/chat/endpoint.py has them), images, log-probabilities.
 """
 
 from __future__ import annotations
@@ -157,6 +158,8 @@ def _fields(sampling: SamplingConfig) -> dict[str, Any]:
     """The settings that every such server knows; others only when they are set. Raises GenerationError for what has no place there."""
     if sampling.logprobs is not None:
         raise GenerationError("log-probabilities are not read from endpoints; leave logprobs unset", param="logprobs")
+    if sampling.grammar is not None:
+        raise GenerationError("grammars are not sent to endpoints; give a JSON schema", param="grammar")
     fields: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
     for name, value, default in (
         ("max_tokens", sampling.max_tokens, None), ("seed", sampling.seed, None), ("stop", list(sampling.stop), []),

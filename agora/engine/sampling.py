@@ -60,6 +60,8 @@ class SamplingConfig:
     """Report the token's log-probability and those of this many most likely tokens; None = report nothing."""
     json_schema: str | None = None
     """The answer is JSON of this schema (itself JSON; "{}" = any JSON), as far as max_tokens lets it end."""
+    grammar: str | None = None
+    """The answer follows this grammar (Lark, as llguidance reads it) in the same way; not together with `json_schema`."""
 
     def __post_init__(self) -> None:
         _require(self.max_tokens is None or self.max_tokens >= 1, "max_tokens", self.max_tokens, "at least 1")
@@ -75,6 +77,7 @@ class SamplingConfig:
         _require(all(-100 <= bias <= 100 for bias in self.logit_bias.values()), "logit_bias", dict(self.logit_bias), "from -100 to 100")
         _require(self.logprobs is None or 0 <= self.logprobs <= 20, "logprobs", self.logprobs, "from 0 to 20")
         _require(self.json_schema is None or _is_schema(self.json_schema), "json_schema", self.json_schema, "a JSON object as text")
+        _require(self.grammar is None or self.json_schema is None, "grammar", self.grammar, "left out beside json_schema")
 
 
 def _is_schema(text: str) -> bool:
@@ -110,16 +113,16 @@ class Sampler:
         forbidden: Sequence[int] = (),
         tokenizer: Tokenizer | None = None,
     ) -> None:
-        """`forbidden` tokens are never drawn; `tokenizer` is needed for a JSON schema.
+        """`forbidden` tokens are never drawn; `tokenizer` is needed for a JSON schema or a grammar.
 
         Raises GenerationError for a bias on a token that does not exist, or a schema that cannot be followed.
         """
         self.config = config
         self.numbers = torch.Generator().manual_seed(config.seed if config.seed is not None else secrets.randbits(63))
         self.constraint: Constraint | None = None
-        if config.json_schema is not None:
+        if config.json_schema is not None or config.grammar is not None:
             assert tokenizer is not None
-            self.constraint = Constraint(tokenizer, config.json_schema)
+            self.constraint = Constraint(tokenizer, config.json_schema, grammar=config.grammar)
         self.has_penalties = config.repetition_penalty != 1 or bool(config.presence_penalty or config.frequency_penalty)
         self._counts_V = torch.zeros(vocab_size if self.has_penalties else 0)
         self._seen_V = torch.zeros(len(self._counts_V), dtype=torch.bool)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from agora.engine import Delta, TokenLogprob, Usage
+from agora.engine.tools import CallPiece, CallReader, ReadCall, read_calls
 from agora.server.errors import ApiError
 from agora.server.running import Prepared, Stopping, run_answer
 
@@ -30,14 +31,24 @@ class Answer:
 
     def add(self, delta: Delta) -> None:
         self.text += delta.text
-        if delta.logprob is not None and not _ends_answer(delta):
-            self.logprobs.append(delta.logprob)
+        self.logprobs += _reported(delta)
         self.finish_reason = delta.finish_reason
         self.usage = delta.usage
 
 
 Counted = Callable[[dict[str, int]], None]
 """Gets prompt_tokens and completion_tokens of a request when it ends, however it ends."""
+Json = dict[str, Any]
+
+
+class ChoiceStream(Protocol):
+    """One choice while it is written."""
+
+    def opening(self) -> Json | None:
+        """The first piece, before any token."""
+
+    def pieces(self, delta: Delta) -> list[Json]:
+        """What one Delta adds."""
 
 
 class Form(Protocol):
@@ -47,37 +58,76 @@ class Form(Protocol):
     object: str
     chunk_object: str
 
-    def choice(self, index: int, answer: Answer, before: str, *, logprobs: bool) -> dict[str, Any]:
+    def choice(self, index: int, answer: Answer, before: str, *, logprobs: bool) -> Json:
         """A whole choice."""
 
-    def opening(self, index: int, before: str) -> dict[str, Any] | None:
-        """The first piece of a streamed choice, before any token."""
-
-    def piece(self, index: int, delta: Delta, offset: int, *, logprobs: bool) -> dict[str, Any]:
-        """What one Delta adds; `offset` characters of the choice were sent before."""
+    def stream(self, index: int, before: str, *, logprobs: bool) -> ChoiceStream:
+        """A choice that is sent piece by piece."""
 
 
 class ChatForm:
-    """chat.completion"""
+    """chat.completion. `has_tools`: answers may hold calls of functions."""
 
     prefix, object, chunk_object = "chatcmpl", "chat.completion", "chat.completion.chunk"
 
-    def choice(self, index: int, answer: Answer, before: str, *, logprobs: bool) -> dict[str, Any]:
-        message = {"role": "assistant", "content": before + answer.text, "refusal": None}
+    def __init__(self, *, has_tools: bool = False) -> None:
+        self._has_tools = has_tools
+
+    def choice(self, index: int, answer: Answer, before: str, *, logprobs: bool) -> Json:
+        text, calls = read_calls(answer.text) if self._has_tools else (answer.text, [])
+        message: Json = {"role": "assistant", "content": None if calls and not text else before + text, "refusal": None}
+        if calls:
+            message["tool_calls"] = [called(call) for call in calls]
         listed = {"content": [_chat_logprob(one) for one in answer.logprobs], "refusal": None} if logprobs else None
-        return {"index": index, "message": message, "logprobs": listed, "finish_reason": answer.finish_reason}
+        return {"index": index, "message": message, "logprobs": listed, "finish_reason": finish_reason(answer.finish_reason, len(calls))}
 
-    def opening(self, index: int, before: str) -> dict[str, Any] | None:
-        return {"index": index, "delta": {"role": "assistant", "content": before}, "logprobs": None, "finish_reason": None}
+    def stream(self, index: int, before: str, *, logprobs: bool) -> ChoiceStream:
+        return _ChatStream(index, before, CallReader() if self._has_tools else None, logprobs=logprobs)
 
-    def piece(self, index: int, delta: Delta, offset: int, *, logprobs: bool) -> dict[str, Any]:
-        own = [] if delta.logprob is None or _ends_answer(delta) else [_chat_logprob(delta.logprob)]
-        return {
-            "index": index,
-            "delta": {"content": delta.text} if delta.text else {},
-            "logprobs": {"content": own, "refusal": None} if logprobs else None,
-            "finish_reason": delta.finish_reason,
-        }
+
+class _ChatStream:
+    def __init__(self, index: int, before: str, reader: CallReader | None, *, logprobs: bool) -> None:
+        self._index, self._before, self._reader, self._has_logprobs = index, before, reader, logprobs
+
+    def opening(self) -> Json | None:
+        return self._piece({"role": "assistant", "content": None if self._reader else self._before})
+
+    def pieces(self, delta: Delta) -> list[Json]:
+        if self._reader is None:
+            parts = [{"content": delta.text}] if delta.text else []
+        else:
+            found = [*self._reader.push(delta.text), *([self._reader.finish()] if delta.finish_reason else [])]
+            parts = [_chat_part(one) for one in found if one]
+        if not parts and (delta.finish_reason or self._has_logprobs):
+            parts = [{}]
+        made = [self._piece(part) for part in parts]
+        if made and self._has_logprobs:
+            made[0]["logprobs"] = {"content": [_chat_logprob(one) for one in _reported(delta)], "refusal": None}
+        if delta.finish_reason:
+            made[-1]["finish_reason"] = finish_reason(delta.finish_reason, self._reader.num_calls if self._reader else 0)
+        return made
+
+    def _piece(self, part: Json) -> Json:
+        return {"index": self._index, "delta": part, "logprobs": None, "finish_reason": None}
+
+
+def _chat_part(piece: str | CallPiece) -> Json:
+    if isinstance(piece, str):
+        return {"content": piece}
+    if piece.name is None:
+        return {"tool_calls": [{"index": piece.index, "function": {"arguments": piece.arguments}}]}
+    function = {"name": piece.name, "arguments": ""}
+    return {"tool_calls": [{"index": piece.index, "id": piece.id, "type": "function", "function": function}]}
+
+
+def called(call: ReadCall) -> Json:
+    """A whole call as chat completions write it."""
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def finish_reason(reason: str | None, num_calls: int) -> str | None:
+    """The reason as OpenAI names it: an answer that ends with calls has one of its own."""
+    return "tool_calls" if reason == "stop" and num_calls else reason
 
 
 class CompletionForm:
@@ -85,17 +135,28 @@ class CompletionForm:
 
     prefix, object, chunk_object = "cmpl", "text_completion", "text_completion"
 
-    def choice(self, index: int, answer: Answer, before: str, *, logprobs: bool) -> dict[str, Any]:
+    def choice(self, index: int, answer: Answer, before: str, *, logprobs: bool) -> Json:
         listed = _completion_logprobs(answer.logprobs, len(before)) if logprobs else None
         return {"index": index, "text": before + answer.text, "logprobs": listed, "finish_reason": answer.finish_reason}
 
-    def opening(self, index: int, before: str) -> dict[str, Any] | None:
-        return {"index": index, "text": before, "logprobs": None, "finish_reason": None} if before else None
+    def stream(self, index: int, before: str, *, logprobs: bool) -> ChoiceStream:
+        return _CompletionStream(index, before, logprobs=logprobs)
 
-    def piece(self, index: int, delta: Delta, offset: int, *, logprobs: bool) -> dict[str, Any]:
-        own = [] if delta.logprob is None or _ends_answer(delta) else [delta.logprob]
-        listed = _completion_logprobs(own, offset) if logprobs else None
-        return {"index": index, "text": delta.text, "logprobs": listed, "finish_reason": delta.finish_reason}
+
+class _CompletionStream:
+    def __init__(self, index: int, before: str, *, logprobs: bool) -> None:
+        self._index, self._before, self._has_logprobs = index, before, logprobs
+        self._offset = len(before)
+
+    def opening(self) -> Json | None:
+        return {"index": self._index, "text": self._before, "logprobs": None, "finish_reason": None} if self._before else None
+
+    def pieces(self, delta: Delta) -> list[Json]:
+        if not (delta.text or delta.finish_reason or self._has_logprobs):
+            return []
+        listed = _completion_logprobs(_reported(delta), self._offset) if self._has_logprobs else None
+        self._offset += len(delta.text)
+        return [{"index": self._index, "text": delta.text, "logprobs": listed, "finish_reason": delta.finish_reason}]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +171,7 @@ class Plan:
     logprobs: bool
     include_usage: bool = False
 
-    def head(self, object: str) -> dict[str, Any]:
+    def head(self, object: str) -> Json:
         return {"id": f"{self.form.prefix}-{uuid.uuid4().hex}", "object": object, "created": int(time.time()), "model": self.model}
 
     def usage(self, usages: Sequence[Usage | None]) -> dict[str, int]:
@@ -120,14 +181,15 @@ class Plan:
         return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
-async def whole_body(plan: Plan, stopping: Stopping, counted: Counted) -> dict[str, Any]:
+async def whole_body(plan: Plan, stopping: Stopping, counted: Counted) -> Json:
     """All answers, complete. Raises ApiError."""
 
     async def complete(prepared: Prepared) -> Answer:
         answer = Answer()
-        async with aclosing(run_answer(prepared, stopping)) as deltas:
-            async for delta in deltas:
-                answer.add(delta)
+        async with aclosing(run_answer(prepared, stopping)) as batches:
+            async for deltas in batches:
+                for delta in deltas:
+                    answer.add(delta)
         return answer
 
     answers = [await complete(prepared) for prepared in plan.answers]
@@ -140,26 +202,27 @@ async def whole_body(plan: Plan, stopping: Stopping, counted: Counted) -> dict[s
 
 
 async def event_lines(plan: Plan, stopping: Stopping, counted: Counted) -> AsyncGenerator[str, None]:
-    """All answers as server-sent events. An ApiError of the first token is raised; a later one is an event of the stream."""
+    """All answers as server-sent events, those that came together in one piece. An ApiError of the first token is raised; a later one is
+    an event of the stream.
+    """
     head = plan.head(plan.form.chunk_object) | ({"usage": None} if plan.include_usage else {})
+    begin = f'data: {json.dumps(head)[:-1]}, "choices": ['
     usages: list[Usage | None] = [None] * len(plan.answers)
     started = False
     try:
         for index, prepared in enumerate(plan.answers):
-            offset = len(plan.before[index])
-            async with aclosing(run_answer(prepared, stopping)) as deltas:
-                opening = plan.form.opening(index, plan.before[index])
-                async for delta in deltas:
-                    if opening is not None:
+            stream = plan.form.stream(index, plan.before[index], logprobs=plan.logprobs)
+            opening = stream.opening()
+            async with aclosing(run_answer(prepared, stopping)) as batches:
+                async for deltas in batches:
+                    pieces = [] if opening is None else [opening]
+                    opening = None
+                    for delta in deltas:
+                        pieces += stream.pieces(delta)
+                        usages[index] = delta.usage or usages[index]
+                    if pieces:
                         started = True
-                        yield _event({**head, "choices": [opening]})
-                        opening = None
-                    if delta.text or delta.finish_reason or plan.logprobs:
-                        started = True
-                        yield _event({**head, "choices": [plan.form.piece(index, delta, offset, logprobs=plan.logprobs)]})
-                    offset += len(delta.text)
-                    if delta.usage is not None:
-                        usages[index] = delta.usage
+                        yield "".join(f"{begin}{json.dumps(piece)}]}}\n\n" for piece in pieces)
         if plan.include_usage:
             yield _event({**head, "choices": [], "usage": plan.usage(usages)})
         yield "data: [DONE]\n\n"
@@ -180,23 +243,23 @@ async def first_line(lines: AsyncGenerator[str, None]) -> tuple[str, AsyncGenera
         raise
 
 
-def _event(body: dict[str, Any]) -> str:
+def _event(body: Json) -> str:
     return f"data: {json.dumps(body)}\n\n"
 
 
-def _ends_answer(delta: Delta) -> bool:
+def _reported(delta: Delta) -> list[TokenLogprob]:
     # The token that ends an answer (<|im_end|>) has no text; OpenAI's lists hold only tokens of the text.
-    return delta.logprob is not None and not delta.logprob.data
+    return [delta.logprob] if delta.logprob is not None and delta.logprob.data else []
 
 
-def _chat_logprob(one: TokenLogprob) -> dict[str, Any]:
-    def entry(data: bytes, logprob: float) -> dict[str, Any]:
+def _chat_logprob(one: TokenLogprob) -> Json:
+    def entry(data: bytes, logprob: float) -> Json:
         return {"token": data.decode("utf-8", errors="replace"), "logprob": logprob, "bytes": list(data)}
 
     return {**entry(one.data, one.logprob), "top_logprobs": [entry(data, logprob) for data, logprob in one.top]}
 
 
-def _completion_logprobs(listed: Sequence[TokenLogprob], offset: int) -> dict[str, Any]:
+def _completion_logprobs(listed: Sequence[TokenLogprob], offset: int) -> Json:
     offsets = [offset]
     for one in listed:
         offsets.append(offsets[-1] + len(one.text))

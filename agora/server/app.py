@@ -15,25 +15,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
-from starlette.concurrency import run_in_threadpool
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import HTMLResponse
 
 from agora import __version__
 from agora.database import Database
-from agora.engine import Delta, LanguageModel, SamplingConfig
-from agora.engine.sampling import MAX_SEED
+from agora.engine import LanguageModel
 from agora.errors import UsageError
 from agora.server.accounts import Accounts
 from agora.server.answering import assistant_of, posts_answerer
-from agora.server.answers import ChatForm, CompletionForm, Plan, event_lines, first_line, whole_body
 from agora.server.api.asking import asking_routes
 from agora.server.api.people import people_routes
 from agora.server.api.talks import talk_routes
@@ -41,23 +35,19 @@ from agora.server.areas import Areas, People
 from agora.server.asking import Asker
 from agora.server.conversations import Conversations
 from agora.server.embedding import Embedders, embedding_routes
-from agora.server.errors import DOCUMENTED, install_handlers, unknown_model
+from agora.server.errors import DOCUMENTED, install_handlers
 from agora.server.gate import Gate, GateConfig
+from agora.server.generating import generation_routes, model_routes
 from agora.server.metering import Meter
 from agora.server.metrics import Measured, Metrics
 from agora.server.records import AuditLog, UsageLog
-from agora.server.requests import ChatRequest, CompletionRequest
-from agora.server.responses import ResponsesRequest, response_lines, whole_response
-from agora.server.running import Prepared, Stopping, unless_disconnected
+from agora.server.running import Stopping
 from agora.server.served import Served
 from agora.server.services import Services
 from agora.settings import Workspace
 
 OPEN = GateConfig(is_open=True)
 PAGE = Path(__file__).with_name("page.html")
-
-Ask = Callable[[SamplingConfig, threading.Event], Iterator[Delta]]
-"""One model and one prompt; gives the Deltas of an answer."""
 
 
 def create_app(
@@ -95,8 +85,8 @@ def create_app(
     app.state.stopping = stopping
     install_handlers(app)
     app.include_router(_health_routes())
-    app.include_router(_model_routes(served))
-    app.include_router(_generation_routes(served, stopping, Meter(usage, metrics)))
+    app.include_router(model_routes(served))
+    app.include_router(generation_routes(served, stopping, Meter(usage, metrics)))
     app.include_router(embedding_routes(Embedders(), Meter(usage, metrics)))
     app.include_router(metrics.routes())
     audit = AuditLog(database) if database is not None else None
@@ -154,103 +144,3 @@ def _health_routes() -> APIRouter:
         return {"status": "ok", "version": __version__}
 
     return router
-
-
-def _model_routes(served: Served) -> APIRouter:
-    router = APIRouter(prefix="/v1")
-
-    def describe(model: LanguageModel) -> dict[str, Any]:
-        listed = {"id": model.name, "object": "model", "created": model.created, "owned_by": "agora"}
-        return {**listed, "max_model_len": model.context_tokens, **served.about(model.name)}
-
-    @router.get("/models")
-    async def list_models() -> dict[str, Any]:
-        return {"object": "list", "data": [describe(model) for model in served.values()]}
-
-    @router.get("/models/{model_id:path}")
-    async def show_model(model_id: str) -> dict[str, Any]:
-        if model_id not in served:
-            raise unknown_model(model_id, served)
-        return describe(served[model_id])
-
-    return router
-
-
-def _generation_routes(served: Served, stopping: Stopping, meter: Meter) -> APIRouter:
-    router = APIRouter(prefix="/v1")
-
-    def find(name: str) -> LanguageModel:
-        if name not in served:
-            raise unknown_model(name, served)
-        return served[name]
-
-    async def answer(request: Request, plan: Plan, stream: bool | None) -> Response:
-        if not stream:
-            return JSONResponse(await unless_disconnected(request, whole_body(plan, stopping, meter.of(request, plan.model))))
-        return await streamed(request, event_lines(plan, stopping, meter.of(request, plan.model)))
-
-    async def streamed(request: Request, events: AsyncGenerator[str, None]) -> Response:
-        first, rest = await unless_disconnected(request, first_line(events))
-
-        async def lines() -> AsyncIterator[str]:
-            try:
-                yield first
-                async for line in rest:
-                    yield line
-            finally:
-                await rest.aclose()
-
-        return StreamingResponse(lines(), media_type="text/event-stream", headers={"cache-control": "no-cache"})
-
-    @router.post("/chat/completions")
-    async def chat_completions(body: ChatRequest, request: Request) -> Response:
-        model, sampling = find(body.model), body.sampling()
-        messages = [message.plain() for message in body.messages]
-
-        def ask(sampling: SamplingConfig, cancelled: threading.Event) -> Iterator[Delta]:
-            return model.chat(messages, sampling, cancelled=cancelled)
-
-        prepared = await run_in_threadpool(_prepare, ask, sampling, body.choices_per_prompt)
-        count = len(prepared)
-        plan = Plan(ChatForm(), model.name, prepared, [""] * count, [0] * count, bool(body.logprobs), body.include_usage)
-        return await answer(request, plan, body.stream)
-
-    @router.post("/responses")
-    async def responses(body: ResponsesRequest, request: Request) -> Response:
-        model, sampling, messages = find(body.model), body.sampling(), body.messages()
-
-        def ask(sampling: SamplingConfig, cancelled: threading.Event) -> Iterator[Delta]:
-            return model.chat(messages, sampling, cancelled=cancelled)
-
-        prepared = (await run_in_threadpool(_prepare, ask, sampling, 1))[0]
-        counted = meter.of(request, model.name)
-        if body.stream:
-            return await streamed(request, response_lines(body, prepared, stopping, counted))
-        return JSONResponse(await unless_disconnected(request, whole_response(body, prepared, stopping, counted)))
-
-    @router.post("/completions")
-    async def completions(body: CompletionRequest, request: Request) -> Response:
-        model, sampling, prompts = find(body.model), body.sampling(), body.prompts()
-        prepared: list[Prepared] = []
-        for prompt in prompts:
-
-            def ask(sampling: SamplingConfig, cancelled: threading.Event, prompt: str | list[int] = prompt) -> Iterator[Delta]:
-                return model.complete(prompt, sampling, cancelled=cancelled)
-
-            prepared += await run_in_threadpool(_prepare, ask, sampling, body.choices_per_prompt)
-        owners = [index for index in range(len(prompts)) for _ in range(body.choices_per_prompt)]
-        before = [str(prompts[index]) if body.echo else "" for index in owners]
-        plan = Plan(CompletionForm(), model.name, prepared, before, owners, body.logprobs is not None, body.include_usage)
-        return await answer(request, plan, body.stream)
-
-    return router
-
-
-def _prepare(ask: Ask, sampling: SamplingConfig, count: int) -> list[Prepared]:
-    """`count` answers ready to run, of different seeds. Raises what is wrong with the request before any work is done."""
-    prepared = []
-    for index in range(count):
-        seed = None if sampling.seed is None else (sampling.seed + index) % MAX_SEED
-        cancelled = threading.Event()
-        prepared.append(Prepared(ask(replace(sampling, seed=sampling.seed if index == 0 else seed), cancelled), cancelled))
-    return prepared

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from agora.search.workspace import LEXICAL, MINILM, load_choice
 from agora.server.errors import ApiError, unknown_model
 from agora.server.metering import Meter
-from agora.server.requests import Text
+from agora.server.strict import Text
 from agora.text.embeddings import Embeddings
 from agora.text.minilm import is_installed
 

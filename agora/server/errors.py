@@ -48,8 +48,10 @@ DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {
     403: {"model": ErrorBody, "description": "The scope is missing"},
     404: {"model": ErrorBody, "description": "There is no such thing"},
     405: {"model": ErrorBody, "description": "Another method is needed"},
+    408: {"model": ErrorBody, "description": "The body came too slowly"},
     409: {"model": ErrorBody, "description": "Something has to be made first; the message names the command"},
     413: {"model": ErrorBody, "description": "The body is too large"},
+    422: {"model": ErrorBody, "description": "Not sent: what is wrong in a request is 400, as with OpenAI"},
     429: {"model": ErrorBody, "description": "Too many requests; see the header retry-after"},
     503: {"model": ErrorBody, "description": "Busy or stopping"},
 }
@@ -144,5 +146,16 @@ def _from_validation(error: RequestValidationError) -> ApiError:
 
 def _place(parts: Sequence[str | int]) -> list[str]:
     # Pydantic adds the type it tried to the place: "list[int]", "str".
-    branches = ("body", "str", "bool", "TextPart")
+    branches = (
+        "body",
+        "str",
+        "bool",
+        "TextPart",
+        "InputText",
+        "NamedChoice",
+        "FlatNamedChoice",
+        "message",
+        "function_call",
+        "function_call_output",
+    )
     return [str(part) for part in parts if isinstance(part, int) or (part not in branches and "[" not in part)]

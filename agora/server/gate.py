@@ -1,7 +1,8 @@
 """What stands before every request. Goes in: connections. Comes out: the same with `scope["state"]["caller"]`, or a refusal.
 
-Size of the body; who asks (a key, a session's cookie, or, on a server that only this machine reaches and nobody made an account for, the
-local admin); how often; whether a browser was made to ask by another site. Plain ASGI, so that streams pass through untouched.
+Size of the body and the time that it takes; who asks (a key, a session's cookie, or, on a server that only this machine reaches and nobody
+made an account for, the local admin); how often; whether a browser was made to ask by another site. Plain ASGI, so that streams pass
+through untouched.
 
 A request that a page of another origin made a browser send carries no key, so only sessions and the local admin need a defence: `Origin`
 must be this server's, for everything that changes something and for WebSockets. The local admin's server answers only to the names of
@@ -11,6 +12,7 @@ Not covered: TLS. Put a proxy in front where others than you can reach the port.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
@@ -42,6 +44,7 @@ class GateConfig:
     api_key: str | None = None
     is_open: bool = False
     max_body_bytes: int = 8 * 1024 * 1024
+    max_body_s: float = 60.0
     requests_per_minute: int = REQUESTS_PER_MINUTE
 
 
@@ -66,7 +69,8 @@ class Gate:
             await _refuse(refusal, scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
-        await self.app(scope, self._counted(receive), _with_allowance(send, allowance))
+        heard = self._counted(receive) if scope["type"] == "http" else receive
+        await self.app(scope, heard, _with_allowance(send, allowance))
 
     async def _caller(self, scope: Scope, headers: Headers) -> Caller | None:
         """Raises ApiError for a key that is none: a wrong key is never taken for no key."""
@@ -121,12 +125,21 @@ class Gate:
         return _allowed(self._limits.ask(who, caller.requests_per_minute or self._config.requests_per_minute))
 
     def _counted(self, receive: Receive) -> Receive:
-        read_bytes = 0
+        read_bytes, is_whole = 0, False
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._config.max_body_s
 
         async def counted() -> Message:
-            nonlocal read_bytes
-            message = await receive()
+            nonlocal read_bytes, is_whole
+            if is_whole:  # whoever asks now waits for the client to leave
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), max(0.0, until - loop.time()))
+            except TimeoutError as error:
+                text = f"The request's body took longer than {self._config.max_body_s:g} s"
+                raise ApiError(408, text, code="request_timeout") from error
             if message["type"] == "http.request":
+                is_whole = not message.get("more_body", False)
                 read_bytes += len(message.get("body", b""))
                 if read_bytes > self._config.max_body_bytes:
                     raise self._too_large()

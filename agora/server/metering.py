@@ -1,4 +1,4 @@
-"""Tokens, counted. Goes in: a request and what it used. Comes out: usage by caller and day, and Prometheus' counters."""
+"""Tokens, counted. Goes in: a request and what it used. Comes out: usage by caller, key and day, and Prometheus' counters."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ class Meter:
             self._metrics.tokens.labels(model, "prompt").inc(read)
             self._metrics.tokens.labels(model, "completion").inc(written)
             if self._usage is not None and caller is not None:
-                self._usage.add(caller.name, route, prompt_tokens=read, completion_tokens=written)
+                self._usage.add(caller.name, route, key=caller.key, prompt_tokens=read, completion_tokens=written)
 
         return count

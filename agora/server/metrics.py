@@ -77,4 +77,4 @@ class Measured:
             metrics.first_byte.labels(route).observe(first)
             caller = scope.get("state", {}).get("caller")
             if self._usage is not None and caller is not None and route != OTHER:
-                self._usage.add(caller.name, route, requests=1)
+                self._usage.add(caller.name, route, key=caller.key, requests=1)

@@ -16,9 +16,11 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from agora.database import Database
-from agora.server.tables import AUDIT, USAGE
+from agora.server.tables import AUDIT, KEYS, USAGE
 
 FLUSH_S: Final = 10.0
+NO_KEY: Final = 0
+"""Stands for sessions, and for the key that a server was started with."""
 _COUNTED: Final = ("requests", "prompt_tokens", "completion_tokens")
 
 
@@ -44,20 +46,22 @@ class AuditLog:
 
 
 class UsageLog:
-    """Requests and tokens by day, caller and route."""
+    """Requests and tokens by day, caller, key and route."""
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._clock = clock
         self._mutex = threading.Lock()
-        self._counts: dict[tuple[str, str, str], Counter[str]] = {}
+        self._counts: dict[tuple[str, str, int, str], Counter[str]] = {}
         self._flushed = clock()
 
-    def add(self, who: str, route: str, *, requests: int = 0, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
+    def add(
+        self, who: str, route: str, *, key: int | None = None, requests: int = 0, prompt_tokens: int = 0, completion_tokens: int = 0
+    ) -> None:
         """Count. Writes when it is time."""
         day = datetime.now(timezone.utc).date().isoformat()
         with self._mutex:
-            counts = self._counts.setdefault((day, who, route), Counter())
+            counts = self._counts.setdefault((day, who, key or NO_KEY, route), Counter())
             counts.update(requests=requests, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
             is_due = self._clock() - self._flushed >= FLUSH_S
         if is_due:
@@ -70,18 +74,21 @@ class UsageLog:
         if not counts:
             return
         with self._database.begin() as connection:
-            for (day, who, route), more in sorted(counts.items()):
-                here = (USAGE.c.day == day, USAGE.c.who == who, USAGE.c.route == route)
+            for (day, who, key, route), more in sorted(counts.items()):
+                here = (USAGE.c.day == day, USAGE.c.who == who, USAGE.c.key == key, USAGE.c.route == route)
                 changed = connection.execute(USAGE.update().where(*here).values({name: USAGE.c[name] + more[name] for name in _COUNTED}))
                 if changed.rowcount == 0:
-                    connection.execute(USAGE.insert().values(day=day, who=who, route=route, **{name: more[name] for name in _COUNTED}))
+                    new = {"day": day, "who": who, "key": key, "route": route}
+                    connection.execute(USAGE.insert().values(**new, **{name: more[name] for name in _COUNTED}))
 
-    def read(self, *, since: str | None = None, who: str | None = None) -> list[dict[str, Any]]:
-        """Rows by day, caller, route; `since` is a day."""
+    def read(self, *, since: str | None = None, who: str | None = None, key: int | None = None) -> list[dict[str, Any]]:
+        """Rows by day, caller, key and route, with `key_name`; `since` is a day. `key` is None where no key was used."""
         self.flush()
-        query = sa.select(USAGE).order_by(USAGE.c.day.desc(), USAGE.c.who, USAGE.c.route)
+        joined = USAGE.outerjoin(KEYS, USAGE.c.key == KEYS.c.id)
+        query = sa.select(USAGE, KEYS.c.name.label("key_name")).select_from(joined)
+        query = query.order_by(USAGE.c.day.desc(), USAGE.c.who, USAGE.c.key, USAGE.c.route)
+        for column, wanted in ((USAGE.c.who, who), (USAGE.c.key, key)):
+            query = query if wanted is None else query.where(column == wanted)
         if since is not None:
             query = query.where(USAGE.c.day >= since)
-        if who is not None:
-            query = query.where(USAGE.c.who == who)
-        return self._database.rows(query)
+        return [{**row, "key": row["key"] or None} for row in self._database.rows(query)]

@@ -10,14 +10,18 @@ Beyond OpenAI's API: top_k, min_p, repetition_penalty.
 
 from __future__ import annotations
 
-import difflib
+import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 
 from agora.engine import SamplingConfig
 from agora.engine.sampling import MAX_SEED, MAX_STOP_STRINGS
+from agora.engine.tools import call_text
 from agora.server.errors import ApiError
+from agora.server.formats import Modes, NamedChoice, ResponseFormat, Structure, ToolList, tool_use
+from agora.server.strict import StrictRequest, Text, invalid
 
 MAX_CHOICES = 16
 COMPLETION_MAX_TOKENS = 16
@@ -48,77 +52,93 @@ NEUTRAL_IN_MESSAGE: dict[str, tuple[Any, ...]] = {
     "audio": (None,),
     "function_call": (None,),
     "refusal": (None,),
-    "tool_call_id": (None,),
-    "tool_calls": (None, []),
 }
 
 
-def _real_text(text: str) -> str:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError("the text holds half a surrogate pair, which is no character") from error
-    return text
-
-
-Text = Annotated[str, AfterValidator(_real_text)]
-
-
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
-
-    @classmethod
-    def _known(cls, values: Any, neutral: dict[str, tuple[Any, ...]], where: str) -> Any:
-        """`values` without neutral parameters. Raises ApiError for one that asks for something this server does not have."""
-        if not isinstance(values, dict):
-            return values
-        kept = {}
-        for name, value in values.items():
-            if name in cls.model_fields:
-                kept[name] = value
-            elif name not in neutral:
-                close = difflib.get_close_matches(name, cls.model_fields, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
-                raise ApiError(400, f"Unknown parameter{where}: {name!r}{hint}", param=name, code="unknown_parameter")
-            elif not any(value == option and type(value) is type(option) for option in neutral[name]):
-                raise ApiError(
-                    400, f"Unsupported parameter{where}: {name!r} is not supported by this server", param=name, code="unsupported_parameter"
-                )
-        return kept
-
-
-class TextPart(_Request):
+class TextPart(StrictRequest):
     """One part of a message's content."""
 
     type: Literal["text"]
     text: Text
 
 
-class Message(_Request):
-    """One turn. `developer` is read as `system`."""
+class CalledFunction(StrictRequest):
+    """A call as a model made it. `arguments` is JSON, or whatever the model wrote instead."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[TextPart]
+    name: Text
+    arguments: Text
+
+
+class MadeCall(StrictRequest):
+    """One call of an earlier turn."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+    index: int | None = None
+
+
+class Message(StrictRequest):
+    """One turn. `developer` is read as `system`. `tool` is what a call of an earlier turn returned."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Text | list[TextPart] | None = None
     name: str | None = None
+    tool_calls: list[MadeCall] | None = None
+    tool_call_id: str | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _neutral(cls, values: Any) -> Any:
-        return cls._known(values, NEUTRAL_IN_MESSAGE, " in a message")
+        return cls.known(values, NEUTRAL_IN_MESSAGE, " in a message")
 
     def plain(self) -> dict[str, str]:
-        content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        content = joined(self.content)
+        if self.tool_calls:
+            content = f"{content}\n{call_text(as_made(one.function.name, one.function.arguments) for one in self.tool_calls)}".lstrip()
         return {"role": "system" if self.role == "developer" else self.role, "content": content}
 
 
-class StreamOptions(_Request):
+def joined(content: str | list[Any] | None) -> str:
+    """Parts of a content, as one text."""
+    return content if isinstance(content, str) else "".join(part.text for part in content or ())
+
+
+def as_made(name: str, arguments: str) -> tuple[str, str]:
+    """A call in the form in which models write it: arguments as JSON without blanks, or as they are where they are none."""
+    try:
+        compact = json.dumps(json.loads(arguments), separators=(",", ":"), ensure_ascii=False)
+        compact.encode()  # half a surrogate pair may stand in JSON as an escape
+        return name, compact
+    except (ValueError, RecursionError):
+        return name, arguments
+
+
+def plain_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """The turns for a model. Raises ApiError for results of calls that nobody made, and turns without content."""
+    made: set[str] = set()
+    for place, message in enumerate(messages):
+        where = f"messages.{place}"
+        if message.role == "tool" and message.tool_call_id not in made:
+            raise invalid(f"{where}.tool_call_id", f"no earlier turn has a call with the id {message.tool_call_id!r}")
+        if message.role != "tool" and message.tool_call_id is not None:
+            raise invalid(f"{where}.tool_call_id", "only a message of role 'tool' has one")
+        if message.tool_calls and message.role != "assistant":
+            raise invalid(f"{where}.tool_calls", "only a message of role 'assistant' has calls")
+        if message.content is None and not message.tool_calls:
+            raise ApiError(400, f"{where}.content: Field required", param=f"{where}.content", code="missing_required_parameter")
+        made |= {call.id for call in message.tool_calls or ()}
+    return [message.plain() for message in messages]
+
+
+class StreamOptions(StrictRequest):
     """`include_usage` adds a last chunk with the token counts."""
 
     include_usage: bool = False
     include_obfuscation: Literal[False] | None = None
 
 
-class _Sampled(_Request):
+class _Sampled(StrictRequest):
     model: str
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -141,7 +161,7 @@ class _Sampled(_Request):
     @model_validator(mode="before")
     @classmethod
     def _neutral(cls, values: Any) -> Any:
-        return cls._known(values, NEUTRAL, "")
+        return cls.known(values, NEUTRAL, "")
 
     @model_validator(mode="after")
     def _stream_options_need_stream(self) -> _Sampled:
@@ -181,6 +201,21 @@ class ChatRequest(_Sampled):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: ResponseFormat | None = None
+    tools: ToolList | None = None
+    tool_choice: Modes | NamedChoice | None = None
+    parallel_tool_calls: bool | None = None
+
+    def plain_messages(self) -> list[dict[str, str]]:
+        """The turns for a model. Raises ApiError."""
+        return plain_messages(self.messages)
+
+    def structure(self) -> Structure:
+        """The form that the answer must have. Raises ApiError; takes its time for a large schema."""
+        given = [(f"tools.{place}.function", one.function) for place, one in enumerate(self.tools or ())]
+        choice = self.tool_choice.function if isinstance(self.tool_choice, NamedChoice) else self.tool_choice
+        use = tool_use(given, choice, is_parallel=self.parallel_tool_calls is not False)
+        return Structure(self.response_format.schema_text() if self.response_format else None, use)
 
     def sampling(self) -> SamplingConfig:
         """Raises ApiError for parameters that contradict each other."""

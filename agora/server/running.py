@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import deque
 from collections.abc import AsyncGenerator, Coroutine, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from fastapi import Request
 
@@ -20,6 +21,9 @@ from agora.server.errors import ApiError, from_agora_error
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
+
+PACE_S: Final = 1 / 60
+"""A stream is written to this often at most, as screens show no more. The first token goes out at once, and so does the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +47,57 @@ class Stopping:
             cancelled.set()
 
 
-async def run_answer(answer: Prepared, stopping: Stopping) -> AsyncGenerator[Delta, None]:
-    """The Deltas of one answer, computed in another thread. Raises ApiError."""
-    loop, queue = asyncio.get_running_loop(), asyncio.Queue[Delta | BaseException | None]()
-    cancelled = answer.cancelled
+class _Inbox:
+    """Deltas on their way from the engine's thread to the event loop, which is woken only where it waits for them."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._items: deque[Delta | BaseException | None] = deque()
+        self._is_awaited = self._is_ended = False
+        self._bell: asyncio.Future[None] | None = None
+
+    def put(self, item: Delta | BaseException | None) -> None:
+        """From any thread; None is the end. Raises RuntimeError when the loop is closed."""
+        self._is_ended = self._is_ended or item is None
+        self._items.append(item)
+        # The item is there before this is read, and the reader looks for items after it is set: one of the two sees the other.
+        if self._is_awaited or item is None:
+            self._loop.call_soon_threadsafe(self._ring)
+
+    async def take(self, not_before: float) -> list[Delta | BaseException | None]:
+        """What has come, at least one. Waits until the loop's time `not_before`, or for the end."""
+        while True:
+            if (delay := not_before - self._loop.time()) > 0 and not self._is_ended:
+                await self._wait(delay)
+            self._is_awaited = True
+            if not self._items:
+                await self._wait(None)
+            self._is_awaited = False
+            if self._items:
+                return [self._items.popleft() for _ in range(len(self._items))]
+
+    async def _wait(self, delay: float | None) -> None:
+        self._bell = self._loop.create_future()
+        timer = None if delay is None else self._loop.call_later(delay, self._ring)
+        try:
+            await self._bell
+        finally:
+            self._bell = None
+            if timer is not None:
+                timer.cancel()
+
+    def _ring(self) -> None:
+        if self._bell is not None and not self._bell.done():
+            self._bell.set_result(None)
+
+
+async def run_answer(answer: Prepared, stopping: Stopping) -> AsyncGenerator[list[Delta], None]:
+    """The Deltas of one answer, computed in another thread: all that came since the last time, PACE_S apart. Raises ApiError."""
+    inbox, cancelled = _Inbox(), answer.cancelled
 
     def tell(item: Delta | BaseException | None) -> None:
         try:
-            loop.call_soon_threadsafe(queue.put_nowait, item)
+            inbox.put(item)
         except RuntimeError:  # the loop is closed: nobody listens any more
             cancelled.set()
 
@@ -76,18 +123,30 @@ async def run_answer(answer: Prepared, stopping: Stopping) -> AsyncGenerator[Del
             answer.deltas.listen(hear)
         else:
             threading.Thread(target=work, name="answer", daemon=True).start()
-        while (item := await queue.get()) is not None:
-            if isinstance(item, AgoraError):
-                raise from_agora_error(item) from item
-            if isinstance(item, BaseException):
-                logger.error("an answer failed", exc_info=item)
-                raise ApiError(500, "The server failed; its log has the details", type="server_error") from item
-            if item.finish_reason == "cancelled":
-                raise ApiError(503, "The server is stopping", type="server_error", code="server_stopping")
-            yield item
+        loop, not_before = asyncio.get_running_loop(), 0.0
+        while True:
+            items = await inbox.take(not_before)
+            not_before = loop.time() + PACE_S
+            deltas = [item for item in items if isinstance(item, Delta) and item.finish_reason != "cancelled"]
+            if deltas:
+                yield deltas
+            for item in items:
+                _raise_if_failed(item)
+            if items[-1] is None:
+                return
     finally:
         cancelled.set()
         stopping.running.discard(cancelled)
+
+
+def _raise_if_failed(item: Delta | BaseException | None) -> None:
+    if isinstance(item, AgoraError):
+        raise from_agora_error(item) from item
+    if isinstance(item, BaseException):
+        logger.error("an answer failed", exc_info=item)
+        raise ApiError(500, "The server failed; its log has the details", type="server_error") from item
+    if item is not None and item.finish_reason == "cancelled":
+        raise ApiError(503, "The server is stopping", type="server_error", code="server_stopping")
 
 
 async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:

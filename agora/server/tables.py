@@ -66,7 +66,8 @@ AUDIT: Final = sa.Table(
     sqlite_autoincrement=True,
 )  # fmt: skip
 USAGE: Final = sa.Table(
-    "usage", METADATA, _text("day", primary_key=True), _text("who", primary_key=True), _text("route", primary_key=True),
+    "usage", METADATA, _text("day", primary_key=True), _text("who", primary_key=True),
+    sa.Column("key", sa.Integer, primary_key=True, autoincrement=False), _text("route", primary_key=True),
     sa.Column("requests", sa.Integer, nullable=False), sa.Column("prompt_tokens", sa.Integer, nullable=False),
     sa.Column("completion_tokens", sa.Integer, nullable=False),
 )  # fmt: skip

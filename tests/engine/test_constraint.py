@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 
 from agora.engine import BatchEngine, Generator, SamplingConfig
+from agora.engine.constraint import MAX_KEPT, Constraint, _matchers
 from agora.engine.plain import PlainNetwork
 from agora.errors import GenerationError, UsageError
 from agora.model.transformer import Transformer
@@ -64,3 +65,20 @@ def test_schema_that_cannot_be_followed_is_refused_before_the_first_delta(engine
 def test_what_is_no_schema_is_refused_by_name(text: str) -> None:
     with pytest.raises(UsageError, match="json_schema="):
         SamplingConfig(json_schema=text)
+
+
+def test_answers_under_one_schema_do_not_touch_each_other(tiny_parts: Parts) -> None:
+    tokenizer, schema = tiny_parts[1], '{"enum": ["ab", "cd"]}'
+    one, other = Constraint(tokenizer, schema), Constraint(tokenizer, schema)
+    for left, right in zip(tokenizer.encode('"ab"'), tokenizer.encode('"cd"'), strict=True):
+        assert one.allowed(tokenizer.vocab_size)[left] and other.allowed(tokenizer.vocab_size)[right]
+        one.advance(left)
+        other.advance(right)
+    fresh = Constraint(tokenizer, schema).allowed(tokenizer.vocab_size)
+    assert fresh[tokenizer.encode('"')[0]] and not fresh[tokenizer.special["<|im_end|>"]]
+
+
+def test_schemas_used_long_ago_are_forgotten(tiny_parts: Parts) -> None:
+    for number in range(MAX_KEPT + 5):
+        Constraint(tiny_parts[1], json.dumps({"const": number}))
+    assert len(_matchers[tiny_parts[1]]) == MAX_KEPT

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from agora.engine import LocalModel, load_local_model
+from agora.engine import BatchEngine, Delta, LocalModel, SamplingConfig, Usage, load_local_model, make_network
 from agora.integrity.config import IntegrityConfig
 from agora.integrity.folder import IntegrityFolder
+from agora.model.transformer import Transformer
 from agora.posts.simulate import SquareConfig, simulate_into
 from agora.posts.store import PostStore
 from agora.search.workspace import index_posts
@@ -22,6 +24,7 @@ from agora.server.app import create_app
 from agora.server.gate import GateConfig
 from agora.server.run import address_of, bind
 from agora.settings import Workspace
+from agora.tokenizer import Tokenizer
 
 Serving = Callable[[FastAPI], "contextmanager[str]"]
 
@@ -50,6 +53,45 @@ def serving(app: FastAPI) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_workspace: Path) -> LocalModel:
     return load_local_model(tiny_workspace / "models" / "tiny")
+
+
+class ScriptedModel:
+    """Answers with `says`, a few characters at a time."""
+
+    name, created, context_tokens = "scripted", 1, 100_000
+
+    def __init__(self, says: str, *, step: int = 3) -> None:
+        self.says, self.step = says, step
+        self.messages: list[dict[str, str]] = []
+        self.sampling = SamplingConfig()
+
+    def chat(
+        self, messages: Sequence[Mapping[str, str]], sampling: SamplingConfig, *, cancelled: threading.Event | None = None
+    ) -> Iterator[Delta]:
+        self.messages, self.sampling = [dict(message) for message in messages], sampling
+        pieces = [self.says[start : start + self.step] for start in range(0, len(self.says), self.step)] or [""]
+        for piece in pieces[:-1]:
+            yield Delta(text=piece)
+        yield Delta(text=pieces[-1], finish_reason="stop", usage=Usage(prompt_tokens=7, completion_tokens=len(pieces)))
+
+    def complete(
+        self, prompt: str | Sequence[int], sampling: SamplingConfig, *, cancelled: threading.Event | None = None
+    ) -> Iterator[Delta]:
+        return self.chat([{"role": "user", "content": str(prompt)}], sampling)
+
+
+@pytest.fixture(scope="module")
+def scripted_model() -> ScriptedModel:
+    """A model whose words a test sets: `says`. It remembers what it was asked."""
+    return ScriptedModel("")
+
+
+@pytest.fixture(scope="session")
+def roomy_model(tiny_parts: tuple[Transformer, Tokenizer]) -> LocalModel:
+    """`roomy`: as random as `tiny`, with a context that holds the description of functions."""
+    network, tokenizer = tiny_parts
+    roomy = Transformer(replace(network.config, max_seq_len=4_096), seed=3).eval()
+    return LocalModel("roomy", BatchEngine(make_network(roomy, max_active=8), tokenizer))
 
 
 @pytest.fixture(scope="session")

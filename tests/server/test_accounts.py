@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 
 from agora.database import Database
 from agora.errors import UsageError
 from agora.server.accounts import KEY_PREFIX, SESSION_DAYS, Accounts
 from agora.server.records import AuditLog, UsageLog
-from agora.server.tables import METADATA, VERSION_TABLE, open_database
+from agora.server.tables import METADATA, MIGRATIONS, VERSION_TABLE, open_database
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
 PASSWORD = "correct horse battery"
@@ -38,6 +40,21 @@ def test_migrations_make_the_tables_that_the_code_names(database: Database) -> N
     with database.begin() as connection:
         context = MigrationContext.configure(connection, opts={"include_name": lambda name, kind, parents: name != VERSION_TABLE})
         assert compare_metadata(context, METADATA) == []
+
+
+def test_usage_counted_before_it_was_counted_by_key_is_kept(database: Database) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with database.begin() as connection:  # back to the first version, with something counted
+        connection.execute(sa.text("DROP TABLE usage"))
+        before = "day TEXT, who TEXT, route TEXT, requests INTEGER, prompt_tokens INTEGER, completion_tokens INTEGER"
+        connection.execute(sa.text(f"CREATE TABLE usage ({before}, PRIMARY KEY (day, who, route))"))
+        connection.execute(sa.text("INSERT INTO usage VALUES ('2026-05-01', 'ada', '/v1/models', 3, 1, 2)"))
+        connection.execute(sa.text(f"UPDATE {VERSION_TABLE} SET version_num = '0001'"))
+        config.attributes |= {"connection": connection, "version_table": VERSION_TABLE}
+        command.upgrade(config, "head")
+    (row,) = UsageLog(database).read()
+    assert (row["day"], row["who"], row["key"], row["requests"], row["prompt_tokens"]) == ("2026-05-01", "ada", None, 3, 1)
 
 
 def test_a_key_is_known_by_its_secret_and_only_its_hash_is_kept(database: Database, accounts: Accounts, tmp_path: Path) -> None:

@@ -123,3 +123,29 @@ def test_usage_is_ones_own(client: TestClient) -> None:
     assert {row["who"] for row in client.get(f"{API}/usage").json()} == {"eve"}
     sign_in(client, "root")
     assert {"ada", "eve"} <= {row["who"] for row in client.get(f"{API}/usage").json()}
+
+
+def test_usage_is_told_for_each_key_to_its_owner_and_to_admins(client: TestClient, database: Database) -> None:
+    accounts = Accounts(database)
+    phone, laptop = (accounts.new_key("ada", name=name) for name in ("phone", "laptop"))
+    accounts.new_key("eve", name="other")
+    client.cookies.clear()
+    ask = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}
+    tokens = dict[str, int]()
+    for key, times in ((phone, 1), (laptop, 2)):
+        for _ in range(times):
+            answer = client.post("/v1/chat/completions", json=ask, headers={"authorization": f"Bearer {key.secret}"})
+            tokens[key.secret] = tokens.get(key.secret, 0) + answer.json()["usage"]["total_tokens"]
+
+    def rows(name: str, **query: int) -> list[dict[str, object]]:
+        sign_in(client, name)
+        found = client.get(f"{API}/usage", params=query).json()
+        return [row for row in found if row["route"] == "/v1/chat/completions"]
+
+    for name in ("ada", "root"):
+        seen = {row["key_name"]: (row["key"], row["requests"], row["prompt_tokens"] + row["completion_tokens"]) for row in rows(name)}  # type: ignore[operator]
+        assert seen == {"phone": (phone.id, 1, tokens[phone.secret]), "laptop": (laptop.id, 2, tokens[laptop.secret])}
+        assert [row["key_name"] for row in rows(name, key=laptop.id)] == ["laptop"]
+    assert rows("eve") == [] and rows("eve", key=laptop.id) == []
+    sign_in(client, "eve")
+    assert {row["key"] for row in client.get(f"{API}/usage").json()} == {None}

@@ -22,6 +22,7 @@ from agora.server.gate import GateConfig
 
 ASK = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 3}
 RunApp = Callable[..., Any]
+JSON = {"content-type": "application/json"}
 
 
 class SlowModel:
@@ -136,6 +137,42 @@ def test_too_large_a_body_is_refused(address: str) -> None:
             yield large[start : start + 20_000].encode()
 
     check_error(httpx.post(f"{address}/v1/chat/completions", content=in_pieces(), headers={"content-type": "application/json"}), 413)
+
+
+def test_a_body_that_comes_too_slowly_is_refused(tiny_model: LocalModel, run_app: RunApp) -> None:
+    with run_app(create_app([tiny_model], gate=GateConfig(is_open=True, max_body_s=0.3))) as address:
+
+        def slowly() -> Iterator[bytes]:
+            yield b'{"model": '
+            time.sleep(0.6)
+            yield b'"tiny"}'
+
+        check_error(httpx.post(f"{address}/v1/chat/completions", content=slowly(), headers=JSON), 408, "request_timeout")
+        slow = {**ASK, "stream": True}
+        assert httpx.post(f"{address}/v1/chat/completions", json=slow).text.endswith("data: [DONE]\n\n")
+
+
+class QuickModel(SlowModel):
+    """Says `count` letters at once, then waits a little and ends."""
+
+    count, pause_s = 500, 0.2
+
+    def _letters(self, cancelled: threading.Event | None) -> Iterator[Delta]:
+        for number in range(self.count):
+            yield Delta(text=f"{number} ")
+        time.sleep(self.pause_s)
+        yield Delta(text="end", finish_reason="stop", usage=Usage(prompt_tokens=1, completion_tokens=self.count + 1))
+
+
+def test_tokens_that_come_together_are_sent_together_each_as_its_own_event(run_app: RunApp) -> None:
+    with run_app(create_app([QuickModel()])) as address:
+        reads: list[tuple[float, bytes]] = []
+        with httpx.stream("POST", f"{address}/v1/chat/completions", json={**ASK, "model": "slow", "stream": True}) as response:
+            reads.extend((time.perf_counter(), piece) for piece in response.iter_raw())
+    events = [json.loads(line[6:]) for line in b"".join(piece for _, piece in reads).split(b"\n\n")[:-2]]
+    said = [event["choices"][0]["delta"].get("content") for event in events]
+    assert said == ["", *[f"{number} " for number in range(QuickModel.count)], "end"]
+    assert len(reads) < 60 and reads[-1][0] - reads[0][0] >= QuickModel.pause_s - 0.1
 
 
 def test_key_is_asked_for_everything_below_v1(tiny_model: LocalModel, run_app: RunApp) -> None:

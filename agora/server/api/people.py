@@ -96,8 +96,12 @@ class AuditRow(BaseModel):
 
 
 class UsageRow(BaseModel):
+    """`key`: the number of the key that was used, none for a session or the key that the server was started with."""
+
     day: str
     who: str
+    key: int | None
+    key_name: str | None
     route: str
     requests: int
     prompt_tokens: int
@@ -216,10 +220,10 @@ def _record_routes(audit: AuditLog, usage: UsageLog) -> APIRouter:
         return [AuditRow(**row) for row in audit.read(action=action, before=before, limit=limit)]
 
     @router.get("/usage")
-    def read_usage(caller: Asking, since: date | None = None) -> list[UsageRow]:
-        """Requests and tokens by day and route: one's own; an admin sees all."""
-        rows = usage.read(since=since.isoformat() if since else None, who=None if caller.may("admin") else caller.name)
-        return [UsageRow(**row) for row in rows]
+    def read_usage(caller: Asking, since: date | None = None, key: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None) -> list[UsageRow]:
+        """Requests and tokens by day, key and route: one's own; an admin sees all. `key`: of this key alone."""
+        who = None if caller.may("admin") else caller.name
+        return [UsageRow(**row) for row in usage.read(since=since.isoformat() if since else None, who=who, key=key)]
 
     return router
 

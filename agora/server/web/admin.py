@@ -160,7 +160,7 @@ class _Admin:
         self.area.clear()
         with self.area:
             if not rows:
-                empty("Nothing was asked yet", "Requests and tokens are counted by day, caller and route.")
+                empty("Nothing was asked yet", "Requests and tokens are counted by day, caller, key and route.")
                 return
             with box("tiles"):
                 tile("Requests", count(sum(row["requests"] for row in rows)))
@@ -168,12 +168,20 @@ class _Admin:
                 tile("Tokens written", count(sum(row["completion_tokens"] for row in rows)))
             with box("card"):
                 table(
-                    ("day", "who", "route", "requests", "read", "written"),
+                    ("day", "who", "key", "route", "requests", "read", "written"),
                     [
-                        (row["day"], row["who"], row["route"], row["requests"], row["prompt_tokens"], row["completion_tokens"])
+                        (
+                            row["day"],
+                            row["who"],
+                            row["key_name"] or "",
+                            row["route"],
+                            row["requests"],
+                            row["prompt_tokens"],
+                            row["completion_tokens"],
+                        )
                         for row in rows[:500]
                     ],
-                    numbers=(3, 4, 5),
+                    numbers=(4, 5, 6),
                 )
 
     async def sources(self) -> None:
