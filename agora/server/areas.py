@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 
 from agora.server.accounts import Accounts
+from agora.server.api.ads import AdsArea
+from agora.server.api.ads_routes import ads_routes
 from agora.server.api.campaigns import CampaignArea, campaign_routes
 from agora.server.api.holdings import HoldingsArea, holdings_routes
 from agora.server.api.plans import plan_routes
@@ -27,17 +29,21 @@ class Areas:
     campaigns: CampaignArea
     runs: RunArea
     holdings: HoldingsArea
+    ads: AdsArea
 
     @classmethod
     def of(cls, services: Services, audit: AuditLog | None) -> Areas:
         """All areas of a workspace."""
-        return cls(services, SearchArea(services), CampaignArea(services, audit), RunArea(services), HoldingsArea(services, audit))
+        return cls(
+            services, SearchArea(services), CampaignArea(services, audit), RunArea(services), HoldingsArea(services, audit),
+            AdsArea(services, audit),
+        )  # fmt: skip
 
     def routes(self) -> list[APIRouter]:
         """Their JSON API."""
         return [
             search_routes(self.search, self.services), campaign_routes(self.campaigns), plan_routes(), run_routes(self.runs),
-            holdings_routes(self.holdings),
+            holdings_routes(self.holdings), ads_routes(self.ads),
         ]  # fmt: skip
 
 

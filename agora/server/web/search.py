@@ -6,13 +6,11 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from fastapi import Request
-from fastapi.responses import Response
 from nicegui import ui
 
 from agora.server.api.search import Answered, Facets, Found, Result
 from agora.server.web import charts
-from agora.server.web.parts import box, button, count, empty, note, post_card, text, waiting
+from agora.server.web.parts import box, button, choice, count, empty, note, post_card, text, waiting
 from agora.server.web.site import Shown, Site, Viewer, loaded, quick, tell
 
 OPERATORS: Final = (
@@ -34,15 +32,9 @@ LIMIT: Final = 30
 def add_pages(site: Site) -> None:
     """/search"""
 
-    @ui.page("/search", title="Search - Agora")
-    def show(request: Request, q: str = "", mode: str = "top") -> Response | None:
-        viewer = site.enter(request)
-        if isinstance(viewer, Response):
-            return viewer
-        with site.frame(viewer, "search") as may:
-            if may:
-                _Search(site, viewer, q[:2_000], "latest" if mode == "latest" else "top").build()
-        return None
+    @site.page("/search", "Search", "search")
+    def show(viewer: Viewer, q: str = "", mode: str = "top") -> None:
+        _Search(site, viewer, q[:2_000], "latest" if mode == "latest" else "top").build()
 
 
 class _Search:
@@ -63,9 +55,7 @@ class _Search:
                 self.box.on("keydown.enter", lambda: self.go(self.box.value or ""))
                 button("Search", lambda: self.go(self.box.value or ""), "main")
             with box("line apart"):
-                ui.toggle({"top": "Top", "latest": "Latest"}, value=self.mode, on_change=lambda event: self.switch(event.value)).props(
-                    "no-caps unelevated dense padding='4px 14px'"
-                )
+                choice({"top": "Top", "latest": "Latest"}, self.mode, lambda event: self.switch(event.value), name="Order")
                 with box("line").style("width:auto"):
                     button("Answer this", self.answer, "plain", "forum")
                     button("Keep this search", self.keep, "plain", "bookmark")
@@ -122,9 +112,10 @@ class _Search:
             button("Show more", self.more, "plain")
 
     def details(self, hit: Result) -> None:
-        with box("line").style("gap:6px 14px"):
-            for url in hit.post.urls[:5]:
-                text("span", url, "tiny soft wrap mono")
+        if hit.post.urls:
+            with box("line").style("gap:6px 14px"):
+                for url in hit.post.urls[:5]:
+                    text("span", url, "tiny soft wrap mono")
         with box("line"):
             if hit.alike:
                 text("span", f"+{hit.alike}{' or more' if hit.alike_is_least else ''} alike", "chip")
