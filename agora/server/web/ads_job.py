@@ -165,7 +165,7 @@ class JobPage:
             empty("Nothing was found", f"All {len(job.variants)} variants may run. The rules are patterns: a person should read what runs.")
         for one in found:
             with box("card", "article"):
-                _variant_head(one)
+                _variant_head(one, "h2")
                 text("p", one.texts[0].text, "strong wrap", dir="auto")
                 text("p", next(row.text for row in one.texts if row.field == "primary_text"), "wrap", dir="auto")
                 _reasons(one.findings)
@@ -322,9 +322,9 @@ def by_audience(job: WholeJob) -> Iterator[tuple[str, list[VariantRow]]]:
         yield label, [one for one in job.variants if one.audience == key]
 
 
-def _variant_head(one: VariantRow) -> None:
+def _variant_head(one: VariantRow, tag: str = "h3") -> None:
     with box("line apart"):
-        text("h3", f"Variant {one.name.rpartition('-')[2]}, {one.language}")
+        text(tag, f"Variant {one.name.rpartition('-')[2]}, {one.language}")
         with box("line").style("width:auto; gap:6px"):
             if one.written_by != "grammar":
                 text("span", f"written by {one.written_by}", "chip")

@@ -34,7 +34,7 @@ def add_pages(site: Site) -> None:
     @ui.page("/shared/{token}", title="Shared conversation - Agora")
     def shared(token: str) -> None:
         ui.add_head_html('<link rel="stylesheet" href="/assets/agora.css">')
-        with box("page narrow", "main"):
+        with box("page narrow"):
             try:
                 talk = site.people.talks.read_shared(token)
             except UsageError:
@@ -78,7 +78,7 @@ class _Talk:
                 self.deep = ui.checkbox("Research: several searches, a report").props("dense size=sm").classes("small soft")
                 ui.space()
                 spoken = {one: one for one in known}
-                self.persona = choice(spoken, "neutral" if "neutral" in known else None, name="How the answer speaks", is_small=True)
+                self.persona = choice(spoken, "neutral" if "neutral" in known else None, name="How the answer speaks")
                 self.persona.set_visibility(len(known) > 1)
         self.halt.set_visibility(False)
         ui.context.client.on_delete(self.stop)

@@ -122,7 +122,7 @@ def lines(
         return f"{across:.1f} {(high - y) / ((high - low) or 1) * HEIGHT:.1f}"
 
     with box("plot"):
-        with box("ys", aria_hidden="true"):
+        with box("up", aria_hidden="true"):
             for step in range(4, -1, -1):
                 text("span", y_label(low + (high - low) * step / 4))
         with _svg(WIDTH, HEIGHT, name, stretch=True):
@@ -131,7 +131,7 @@ def lines(
             for number, one in enumerate(series.values()):
                 if one:
                     box(f"curve c{number % 5}", "path", d="M" + "L".join(place(x, y) for x, y in one))
-        with box("xs", aria_hidden="true"):
+        with box("across", aria_hidden="true"):
             for step in range(3):
                 at = left + (right - left) * step / 2
                 text("span", x_label(math.exp(at) if x_is_log else at))

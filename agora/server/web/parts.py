@@ -50,12 +50,11 @@ def button(label: str, act: Callable[..., Any], kind: str = "plain", icon: str |
     return made
 
 
-def choice(
-    options: Mapping[str, str], value: str | None, act: Callable[..., Any] | None = None, *, name: str, is_small: bool = False
-) -> ui.toggle:
+def choice(options: Mapping[str, str], value: str | None, act: Callable[..., Any] | None = None, *, name: str) -> ui.toggle:
     """One of a few, side by side."""
-    made = ui.toggle(dict(options), value=value, on_change=act).props("no-caps unelevated dense toggle-text-color=on-accent")
-    made.props('size=sm padding="2px 10px"' if is_small else 'padding="4px 14px"')
+    made = ui.toggle(dict(options), value=value, on_change=act).props(
+        'no-caps unelevated dense toggle-text-color=on-accent padding="4px 14px"'
+    )
     made.props["role"], made.props["aria-label"] = "group", name
     return made
 
@@ -102,7 +101,7 @@ def empty(title: str, *lines: str) -> ui.element:
 
 def waiting(lines: int = 4) -> ui.element:
     """What stands while something is looked for."""
-    with box("stack", aria_busy="true", aria_label="Loading") as made:
+    with box("stack", role="status", aria_busy="true", aria_label="Loading") as made:
         for place in range(lines):
             box("wait").style(f"width:{(94, 78, 86, 60)[place % 4]}%")
     return made
@@ -149,7 +148,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Ite
         if any(columns):
             with box("", "thead"), box("", "tr"):
                 for place, column in enumerate(columns):
-                    text("th" if column else "td", column, "num" if place in right else "", scope="col")
+                    if column:
+                        text("th", column, "num" if place in right else "", scope="col")
+                    else:
+                        box("", "td")
         with box("", "tbody"):
             for number, row in enumerate(rows):
                 with box("best" if number in marked else "", "tr"):

@@ -67,7 +67,7 @@ class _Search:
         self.answered = box("stack")
         with box("cols"):
             self.found = box("stack", aria_live="polite")
-            self.side = box("stack wide", "aside")
+            self.side = box("stack wide", "aside", aria_label="Counts and kept searches")
         with self.found:
             waiting(6)
         with self.side:
@@ -147,7 +147,7 @@ class _Search:
                 self.show_facets(facets)
             if kept:
                 with box("stack tight"):
-                    text("h3", "Kept searches")
+                    text("h2", "Kept searches", "minor")
                     for one in kept:
                         with box("line").style("flex-wrap:nowrap") as row:
                             ui.link(one.name, f"/search?{urlencode({'q': one.query, 'mode': 'latest'})}").classes("grow wrap")
@@ -157,12 +157,12 @@ class _Search:
 
     def show_facets(self, facets: Facets) -> None:
         with box("stack tight"):
-            text("h3", "When")
+            text("h2", "When", "minor")
             charts.histogram(facets.histogram)
             text("p", f"the newest {facets.counted:,} of {facets.total:,}", "tiny soft")
         for title, key, values in (("Language", "lang", facets.langs), ("Account", "from", facets.authors), ("Kind", "", facets.kinds)):
             with box("stack tight"):
-                text("h3", title)
+                text("h2", title, "minor")
                 for one in values[:6]:
                     with box("line apart").style("flex-wrap:nowrap"):
                         plain = key and one.value != "none" and " " not in one.value and '"' not in one.value

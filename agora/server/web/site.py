@@ -124,7 +124,7 @@ class Site:
             button("", drawer.toggle, "ghost", "menu", "Menu")
             text("span", next((page[1] for page in PAGES if page[0] == here), "Agora"), "strong")
         may = any(page[0] == here for page in allowed)
-        with box(f"page{' narrow' if narrow else ''}", "main") as main:
+        with box(f"page{' narrow' if narrow else ''}") as main:
             ui.skip_link("To the content", target=main)
             if not may:
                 scope = next(page[3] for page in PAGES if page[0] == here)
