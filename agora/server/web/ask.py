@@ -12,9 +12,8 @@ from agora.errors import UsageError
 from agora.server.api.search import Cited
 from agora.server.asking import Asked, Event, Growing
 from agora.server.web.parts import box, button, choice, empty, note, post_card, text, waiting
-from agora.server.web.site import Shown, Site, Viewer, quick, tell
+from agora.server.web.site import Shown, Site, Viewer, loaded, quick, tell
 
-EXAMPLES: Final = ("What do people say about the trains?", "What is being discussed today?", "What do people say about sourdough?")
 _STATES: Final = {"stopped": "Stopped.", "failed": "This answer failed.", "interrupted": "The server ended while this was written."}
 
 
@@ -92,9 +91,22 @@ class _Talk:
     def welcome(self) -> None:
         with self.list, box("stack"):
             text("p", "A question is answered from the posts of this square: each sentence names the posts it rests on.", "soft")
-            with box("line"):
-                for example in EXAMPLES:
-                    button(example, lambda example=example: self.ask(example), "plain")
+            self.openers = box("line")
+            with self.openers:
+                waiting(2)
+        loaded(self.openers, self.load_openers)
+
+    async def load_openers(self) -> None:
+        """Questions that the posts answer, to begin with one press."""
+        questions = await self.site.call(self.viewer, self.site.areas.search.questions)
+        if self.openers.is_deleted:
+            return
+        self.openers.clear()
+        with self.openers:
+            if questions:
+                text("span", "Try one:", "small soft")
+            for question in questions:
+                button(question, lambda question=question: self.ask(question), "plain")
 
     async def load(self) -> None:
         assert self.talk is not None
