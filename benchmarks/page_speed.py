@@ -37,6 +37,7 @@ from benchmarks.registry import REPOSITORY, Benchmark, Result, whole_number
 
 LOAD_BAR_S: Final = 2.0
 PAINT_BAR_MS: Final = 200.0
+BROWSER: Final = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
 PAGES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "/ask": (("type", "What do people say about it?"), ("press", "[aria-label='Earlier conversations']")),
     "/search?q=train": (("press", "text=Operators"), ("type", " late"), ("press", "text=Why here")),
