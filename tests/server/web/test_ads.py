@@ -50,6 +50,7 @@ def test_an_uploaded_brief_becomes_ads_that_a_person_releases(tab: Any) -> None:
     page.get_by_text("None of these ads may run yet").first.wait_for()
     page.get_by_role("link", name="Policy").click()
     page.get_by_role("button", name="See all texts and release").click()
+    page.get_by_text("Let these texts run?").wait_for()
     tab.shot("ads_release")
     page.get_by_role("button", name="I have seen them: release").click()
     page.get_by_text("Released by local").wait_for()
