@@ -58,7 +58,7 @@ new PerformanceObserver(list => window.events.push(...list.getEntries().filter(o
 
 
 def _run(quick: bool, options: dict[str, str]) -> Result:
-    num_posts = whole_number(options, "posts", 1_500 if quick else 12_000, at_least=500)
+    num_posts = whole_number(options, "posts", 3_200 if quick else 12_000, at_least=3_200)
     rounds = whole_number(options, "rounds", 2 if quick else 5, at_least=1)
     try:
         from playwright.sync_api import sync_playwright
@@ -127,7 +127,7 @@ def _square(root: Path, num_posts: int) -> Workspace:
     """A workspace with posts, index, scan and a run."""
     place = Workspace(root).create()
     with PostStore.open(place.folder("posts"), create=True) as store:
-        simulate_into(store, SquareConfig(num_posts=num_posts, num_accounts=max(200, num_posts // 10)))
+        simulate_into(store, SquareConfig(num_posts=num_posts, num_accounts=max(400, num_posts // 10)))
         folder = IntegrityFolder.of(place)
         folder.scan_store(store, IntegrityConfig())
     with folder.ledger() as ledger:
