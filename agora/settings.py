@@ -9,6 +9,7 @@ workspace/
   integrity/            the last scan, labels.parquet, ledger.db (verdicts and appeals)
   index/                the index of posts: derived, may be deleted
   search/               alerts.db (saved searches and their alerts), what the index was made with, who is referred to
+  ads/                  jobs/NAME/ (brief, ads, results), audiences/ (the last ones found), opt_outs.txt
   server/               server.db (accounts, keys, conversations, feedback, audit)
   serving/              which model is served, and every promotion
 """
@@ -24,7 +25,9 @@ from typing import Any
 from agora.config import unknown_key
 from agora.errors import ConfigError, UsageError
 
-AREAS = ("posts", "quarantine", "corpus", "tokenizer", "shards", "runs", "models", "integrity", "index", "search", "server", "serving")
+AREAS = (
+    "posts", "quarantine", "corpus", "tokenizer", "shards", "runs", "models", "integrity", "index", "search", "ads", "server", "serving",
+)  # fmt: skip
 SECTIONS = ("version", "name", "posts", "corpus", "tokenizer", "train", "integrity", "labels", "search")
 """What agora.toml may hold at the top."""
 POSTS_KEYS = ("simulate",)

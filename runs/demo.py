@@ -88,8 +88,16 @@ def run(posts: Path | None, *, serve: bool) -> None:
     text, page = write_report(place, found, PROMPTS)
     print(f"\n{text}\nreport: {page}\nfinished in {(time.perf_counter() - started) / 60:.1f} min")
     if serve:
-        pages = "open it in a browser: Ask, Search, Integrity and more; OpenAI's clients use the same address with /v1"
-        print(f"served at: {start_server(place)} ({pages}). To end it: make stop")
+        print(closing_words(start_server(place)))
+
+
+def closing_words(address: str) -> str:
+    """What to do now, for somebody who has just seen all of it go by."""
+    return (
+        f"\nOpen {address} in a browser and press one of the questions there: the answer names the posts it rests on, and they stand\n"
+        "below it. The menu leads to Search, Integrity, Ads, Training and Cluster. No sign-in is needed on this machine.\n"
+        f"OpenAI's clients use {address}/v1. To end the server: make stop"
+    )
 
 
 def agora(place: Workspace, *words: str) -> dict[str, Any]:

@@ -30,13 +30,13 @@ from agora.ads.audiences import Audience
 from agora.ads.brief import Brief
 from agora.ads.copywriting import Blocked, Claim, Copy, Written, write_variants
 from agora.ads.policy import Finding, Release, Targeting, check, is_blocked, texts_sha256
-from agora.engine.interface import LanguageModel
 from agora.errors import DataError, OtherRunError, UsageError
 from agora.files import replacing_folder, write_atomically
 from agora.log import Progress, silent
 
 if TYPE_CHECKING:
     from agora.ads.images import Picture
+    from agora.engine.interface import LanguageModel
 
 EVERYBODY: Final = Audience(id="everybody", label="everybody", terms=(), num_authors=0, language="und")
 """Nobody in particular: for a square without posts."""

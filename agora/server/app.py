@@ -26,21 +26,15 @@ from agora import __version__
 from agora.database import Database
 from agora.engine import LanguageModel
 from agora.errors import UsageError
-from agora.server.accounts import Accounts
 from agora.server.answering import assistant_of, posts_answerer
-from agora.server.api.asking import asking_routes
-from agora.server.api.people import people_routes
-from agora.server.api.talks import talk_routes
 from agora.server.areas import Areas, People
 from agora.server.asking import Asker
-from agora.server.conversations import Conversations
 from agora.server.embedding import Embedders, embedding_routes
 from agora.server.errors import DOCUMENTED, install_handlers
 from agora.server.gate import Gate, GateConfig
 from agora.server.generating import generation_routes, model_routes
 from agora.server.metering import Meter
 from agora.server.metrics import Measured, Metrics
-from agora.server.records import AuditLog, UsageLog
 from agora.server.running import Stopping
 from agora.server.served import Served
 from agora.server.services import Services
@@ -66,19 +60,16 @@ def create_app(
     if gate.api_key is not None and not gate.api_key.strip():
         raise UsageError("the API key is empty; give a real one or none")
     stopping, metrics = Stopping(), Metrics()
-    usage = UsageLog(database) if database is not None else None
-    accounts = Accounts(database) if database is not None else None
-
-    services = Services(place, served) if place is not None else None
+    people = People.of(database) if database is not None else None
+    usage, accounts, audit = (people.usage, people.accounts, people.audit) if people is not None else (None, None, None)
+    areas = Areas.of(Services(place, served), audit) if place is not None else None
+    ending = [stopping.stop, *([people.close] if people is not None else []), *([areas.close] if areas is not None else [])]
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        stopping.stop()
-        if usage is not None:
-            usage.flush()
-        if services is not None:
-            services.close()
+        for end in ending:
+            end()
 
     # No docs pages: they load scripts from elsewhere. /openapi.json has everything.
     app = FastAPI(title="Agora", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, responses=DOCUMENTED)
@@ -89,23 +80,12 @@ def create_app(
     app.include_router(generation_routes(served, stopping, Meter(usage, metrics)))
     app.include_router(embedding_routes(Embedders(), Meter(usage, metrics)))
     app.include_router(metrics.routes())
-    audit = AuditLog(database) if database is not None else None
-    areas = Areas.of(services, audit) if services is not None else None
-    if areas is not None:
-        for router in areas.routes():
-            app.include_router(router)
-    people = None
-    if database is not None and accounts is not None and usage is not None and audit is not None:
-        talks = Conversations(database)
-        talks.mark_interrupted()
-        app.include_router(people_routes(accounts, audit, usage))
-        app.include_router(talk_routes(talks))
-        asker = None
-        if areas is not None:
-            assistant = assistant_of(areas.services)
-            asker = Asker(talks, posts_answerer(areas.services), stopping, personas=assistant.personas.all)
-            app.include_router(asking_routes(asker))
-        people = People(accounts, audit, usage, talks, asker)
+    if people is not None and areas is not None:
+        assistant = assistant_of(areas.services)
+        answerer = posts_answerer(areas.services)
+        people = people.with_asker(Asker(people.talks, answerer, stopping, personas=assistant.personas.all))
+    for router in [*(areas.routes() if areas is not None else []), *(people.routes() if people is not None else [])]:
+        app.include_router(router)
     if with_pages and areas is not None and people is not None:
         from agora.server.web.mount import mount_pages
 

@@ -19,6 +19,8 @@ from agora.server.access import needs
 from agora.server.records import UsageLog
 
 OTHER: Final = "other"
+PARTS_OF_PAGES: Final = ("/_nicegui", "/assets")
+"""Scripts and styles that a page loads: no usage of anybody's."""
 
 
 class Metrics:
@@ -76,5 +78,5 @@ class Measured:
             metrics.seconds.labels(route).observe(time.perf_counter() - start)
             metrics.first_byte.labels(route).observe(first)
             caller = scope.get("state", {}).get("caller")
-            if self._usage is not None and caller is not None and route != OTHER:
+            if self._usage is not None and caller is not None and route != OTHER and not route.startswith(PARTS_OF_PAGES):
                 self._usage.add(caller.name, route, key=caller.key, requests=1)

@@ -19,6 +19,7 @@ from agora.search.held import HeldSearcher
 from agora.search.workspace import is_indexed
 from agora.server.errors import ApiError
 from agora.server.served import Served
+from agora.server.studio.workshop import Workshop
 from agora.settings import Workspace
 
 
@@ -36,12 +37,14 @@ class Services:
         self.place = place
         self.models = models if isinstance(models, Served) else Served(models)
         self.searcher = HeldSearcher(place)
+        self.workshop = Workshop()
         self.deleting = threading.Lock()
         self._mutex = threading.Lock()
         self._scan: tuple[object, ScanResult] | None = None
 
     def close(self) -> None:
-        """Let go of what is open."""
+        """Let go of what is open, and end what is being made."""
+        self.workshop.close()
         self.searcher.close()
 
     @property

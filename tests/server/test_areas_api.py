@@ -69,6 +69,14 @@ def test_an_answer_cites_only_posts_that_it_shows(client: TestClient) -> None:
     assert all(set(sentence["post_ids"]) <= shown and sentence["post_ids"] for sentence in found["sentences"])
 
 
+def test_questions_to_begin_with_are_answered_by_posts(client: TestClient) -> None:
+    questions = client.get("/api/v1/questions").json()
+    assert 1 <= len(questions) <= 3
+    for question in questions:
+        found = client.post("/api/v1/ask", json={"question": question}).json()
+        assert len(found["sentences"]) > 1 and question.split()[-1].rstrip("?") in str(found["posts"]).lower()
+
+
 def test_saved_searches_are_their_owners_own(server: tuple[TestClient, Database], square: Workspace, tmp_path: Path) -> None:
     database = open_database(tmp_path / "people.db")
     accounts = Accounts(database)

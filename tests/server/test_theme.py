@@ -14,11 +14,21 @@ from agora.server.web.sign_in import local
 PAIRS = [
     ("ink", "paper"), ("ink", "card"), ("ink", "tint"), ("soft", "paper"), ("soft", "card"), ("soft", "tint"), ("accent", "paper"),
     ("accent", "card"), ("accent", "accent-tint"), ("on-accent", "accent"), ("warn", "warn-tint"), ("bad", "bad-tint"), ("bad", "paper"),
+    ("good", "good-tint"), ("soft", "paper"), ("ink", "accent-tint"),
 ]  # fmt: skip
 
 
-def colours(block: str) -> dict[str, str]:
-    return dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
+def colours(is_dark: bool) -> dict[str, str]:
+    """Names and colours of a theme; both stand in light-dark(light, dark)."""
+    found = re.findall(r"--([\w-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)", STYLES.read_text(encoding="utf-8"))
+    assert len(found) >= 15
+    return {name: dark if is_dark else light for name, light, dark in found}
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.2, contrast ratio."""
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
 
 
 def luminance(colour: str) -> float:
@@ -28,13 +38,13 @@ def luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-@pytest.mark.parametrize("theme", [":root", "body.body--dark"])
-def test_text_has_the_contrast_that_wcag_aa_asks_for(theme: str) -> None:
-    css = STYLES.read_text(encoding="utf-8")
-    known = colours(css[css.index(f"{theme} {{") :].split("}", 1)[0])
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_text_and_edges_of_fields_have_the_contrast_that_wcag_aa_asks_for(is_dark: bool) -> None:
+    known = colours(is_dark)
     for text, ground in PAIRS:
-        lighter, darker = sorted((luminance(known[text]), luminance(known[ground])), reverse=True)
-        assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (theme, text, ground)
+        assert contrast(known[text], known[ground]) >= 4.5, (is_dark, text, ground)
+    for ground in ("paper", "card"):
+        assert contrast(known["edge"], known[ground]) >= 3, (is_dark, ground)
 
 
 def test_nothing_of_a_page_comes_from_elsewhere_and_no_inline_script_runs() -> None:

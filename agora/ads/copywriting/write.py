@@ -8,16 +8,17 @@ Equal seeds give equal texts; with a model, as far as the model does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from agora.ads.brief import Brief
 from agora.ads.copywriting.claims import Blocked
 from agora.ads.copywriting.copies import Copy, Written, checked
 from agora.ads.copywriting.grammar import grammar_for
 from agora.ads.copywriting.language import language_named
-from agora.ads.copywriting.model_writer import ModelWriter
 from agora.ads.limits import Platform, platforms_named
-from agora.engine.interface import LanguageModel
+
+if TYPE_CHECKING:
+    from agora.engine.interface import LanguageModel
 
 MAX_TOPICS = 2
 
@@ -54,7 +55,11 @@ def write_variants(
         topics = topics_for(audience, language)
         interests = audience.terms if audience is not None and audience.language in (language, "und") else ()
         grammar = grammar_for(brief, language, topics, chosen, seed, interests=interests)
-        author = None if writer is None else ModelWriter(writer, brief, language, topics, chosen)
+        author = None
+        if writer is not None:
+            from agora.ads.copywriting.model_writer import ModelWriter  # loads torch
+
+            author = ModelWriter(writer, brief, language, topics, chosen)
         for number in range(num_variants):
             made = grammar.texts() if author is None else author.texts(seed * 100 + number)
             _take(made, brief, language, topics, chosen, "grammar" if writer is None else writer.name, written)

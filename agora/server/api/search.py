@@ -30,6 +30,7 @@ from agora.search.trends import TrendConfig, find_trends
 from agora.server.access import Asking, needs
 from agora.server.accounts import LOCAL, Caller
 from agora.server.api.forms import Body, Done
+from agora.server.api.openers import Openers
 from agora.server.services import Services, found_or_404
 
 FACET_POSTS: Final = 1_000
@@ -210,6 +211,7 @@ class SearchArea:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._alerts = threading.Lock()
+        self._openers = Openers(lambda question: len(self.ask(question).sentences) > 1)
 
     def find(
         self, query: str, *, mode: Literal["top", "latest"] = "top", limit: int = 20, match: Literal["all", "any", "auto"] = "auto"
@@ -241,6 +243,10 @@ class SearchArea:
             pass  # says what is missing before anything is searched
         writer: Writer | None = GeneratedWriter(model) if model is not None else None
         return answered(ask_workspace(self._services.place, question, writer=writer, now=now, fresh=fresh, finder=finder))
+
+    def questions(self, limit: int = 3) -> list[str]:
+        """Questions that the posts answer, to begin with. Raises NotReady."""
+        return self._openers.read(self._services.search(), limit)
 
     def trends(
         self, query: str = "", *, window: str = "1h", history: str = "7d", limit: int = 20, min_voices: int = 4, at: str | None = None
@@ -342,6 +348,11 @@ def search_routes(area: SearchArea, services: Services) -> APIRouter:
     ) -> Trends:  # fmt: skip
         """Terms that more voices use now than their own history lets expect."""
         return area.trends(q, window=window, history=history, limit=limit, min_voices=min_voices, at=at)
+
+    @router.get("/questions")
+    def questions(limit: Annotated[int, Query(ge=1, le=3)] = 3) -> list[str]:
+        """Questions that the posts of this workspace answer, to begin with."""
+        return area.questions(limit)
 
     @router.get("/saved-searches")
     def saved(caller: Asking) -> list[Saved]:

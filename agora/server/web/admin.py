@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from fastapi import Request
-from fastapi.responses import Response
 from nicegui import ui
 
 from agora.server.accounts import SCOPES
 from agora.server.api.holdings import NewDeletion
-from agora.server.web.parts import box, button, count, empty, moment, note, table, text, tile, waiting
+from agora.server.web.parts import box, button, choice, count, day, empty, moment, note, sub_pages, table, text, tile, waiting
 from agora.server.web.site import Shown, Site, Viewer, loaded, quick
 
 TABS = {"keys": "Accounts and keys", "usage": "Usage", "sources": "Sources", "deletions": "Deletions", "audit": "Audit log"}
@@ -20,15 +18,9 @@ TABS = {"keys": "Accounts and keys", "usage": "Usage", "sources": "Sources", "de
 def add_pages(site: Site) -> None:
     """/admin"""
 
-    @ui.page("/admin", title="Admin - Agora")
-    def show(request: Request, tab: str = "keys") -> Response | None:
-        viewer = site.enter(request)
-        if isinstance(viewer, Response):
-            return viewer
-        with site.frame(viewer, "admin") as may:
-            if may:
-                _Admin(site, viewer).build(tab if tab in TABS else "keys")
-        return None
+    @site.page("/admin", "Admin", "admin")
+    def show(viewer: Viewer, tab: str = "keys") -> None:
+        _Admin(site, viewer).build(tab if tab in TABS else "keys")
 
 
 class _Admin:
@@ -39,12 +31,7 @@ class _Admin:
 
     def build(self, tab: str) -> None:
         text("h1", "Admin")
-        with box("line", "nav", aria_label="Parts of this page"):
-            for key, name in TABS.items():
-                made = ui.link(name, f"/admin?tab={key}").classes(f"chip {'accent' if key == tab else ''}")
-                made.style("font-size:var(--s-1); padding:6px 14px")
-                if key == tab:
-                    made.props["aria-current"] = "page"
+        sub_pages({f"/admin?tab={key}": name for key, name in TABS.items()}, f"/admin?tab={tab}")
         self.area = box("stack wide")
         with self.area:
             waiting(5)
@@ -171,7 +158,7 @@ class _Admin:
                     ("day", "who", "key", "route", "requests", "read", "written"),
                     [
                         (
-                            row["day"],
+                            day(row["day"]),
                             row["who"],
                             row["key_name"] or "",
                             row["route"],
@@ -191,7 +178,7 @@ class _Admin:
             with box("tiles"):
                 tile("Posts", f"{found.posts:,}")
                 tile("Accounts", f"{found.accounts:,}")
-                tile("From", moment(found.first), f"to {moment(found.last)}")
+                tile("From", day(found.first), f"to {day(found.last)}")
                 tile("Deletions", f"{found.deletions:,}")
             with box("halves"):
                 for title, counts in (("Source", found.sources), ("Kind", found.kinds), ("Language", found.langs)):
@@ -212,9 +199,7 @@ class _Admin:
             with box("card"):
                 text("h2", "Delete")
                 text("p", "Posts, or everything of an account, with reposts of it. It does not come back with a later import.", "soft")
-                kind = ui.toggle({"posts": "Posts", "authors": "Accounts"}, value="posts").props(
-                    "no-caps unelevated dense padding='4px 14px'"
-                )
+                kind = choice({"posts": "Posts", "authors": "Accounts"}, "posts", name="What is deleted")
                 keys = ui.textarea("One id or account in each line").props("outlined autogrow")
 
                 def confirm() -> None:

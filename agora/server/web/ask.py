@@ -6,35 +6,34 @@ import re
 from contextlib import aclosing
 from typing import Any, Final
 
-from fastapi import Request
-from fastapi.responses import Response
 from nicegui import background_tasks, ui
 
 from agora.errors import UsageError
 from agora.server.api.search import Cited
 from agora.server.asking import Asked, Event, Growing
-from agora.server.web.parts import box, button, empty, note, post_card, text, waiting
-from agora.server.web.site import Shown, Site, Viewer, quick, tell
+from agora.server.web.parts import box, button, choice, empty, note, post_card, text, waiting
+from agora.server.web.site import Shown, Site, Viewer, loaded, quick, tell
 
-EXAMPLES: Final = ("What do people say about the trains?", "What is being discussed today?", "What do people say about sourdough?")
 _STATES: Final = {"stopped": "Stopped.", "failed": "This answer failed.", "interrupted": "The server ended while this was written."}
 
 
 def add_pages(site: Site) -> None:
     """/ask, /ask/{talk}, /shared/{token}"""
 
-    @ui.page("/ask", title="Ask - Agora")
-    async def new_talk(request: Request, q: str = "") -> Response | None:
-        return await _show(site, request, None, q)
+    @site.page("/ask", "Ask", "ask", narrow=True)
+    def new_talk(viewer: Viewer, q: str = "") -> None:
+        page = _Talk(site, viewer, None)
+        page.build()
+        page.box.value = q[:2_000]
 
-    @ui.page("/ask/{talk}", title="Ask - Agora")
-    async def known_talk(request: Request, talk: str) -> Response | None:
-        return await _show(site, request, talk, "")
+    @site.page("/ask/{talk}", "Ask", "ask", narrow=True)
+    def known_talk(viewer: Viewer, talk: str) -> None:
+        _Talk(site, viewer, talk).build()
 
     @ui.page("/shared/{token}", title="Shared conversation - Agora")
     def shared(token: str) -> None:
         ui.add_head_html('<link rel="stylesheet" href="/assets/agora.css">')
-        with box("page narrow", "main"):
+        with box("page narrow"):
             try:
                 talk = site.people.talks.read_shared(token)
             except UsageError:
@@ -44,19 +43,6 @@ def add_pages(site: Site) -> None:
             with box("stack wide"):
                 for message in talk["messages"]:
                     _message(message)
-
-
-async def _show(site: Site, request: Request, talk: str | None, asked: str) -> Response | None:
-    viewer = site.enter(request)
-    if isinstance(viewer, Response):
-        return viewer
-    with site.frame(viewer, "ask", narrow=True) as may:
-        if may:
-            page = _Talk(site, viewer, talk)
-            page.build()
-            if talk is None and asked:
-                page.box.value = asked[:2_000]
-    return None
 
 
 class _Talk:
@@ -90,9 +76,8 @@ class _Talk:
             with box("line").style("padding:0 4px; min-height:34px"):
                 self.deep = ui.checkbox("Research: several searches, a report").props("dense size=sm").classes("small soft")
                 ui.space()
-                self.persona = ui.toggle(list(known), value="neutral" if "neutral" in known else None).props(
-                    'no-caps unelevated dense size=sm padding="2px 10px" aria-label="How the answer speaks"'
-                )
+                spoken = {one: one for one in known}
+                self.persona = choice(spoken, "neutral" if "neutral" in known else None, name="How the answer speaks")
                 self.persona.set_visibility(len(known) > 1)
         self.halt.set_visibility(False)
         ui.context.client.on_delete(self.stop)
@@ -106,9 +91,22 @@ class _Talk:
     def welcome(self) -> None:
         with self.list, box("stack"):
             text("p", "A question is answered from the posts of this square: each sentence names the posts it rests on.", "soft")
-            with box("line"):
-                for example in EXAMPLES:
-                    button(example, lambda example=example: self.ask(example), "plain")
+            self.openers = box("line")
+            with self.openers:
+                waiting(2)
+        loaded(self.openers, self.load_openers)
+
+    async def load_openers(self) -> None:
+        """Questions that the posts answer, to begin with one press."""
+        questions = await self.site.call(self.viewer, self.site.areas.search.questions)
+        if self.openers.is_deleted:
+            return
+        self.openers.clear()
+        with self.openers:
+            if questions:
+                text("span", "Try one:", "small soft")
+            for question in questions:
+                button(question, lambda question=question: self.ask(question), "plain")
 
     async def load(self) -> None:
         assert self.talk is not None

@@ -11,7 +11,7 @@ from agora.server.api.campaigns import CurvePoint, NetworkData, TimeBin
 from agora.server.api.search import Bar
 from agora.server.web.parts import box, count, moment, text
 
-WIDTH, HEIGHT, LEFT, BOTTOM = 640, 220, 52, 22
+WIDTH, HEIGHT = 640, 190
 Points = Sequence[tuple[float, float]]
 
 
@@ -118,24 +118,37 @@ def lines(
         low, high = max(low - spread * 0.05, 0.0 if low >= 0 else -math.inf), high + spread * 0.05
 
     def place(x: float, y: float) -> str:
-        across = LEFT + (scale(x) - left) / ((right - left) or 1) * (WIDTH - LEFT - 8)
-        return f"{across:.1f} {8 + (high - y) / ((high - low) or 1) * (HEIGHT - BOTTOM - 8):.1f}"
+        across = (scale(x) - left) / ((right - left) or 1) * WIDTH
+        return f"{across:.1f} {(high - y) / ((high - low) or 1) * HEIGHT:.1f}"
 
-    with _svg(WIDTH, HEIGHT, name):
-        for step in range(5):
-            value = low + (high - low) * step / 4
-            height = 8 + (high - value) / ((high - low) or 1) * (HEIGHT - BOTTOM - 8)
-            box("grid", "line", x1=LEFT, x2=WIDTH - 8, y1=f"{height:.1f}", y2=f"{height:.1f}")
-            text("text", y_label(value), x=LEFT - 8, y=f"{height + 4:.1f}", text_anchor="end")
-        for step, anchor in ((0, "start"), (1, "middle"), (2, "end")):
-            at = left + (right - left) * step / 2
-            shown = math.exp(at) if x_is_log else at
-            text("text", x_label(shown), x=f"{LEFT + (WIDTH - LEFT - 8) * step / 2:.0f}", y=HEIGHT - 4, text_anchor=anchor)
-        for number, one in enumerate(series.values()):
-            if one:
-                box(f"curve c{number % 5}", "path", d="M" + "L".join(place(x, y) for x, y in one))
+    with box("plot"):
+        with box("up", aria_hidden="true"):
+            for step in range(4, -1, -1):
+                text("span", y_label(low + (high - low) * step / 4))
+        with _svg(WIDTH, HEIGHT, name, stretch=True):
+            for step in range(5):
+                box("grid", "line", x1=0, x2=WIDTH, y1=HEIGHT * step / 4, y2=HEIGHT * step / 4)
+            for number, one in enumerate(series.values()):
+                if one:
+                    box(f"curve c{number % 5}", "path", d="M" + "L".join(place(x, y) for x, y in one))
+        with box("across", aria_hidden="true"):
+            for step in range(3):
+                at = left + (right - left) * step / 2
+                text("span", x_label(math.exp(at) if x_is_log else at))
     if len(series) > 1:
         legend({title: number % 5 for number, title in enumerate(series)})
+
+
+def intervals(rows: Sequence[tuple[str, float, float, float]]) -> None:
+    """Low end, value and high end of each row, on one scale from 0."""
+    top = max((high for _, _, rate, high in rows if rate > 0), default=0.0) or 1.0
+    with box("stack tight"):
+        for name, low, rate, high in rows:
+            with box("span-row"):
+                text("span", name, "small wrap")
+                with box("span", role="img", aria_label=f"{name}: {rate:.2%}, between {low:.2%} and {high:.2%}"):
+                    box("ends").style(f"left:{100 * low / top:.1f}%; width:{100 * (min(high, top) - low) / top:.1f}%")
+                    box("mark").style(f"left:{100 * rate / top:.1f}%")
 
 
 def shares(parts: Mapping[str, float], whole: float, unit: str) -> None:

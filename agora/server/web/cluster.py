@@ -6,8 +6,6 @@ import math
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from fastapi import Request
-from fastapi.responses import Response
 from nicegui import ui
 
 from agora.server.api.plans import CompareBody, OptionRow, PlanBody, Planned, known_things, make_comparison, make_plan, make_what_ifs
@@ -23,15 +21,9 @@ _MOST: Final = 6.0  # a million, as a power of ten
 def add_pages(site: Site) -> None:
     """/cluster"""
 
-    @ui.page("/cluster", title="Cluster - Agora")
-    def show(request: Request, model: str = "Llama-3-70B", on: str = "H100", n: int = 1_024, tokens: float = 15e12) -> Response | None:
-        viewer = site.enter(request)
-        if isinstance(viewer, Response):
-            return viewer
-        with site.frame(viewer, "cluster") as may:
-            if may:
-                _Cluster(site, viewer).build(model, on, min(max(n, 8), 1_000_000), min(max(tokens, 1e6), 1e16))
-        return None
+    @site.page("/cluster", "Cluster", "cluster")
+    def show(viewer: Viewer, model: str = "Llama-3-70B", on: str = "H100", n: int = 1_024, tokens: float = 15e12) -> None:
+        _Cluster(site, viewer).build(model, on, min(max(n, 8), 1_000_000), min(max(tokens, 1e6), 1e16))
 
 
 class _Cluster:
@@ -172,26 +164,30 @@ def _show_plan(made: Planned) -> None:
             text("p", plan["layout_in_words"], "wrap")
             for sentence in plan["in_words"]:
                 text("p", sentence, "small wrap")
-        with box("card"):
-            text("h2", "Failures")
-            failures = plan["failures"]
-            between = failures["mean_time_between_s"]
-            table(
-                ("", ""),
-                [
-                    ("one every", "never" if between is None else format_seconds(between)),
-                    ("in the whole run", count(failures["interruptions"])),
-                    ("checkpoint every", "–" if failures["checkpoint_every_s"] is None else format_seconds(failures["checkpoint_every_s"])),
-                    ("spare nodes", count(failures["spare_nodes"])),
-                    ("recovery", failures["recovery"]),
-                    ("useful share of time", f"{failures['useful_share']:.1%}"),
-                ],
-            )
-        with box("card"):
-            text("h2", "One step")
-            causes = {name.removesuffix("_s").replace("_", " "): value for name, value in plan["step_by_cause_s"].items() if value}
-            charts.shares(dict(sorted(causes.items(), key=lambda one: -one[1])[:5]), sum(causes.values()), "s")
-            text("p", f"{plan['step_s']:.3g} s a step, {count(plan['tokens_per_s'])} tokens a second", "small soft")
+        with box("stack wide").style("gap:16px"):
+            with box("card"):
+                text("h2", "Failures")
+                failures = plan["failures"]
+                between = failures["mean_time_between_s"]
+                table(
+                    ("", ""),
+                    [
+                        ("one every", "never" if between is None else format_seconds(between)),
+                        ("in the whole run", count(failures["interruptions"])),
+                        (
+                            "checkpoint every",
+                            "–" if failures["checkpoint_every_s"] is None else format_seconds(failures["checkpoint_every_s"]),
+                        ),
+                        ("spare nodes", count(failures["spare_nodes"])),
+                        ("recovery", failures["recovery"]),
+                        ("useful share of time", f"{failures['useful_share']:.1%}"),
+                    ],
+                )
+            with box("card"):
+                text("h2", "One step")
+                causes = {name.removesuffix("_s").replace("_", " "): value for name, value in plan["step_by_cause_s"].items() if value}
+                charts.shares(dict(sorted(causes.items(), key=lambda one: -one[1])[:5]), sum(causes.values()), "s")
+                text("p", f"{plan['step_s']:.3g} s a step, {count(plan['tokens_per_s'])} tokens a second", "small soft")
     with box("card"), ui.expansion("Assumptions, and what is not covered").props("dense"):
         for name, lines in made.assumptions.items():
             text("h3", name.replace("_", " "))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal, cast
 
-from fastapi import Request
-from fastapi.responses import Response
 from nicegui import ui
 
 from agora.server.api.campaigns import AppealRow, CampaignRow, Decision, NewAppeal, NewVerdict, Queue, Timeline, WholeCampaign
@@ -13,31 +12,20 @@ from agora.server.web import charts
 from agora.server.web.parts import box, button, count, empty, moment, note, table, text, tile, waiting
 from agora.server.web.site import Shown, Site, Viewer, loaded, quick
 
+Fill = Callable[[], Callable[[], str]]
 _VERDICT_CHIP = {"inauthentic": "bad", "coordinated": "warn"}
 
 
 def add_pages(site: Site) -> None:
     """/integrity, /integrity/{campaign}"""
 
-    @ui.page("/integrity", title="Integrity - Agora")
-    def queue(request: Request) -> Response | None:
-        viewer = site.enter(request)
-        if isinstance(viewer, Response):
-            return viewer
-        with site.frame(viewer, "integrity") as may:
-            if may:
-                _queue(site, viewer)
-        return None
+    @site.page("/integrity", "Integrity", "integrity")
+    def queue(viewer: Viewer) -> None:
+        _queue(site, viewer)
 
-    @ui.page("/integrity/{campaign}", title="Campaign - Agora")
-    def one(request: Request, campaign: str) -> Response | None:
-        viewer = site.enter(request)
-        if isinstance(viewer, Response):
-            return viewer
-        with site.frame(viewer, "integrity") as may:
-            if may:
-                _Campaign(site, viewer, campaign).build()
-        return None
+    @site.page("/integrity/{campaign}", "Campaign", "integrity")
+    def one(viewer: Viewer, campaign: str) -> None:
+        _Campaign(site, viewer, campaign).build()
 
 
 def _queue(site: Site, viewer: Viewer) -> None:
@@ -100,14 +88,19 @@ def _reset(site: Site, viewer: Viewer) -> None:
     _ask_reason("Let automatic labels begin again", "Why may they?", done)
 
 
-def _ask_reason(title: str, question: str, act: Any, kind: str = "main") -> None:
+def _ask_reason(title: str, question: str, act: Callable[[str], Awaitable[None]], *, fill: Fill | None = None, go: str = "Do it") -> None:
+    """A dialog that wants a reason. `fill` adds fields above it and gives what still stops them, or nothing."""
     with ui.dialog(value=True) as dialog, box("sheet"):
         text("h2", title, "wrap")
-        reason = ui.textarea(question).props("outlined autogrow autofocus maxlength=2000")
+        missing = fill() if fill is not None else None
+        reason = ui.textarea(question).props("outlined autogrow maxlength=2000").style("width:100%")
+        if fill is None:
+            reason.props("autofocus")
 
-        async def go() -> None:
-            if len((reason.value or "").strip()) < 3:
-                ui.notify("Give a reason: it is kept, and the people concerned can ask for it.")
+        async def done() -> None:
+            lacks = missing() if missing is not None else ""
+            if lacks or len((reason.value or "").strip()) < 3:
+                ui.notify(lacks or "Give a reason: it is kept, and the people concerned can ask for it.")
                 return
             try:
                 await act(reason.value)
@@ -117,7 +110,7 @@ def _ask_reason(title: str, question: str, act: Any, kind: str = "main") -> None
             dialog.close()
 
         with box("line"):
-            button("Do it", go, kind)
+            button(go, done, "main")
             button("Cancel", dialog.close, "plain")
 
 
@@ -246,53 +239,37 @@ class _Campaign:
                             button("Reject", lambda one=one: self.decide(one, "rejected"), "plain")
 
     def verdict(self, found: WholeCampaign) -> None:
-        with ui.dialog(value=True) as dialog, box("sheet"):
-            text("h2", "Your verdict")
+        chosen: dict[str, Any] = {}
+
+        def fill() -> Callable[[], str]:
             text("p", f"It is kept under the name {self.viewer.caller.name}, and labels follow at once.", "small soft")
             state = ui.radio({key: f"{key.replace('_', ' ')}: {words}" for key, words in found.verdict_states.items()}, value=None)
             kind = ui.select(found.explanation_kinds, label="Explained by").props("outlined dense").style("width:100%")
             kind.bind_visibility_from(state, "value", value="explained")
-            reason = ui.textarea("Why, in plain words").props("outlined autogrow maxlength=2000").style("width:100%")
+            chosen.update(state=state, kind=kind)
+            return lambda: "" if state.value else "Choose a verdict."
 
-            async def give() -> None:
-                if not state.value or len((reason.value or "").strip()) < 3:
-                    ui.notify("Choose a verdict and give a reason.")
-                    return
-                body = NewVerdict(state=state.value, reason=reason.value, explanation=kind.value if state.value == "explained" else None)
-                try:
-                    await self.site.call(self.viewer, self.calls.give_verdict, self.viewer.caller, self.campaign, body)
-                except Shown as problem:
-                    quick(problem)
-                    return
-                dialog.close()
-                await self.load()
+        async def give(reason: str) -> None:
+            state = chosen["state"].value
+            body = NewVerdict(state=state, reason=reason, explanation=chosen["kind"].value if state == "explained" else None)
+            await self.site.call(self.viewer, self.calls.give_verdict, self.viewer.caller, self.campaign, body)
+            await self.load()
 
-            with box("line"):
-                button("Give it", give, "main")
-                button("Cancel", dialog.close, "plain")
+        _ask_reason("Your verdict", "Why, in plain words", give, fill=fill, go="Give it")
 
     def contest(self, accounts: list[str]) -> None:
-        with ui.dialog(value=True) as dialog, box("sheet"):
-            text("h2", "Contest a label")
-            account = ui.select(accounts, label="Account", with_input=True).props("outlined dense").style("width:100%")
-            reason = ui.textarea("Why the label is wrong").props("outlined autogrow maxlength=2000").style("width:100%")
+        chosen: dict[str, Any] = {}
 
-            async def send() -> None:
-                if not account.value or len((reason.value or "").strip()) < 3:
-                    ui.notify("Choose an account and give a reason.")
-                    return
-                body = NewAppeal(account=account.value, reason=reason.value)
-                try:
-                    await self.site.call(self.viewer, self.calls.appeal, self.viewer.caller, self.campaign, body)
-                except Shown as problem:
-                    quick(problem)
-                    return
-                dialog.close()
-                await self.load()
+        def fill() -> Callable[[], str]:
+            account = chosen["account"] = ui.select(accounts, label="Account", with_input=True).props("outlined dense").style("width:100%")
+            return lambda: "" if account.value else "Choose an account."
 
-            with box("line"):
-                button("Send", send, "main")
-                button("Cancel", dialog.close, "plain")
+        async def send(reason: str) -> None:
+            body = NewAppeal(account=chosen["account"].value, reason=reason)
+            await self.site.call(self.viewer, self.calls.appeal, self.viewer.caller, self.campaign, body)
+            await self.load()
+
+        _ask_reason("Contest a label", "Why the label is wrong", send, fill=fill, go="Send")
 
     def decide(self, appeal: AppealRow, outcome: str) -> None:
         async def done(reason: str) -> None:

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agora.server.areas import Areas, People
 from agora.server.errors import ApiError
-from agora.server.web import admin, ask, cluster, integrity, search, sign_in, training
+from agora.server.web import admin, ads, ask, cluster, integrity, search, sign_in, training
 from agora.server.web.site import Site
 
 STYLES: Final = Path(__file__).with_name("agora.css")
@@ -58,7 +58,7 @@ def mount_pages(app: FastAPI, areas: Areas, people: People) -> None:
         return FileResponse(STYLES, media_type="text/css", headers={"cache-control": "no-cache"})
 
     app.include_router(sign_in.routes(people))
-    for area in (ask, search, integrity, training, cluster, admin):
+    for area in (ask, search, integrity, ads, training, cluster, admin):
         area.add_pages(site)
     ui.run_with(
         app, title="Agora", favicon=_ICON, dark=None, language="en-US", tailwind=False, gzip_middleware_factory=None,

@@ -5,14 +5,19 @@ Nothing here makes HTML out of a value: text goes into text nodes and attributes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
+from agora.server.api.ads_forms import Working
 from agora.server.api.search import Cited, Post
+from agora.units import format_bytes
+
+FOLLOW_S: Final = 1.0
+"""How often a page asks how far work is."""
 
 
 def text(tag: str, content: object, classes: str = "", **attributes: Any) -> TextElement:
@@ -45,6 +50,37 @@ def button(label: str, act: Callable[..., Any], kind: str = "plain", icon: str |
     return made
 
 
+def choice(options: Mapping[str, str], value: str | None, act: Callable[..., Any] | None = None, *, name: str) -> ui.toggle:
+    """One of a few, side by side."""
+    made = ui.toggle(dict(options), value=value, on_change=act).props(
+        'no-caps unelevated dense toggle-text-color=on-accent padding="4px 14px"'
+    )
+    made.props["role"], made.props["aria-label"] = "group", name
+    return made
+
+
+def picker(
+    label: str, take: Callable[[str, bytes], Awaitable[None]], *, accept: str, max_bytes: int, icon: str = "upload_file"
+) -> ui.button:
+    """A button that takes a file: `take(name, data)` gets what was chosen, of at most `max_bytes`."""
+
+    async def taken(event: Any) -> None:
+        data = await event.file.read()
+        uploader.reset()
+        await take(event.file.name, data)
+
+    def refused() -> None:
+        ui.notify(f"That file is not one of {accept.replace(',', ', ')}, or larger than {format_bytes(max_bytes)}.", type="negative")
+
+    uploader = ui.upload(on_upload=taken, on_rejected=refused, max_file_size=max_bytes, auto_upload=True)
+    uploader.props["accept"] = accept
+    uploader.classes("hidden").props('aria-hidden="true"')
+    made = button(label, lambda: None, "plain", icon)
+    # In the browser, since a picker of files opens only while the click is being handled.
+    made.on("click", js_handler=f"() => runMethod({uploader.id}, 'pickFiles', [])")
+    return made
+
+
 def note(message: str, kind: str = "") -> ui.element:
     """A line that stands out: plain, warn or bad."""
     with box(f"note {kind}", role="alert" if kind == "bad" else "note") as made:
@@ -65,10 +101,19 @@ def empty(title: str, *lines: str) -> ui.element:
 
 def waiting(lines: int = 4) -> ui.element:
     """What stands while something is looked for."""
-    with box("stack", aria_busy="true", aria_label="Loading") as made:
+    with box("stack", role="status", aria_busy="true", aria_label="Loading") as made:
         for place in range(lines):
             box("wait").style(f"width:{(94, 78, 86, 60)[place % 4]}%")
     return made
+
+
+def sub_pages(pages: Mapping[str, str], here: str) -> None:
+    """Links to the parts of a page, by address."""
+    with box("line tabs", "nav", aria_label="Parts of this page"):
+        for address, name in pages.items():
+            made = ui.link(name, address).classes(f"tab{' here' if address == here else ''}")
+            if address == here:
+                made.props["aria-current"] = "page"
 
 
 def tile(name: str, value: object, hint: str = "") -> None:
@@ -80,13 +125,33 @@ def tile(name: str, value: object, hint: str = "") -> None:
             text("div", hint, "tiny soft")
 
 
+def progress(work: Working, title: str) -> None:
+    """How far work is, with a bar."""
+    share = 100 * work.done / work.total if work.total else 0
+    with box("card", role="status"):
+        with box("line apart"):
+            text("span", title, "strong")
+            text(
+                "span",
+                "waits for its turn" if work.state == "waiting" else f"{work.done:,} of {work.total:,}" if work.total else "",
+                "small soft",
+            )
+        with box("progress", role="progressbar", aria_label=title, aria_valuenow=f"{share:.0f}", aria_valuemin="0", aria_valuemax="100"):
+            box("").style(f"width:{share:.1f}%")
+        text("p", "  ·  ".join(part for part in (work.title, work.note) if part) or "Starting", "small soft wrap")
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Iterable[int] = (), best: Iterable[int] = ()) -> None:
     """`numbers`: columns that are set right; `best`: rows that stand out."""
     right, marked = set(numbers), set(best)
     with box("scroll"), box("rows", "table"):
-        with box("", "thead"), box("", "tr"):
-            for place, column in enumerate(columns):
-                text("th", column, "num" if place in right else "", scope="col")
+        if any(columns):
+            with box("", "thead"), box("", "tr"):
+                for place, column in enumerate(columns):
+                    if column:
+                        text("th", column, "num" if place in right else "", scope="col")
+                    else:
+                        box("", "td")
         with box("", "tbody"):
             for number, row in enumerate(rows):
                 with box("best" if number in marked else "", "tr"):
@@ -112,13 +177,20 @@ def post_card(post: Post | Cited, *, number: int | None = None, label: str | Non
 
 
 def moment(at: str | None) -> str:
-    """An ISO time as people write it."""
-    if not at:
-        return ""
+    """An ISO time as people write it. Only the comma breaks a line."""
+    return _written(at, "%-d\u00a0%b\u00a0%Y, %H:%M")
+
+
+def day(at: str | None) -> str:
+    """The day of an ISO time."""
+    return _written(at, "%-d\u00a0%b\u00a0%Y")
+
+
+def _written(at: str | None, form: str) -> str:
     try:
-        return datetime.fromisoformat(at).strftime("%-d %b %Y, %H:%M")
+        return datetime.fromisoformat(at).strftime(form) if at else ""
     except ValueError:
-        return at
+        return at or ""
 
 
 def count(number: float | None) -> str:

@@ -6,13 +6,11 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from fastapi import Request
-from fastapi.responses import Response
 from nicegui import ui
 
 from agora.server.api.search import Answered, Facets, Found, Result
 from agora.server.web import charts
-from agora.server.web.parts import box, button, count, empty, note, post_card, text, waiting
+from agora.server.web.parts import box, button, choice, count, empty, note, post_card, text, waiting
 from agora.server.web.site import Shown, Site, Viewer, loaded, quick, tell
 
 OPERATORS: Final = (
@@ -34,15 +32,9 @@ LIMIT: Final = 30
 def add_pages(site: Site) -> None:
     """/search"""
 
-    @ui.page("/search", title="Search - Agora")
-    def show(request: Request, q: str = "", mode: str = "top") -> Response | None:
-        viewer = site.enter(request)
-        if isinstance(viewer, Response):
-            return viewer
-        with site.frame(viewer, "search") as may:
-            if may:
-                _Search(site, viewer, q[:2_000], "latest" if mode == "latest" else "top").build()
-        return None
+    @site.page("/search", "Search", "search")
+    def show(viewer: Viewer, q: str = "", mode: str = "top") -> None:
+        _Search(site, viewer, q[:2_000], "latest" if mode == "latest" else "top").build()
 
 
 class _Search:
@@ -63,9 +55,7 @@ class _Search:
                 self.box.on("keydown.enter", lambda: self.go(self.box.value or ""))
                 button("Search", lambda: self.go(self.box.value or ""), "main")
             with box("line apart"):
-                ui.toggle({"top": "Top", "latest": "Latest"}, value=self.mode, on_change=lambda event: self.switch(event.value)).props(
-                    "no-caps unelevated dense padding='4px 14px'"
-                )
+                choice({"top": "Top", "latest": "Latest"}, self.mode, lambda event: self.switch(event.value), name="Order")
                 with box("line").style("width:auto"):
                     button("Answer this", self.answer, "plain", "forum")
                     button("Keep this search", self.keep, "plain", "bookmark")
@@ -77,7 +67,7 @@ class _Search:
         self.answered = box("stack")
         with box("cols"):
             self.found = box("stack", aria_live="polite")
-            self.side = box("stack wide", "aside")
+            self.side = box("stack wide", "aside", aria_label="Counts and kept searches")
         with self.found:
             waiting(6)
         with self.side:
@@ -122,9 +112,10 @@ class _Search:
             button("Show more", self.more, "plain")
 
     def details(self, hit: Result) -> None:
-        with box("line").style("gap:6px 14px"):
-            for url in hit.post.urls[:5]:
-                text("span", url, "tiny soft wrap mono")
+        if hit.post.urls:
+            with box("line").style("gap:6px 14px"):
+                for url in hit.post.urls[:5]:
+                    text("span", url, "tiny soft wrap mono")
         with box("line"):
             if hit.alike:
                 text("span", f"+{hit.alike}{' or more' if hit.alike_is_least else ''} alike", "chip")
@@ -156,7 +147,7 @@ class _Search:
                 self.show_facets(facets)
             if kept:
                 with box("stack tight"):
-                    text("h3", "Kept searches")
+                    text("h2", "Kept searches", "minor")
                     for one in kept:
                         with box("line").style("flex-wrap:nowrap") as row:
                             ui.link(one.name, f"/search?{urlencode({'q': one.query, 'mode': 'latest'})}").classes("grow wrap")
@@ -166,12 +157,12 @@ class _Search:
 
     def show_facets(self, facets: Facets) -> None:
         with box("stack tight"):
-            text("h3", "When")
+            text("h2", "When", "minor")
             charts.histogram(facets.histogram)
             text("p", f"the newest {facets.counted:,} of {facets.total:,}", "tiny soft")
         for title, key, values in (("Language", "lang", facets.langs), ("Account", "from", facets.authors), ("Kind", "", facets.kinds)):
             with box("stack tight"):
-                text("h3", title)
+                text("h2", title, "minor")
                 for one in values[:6]:
                     with box("line apart").style("flex-wrap:nowrap"):
                         plain = key and one.value != "none" and " " not in one.value and '"' not in one.value

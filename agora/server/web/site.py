@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar, get_type_hints
 from urllib.parse import quote
 
 from fastapi import Request
@@ -29,6 +30,7 @@ PAGES: Final = (
     ("ask", "Ask", "forum", "member"),
     ("search", "Search", "search", "member"),
     ("integrity", "Integrity", "shield", "analyst"),
+    ("ads", "Ads", "campaign", "advertiser"),
     ("training", "Training", "show_chart", "engineer"),
     ("cluster", "Cluster", "dns", "engineer"),
     ("admin", "Admin", "settings", "admin"),
@@ -56,7 +58,31 @@ class Site:
         self.people = people
         self._dark: dict[int, bool] = {}
 
-    def enter(self, request: Request) -> Viewer | Response:
+    def page(self, address: str, title: str, here: str, *, narrow: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
+        """A page of ours: `build(viewer, ...)` fills its frame for whoever may see it; its other parameters come from the address."""
+
+        def add(build: Callable[..., None]) -> Callable[..., None]:
+            def show(request: Request, **given: Any) -> Response | None:
+                viewer = self._enter(request)
+                if isinstance(viewer, Response):
+                    return viewer
+                with self.frame(viewer, here, narrow=narrow) as may:
+                    if may:
+                        build(viewer, **given)
+                return None
+
+            hints = get_type_hints(build)
+            asked = [one.replace(annotation=hints[name]) for name, one in inspect.signature(build).parameters.items() if name != "viewer"]
+            request = inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
+            keywords = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in asked]
+            show.__signature__ = inspect.Signature([request, *keywords])  # type: ignore[attr-defined]
+            show.__annotations__ = {"request": Request, **{one.name: one.annotation for one in keywords}}
+            ui.page(address, title=f"{title} - Agora")(show)
+            return build
+
+        return add
+
+    def _enter(self, request: Request) -> Viewer | Response:
         """Who looks, or a redirection to the sign-in page."""
         caller = getattr(request.state, "caller", None)
         if caller is None:
@@ -68,7 +94,7 @@ class Site:
     def frame(self, viewer: Viewer, here: str, *, narrow: bool = False) -> Iterator[bool]:
         """The page's frame. Gives whether the viewer may see what it holds; where not, it says so."""
         ui.add_head_html('<link rel="stylesheet" href="/assets/agora.css">')
-        ui.colors(primary="#0f5c5c")
+        ui.colors(primary="var(--accent)")
         dark = ui.dark_mode(self._dark.get(viewer.caller.account))
         allowed = [page for page in PAGES if viewer.caller.may(page[3])]
         drawer = ui.left_drawer(bordered=False).classes("side").props("width=224 breakpoint=900")
@@ -98,7 +124,8 @@ class Site:
             button("", drawer.toggle, "ghost", "menu", "Menu")
             text("span", next((page[1] for page in PAGES if page[0] == here), "Agora"), "strong")
         may = any(page[0] == here for page in allowed)
-        with box(f"page{' narrow' if narrow else ''}", "main", id="main"):
+        with box(f"page{' narrow' if narrow else ''}") as main:
+            ui.skip_link("To the content", target=main)
             if not may:
                 scope = next(page[3] for page in PAGES if page[0] == here)
                 empty("This page is not for your account", f"It needs the scope {scope}; an admin can give it.")

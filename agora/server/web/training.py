@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from fastapi import Request
-from fastapi.responses import Response
 from nicegui import ui
 
 from agora.engine import SamplingConfig
@@ -23,25 +21,13 @@ _CHIP: Final = {"running": "accent", "failed": "bad", "dead": "bad", "damaged": 
 def add_pages(site: Site) -> None:
     """/training, /training/{run}"""
 
-    @ui.page("/training", title="Training - Agora")
-    def runs(request: Request, compare: str = "") -> Response | None:
-        viewer = site.enter(request)
-        if isinstance(viewer, Response):
-            return viewer
-        with site.frame(viewer, "training") as may:
-            if may:
-                _runs(site, viewer, [name for name in compare.split(",") if name][:5])
-        return None
+    @site.page("/training", "Training", "training")
+    def runs(viewer: Viewer, compare: str = "") -> None:
+        _runs(site, viewer, [name for name in compare.split(",") if name][:5])
 
-    @ui.page("/training/{run}", title="Run - Agora")
-    def run(request: Request, run: str) -> Response | None:
-        viewer = site.enter(request)
-        if isinstance(viewer, Response):
-            return viewer
-        with site.frame(viewer, "training") as may:
-            if may:
-                _Run(site, viewer, run).build()
-        return None
+    @site.page("/training/{run}", "Run", "training")
+    def show(viewer: Viewer, run: str) -> None:
+        _Run(site, viewer, run).build()
 
 
 def _runs(site: Site, viewer: Viewer, compared: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -10,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ import pytest
 from agora.posts.schema import posts_table
 from agora.posts.store import PostStore
 from agora.search.workspace import index_posts
+from agora.server.accounts import Accounts
+from agora.server.tables import open_database
 from agora.settings import Workspace
 
 PAYLOADS = (
@@ -36,6 +38,8 @@ PAYLOADS = (
     "<form action=https://evil.example><button>go</button></form>",
 )  # fmt: skip
 """What hostile posts and names hold. Any that acts sets window.broken, or asks another host for something."""
+PEOPLE = {"ada": ["member"], "root": ["admin"]}
+PASSWORD = "correct horse battery"
 FOLDER = os.environ.get("AGORA_SCREENSHOTS")
 
 
@@ -73,28 +77,34 @@ def shown_square(square: Workspace, tmp_path_factory: pytest.TempPathFactory) ->
     return place
 
 
-@contextmanager
-def served(place: Workspace) -> Iterator[str]:
-    """`agora serve` as a user starts it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "agora", "serve", "--port", str(port), "-w", str(place.root)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=place.root, env={**os.environ, **_path()})
-    address = f"http://127.0.0.1:{port}"
-    try:
-        until = time.monotonic() + 90
+class Server:
+    """`agora serve` as a user starts it, in a process of its own. It starts at once; `address` waits until it answers."""
+
+    def __init__(self, place: Workspace) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = [sys.executable, "-m", "agora", "serve", "--port", str(port), "-w", str(place.root)]
+        self._address = f"http://127.0.0.1:{port}"
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=place.root, env={**os.environ, **_path()}
+        )
+
+    @functools.cached_property
+    def address(self) -> str:
+        until = time.monotonic() + 120
         while True:
             try:
-                httpx.get(f"{address}/health", timeout=2).raise_for_status()
-                break
+                httpx.get(f"{self._address}/health", timeout=2).raise_for_status()
+                return self._address
             except httpx.HTTPError:
-                assert process.poll() is None and time.monotonic() < until, "the server did not start"
-                time.sleep(0.2)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
+                assert self._process.poll() is None and time.monotonic() < until, "the server did not start"
+                time.sleep(0.1)
+
+    def stop(self) -> None:
+        """At once; that a server ends gracefully is tested elsewhere."""
+        self._process.kill()
+        self._process.wait(timeout=20)
 
 
 def _path() -> dict[str, str]:
@@ -103,10 +113,30 @@ def _path() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def site(shown_square: Workspace) -> Iterator[str]:
+def servers(shown_square: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
+    """`open`: without accounts, full of things. `people`: with accounts (PEOPLE), and posts that nobody has indexed or scanned."""
+    bare = Workspace(tmp_path_factory.mktemp("people") / "workspace").create()
+    bare.folder("posts").mkdir()
+    database = open_database(bare)
+    for name, scopes in PEOPLE.items():
+        Accounts(database).add(name, scopes=scopes, password=PASSWORD)
+    database.close()
+    started = {"open": Server(shown_square), "people": Server(bare)}
+    yield started
+    for server in started.values():
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def site(servers: dict[str, Server]) -> str:
     """The address of a server without accounts."""
-    with served(shown_square) as address:
-        yield address
+    return servers["open"].address
+
+
+@pytest.fixture(scope="session")
+def people_site(servers: dict[str, Server]) -> str:
+    """The address of a server with accounts."""
+    return servers["people"].address
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +186,17 @@ class Tab:
             Path(FOLDER).mkdir(parents=True, exist_ok=True)
             self.page.screenshot(path=str(Path(FOLDER) / f"{name}.png"), full_page=True)
 
+    def close(self) -> None:
+        """Leave; nothing may have gone wrong."""
+        self.page.context.close()
+        assert self.problems == []
+
+    def sign_in(self, name: str, password: str) -> None:
+        """Fill the form that is shown."""
+        self.page.get_by_label("Name").fill(name)
+        self.page.get_by_label("Password").fill(password)
+        self.page.keyboard.press("Enter")
+
 
 @pytest.fixture
 def tab(chromium: Any, site: str) -> Iterator[Tab]:
@@ -163,8 +204,7 @@ def tab(chromium: Any, site: str) -> Iterator[Tab]:
     context = chromium.new_context(viewport={"width": 1280, "height": 860})
     made = Tab(context.new_page(), site)
     yield made
-    context.close()
-    assert made.problems == []
+    made.close()
 
 
 @pytest.fixture
@@ -180,9 +220,3 @@ def new_tab(chromium: Any) -> Iterator[Callable[..., Tab]]:
     yield make
     for context in contexts:
         context.close()
-
-
-@pytest.fixture(scope="session")
-def serve() -> Callable[[Workspace], Any]:
-    """`with serve(place) as address:` for a server of one's own."""
-    return served

@@ -1,0 +1,136 @@
+"""The process that does the studio's long work. Goes in: a folder with `request.json`. Comes out: lines of progress, and `outcome.json`.
+
+    python -m agora.server.studio.work FOLDER
+
+kind `audiences`: found.json, the audiences of the workspace's posts     kind `ads`: out/, what `agora ads make` would write
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Final
+
+from agora.errors import AgoraError
+from agora.files import write_atomically
+from agora.log import Progress, Step
+from agora.server.studio.workshop import FAILED, FINISHED, write_outcome
+from agora.settings import Workspace
+
+REQUEST: Final = "request.json"
+FOUND: Final = "found.json"
+OPT_OUTS: Final = "opt_outs.txt"
+_NICE: Final = 5
+_EVERY_S: Final = 0.1
+
+
+class _Lines:
+    """Progress as JSON lines on standard output."""
+
+    @contextmanager
+    def step(self, title: str, *, total: int | None = None, unit: str = "") -> Iterator[Step]:
+        step = _Line(f"{title}{f' ({unit})' if unit else ''}", total)
+        step.tell()
+        yield step
+        step.tell()
+
+
+class _Line:
+    def __init__(self, title: str, total: int | None) -> None:
+        self._title, self._total, self._done, self._note, self._told = title, total, 0, "", 0.0
+
+    def advance(self, amount: int = 1) -> None:
+        self._done += amount
+        self._perhaps()
+
+    def note(self, text: str) -> None:
+        self._note = text
+        self._perhaps()
+
+    def _perhaps(self) -> None:
+        if time.monotonic() - self._told >= _EVERY_S:
+            self.tell()
+
+    def tell(self) -> None:
+        self._told = time.monotonic()
+        print(json.dumps({"title": self._title, "done": self._done, "total": self._total, "note": self._note}), flush=True)  # noqa: T201
+
+
+def main(folder: Path) -> int:
+    """Do it. The exit code says only whether this process did its own part; the outcome stands in the folder."""
+    os.nice(_NICE)
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            write_outcome(folder, FAILED, message="Another process works on this; try again when it has ended")
+            return 1
+        request = json.loads((folder / REQUEST).read_text(encoding="utf-8"))
+        try:
+            facts = {"audiences": find, "ads": make}[request["kind"]](folder, request, _Lines())
+        except AgoraError as error:
+            write_outcome(folder, FAILED, message=str(error).replace(f"{folder}/", ""))
+            return 1
+        write_outcome(folder, FINISHED, message="", **facts)
+    return 0
+
+
+def find(folder: Path, request: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """The audiences of a workspace."""
+    from agora.ads.audiences import find_audiences
+    from agora.integrity.voice import read_voices
+    from agora.posts.store import PostStore
+
+    place = Workspace(Path(request["workspace"]))
+    with PostStore.open(place.folder("posts")) as store:
+        version = store.version
+        voices = read_voices(place.root, deletions=store.deletions())
+        found = find_audiences(store, voices, opted_out=read_opt_outs(place), progress=progress)
+    at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    table = {"at": at, "store_version": version, "audiences": [one.record() for one in found.audiences], "withheld": found.withheld}
+    write_atomically(folder / FOUND, json.dumps(table, ensure_ascii=False) + "\n")
+    return {"shown": len(found.audiences)}
+
+
+def make(folder: Path, request: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """The ads of a job."""
+    from agora.ads.policy import Targeting
+    from agora.ads.studio import StudioConfig, make_ads
+    from agora.server.studio.briefs import read_job_brief
+    from agora.server.studio.jobs import audience_of
+
+    aimed: dict[str, Any] = {key: tuple(value) for key, value in request["targeting"].items()}
+    made = make_ads(
+        read_job_brief(folder / "brief"), folder / "out", audiences=[audience_of(one) for one in request["audiences"]],
+        config=StudioConfig(num_variants=request["variants"], seed=request["seed"], with_pictures=request["with_pictures"]),
+        targeting=Targeting(**aimed), progress=progress,
+    )  # fmt: skip
+    return {"pictures": made.num_pictures, "failed_checks": made.num_failed_checks}
+
+
+def read_opt_outs(place: Workspace) -> list[str]:
+    """Accounts that are in no audience, one a line."""
+    path = place.folder("ads") / OPT_OUTS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _end_with_input() -> None:
+    """The server holds the other end: when it dies, this process does."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdin.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

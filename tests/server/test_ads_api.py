@@ -1,0 +1,265 @@
+"""The ads' JSON API: briefs, uploads, jobs in processes of their own, releases, sheets, experiments."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from agora.database import Database
+from agora.server.accounts import Accounts
+from agora.server.app import create_app
+from agora.server.gate import GateConfig
+from agora.server.tables import open_database
+from agora.settings import Workspace
+
+BRIEF: dict[str, Any] = {
+    "product": "Lamp 3", "landing_page": "https://osk.example/lamp", "placements": ["square", "mobile-banner"],
+    "facts": [{"text": "for late readers"}, {"text": "dims to 2 watts"}], "brand": {"name": "Osk", "colours": ["#123456"]},
+}  # fmt: skip
+TEXTS: dict[str, Any] = {"brief": BRIEF, "audiences": [], "variants": 3, "with_pictures": False}
+RESULTS = "Ad name,Ad set name,Impressions,Link clicks\na,readers,5000,40\nb,readers,5000,90\n"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient, Database, Workspace]]:
+    folder = tmp_path_factory.mktemp("ads")
+    database, place = open_database(folder / "server.db"), Workspace(folder / "workspace").create()
+    app = create_app([], gate=GateConfig(is_open=True), database=database, place=place)
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        yield client, database, place
+    database.close()
+
+
+@pytest.fixture
+def client(server: tuple[TestClient, Database, Workspace]) -> TestClient:
+    return server[0]
+
+
+def ended(client: TestClient, job: str, headers: dict[str, str] | None = None) -> Any:
+    """The job, when no more work is done on it."""
+    until = time.monotonic() + 300
+    while True:
+        found = client.get(f"/api/v1/ads/jobs/{job}", headers=headers).json()
+        if found["work"]["state"] not in ("waiting", "running"):
+            return found
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def made(client: TestClient, **changes: Any) -> Any:
+    answer = client.post("/api/v1/ads/jobs", json={**TEXTS, **changes})
+    assert answer.status_code == 201, answer.text
+    return ended(client, answer.json()["id"])
+
+
+@pytest.fixture(scope="module")
+def lamp(server: tuple[TestClient, Database, Workspace]) -> Any:
+    """A job that is done; tests only read it, or send results."""
+    return made(server[0])
+
+
+def picture(width: int = 40, height: int = 30) -> bytes:
+    image = pytest.importorskip("PIL.Image").new("RGB", (width, height), (200, 30, 30))
+    target = io.BytesIO()
+    image.save(target, "PNG")
+    return target.getvalue()
+
+
+def error(answer: Any) -> str:
+    return str(answer.json()["error"]["message"])
+
+
+def test_a_brief_becomes_texts_within_their_limits_each_with_its_source(client: TestClient, lamp: Any) -> None:
+    job = lamp
+    assert job["work"] == {"state": "finished", "title": "", "done": 0, "total": None, "note": "", "message": ""}
+    assert (job["ready"], job["held"], job["blocked"], job["by"]) == (3, 0, 0, "local")
+    for variant in job["variants"]:
+        for text in variant["texts"]:
+            assert text["text"] and all(0 < limit["width"] <= limit["max"] for limit in text["limits"])
+        assert {claim["source"].partition(":")[0] for text in variant["texts"] for claim in text["claims"]} == {"brief.json"}
+    assert job["id"] in {one["id"] for one in client.get("/api/v1/ads/jobs").json()}
+    logged = client.get("/api/v1/audit", params={"action": "ads"}).json()[0]
+    assert (logged["who"], logged["action"], logged["what"]) == ("local", "ads.make", job["id"])
+
+
+def test_pictures_of_a_sent_product_are_made_and_served_as_what_they_are(client: TestClient) -> None:
+    pytest.importorskip("skia")
+    sent = {"product_picture": base64.b64encode(picture()).decode()}
+    job = made(client, with_pictures=True, variants=1, pictures=sent)
+    assert job["brief"]["has_product_picture"] and not job["brief"]["has_logo"] and job["num_pictures"] == 2
+    for one in job["variants"][0]["pictures"]:
+        png, svg = client.get(one["png"]), client.get(one["svg"])
+        assert png.headers["content-type"] == "image/png" and png.content[:4] == b"\x89PNG" and one["problems"] == []
+        assert svg.headers["content-disposition"].startswith("attachment") and "sandbox" in svg.headers["content-security-policy"]
+    archive = zipfile.ZipFile(io.BytesIO(client.get(f"/api/v1/ads/jobs/{job['id']}/archive").content))
+    assert {name.rpartition("/")[2] for name in archive.namelist()} >= {"ads.json", "copy.json", "square.png", "square.svg", "policy.html"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("brief.toml", "product = ", "brief.toml is not valid TOML"),
+        ("brief.exe", "x", "must end in"),
+        ("brief.toml", 'product = "a"\ncolour = 1', "brief.toml:2"),
+        ("brief.toml", '[brand]\nname = "x"\nlogo = "../../../etc/passwd"', "plain name"),
+        ("brief.toml", '[brand]\nname = "x"\nlogo = "/etc/passwd"', "plain name"),
+        ("brief.json", '{"brand": {"logo": "..\\\\x.png"}}', "plain name"),
+        ("brief.json", '{"brand": {"logo": "logo.png"}}', "add this picture"),
+        ("page.html", "<p>nothing</p>", "names no product"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_the_senders_mistake_and_no_path_is_told(
+    client: TestClient, server: tuple[TestClient, Database, Workspace], name: str, text: str, reason: str
+) -> None:
+    answer = client.post("/api/v1/ads/briefs/check", json={"file": {"name": name, "text": text}})
+    assert answer.status_code == 400 and reason in error(answer), answer.text
+    assert "/tmp" not in answer.text and str(server[2].root) not in answer.text
+
+
+def test_a_page_of_a_shop_is_a_brief_whose_picture_is_never_taken_from_elsewhere(client: TestClient, tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(picture())
+    page = (
+        f'<html lang="en"><title>Kettle</title><meta name="description" content="Boils in 90 seconds.">'
+        f'<meta property="og:image" content="{tmp_path}/secret.png"><meta property="og:url" content="https://osk.example/kettle">'
+    )
+    found = client.post("/api/v1/ads/briefs/check", json={"file": {"name": "shop.html", "text": page, "colours": ["#ff0000"]}}).json()
+    assert found["brief"]["product"] == "Kettle" and found["brief"]["colours"] == ["#ff0000"]
+    assert not found["brief"]["has_product_picture"] and found["brief"]["facts"][0]["source"].startswith("page.html:")
+
+
+def test_pictures_are_taken_only_if_they_are_some_and_not_too_large(client: TestClient) -> None:
+    for data, reason in (
+        (b"GIF89a" + bytes(100), "no PNG"), (b"\x89PNG\r\n\x1a\nnothing", "cannot be read"), (bytes((4 << 20) + 1), "at most"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no PNG"), (picture(7_000, 1), "at most"),
+    ):  # fmt: skip
+        body = {"brief": BRIEF, "pictures": {"logo": base64.b64encode(data).decode()}}
+        answer = client.post("/api/v1/ads/briefs/check", json=body)
+        assert answer.status_code == 400 and reason in error(answer), (data[:10], answer.text)
+
+
+def test_names_cannot_climb_out_of_a_jobs_folder(client: TestClient, lamp: Any) -> None:
+    job = lamp["id"]
+    for path in ("..", "%2e%2e", "..%2f..%2fserver", ".draft", "nothing", "a%00b"):
+        assert client.get(f"/api/v1/ads/jobs/{path}").status_code in (404, 405), path
+    for path in ("everybody/en-1/..%2fcopy.json", "everybody/en-1/copy.json", "..%2f..%2f/en-1/square.png", "everybody/en-9/square.png"):
+        assert client.get(f"/api/v1/ads/jobs/{job}/pictures/{path}").status_code == 404, path
+
+
+def test_what_a_person_must_see_is_held_until_a_person_releases_it(client: TestClient) -> None:
+    job = made(client, brief={**BRIEF, "special_category": "housing"})
+    here = f"/api/v1/ads/jobs/{job['id']}"
+    assert job["held"] == 3 and all(one["findings"][0]["reason"] for one in job["variants"])
+    assert client.get(f"{here}/export/meta").status_code == 409
+    released = client.post(f"{here}/release", json={"variants": ["everybody/en-1"], "note": "seen"}).json()
+    assert (released["ready"], released["held"]) == (1, 2) and released["variants"][0]["release"]["by"] == "local"
+    assert "everybody" in client.get(f"{here}/export/meta").text
+    refused = client.get(f"{here}/export/google")
+    assert refused.status_code == 400 and "at least 3" in error(refused)  # one variant has too few headlines for that sheet
+    logged = client.get("/api/v1/audit", params={"action": "ads.release"}).json()[0]
+    assert logged["details"]["variants"] == ["everybody/en-1"]
+
+
+def test_forbidden_targeting_blocks_with_the_reason(client: TestClient) -> None:
+    job = made(client, brief={**BRIEF, "special_category": "jobs"}, targeting={"ages": [20, 30]})
+    assert job["blocked"] == 3 and "age" in job["variants"][0]["findings"][0]["reason"]
+    refused = client.post(f"/api/v1/ads/jobs/{job['id']}/release", json={"variants": ["everybody/en-1"]})
+    assert refused.status_code == 400 and "blocked" in error(refused)
+
+
+def test_sheets_are_those_of_the_exporters(client: TestClient, lamp: Any) -> None:
+    here = f"/api/v1/ads/jobs/{lamp['id']}/export"
+    for sheet in client.get("/api/v1/ads/kit").json()["sheets"]:
+        answer = client.get(f"{here}/{sheet['name']}")
+        assert answer.status_code == 200 and "attachment" in answer.headers["content-disposition"] and "Lamp 3" in answer.text
+    assert client.get(f"{here}/nothing").status_code == 400
+
+
+def test_results_say_which_variant_to_keep_and_stay(client: TestClient, lamp: Any) -> None:
+    here = f"/api/v1/ads/jobs/{lamp['id']}/experiment"
+    assert client.get(here).status_code == 409
+    found = client.put(here, json={"text": RESULTS}).json()
+    decision = found["decisions"][0]
+    assert (decision["audience"], decision["best"], decision["stop"]) == ("readers", "b", True)
+    refused = client.put(here, json={"text": "a,b\n1,2\n"})
+    assert refused.status_code == 400 and "header" in error(refused)
+    assert client.get(here).json() == found
+
+
+def test_a_cancelled_job_keeps_what_it_has_and_goes_on(client: TestClient, server: tuple[TestClient, Database, Workspace]) -> None:
+    job = client.post("/api/v1/ads/jobs", json={**TEXTS, "variants": 3}).json()["id"]
+    cancelled = client.post(f"/api/v1/ads/jobs/{job}/cancel").json()
+    assert cancelled["work"]["state"] == "cancelled"
+    client.post(f"/api/v1/ads/jobs/{job}/run")
+    assert ended(client, job)["ready"] == 3
+    (server[2].root / "ads" / "jobs" / job / "outcome.json").unlink()  # as after a kill
+    assert client.get(f"/api/v1/ads/jobs/{job}").json()["work"]["state"] == "interrupted"
+    assert client.delete(f"/api/v1/ads/jobs/{job}").status_code == 200
+    assert client.get(f"/api/v1/ads/jobs/{job}").status_code == 404
+
+
+def test_work_that_fails_says_why_without_a_path(client: TestClient, server: tuple[TestClient, Database, Workspace]) -> None:
+    job = client.post("/api/v1/ads/jobs", json=TEXTS).json()["id"]
+    client.post(f"/api/v1/ads/jobs/{job}/cancel")
+    folder = server[2].root / "ads" / "jobs" / job
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    (folder / "out").mkdir()
+    (folder / "out" / "letter.txt").write_text("dear")
+    client.post(f"/api/v1/ads/jobs/{job}/run")
+    work = ended(client, job)["work"]
+    assert work["state"] == "failed" and "not empty" in work["message"] and str(folder) not in work["message"]
+
+
+def test_audiences_of_posts_are_found_with_what_is_withheld(square: Workspace, tmp_path: Path) -> None:
+    database = open_database(tmp_path / "server.db")
+    with TestClient(create_app([], gate=GateConfig(is_open=True), database=database, place=square), base_url="http://127.0.0.1") as client:
+        assert client.get("/api/v1/ads/audiences").json()["work"] is None
+        client.post("/api/v1/ads/audiences")
+        until = time.monotonic() + 300
+        while (found := client.get("/api/v1/ads/audiences").json())["work"]["state"] in ("waiting", "running"):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert found["work"]["state"] == "finished" and found["is_current"], found
+        assert found["rules"]["min_voices"] >= 50 and "health" in found["rules"]["topics"]
+        assert all(one["num_authors"] % 10 == 0 and one["num_authors"] >= 50 for one in found["audiences"])
+        assert found["audiences"] or sum(found["withheld"].values())
+        kept = json.loads((square.root / "ads" / "audiences" / "found.json").read_text())
+        assert all("members" not in one for one in kept["audiences"])
+    database.close()
+
+
+def test_jobs_are_their_owners_own_and_a_key_releases_nothing(tmp_path: Path) -> None:
+    database, place = open_database(tmp_path / "people.db"), Workspace(tmp_path / "workspace").create()
+    accounts = Accounts(database)
+    for name, scope in (("ada", "advertiser"), ("bob", "advertiser"), ("eve", "member"), ("root", "admin")):
+        accounts.add(name, scopes=[scope])
+    keys = {name: accounts.new_key(name, name="key").secret for name in ("ada", "bob", "eve", "root")}
+    with TestClient(create_app([], database=database, place=place), base_url="http://127.0.0.1") as client:
+
+        def of(who: str) -> dict[str, str]:
+            return {"authorization": f"Bearer {keys[who]}"}
+
+        assert client.get("/api/v1/ads/jobs").status_code == 401
+        assert client.get("/api/v1/ads/kit", headers=of("eve")).status_code == 403
+        job = client.post("/api/v1/ads/jobs", json=TEXTS, headers=of("ada")).json()["id"]
+        assert ended(client, job, of("ada"))["ready"] == 3
+        assert client.get("/api/v1/ads/jobs", headers=of("bob")).json() == []
+        changes: list[Callable[[], Any]] = [
+            lambda: client.get(f"/api/v1/ads/jobs/{job}", headers=of("bob")),
+            lambda: client.delete(f"/api/v1/ads/jobs/{job}", headers=of("bob")),
+            lambda: client.get(f"/api/v1/ads/jobs/{job}/archive", headers=of("bob")),
+        ]
+        assert [change().status_code for change in changes] == [404, 404, 404]
+        assert [one["id"] for one in client.get("/api/v1/ads/jobs", headers=of("root")).json()] == [job]
+        refused = client.post(f"/api/v1/ads/jobs/{job}/release", json={}, headers=of("ada"))
+        assert refused.status_code == 403 and "person" in error(refused)
+    database.close()
