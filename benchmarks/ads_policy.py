@@ -41,6 +41,8 @@ def _found(language: str, rule: str, given: str, text: str) -> list[str]:
     elif given.startswith("clean:"):
         released = Release(by="A. Person", at="2026-11-22T00:00:00+00:00", texts_sha256=texts_sha256({"primary_text": text}))
         targeting = Targeting(release=released)
+    from os import environ
+    if environ.get('SHOW'): return [(finding.rule+'='+finding.span) for finding in check({"primary_text": text}, brief, targeting, language=language)]
     return [finding.rule for finding in check({"primary_text": text}, brief, targeting, language=language)]
 
 

@@ -1,0 +1,137 @@
+"""Words as concepts: data/concepts/LANGUAGE.toml says which words of a language mean "pain", "no more", "to earn". Goes in: a text and its
+language. Comes out: where each concept stands. What a concept means for an ad is said once for all languages, in frames.py.
+
+An entry of a concept is a few words: `*` any letters, `~` up to four words between, `#` a number (digits or a word). In Japanese and Chinese
+an entry is a piece of text, and `~` up to eight characters.
+"""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Final
+
+import regex
+
+from agora.ads.copywriting.language import language_named
+from agora.ads.sensitive import touches
+
+UNSPACED: Final = ("ja", "zh")
+SENSITIVE, QUESTION, AMOUNT, NUMBER, NAME = "sensitive", "question", "amount", "number", "name"
+BUILT_IN: Final = (SENSITIVE, QUESTION, AMOUNT, NUMBER, NAME)
+"""Concepts that no file lists: a word of data/sensitive.toml, a question, a sum of money, a number, a capital inside a sentence."""
+_CURRENCY: Final = r"(?:[$€£¥]|R\$|US\$|eur|euros?|usd|dollars?|dólares|pounds?|quid|gbp|chf|reais|yen|円|元|块|万円)"
+_AMOUNT: Final = rf"(?:{_CURRENCY}\s?\p{{N}}[\p{{N}}.,]*k?|\p{{N}}[\p{{N}}.,  ]*(?:mil|k|thousand|tausend|万)?\s?{_CURRENCY}(?!\p{{L}}))"
+_NAME: Final = r"(?<![.!?:;–—|\"“„]\s)(?<!^)(?<!\p{L})\p{Lu}[\p{L}'’&-]+(?:[ -]\p{Lu}[\p{L}'’&-]+)*"
+_NO_NAMES: Final = frozenset(
+    "i monday tuesday wednesday thursday friday saturday sunday mondays tuesdays wednesdays thursdays fridays saturdays sundays january february "
+    "march april may june july august september october november december christmas easter spring summer autumn winter nasa unesco mum dad "
+    "grandma grandpa english french german spanish italian japanese european american british".split()
+)
+_DIGITS: Final = r"\p{N}[\p{N}.,]*"
+_BETWEEN: Final = r"(?:[^\s.!?]+\s+){0,4}"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One concept in a text."""
+
+    concept: str
+    start: int
+    end: int
+
+
+def find_concepts(text: str, language: str) -> list[Found]:
+    """Every place of every concept; several may stand at one place."""
+    plain = unicodedata.normalize("NFC", text).replace("’", "'")
+    found = [Found(name, match.start(), match.end()) for name, pattern in _patterns(language).items() for match in pattern.finditer(plain)]
+    found += [Found(SENSITIVE, touch.start, touch.end) for touch in touches(plain, languages=[language])]
+    return found + list(_built_in(plain, language))
+
+
+def concepts_of(language: str) -> frozenset[str]:
+    """The concepts that a language has words for."""
+    return frozenset(_words(language))
+
+
+def known_languages() -> tuple[str, ...]:
+    """Languages with a file of concepts."""
+    folder = files("agora.ads.policy").joinpath("data/concepts")
+    return tuple(sorted(one.name[:-5] for one in folder.iterdir() if one.name.endswith(".toml")))
+
+
+def in_digits(text: str, language: str) -> str:
+    """`text` with the number words from two on written as digits, folded: "Two litres" and "2 litres" are one quantity."""
+    numbers = _number_words(language)
+    if language in UNSPACED:
+        return text.casefold()
+    return regex.sub(r"\p{L}+", lambda match: str(numbers.get(match.group().casefold(), match.group())), text).casefold()
+
+
+def _built_in(text: str, language: str) -> Iterator[Found]:
+    for match in regex.finditer(r"[?？]|ですか|吗", text):
+        yield Found(QUESTION, match.start(), match.end())
+    for name, pattern in ((AMOUNT, _AMOUNT), (NUMBER, _number_pattern(language))):
+        for match in regex.finditer(pattern, text, regex.IGNORECASE):
+            yield Found(name, match.start(), match.end())
+    if language != "de":
+        for match in regex.finditer(_NAME, text):
+            if match.group().casefold() in _NO_NAMES:
+                continue
+            yield Found(NAME, match.start(), match.end())
+
+
+@functools.cache
+def _number_words(language: str) -> Mapping[str, int]:
+    table: Mapping[str, int] = _words(language).get("numbers", {})  # type: ignore[assignment]
+    return table
+
+
+@functools.cache
+def _number_pattern(language: str) -> str:
+    if language in UNSPACED:
+        return rf"{_DIGITS}|[一二三四五六七八九十百千]"
+    words = {*_number_words(language), *(word for word in language_named(language).number_words if word.isalpha())}
+    spelled = "|".join(sorted(map(regex.escape, words), key=len, reverse=True)) or "\0"
+    return rf"(?:{_DIGITS}|(?<!\p{{L}})(?:{spelled})(?!\p{{L}}))"
+
+
+@functools.cache
+def _words(language: str) -> dict[str, object]:
+    path = files("agora.ads.policy").joinpath(f"data/concepts/{language}.toml")
+    return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+@functools.cache
+def _patterns(language: str) -> dict[str, regex.Pattern[str]]:
+    return {
+        name: regex.compile(_pattern(words.split(","), language), regex.IGNORECASE)
+        for name, words in _words(language).items()
+        if isinstance(words, str)
+    }
+
+
+def _pattern(entries: Sequence[str], language: str) -> str:
+    written = sorted({one for entry in entries if (one := " ".join(entry.split()))}, key=len, reverse=True)
+    return "|".join(_entry(one, language) for one in written)
+
+
+def _entry(entry: str, language: str) -> str:
+    if language in UNSPACED:
+        return "".join({"~": r"[^。！？]{0,8}", "#": rf"(?:{_number_pattern(language)})+"}.get(sign, regex.escape(sign)) for sign in entry)
+    parts = []
+    for word in entry.split(" "):
+        if word == "~":
+            parts.append(_BETWEEN)
+        elif word == "#":
+            parts.append(_number_pattern(language) + r"[\s-]*")
+        else:
+            parts.append(regex.escape(word).replace(r"\*", r"[\p{L}\p{M}'-]*").replace(r"\-", r"[\s-]?") + r"(?![\p{L}\p{M}])[\s-]*")
+    return r"(?<![\p{L}\p{M}])" + "".join(parts).removesuffix(r"[\s-]*")
+
+
+__all__ = ["BUILT_IN", "Found", "concepts_of", "find_concepts", "in_digits", "known_languages"]

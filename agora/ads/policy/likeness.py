@@ -1,0 +1,4 @@
+"""TEMP"""
+LIKENESS_REASON = "{rule}"
+def nearest_rule(text, language):
+    return None
