@@ -8,6 +8,7 @@ an entry is a piece of text, and `~` up to eight characters.
 from __future__ import annotations
 
 import functools
+import itertools
 import tomllib
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ _NO_NAMES: Final = frozenset(
     "grandma grandpa english french german spanish italian japanese european american british".split()
 )
 _DIGITS: Final = r"\p{N}[\p{N}.,]*"
+_LETTERS: Final = regex.compile(r"[\p{L}\p{M}]+")
 _BETWEEN: Final = r"(?:[^\s.!?]+\s+){0,4}"
 
 
@@ -45,12 +47,13 @@ class Found:
     end: int
 
 
-def find_concepts(text: str, language: str) -> list[Found]:
+@functools.lru_cache(maxsize=256)
+def find_concepts(text: str, language: str) -> tuple[Found, ...]:
     """Every place of every concept; several may stand at one place."""
     plain = unicodedata.normalize("NFC", text).replace("’", "'")
-    found = [Found(name, match.start(), match.end()) for name, pattern in _patterns(language).items() for match in pattern.finditer(plain)]
+    found = list(_listed(plain, language))
     found += [Found(SENSITIVE, touch.start, touch.end) for touch in touches(plain, languages=[language])]
-    return found + list(_built_in(plain, language))
+    return (*found, *_built_in(plain, language))
 
 
 def concepts_of(language: str) -> frozenset[str]:
@@ -106,18 +109,50 @@ def _words(language: str) -> dict[str, object]:
     return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
+def _listed(text: str, language: str) -> Iterator[Found]:
+    """What the file of the language lists. An entry is tried only where its first word stands."""
+    index = _index(language)
+    for word in _LETTERS.finditer(text):
+        folded = word.group().casefold()
+        known = [index.words.get(folded, ()), *(index.stems.get(folded[:length], ()) for length in range(1, len(folded) + 1))]
+        for concept, entry in itertools.chain.from_iterable(known):
+            if match := _compiled(entry, language).match(text, word.start()):
+                yield Found(concept, match.start(), match.end())
+    for concept, entry in index.others:
+        for match in _compiled(entry, language).finditer(text):
+            yield Found(concept, match.start(), match.end())
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """Entries with their concept by their first word, by its stem, and those that begin with neither."""
+
+    words: Mapping[str, Sequence[tuple[str, str]]]
+    stems: Mapping[str, Sequence[tuple[str, str]]]
+    others: Sequence[tuple[str, str]]
+
+
 @functools.cache
-def _patterns(language: str) -> dict[str, regex.Pattern[str]]:
-    return {
-        name: regex.compile(_pattern(words.split(","), language), regex.IGNORECASE)
-        for name, words in _words(language).items()
-        if isinstance(words, str)
-    }
+def _index(language: str) -> _Index:
+    words: dict[str, list[tuple[str, str]]] = {}
+    stems: dict[str, list[tuple[str, str]]] = {}
+    others: list[tuple[str, str]] = []
+    for concept, listed in _words(language).items():
+        for entry in {" ".join(one.split()) for one in listed.split(",")} if isinstance(listed, str) else ():
+            first = None if language in UNSPACED else _LETTERS.match(entry)
+            if not entry:
+                continue
+            if first is None:
+                others.append((concept, entry))
+            else:
+                is_stem = entry[first.end() : first.end() + 1] == "*"
+                (stems if is_stem else words).setdefault(first.group().casefold(), []).append((concept, entry))
+    return _Index(words, stems, others)
 
 
-def _pattern(entries: Sequence[str], language: str) -> str:
-    written = sorted({one for entry in entries if (one := " ".join(entry.split()))}, key=len, reverse=True)
-    return "|".join(_entry(one, language) for one in written)
+@functools.lru_cache(maxsize=1 << 15)
+def _compiled(entry: str, language: str) -> regex.Pattern[str]:
+    return regex.compile(_entry(entry, language), regex.IGNORECASE)
 
 
 def _entry(entry: str, language: str) -> str:
