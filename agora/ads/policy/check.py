@@ -18,18 +18,18 @@ from typing import Any
 import regex
 
 from agora.ads.brief import Brief
-from agora.ads.copywriting.claims import NAMES, unsupported
+from agora.ads.copywriting.claims import NAMES, blocked_in, unsupported
 from agora.ads.copywriting.copies import Copy
 from agora.ads.copywriting.shorten import without_emoji
+from agora.ads.policy import likeness
 from agora.ads.policy.concepts import in_digits
 from agora.ads.policy.disguise import plainly
 from agora.ads.policy.frames import read_frames
-from agora.ads.policy.likeness import LIKENESS_REASON, nearest_rule
 from agora.ads.policy.rules import RULES, SPECIAL, Rule, Severity, in_language, read_table, rule_named
 from agora.ads.policy.special import WHAT, Targeting, categories_of, texts_sha256
 from agora.ads.sensitive import touches
 
-NUMBER, SHOUTING, TRADEMARK = "number", "shouting", "trademark"
+NUMBER, QUANTITY, SHOUTING, TRADEMARK = "number", "quantity", "shouting", "trademark"
 NUMBER_REASON = "A number needs a proof: no fact of the brief has it with this unit. Correct it, or add the fact with its source."
 _SENTENCE = regex.compile(r"(?<=[.!?。！？])\s*")
 
@@ -50,10 +50,18 @@ class Finding:
 
 
 def check(
-    copy: Copy | Mapping[str, str], brief: Brief, targeting: Targeting | None = None, *, language: str | None = None
+    copy: Copy | Mapping[str, str],
+    brief: Brief,
+    targeting: Targeting | None = None,
+    *,
+    language: str | None = None,
+    by_meaning: bool = True,
 ) -> list[Finding]:
-    """All findings, in the order of the rules; each part of a text once per rule."""
+    """All findings, in the order of the rules; each part of a text once per rule. `by_meaning` false: by the rules alone, also where
+    MiniLM is installed."""
     texts = copy.texts() if isinstance(copy, Copy) else dict(copy)
+    aimed = targeting or Targeting()
+    is_released = aimed.release is not None and aimed.release.texts_sha256 == texts_sha256(texts)
     spoken = language or (copy.language if isinstance(copy, Copy) else brief.languages[0])
     found: dict[tuple[str, str], Finding] = {}
     for field, written in texts.items():
@@ -68,10 +76,14 @@ def check(
             for span in itertools.chain(_FINDERS.get(name, _matches)(rule, looked_at, spoken), _by_frames(rule, looked_at, spoken, brief)):
                 if not (rule.unless_in_brief and _in_brief(span, brief, spoken)):
                     _note(found, Finding(rule=name, severity=rule.severity, field=field, span=span.strip(), reason=rule.reason))
-    if not found:
-        _note_likeness(texts, spoken, found)
+    meant: dict[str, tuple[str, str]] = {}
+    if by_meaning and likeness.is_available(spoken) and not is_released:
+        topics = copy.topics if isinstance(copy, Copy) else ()
+        untraced = {field: text for field, text in texts.items() if blocked_in(text, brief.statements(spoken), spoken, topics=topics)}
+        meant = _by_meaning(untraced, found)
     plain = {field: plainly(text)[0] for field, text in texts.items()}
-    return [*found.values(), *_special(texts, plain, brief, targeting or Targeting(), spoken)]
+    categories = meant | categories_of(plain, spoken, brief.special_category)
+    return [*found.values(), *_special(categories, aimed, is_released=is_released)]
 
 
 def is_blocked(findings: Sequence[Finding]) -> bool:
@@ -90,12 +102,20 @@ def _without_innocent(rule: Rule, text: str, language: str) -> str:
     return text
 
 
-def _note_likeness(texts: Mapping[str, str], language: str, found: dict[tuple[str, str], Finding]) -> None:
-    """What no rule found and MiniLM, where it is installed, finds near to known violations: for a person to see."""
+def _by_meaning(texts: Mapping[str, str], found: dict[tuple[str, str], Finding]) -> dict[str, tuple[str, str]]:
+    """Notes texts that are near in meaning to known violations, where no rule found anything. Returns special categories that they are near to."""
+    categories: dict[str, tuple[str, str]] = {}
+    is_clean = not found
     for field, text in texts.items():
-        near = nearest_rule(text, language)
-        if near is not None:
-            _note(found, Finding(rule=near, severity="review", field=field, span=text, reason=LIKENESS_REASON.format(rule=near)))
+        probabilities = likeness.meaning_of(text)
+        near = likeness.nearest_rule(probabilities)
+        for name, probability in probabilities.items():
+            if near is not None and name.startswith(f"{SPECIAL}:") and (name == near or probability >= likeness.LEAST_SPECIAL):
+                categories.setdefault(name.removeprefix(f"{SPECIAL}:"), (field, text))
+        if near is not None and is_clean and not near.startswith(f"{SPECIAL}:"):
+            reason = likeness.LIKENESS_REASON.format(rule=near)
+            _note(found, Finding(rule=near, severity="review", field=field, span=text, reason=reason))
+    return categories
 
 
 def _by_frames(rule: Rule, text: str, language: str, brief: Brief) -> Iterator[str]:
@@ -104,7 +124,9 @@ def _by_frames(rule: Rule, text: str, language: str, brief: Brief) -> Iterator[s
     for reading in read_frames(text, language, rule.name):
         if rule.name == TRADEMARK and any(part.casefold() in known for part in reading.parts):
             continue
-        if not (rule.unless_in_brief and any(all(_says(fact.text, part, language) for part in reading.parts) for fact in brief.statements())):
+        if not (
+            rule.unless_in_brief and any(all(_says(fact.text, part, language) for part in reading.parts) for fact in brief.statements())
+        ):
             yield reading.span
 
 
@@ -160,19 +182,17 @@ def _trademark(rule: Rule, text: str, language: str) -> Iterator[str]:
             yield match.group()
 
 
-def _special(
-    texts: Mapping[str, str], plain: Mapping[str, str], brief: Brief, targeting: Targeting, language: str
-) -> Iterator[Finding]:
+def _special(categories: Mapping[str, tuple[str, str]], targeting: Targeting, *, is_released: bool) -> Iterator[Finding]:
     table = read_table(SPECIAL)
-    for category, (field, span) in categories_of(plain, language, brief.special_category).items():
+    for category, (field, span) in categories.items():
         for name in targeting.forbidden():
             reason = table["reason_targeting"].format(category=category, what=WHAT[name])
             yield Finding(rule=f"{SPECIAL}:{category}", severity="block", field="targeting", span=name, reason=reason)
-        if targeting.release is None or targeting.release.texts_sha256 != texts_sha256(texts):
+        if not is_released:
             reason = table["reason_release"].format(category=category)
             yield Finding(rule=f"{SPECIAL}:{category}", severity="review", field=field, span=span, reason=reason)
 
 
 _FINDERS = {"medical": _medical, "personal": _personal, "trademark": _trademark}
 
-__all__ = ["NUMBER", "Finding", "check", "is_blocked"]
+__all__ = ["NUMBER", "QUANTITY", "Finding", "check", "is_blocked"]

@@ -29,9 +29,56 @@ _CURRENCY: Final = r"(?:[$€£¥]|R\$|US\$|eur|euros?|usd|dollars?|dólares|pou
 _AMOUNT: Final = rf"(?:{_CURRENCY}\s?\p{{N}}[\p{{N}}.,]*k?|\p{{N}}[\p{{N}}.,  ]*(?:mil|k|thousand|tausend|万)?\s?{_CURRENCY}(?!\p{{L}}))"
 _NAME: Final = r"(?<![.!?:;–—|\"“„]\s)(?<!^)(?<!\p{L})\p{Lu}[\p{L}'’&-]+(?:[ -]\p{Lu}[\p{L}'’&-]+)*"
 _NO_NAMES: Final = frozenset(
-    "i monday tuesday wednesday thursday friday saturday sunday mondays tuesdays wednesdays thursdays fridays saturdays sundays january february "
-    "march april may june july august september october november december christmas easter spring summer autumn winter nasa unesco mum dad "
-    "grandma grandpa english french german spanish italian japanese european american british".split()
+    [
+        "i",
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+        "saturday",
+        "sunday",
+        "mondays",
+        "tuesdays",
+        "wednesdays",
+        "thursdays",
+        "fridays",
+        "saturdays",
+        "sundays",
+        "january",
+        "february",
+        "march",
+        "april",
+        "may",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
+        "december",
+        "christmas",
+        "easter",
+        "spring",
+        "summer",
+        "autumn",
+        "winter",
+        "nasa",
+        "unesco",
+        "mum",
+        "dad",
+        "grandma",
+        "grandpa",
+        "english",
+        "french",
+        "german",
+        "spanish",
+        "italian",
+        "japanese",
+        "european",
+        "american",
+        "british",
+    ]
 )
 _DIGITS: Final = r"\p{N}[\p{N}.,]*"
 _LETTERS: Final = regex.compile(r"[\p{L}\p{M}]+")

@@ -15,11 +15,17 @@ import regex
 _LOOKALIKE: Final = str.maketrans(
     "аеорсухіјѕԁɡһкмтвнАЕОРСУХІЈЅКМТВНαονικρτυΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "aeopcyxijsdghkmtbhAEOPCYXIJSKMTBHaovikptuABEZHIKMNOPTYX"
 )
-_DIGIT_FOR_LETTER: Final = str.maketrans({"0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t", "8": "b", "@": "a", "$": "s", "£": "e", "€": "e", "!": "i"})
+_DIGIT_FOR_LETTER: Final = str.maketrans(
+    {"0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t", "8": "b", "@": "a", "$": "s", "£": "e", "€": "e", "!": "i"}
+)
 _INVISIBLE: Final = regex.compile(r"[\p{Cf}--[\u200d]]", regex.V1)
 _WORD: Final = regex.compile(r"(?<![\p{L}\p{N}$£€@])[\p{L}\p{N}$£€@!]*[\p{L}][\p{L}\p{N}$£€@!]*")
-_MIXED: Final = regex.compile(r"\p{Latin}*(?:\p{Latin}[\p{Cyrillic}\p{Greek}]|[\p{Cyrillic}\p{Greek}]\p{Latin})[\p{Latin}\p{Cyrillic}\p{Greek}]*")
-_UNIT: Final = regex.compile(r"\d+[a-z]{1,4}|[$£€]\d.*|\d.*[$£€]|[a-z]{1,3}\d+|\p{Lu}+\d+\p{L}?|\d+\p{Lu}+|\p{L}\d\p{L}?|\d\p{L}+", regex.IGNORECASE)
+_MIXED: Final = regex.compile(
+    r"\p{Latin}*(?:\p{Latin}[\p{Cyrillic}\p{Greek}]|[\p{Cyrillic}\p{Greek}]\p{Latin})[\p{Latin}\p{Cyrillic}\p{Greek}]*"
+)
+_UNIT: Final = regex.compile(
+    r"\d+[a-z]{1,4}|[$£€]\d.*|\d.*[$£€]|[a-z]{1,3}\d+|\p{Lu}+\d+\p{L}?|\d+\p{Lu}+|\p{L}\d\p{L}?|\d\p{L}+", regex.IGNORECASE
+)
 _SPACED: Final = regex.compile(r"(?<![\p{L}\p{N}'’])(?:\p{L}[ .·_*-]{1,3}){2,}\p{L}(?![\p{L}\p{N}'’])")
 
 
