@@ -2,8 +2,9 @@
 
     findings = check(copy, brief, targeting)
 
-Rules are files: patterns (data/*.toml), and concepts that break a rule together (data/frames.toml, data/concepts: one file a language). Words in
-disguise are read plainly. Where MiniLM is installed, what is near in meaning to a known violation is held for a person (likeness.py).
+Rules are files: patterns (data/*.toml), and concepts that break a rule together (data/frames.toml, data/concepts: one file a language).
+Words in disguise are read plainly. Where MiniLM is installed, what is near in meaning to a known violation is held for a person
+(likeness.py).
 `block` means that it does not run; `review` that a person has to look.
 Not covered: pictures, the page behind the link, irony, languages without concepts (numbers, marks and shouting are found in all).
 """
@@ -103,7 +104,7 @@ def _without_innocent(rule: Rule, text: str, language: str) -> str:
 
 
 def _by_meaning(texts: Mapping[str, str], found: dict[tuple[str, str], Finding]) -> dict[str, tuple[str, str]]:
-    """Notes texts that are near in meaning to known violations, where no rule found anything. Returns special categories that they are near to."""
+    """Notes texts near in meaning to known violations, where no rule found anything. Returns the special categories they are near to."""
     categories: dict[str, tuple[str, str]] = {}
     is_clean = not found
     for field, text in texts.items():

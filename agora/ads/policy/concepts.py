@@ -1,8 +1,8 @@
 """Words as concepts: data/concepts/LANGUAGE.toml says which words of a language mean "pain", "no more", "to earn". Goes in: a text and its
 language. Comes out: where each concept stands. What a concept means for an ad is said once for all languages, in frames.py.
 
-An entry of a concept is a few words: `*` any letters, `~` up to four words between, `#` a number (digits or a word). In Japanese and Chinese
-an entry is a piece of text, and `~` up to eight characters.
+An entry of a concept is a few words: `*` any letters, `~` up to four words between, `#` a number (digits or a word). In Japanese and
+Chinese an entry is a piece of text, and `~` up to eight characters.
 """
 
 from __future__ import annotations

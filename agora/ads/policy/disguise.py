@@ -1,5 +1,5 @@
-"""Words that hide from rules, written plainly. Goes in: "fr££ g1fts", "N O W", "S-A-L-E", Cyrillic letters in a Latin word, zero-width marks.
-Comes out: the plain text, and the words that were disguised.
+"""Words that hide from rules, written plainly. Goes in: "fr££ g1fts", "N O W", "S-A-L-E", Cyrillic letters in a Latin word,
+zero-width marks. Comes out: the plain text, and the words that were disguised.
 
 Not covered: misspellings ("fre gifs") and pictures of words.
 """

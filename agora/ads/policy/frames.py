@@ -1,5 +1,5 @@
-"""Which concepts together break a rule. Read from data/frames.toml, which holds for every language: "heal condition" is found in "cures acne"
-and in "lindert Migraine" alike.
+"""Which concepts together break a rule. Read from data/frames.toml, which holds for every language: "heal condition" is found in
+"cures acne" and in "lindert Migraine" alike.
 
 A frame is a list of concepts that stand near each other: in one sentence, or in up to three short ones in a row. `a > b`: in this order.
 `-c`: and c is not there. `a/b`: one of them.

@@ -27,9 +27,7 @@ LEAST: Final = 0.6
 """Probability of breaking any rule from which a text is shown to a person: of 71 clean ads that were not learnt from 8% are above it, and
 88% of violating ones."""
 LEAST_SPECIAL: Final = 0.25
-LIKENESS_REASON: Final = (
-    "In meaning this is near to texts that break the rule {rule!r}, though no rule knows its words: a person has to look."
-)
+LIKENESS_REASON: Final = "In meaning near to texts that break the rule {rule!r}, though no rule knows its words: a person has to look."
 FILE: Final = "meaning.json"
 _PENALTY: Final = 10.0
 
