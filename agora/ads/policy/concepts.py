@@ -119,7 +119,7 @@ def in_digits(text: str, language: str) -> str:
     numbers = _number_words(language)
     if language in UNSPACED:
         return text.casefold()
-    return regex.sub(r"\p{L}+", lambda match: str(numbers.get(match.group().casefold(), match.group())), text).casefold()
+    return str(regex.sub(r"\p{L}+", lambda match: str(numbers.get(match.group().casefold(), match.group())), text)).casefold()
 
 
 def _built_in(text: str, language: str) -> Iterator[Found]:

@@ -52,7 +52,7 @@ def _word(written: str, found: list[str]) -> str:
     inside = any(not one.isalpha() for one in core[1:-1])
     if not signs or _UNIT.fullmatch(core) or not (signs >= 2 or (inside and len(core) >= 4)):
         return written
-    if not regex.fullmatch(r"[\p{L}013457@$£€!]+", core) or signs > len(core) / 2 or not core[0].isalpha():
+    if not regex.fullmatch(r"[\p{Latin}013457@$£€!]+", core) or signs > len(core) / 2 or not core[0].isalpha():
         return written
     return _noted(written, core.translate(_DIGIT_FOR_LETTER) + written[len(core) :], found)
 
