@@ -10,6 +10,7 @@ OUT/
   ads.json                    what may run, in the form that `agora ads export` takes
   releases.json               who released which texts (special categories)
 
+Policy is by the rules alone here: what likeness in meaning would look at, texts that no fact carries, is blocked already.
 A variant's folder is written whole or not at all: the same command goes on where it stopped. Texts that break a rule get no picture; those
 that a person has to see get one, and stay out of ads.json until they are released.
 """
@@ -157,7 +158,7 @@ def recheck(brief: Brief, out: Path, *, targeting: Targeting | None = None) -> l
         copy = read_copy(out / one["name"])
         aimed = replace(targeting or _read_targeting(out), release=releases.get(texts_sha256(copy.texts())))
         audience = Audience(**{**one["audience"], "terms": tuple(one["audience"]["terms"]), "names": tuple(one["audience"]["names"])})
-        findings = [*_untraced(copy, brief), *check(copy, brief, _with_audience(aimed, audience))]
+        findings = [*_untraced(copy, brief), *check(copy, brief, _with_audience(aimed, audience), by_meaning=False)]
         found.append(Variant(name=one["name"], audience=audience, copy=copy, findings=tuple(findings), pictures=tuple(one["pictures"])))
     _write_reports(brief, out, found, report["not_written"])
     return found
@@ -228,7 +229,7 @@ def _texts(brief: Brief, audience: Audience, out: Path, writer: LanguageModel | 
 def _variant(brief: Brief, audience: Audience, copy: Copy, number: int, targeting: Targeting, releases: Mapping[str, Release]) -> Variant:
     aimed = _with_audience(replace(targeting, release=releases.get(texts_sha256(copy.texts()))), audience)
     name = f"{audience.id}/{copy.language}-{number + 1}"
-    return Variant(name=name, audience=audience, copy=copy, findings=tuple(check(copy, brief, aimed)))
+    return Variant(name=name, audience=audience, copy=copy, findings=tuple(check(copy, brief, aimed, by_meaning=False)))
 
 
 def _with_audience(targeting: Targeting, audience: Audience) -> Targeting:
