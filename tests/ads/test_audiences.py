@@ -132,4 +132,5 @@ def test_crowds_that_speak_of_private_things_in_their_own_words_never_appear(
         store.append(posts_table([row | ({"lang": language} if row["author"].startswith(topic) else {}) for row in rows]))
         found = find_audiences(store, Voices(), config=AudienceConfig(seed=seed))
     assert not any(word in everything_shown(found) for word in words.split() if len(word) > 4)
-    assert not any(member.startswith(topic) for one in found.audiences for member in one.members)
+    for one in found.audiences:  # one of them may be in a crowd of cyclists; no crowd is theirs
+        assert sum(member.startswith(topic) for member in one.members) <= len(one.members) / 10
