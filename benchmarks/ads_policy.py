@@ -1,33 +1,50 @@
 # ruff: noqa: E501 - lists of words
-"""Does the policy find what must not run, and leave the rest alone? Ads written for this (benchmarks/ads_policy_suite.txt), in eight languages.
+"""Does the policy find what must not run, and leave the rest alone? Ads written for this (benchmarks/ads_policy_*.txt), in eight languages.
 
-python -m benchmarks ads_policy [--part A|B|C]
+python -m benchmarks ads_policy [--part A|B|...|H] [--learn yes]
 
-An ad counts as found when any rule speaks; `right_rule` says how often it is the one that the suite names. Part A was there when the rules
-were written, part B was written in other words at the same time, part C after the rules (no rule was changed for it): it stands apart, counts in no bar, and
-is the figure to expect of ads that nobody has seen. Precision is over violating and clean ads together.
+An ad counts as found when any rule speaks; `right_rule` says how often it is the one that the suite names. Parts A to G were there to work with
+(B was written beside the rules, C, F and G after the rules of their day, and then looked at). Part H was written last and no rule was changed
+for it: the figure to expect of ads that nobody has seen. The bars are held against A and B, by the rules alone; H counts in no bar and is measured by
+the rules alone and, where the extra `minilm` is installed, with likeness in meaning, which is learnt from the English ads of all other
+parts (--learn yes writes it anew). --quick: A and B alone. Precision is over violating and clean ads together.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from agora.ads.brief import Brand, Brief, Fact
-from agora.ads.policy import Release, Targeting, check, texts_sha256
+from agora.ads.policy import Release, Targeting, check, likeness, texts_sha256
+from agora.ads.policy.check import NUMBER, QUANTITY
 from agora.errors import UsageError
+from agora.files import write_atomically
 from benchmarks.registry import Benchmark, Result
 
-SUITE = Path(__file__).with_name("ads_policy_suite.txt")
-LATER = "C"
+SUITES = tuple(sorted(Path(__file__).parent.glob("ads_policy_*.txt")))
+PARTS, FRESH = "ABCDEFGH", "H"
+IN_BARS = ("A", "B")
+NOT_LEARNT = ("shouting", "number")
 RECALL_BAR, SPECIAL_BAR, PRECISION_BAR = 0.95, 1.0, 0.90
 TARGETING = {
     "age": {"ages": (25, 40)}, "sex": {"sexes": ("female",)}, "postcode": {"postcodes": ("10115",)}, "lookalike": {"lookalike": True}, "-": {},
 }  # fmt: skip
 
 
-def _found(language: str, rule: str, given: str, text: str) -> list[str]:
+def _lines() -> Iterator[tuple[str, str, str, str, str]]:
+    """Part, language, rule, what is given, text."""
+    for suite in SUITES:
+        for line in suite.read_text(encoding="utf-8").splitlines():
+            if line and not line.startswith("#"):
+                of, language, rule, given, text = line.split("|")
+                yield of, language, rule, given, text
+
+
+def _found(language: str, rule: str, given: str, text: str, *, by_meaning: bool = False) -> list[str]:
     """Names of the rules that speak."""
     is_targeting = rule.startswith("special:") or given.startswith("clean:")
     facts = [] if given == "-" or is_targeting else given.split(";")
@@ -41,57 +58,76 @@ def _found(language: str, rule: str, given: str, text: str) -> list[str]:
     elif given.startswith("clean:"):
         released = Release(by="A. Person", at="2026-11-22T00:00:00+00:00", texts_sha256=texts_sha256({"primary_text": text}))
         targeting = Targeting(release=released)
-    return [finding.rule for finding in check({"primary_text": text}, brief, targeting, language=language)]
+    findings = check({"primary_text": text}, brief, targeting, language=language, by_meaning=by_meaning)
+    return [NUMBER if finding.rule == QUANTITY else finding.rule for finding in findings]
+
+
+def _learn() -> None:
+    """Write what likeness in meaning knows."""
+    examples = [
+        (rule, text) for of, language, rule, given, text in _lines()
+        if language == likeness.LANGUAGE and of != FRESH and rule not in NOT_LEARNT and not given.startswith("clean:")
+    ]  # fmt: skip
+    target = Path(likeness.__file__).parent / "data" / likeness.FILE
+    write_atomically(target, json.dumps(likeness.learn(examples)) + "\n")
 
 
 def _run(quick: bool, options: dict[str, str]) -> Result:
     part = options.get("part", "")
-    if part not in ("", "A", "B", "C"):
-        raise UsageError(f"--part {part!r} must be A, B or C")
+    if part not in ("", *PARTS):
+        raise UsageError(f"--part {part!r} must be one of {', '.join(PARTS)}")
+    if "learn" in options:
+        _learn()
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     missed, wrong = [], []
-    for line in SUITE.read_text(encoding="utf-8").splitlines():
-        if not line or line.startswith("#"):
-            continue
-        of, language, rule, given, text = line.split("|")
-        if part and of != part:
+    with_meaning = likeness.is_available(likeness.LANGUAGE)
+    for of, language, rule, given, text in _lines():
+        if part not in ("", of) or (quick and of not in IN_BARS):
             continue
         found = _found(language, rule, given, text)
-        for key in (of,) if of == LATER and not part else ("both", of):
-            if rule == "-":
-                counts[key]["clean"] += 1
-                counts[key]["clean_found"] += bool(found)
-            else:
-                counts[key]["violating"] += 1
-                counts[key]["violating_found"] += bool(found)
-                counts[key]["right_rule"] += rule in found
-                if rule.startswith("special"):
-                    counts[key]["special"] += 1
-                    counts[key]["special_found"] += rule in found
-        if rule == "-" and found:
+        for key in ("bars", of) if of in IN_BARS or part else (of,):
+            _count(counts[key], rule, found)
+        if of == FRESH and language == likeness.LANGUAGE:
+            _count(counts["H, English, rules alone"], rule, found)
+            if with_meaning:
+                _count(counts["H, English, with meaning"], rule, _found(language, rule, given, text, by_meaning=True))
+        if of != FRESH and rule == "-" and found:
             wrong.append(f"{of} {language} {found}: {text}")
-        elif rule != "-" and rule not in found:
+        elif of != FRESH and rule not in ("-", *found):
             missed.append(f"{of} {language} {rule} (found {found}): {text}")
     figures: dict[str, Any] = {key: _figures(counts[key]) for key in sorted(counts)}
-    both = figures["both"]
-    holds = both["recall"] >= RECALL_BAR and both["special_recall"] >= SPECIAL_BAR and both["precision"] >= PRECISION_BAR
+    bars = figures["bars"]
+    holds = bars["recall"] >= RECALL_BAR and bars["special_recall"] >= SPECIAL_BAR and bars["precision"] >= PRECISION_BAR
     details = {
-        **figures, "bars": {"recall": RECALL_BAR, "special_recall": SPECIAL_BAR, "precision": PRECISION_BAR},
+        **figures, "bars_are": {"recall": RECALL_BAR, "special_recall": SPECIAL_BAR, "precision": PRECISION_BAR},
         "other_rule_or_missed": missed, "found_in_clean": wrong,
     }  # fmt: skip
-    return Result(value=both["recall"], holds=holds, details=details)
+    return Result(value=bars["recall"], holds=holds, details=details)
+
+
+def _count(counts: Counter[str], rule: str, found: list[str]) -> None:
+    if rule == "-":
+        counts["clean"] += 1
+        counts["clean_found"] += bool(found)
+        return
+    counts["violating"] += 1
+    counts["violating_found"] += bool(found)
+    counts["right_rule"] += rule in found
+    if rule.startswith("special"):
+        counts["special"] += 1
+        counts["special_found"] += rule in found
 
 
 def _figures(counts: Counter[str]) -> dict[str, float]:
     flagged = counts["violating_found"] + counts["clean_found"]
     return {
         "violating": counts["violating"], "clean": counts["clean"], "recall": round(counts["violating_found"] / counts["violating"], 4),
-        "right_rule": round(counts["right_rule"] / counts["violating"], 4), "precision": round(counts["violating_found"] / flagged, 4),
-        "special_recall": round(counts["special_found"] / counts["special"], 4),
+        "right_rule": round(counts["right_rule"] / counts["violating"], 4), "precision": round(counts["violating_found"] / max(1, flagged), 4),
+        "special_recall": round(counts["special_found"] / max(1, counts["special"]), 4),
     }  # fmt: skip
 
 
 BENCHMARK = Benchmark(
     measures="ads that break a rule and are found, of 225 violating and 200 clean ads written for it", unit="recall",
-    bound=">= 0.95 (special categories 1.00), precision >= 0.90", run=_run, options=("part",),
+    bound=">= 0.95 (special categories 1.00), precision >= 0.90", run=_run, options=("part", "learn"),
 )  # fmt: skip

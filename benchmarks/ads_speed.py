@@ -11,6 +11,7 @@ The peer is the same scene without a layout solver: what skia alone takes to dra
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import multiprocessing
 import time
@@ -57,6 +58,7 @@ def one(job: Job) -> tuple[str, float]:
     return hashlib.sha256(picture.png + picture.svg.encode()).hexdigest(), time.process_time() - started
 
 
+@functools.cache
 def _thing(audience: int) -> Product:
     return product(np.random.default_rng(audience))
 

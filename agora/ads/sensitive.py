@@ -1,8 +1,8 @@
 """Which texts touch on what people have a right to keep to themselves. Goes in: texts. Comes out: the topic and the word, or nothing.
 
-The words stand in data/sensitive.toml, by topic and language. All languages are looked for in every text: posts often say none, or a wrong
-one. Not covered: euphemisms, code words, and languages without a list (a text in one of them is never found sensitive, so no audience is
-made of it, see audiences.py).
+The words stand in data/sensitive.toml, by topic and language, with those that the people concerned use among themselves as far as they
+are known. All languages are looked for in every text: posts often say none, or a wrong one. Not covered: other euphemisms, and languages
+without a list (a text in one of them is never found sensitive, so no audience is made of it, see audiences.py).
 """
 
 from __future__ import annotations

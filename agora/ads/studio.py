@@ -10,6 +10,7 @@ OUT/
   ads.json                    what may run, in the form that `agora ads export` takes
   releases.json               who released which texts (special categories)
 
+Policy is by the rules alone here: what likeness in meaning would look at, texts that no fact carries, is blocked already.
 A variant's folder is written whole or not at all: the same command goes on where it stopped. Texts that break a rule get no picture; those
 that a person has to see get one, and stay out of ads.json until they are released.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -42,15 +44,20 @@ EVERYBODY: Final = Audience(id="everybody", label="everybody", terms=(), num_aut
 """Nobody in particular: for a square without posts."""
 JOB, COPY, POLICY, ADS, RELEASES, SHEET = "job.json", "copy.json", "policy.json", "ads.json", "releases.json", "contact_sheet.html"
 BLOCKED, HELD, READY = "blocked", "held", "ready"
+_LONGEST_UNDER: Final = 60
+"""Characters below a headline that still read in a picture."""
+CREDENTIALS_KB: Final = 20
+"""What a signed manifest with its certificates takes at most (measured: 13 kB with a self-made chain)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudioConfig:
-    """`num_variants` per audience and language."""
+    """`num_variants` per audience and language. `with_credentials`: leave room in each file for them (complete.py signs)."""
 
     num_variants: int = 3
     seed: int = 0
     with_pictures: bool = True
+    with_credentials: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +110,7 @@ def make_ads(
                 variant = _variant(brief, audience, copy, number, aimed, releases)
                 step.note(variant.name)
                 shown = [] if variant.state == BLOCKED else names
-                made = _make(brief, out, variant, shown, chosen.seed + number)
+                made = _make(brief, out, variant, shown, chosen, chosen.seed + number)
                 step.advance(max(1, len(names)))
                 pictures += [(f"{variant.name} ({variant.state})", one) for one in made]
                 variants.append(replace(variant, pictures=tuple(shown)))
@@ -151,7 +158,7 @@ def recheck(brief: Brief, out: Path, *, targeting: Targeting | None = None) -> l
         copy = read_copy(out / one["name"])
         aimed = replace(targeting or _read_targeting(out), release=releases.get(texts_sha256(copy.texts())))
         audience = Audience(**{**one["audience"], "terms": tuple(one["audience"]["terms"]), "names": tuple(one["audience"]["names"])})
-        findings = [*_untraced(copy, brief), *check(copy, brief, _with_audience(aimed, audience))]
+        findings = [*_untraced(copy, brief), *check(copy, brief, _with_audience(aimed, audience), by_meaning=False)]
         found.append(Variant(name=one["name"], audience=audience, copy=copy, findings=tuple(findings), pictures=tuple(one["pictures"])))
     _write_reports(brief, out, found, report["not_written"])
     return found
@@ -222,24 +229,24 @@ def _texts(brief: Brief, audience: Audience, out: Path, writer: LanguageModel | 
 def _variant(brief: Brief, audience: Audience, copy: Copy, number: int, targeting: Targeting, releases: Mapping[str, Release]) -> Variant:
     aimed = _with_audience(replace(targeting, release=releases.get(texts_sha256(copy.texts()))), audience)
     name = f"{audience.id}/{copy.language}-{number + 1}"
-    return Variant(name=name, audience=audience, copy=copy, findings=tuple(check(copy, brief, aimed)))
+    return Variant(name=name, audience=audience, copy=copy, findings=tuple(check(copy, brief, aimed, by_meaning=False)))
 
 
 def _with_audience(targeting: Targeting, audience: Audience) -> Targeting:
     return replace(targeting, audience=audience.id, lookalike=targeting.lookalike or audience.is_lookalike)
 
 
-def _make(brief: Brief, out: Path, variant: Variant, placements: Sequence[str], seed: int) -> list[Picture]:
+def _make(brief: Brief, out: Path, variant: Variant, placements: Sequence[str], config: StudioConfig, seed: int) -> list[Picture]:
     """The folder of a variant, unless it is there already; its pictures."""
     folder = out / variant.name
-    digest = hashlib.sha256(_json([variant.copy.record(), list(placements), seed]).encode()).hexdigest()
+    digest = hashlib.sha256(_json([variant.copy.record(), list(placements), seed, config.with_credentials]).encode()).hexdigest()
     done = folder / ".made"
     if done.is_file() and done.read_text(encoding="utf-8") == digest:
-        return [_read_picture(folder, name) for name in placements]
+        return [read_picture(folder, name) for name in placements]
     pictures = []
     with replacing_folder(folder) as draft:
         for name in placements:
-            picture = _render(brief, variant.copy, name, seed)
+            picture = _render(brief, variant.copy, name, config, seed)
             pictures.append(picture)
             (draft / f"{name}.png").write_bytes(picture.png)
             (draft / f"{name}.svg").write_text(picture.svg, encoding="utf-8")
@@ -251,18 +258,40 @@ def _make(brief: Brief, out: Path, variant: Variant, placements: Sequence[str], 
     return pictures
 
 
-def _render(brief: Brief, copy: Copy, placement: str, seed: int) -> Picture:
+def _render(brief: Brief, copy: Copy, placement: str, config: StudioConfig, seed: int) -> Picture:
     from agora.ads.images import render
+    from agora.ads.placements import placement_named
+
+    place = placement_named(placement)
+    if config.with_credentials:
+        place = replace(place, max_kb=place.max_kb - CREDENTIALS_KB)
 
     return render(
-        headline=copy.headline, description=copy.short_description if copy.short_description != copy.headline else "",
-        call_to_action=copy.call_to_action, brand=brief.brand, product_picture=brief.brand.product_picture, placement=placement, seed=seed,
+        headline=_headline(brief, copy), description=_under(brief, copy),
+        call_to_action=copy.call_to_action, brand=brief.brand, product_picture=brief.brand.product_picture, placement=place, seed=seed,
         language=copy.language,
     )  # fmt: skip
 
 
-def _read_picture(folder: Path, name: str) -> Picture:
-    """A picture that an earlier run made."""
+def _headline(brief: Brief, copy: Copy) -> str:
+    """The headline for a picture: without the brand in front, which stands there as logo or wordmark."""
+    rest = re.sub(rf"^{re.escape(brief.brand.name)}\s*[:：]\s*", "", copy.headline)
+    return rest if rest == copy.headline else rest[:1].upper() + rest[1:]
+
+
+def _under(brief: Brief, copy: Copy) -> str:
+    """What stands below the headline in a picture: what neither the headline nor logo or wordmark says."""
+    shown = re.split(r"[:：]", copy.headline.casefold())[-1].strip(" .!")
+    named = {brief.brand.name.casefold(), brief.product.casefold(), brief.short_name.casefold()}
+    for text in (copy.short_description, copy.description):
+        said = text.casefold().strip(" .!")
+        if said not in named and said not in shown and shown not in said and len(text) <= _LONGEST_UNDER:
+            return text
+    return ""
+
+
+def read_picture(folder: Path, name: str) -> Picture:
+    """A picture of a variant's folder."""
     from agora.ads.images import Checks, Layout, Picture
     from agora.ads.images.scene import Box
 
@@ -379,6 +408,7 @@ def _plain(brief: Brief) -> dict[str, Any]:
 
 
 __all__ = [
-    "BLOCKED", "EVERYBODY", "HELD", "READY", "Made", "StudioConfig", "Variant", "make_ads", "read_copy", "read_releases", "recheck",
+    "ADS", "BLOCKED", "EVERYBODY", "HELD", "READY", "SHEET", "Made", "StudioConfig", "Variant", "make_ads", "read_copy", "read_picture",
+    "read_releases", "recheck",
     "release",
 ]  # fmt: skip

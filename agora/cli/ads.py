@@ -15,6 +15,8 @@ from agora.settings import Workspace
 if TYPE_CHECKING:
     from agora.ads.audiences import Audience, AudienceConfig
     from agora.ads.policy import Targeting
+    from agora.ads.provenance import Signer
+    from agora.ads.scoring.clicks import ClickModel
     from agora.engine.interface import LanguageModel
 
 app = typer.Typer(
@@ -49,29 +51,47 @@ def make(
     endpoint: Annotated[str | None, typer.Option(help="Let an OpenAI-compatible server write: its URL, ending in /v1.")] = None,
     endpoint_model: Annotated[str, typer.Option(help="The model's name at the endpoint.")] = "default",
     texts_only: Annotated[bool, typer.Option("--texts-only", help="No pictures.")] = False,
+    certificate: Annotated[
+        Path | None, typer.Option("--certificate", help="Sign pictures: PEM file of the certificate chain; with --key.", show_default=False)
+    ] = None,
+    key: Annotated[Path | None, typer.Option("--key", help="PEM file of the certificate's private key.", show_default=False)] = None,
+    self_signed: Annotated[
+        bool, typer.Option("--self-signed", help="Sign with a certificate made here: intact, but of an issuer whom nobody knows.")
+    ] = False,
+    clicks: Annotated[
+        Path | None, typer.Option("--clicks", help="Order variants by this click model (agora ads score --out).", show_default=False)
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option("--page", help="The landing page as a saved file, to compare the texts with.", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal ads.")] = 0,
     opt_outs: OptOutsOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make ads of a brief for the audiences of the workspace's posts: texts, pictures, policy report, contact sheet.
+    """Make ads of a brief for the audiences of the workspace's posts: texts, pictures, policy report, scores, sheets, contact sheet.
 
     Without posts, or with --audiences 0, they are for everybody. With --endpoint the brief leaves this machine.
 
     Example: agora ads make brief.toml --out ads
     """
     from agora.ads.brief import read_brief
+    from agora.ads.complete import complete
     from agora.ads.studio import BLOCKED, HELD, READY, StudioConfig, make_ads
 
     place, read = Workspace.find(workspace), read_brief(brief)
+    signer = _signer(place, certificate, key, self_signed=self_signed)
+    judge, landing = _click_model(clicks), _page(page, brief)
     chosen = _audiences_for(place, audiences, like, opt_outs, read)
-    config = StudioConfig(num_variants=variants, seed=seed, with_pictures=not texts_only)
+    config = StudioConfig(num_variants=variants, seed=seed, with_pictures=not texts_only, with_credentials=signer is not None)
     writer = _writer(place, model, endpoint, endpoint_model)
     made = make_ads(read, out, audiences=chosen, writer=writer, config=config, targeting=_targeting(target), progress=terminal_progress)
+    added = complete(read, made, signer=signer, clicks=judge, page=landing, progress=terminal_progress)
     result = {
         "audiences": [one.label for one in chosen] or ["everybody"], "ready": made.count(READY), "held_for_a_person": made.count(HELD),
         "blocked_by_policy": made.count(BLOCKED), "not_written": len(made.not_written), "pictures": made.num_pictures,
-        "pictures_that_fail_a_check": made.num_failed_checks, "folder": out,
+        "pictures_that_fail_a_check": made.num_failed_checks, "content_credentials": added.credentials, "sheets": list(added.sheets),
+        "sheets_not_written": dict(added.faults), "best_by_score": dict(added.best), "folder": out,
     }  # fmt: skip
     emit(result, as_json=as_json)
     next_command(f"agora ads release {out} --by NAME" if made.count(HELD) else f"agora ads check {brief} {out}")
@@ -114,9 +134,12 @@ def check(
     Example: agora ads check brief.toml ads
     """
     from agora.ads.brief import read_brief
+    from agora.ads.complete import write_exports
     from agora.ads.studio import BLOCKED, HELD, READY, recheck
 
-    found = recheck(read_brief(brief), folder, targeting=_targeting(target) if target else None)
+    read = read_brief(brief)
+    found = recheck(read, folder, targeting=_targeting(target) if target else None)
+    write_exports(read, folder, found)
     states = {state: [one.name for one in found if one.state == state] for state in (READY, HELD, BLOCKED)}
     reasons = {one.name: [finding.record() for finding in one.findings] for one in found if one.findings}
     if as_json:
@@ -182,6 +205,34 @@ def _found(place: Workspace, like: Path | None, opt_outs: Path | None, config: A
             return [lookalikes(store, _lines(like), voices, config=config, opted_out=refused, progress=terminal_progress)], {}
         found = find_audiences(store, voices, config=config, opted_out=refused, progress=terminal_progress)
         return list(found.audiences), found.withheld
+
+
+def _signer(place: Workspace, certificate: Path | None, key: Path | None, *, self_signed: bool) -> Signer | None:
+    from agora.ads.provenance import own_signer, signer_from_files
+
+    if (certificate is None) != (key is None):
+        raise UsageError("--certificate and --key belong together: give both PEM files")
+    if certificate is not None and key is not None:
+        if self_signed:
+            raise UsageError("--certificate and --self-signed are two ways to sign; give one of them")
+        return signer_from_files(certificate, key)
+    return own_signer(place.root / "ads" / "signing") if self_signed else None
+
+
+def _click_model(folder: Path | None) -> ClickModel | None:
+    if folder is None:
+        return None
+    from agora.ads.scoring.clicks import ClickModel
+
+    return ClickModel.load(folder)
+
+
+def _page(page: Path | None, brief: Path) -> str | None:
+    """The landing page to compare with: the file named, or the brief itself where it is a saved page."""
+    file = page or (brief if brief.suffix.lower() in (".html", ".htm") else None)
+    if file is not None and not file.is_file():
+        raise UsageError(f"there is no page {file}; save the landing page and name the file (--page)")
+    return None if file is None else file.read_text(encoding="utf-8", errors="replace")
 
 
 def _lines(path: Path) -> list[str]:

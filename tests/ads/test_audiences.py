@@ -108,3 +108,29 @@ def test_a_word_that_only_a_few_use_is_never_a_term(tmp_path: Path) -> None:
     with PostStore.open(tmp_path / "posts", create=True) as store:
         store.append(posts_table(rows))
         assert "quixotry" not in everything_shown(find_audiences(store, config=AudienceConfig(num_clusters=1)))
+
+
+JARGON = {
+    "fertility": ("en", "follicles transfer embryo beta retrieval tww clinic trigger lining blastocyst stims fertility"),
+    "recovery": ("en", "sponsor meetings sober days chip relapse steps fellowship cravings detox recovery rehab"),
+    "transition": ("en", "drag closet pronouns hrt binder dysphoria ballroom coming-out pride egg deadname"),
+    "faith": ("en", "sabbath kosher shul rabbi minyan torah shabbat mitzvah seder challah kippah psalm"),
+    "kidneys": ("de", "dialyse schwester werte kreatinin niere spender station shunt termin nephro phosphat"),
+    "strike": ("fr", "grève syndicat piquet cortège délégué manif cgt tract négociation préavis lutte"),
+}
+
+
+@pytest.mark.parametrize(("topic", "seed"), [(topic, seed) for seed, topic in enumerate(JARGON, start=11)])
+def test_crowds_that_speak_of_private_things_in_their_own_words_never_appear(
+    topic: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    language, words = JARGON[topic]
+    monkeypatch.setitem(INTERESTS, topic, words.split())
+    drawn = random.Random(seed)
+    rows = [row for name in ("cycling", topic) for row in _posts(name, 70, 3, drawn, "j")]
+    with PostStore.open(tmp_path / "posts", create=True) as store:
+        store.append(posts_table([row | ({"lang": language} if row["author"].startswith(topic) else {}) for row in rows]))
+        found = find_audiences(store, Voices(), config=AudienceConfig(seed=seed))
+    assert not any(word in everything_shown(found) for word in words.split() if len(word) > 4)
+    for one in found.audiences:  # one of them may be in a crowd of cyclists; no crowd is theirs
+        assert sum(member.startswith(topic) for member in one.members) <= len(one.members) / 10

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from agora.ads.brief import Brand, Brief, Fact
-from agora.ads.policy import Release, Targeting, allowed_targeting, categories_of, check, is_blocked, texts_sha256
+from agora.ads.brief import SPECIAL_CATEGORIES, Brand, Brief, Fact
+from agora.ads.policy import Release, Targeting, allowed_targeting, categories_of, check, is_blocked, likeness, texts_sha256
+from agora.ads.policy.concepts import BUILT_IN, concepts_of, find_concepts, known_languages
+from agora.ads.policy.disguise import plainly
+from agora.ads.policy.frames import frames_of, read_frames
 from agora.ads.policy.rules import RULES, rule_named
 from agora.ads.sensitive import any_sensitive, is_sensitive, topics
+from agora.text.minilm import is_installed
 from benchmarks.ads_policy import BENCHMARK
 
 
@@ -28,20 +32,20 @@ def rules_of(text: str, brief: Brief | None = None, targeting: Targeting | None 
 
 
 def test_the_policy_suite_holds_its_bars() -> None:
-    result = BENCHMARK.run(False, {})
+    result = BENCHMARK.run(True, {})
     assert result.holds, result.details
 
 
 def test_a_superlative_or_number_needs_a_fact_that_says_it_of_the_same_thing() -> None:
-    assert rules_of("The fastest lamp, 40 hours") == {"superlative", "number"}
+    assert rules_of("The fastest lamp, 40 hours") >= {"superlative", "number"}
     assert rules_of("The fastest lamp, 40 hours", brief_of("fastest lamp of the test", "40 hours of light")) == set()
-    assert rules_of("The fastest desk, 40 days", brief_of("fastest lamp of the test", "40 hours of light")) == {"superlative", "number"}
+    assert rules_of("The fastest desk, 40 days", brief_of("fastest lamp of the test", "40 hours of light")) >= {"superlative", "number"}
 
 
 def test_every_rule_says_why_and_has_words_in_several_languages() -> None:
     for name in RULES:
         rule = rule_named(name)
-        assert len(rule.reason) > 40 and (name == "shouting" or len(rule.patterns) >= 8), name
+        assert len(rule.reason) > 40 and (name in ("shouting", "quantity") or len(rule.patterns) >= 8), name
 
 
 def test_a_special_category_is_found_without_being_declared_and_needs_a_release_of_these_texts() -> None:
@@ -83,3 +87,69 @@ def test_the_fast_look_for_sensitive_words_agrees_with_the_slow_one() -> None:
     for text in texts:
         assert any_sensitive(text.casefold().split()) == is_sensitive(text), text
     assert is_sensitive("うつ病の話") and len(topics()) == 8
+
+
+def test_every_concept_of_a_frame_is_in_some_language_and_every_language_can_be_read() -> None:
+    known = {concept for language in known_languages() for concept in concepts_of(language)} | set(BUILT_IN)
+    asked = {name for rule in (*RULES, *(f"special.{one}" for one in SPECIAL_CATEGORIES)) for frame in frames_of(rule)
+             for name in {*frame.without, *(name for part in frame.parts for name in part)}}  # fmt: skip
+    assert asked <= known, asked - known
+    assert set(known_languages()) == {"de", "en", "es", "fr", "it", "ja", "pt", "zh"}
+    for language in known_languages():
+        assert find_concepts("Two words, 3 % and a Name?", language)
+
+
+@pytest.mark.parametrize(
+    ("written", "plain"),
+    [
+        ("fr££ g1fts", "free gifts"), ("S-A-L-E", "SALE"), ("N O W", "NOW"), ("Fr\u0435\u0435 tea", "Free tea"), ("ma\u200bsk", "mask"),
+        ("USB-C, IP67, 4K, 20kg, H2O", "USB-C, IP67, 4K, 20kg, H2O"), ("A B C of cooking", "A B C of cooking"), ("U.S.A.", "U.S.A."),
+    ],
+)  # fmt: skip
+def test_words_in_disguise_are_read_plainly(written: str, plain: str) -> None:
+    assert plainly(written)[0] == plain
+
+
+def test_disguise_does_not_help_and_is_found_itself() -> None:
+    assert {"shouting", "medical"} <= rules_of("C-U-R-E-S arthritis")
+
+
+def test_a_quantity_in_words_needs_a_fact_that_says_it_in_words_or_digits() -> None:
+    assert "quantity" in rules_of("Holds five litres")
+    assert rules_of("Holds five litres", brief_of("holds 5 litres")) == set()
+    assert "quantity" in rules_of("Holds five litres", brief_of("holds 2 litres"))
+
+
+def test_a_frame_stands_in_neighbouring_sentences_but_not_across_a_long_text() -> None:
+    far = "Our lamp stands by the window and shines for the cat who sleeps there all day. It is made of brass and of glass from the lake."
+    assert any(one.parts == ("Watch", "kilos") for one in read_frames("Watch this. The kilos, where are they?", "en", "medical"))
+    assert not list(read_frames(f"We fight with words. {far} {far} A town had the flu once.", "en", "medical"))
+
+
+def test_meaning_finds_what_no_rule_knows_and_leaves_traceable_texts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {
+        "clean": {"-": 0.9, "medical": 0.1},
+        "ill": {"-": 0.2, "medical": 0.7, "special:jobs": 0.1},
+        "job": {"-": 0.1, "special:jobs": 0.9},
+    }
+    monkeypatch.setattr(likeness, "is_available", lambda language: language == "en")
+    asked = []
+
+    def meaning(text: str) -> dict[str, float]:
+        asked.append(text)
+        return said["ill" if "walnut" in text else "job" if "hall" in text else "clean"]
+
+    monkeypatch.setattr(likeness, "meaning_of", meaning)
+    found = check({"headline": "Quiet walnut evenings"}, brief_of())
+    assert [(one.rule, one.severity) for one in found] == [("medical", "review")]
+    assert [one.rule for one in check({"headline": "Our hall waits"}, brief_of())] == ["special:jobs"]
+    assert check({"headline": "Quiet green evenings"}, brief_of()) == [] and len(asked) == 3
+    assert check({"headline": "walnut evenings"}, brief_of("walnut evenings")) == [] and len(asked) == 3  # a fact carries it
+    assert check({"headline": "Quiet walnut evenings"}, brief_of(), by_meaning=False) == [] and len(asked) == 3
+
+
+@pytest.mark.skipif(not is_installed(), reason="the extra minilm is not installed")
+@pytest.mark.slow
+def test_real_vectors_find_violations_in_other_words() -> None:
+    assert check({"headline": "Your first million is closer than you think"}, brief_of())
+    assert check({"headline": "A chair for reading"}, brief_of()) == []

@@ -266,7 +266,8 @@ def same_word(one: str, other: str, language: Language) -> bool:
         return len(shorter) >= 2 and longer.startswith(shorter) and len(longer) - len(shorter) <= 2
     length = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
     endings = language.endings | {""}
-    return length >= 4 and one[length:] in endings and other[length:] in endings
+    fewest = 3 if {one[length:], other[length:]} == {"", "s"} else 4
+    return length >= fewest and one[length:] in endings and other[length:] in endings
 
 
 def _around(at: int, tokens: Sequence[_Token], language: Language) -> tuple[str, str, str, str]:

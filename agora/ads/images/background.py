@@ -61,6 +61,12 @@ class Stage:
             return 0.5 * self.focus.width
         return 0.5 * max(min(self.focus.width, self.focus.height), 0.78 * math.sqrt(self.focus.width * self.focus.height), 0.5 * self.short)
 
+    def clear_radius(self, wanted: float) -> float:
+        """`wanted`, or less where a disc of it around the focus would reach a text or the button."""
+        x, y = self.focus.center
+        apart = [math.hypot(max(box.left - x, 0.0, x - box.right), max(box.top - y, 0.0, y - box.bottom)) for box in self.texts]
+        return max(0.0, min([wanted, *(distance - 0.02 * self.short for distance in apart)]))
+
 
 def _flat(stage: Stage, color: str | None = None) -> Fill:
     return Fill(rectangle(stage.all), Solid(color or stage.palette.ground))
@@ -93,7 +99,7 @@ def orbit(stage: Stage) -> list[Item]:
     """One large disc behind the product, thin rings around it, and a small disc that answers."""
     near, mid, loud, other = stage.palette.shapes
     x, y = stage.focus.center
-    radius = stage.reach * stage.rng.uniform(1.0, 1.12)
+    radius = stage.clear_radius(stage.reach * stage.rng.uniform(1.0, 1.12)) or 0.3 * stage.reach
     items: list[Item] = [_flat(stage), _glow(x, y, radius * 3, near, 0.9, stage)]
     items += [
         Stroke(circle(x, y, radius * factor), mid, 0.55 - 0.13 * step, max(1.0, 0.0022 * stage.long))
@@ -279,7 +285,9 @@ def rays(stage: Stage) -> list[Item]:
             (x + reach * math.cos(end), y + reach * math.sin(end)),
         ]
         items.append(Fill(polygon(points), light))
-    items.append(Fill(circle(x, y, stage.reach * 0.98), Radial((x, y), stage.reach, (Stop(0, mix(mid, loud, 0.5)), Stop(1, loud)))))
+    radius = stage.clear_radius(stage.reach * 0.98)
+    if radius > 0:
+        items.append(Fill(circle(x, y, radius), Radial((x, y), radius, (Stop(0, mix(mid, loud, 0.5)), Stop(1, loud)))))
     return items
 
 

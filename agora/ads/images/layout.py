@@ -139,7 +139,7 @@ class Solver:
         """Sizes of the other texts for a headline."""
         least = max(self.min_text, 0.025 * self.short)
         description = max(least, min(0.42 * headline, 0.05 * self.short if self.short > 400 else 17.0))
-        button = max(least if self.short > 400 else self.min_text, min(0.38 * headline, 0.036 * self.short if self.short > 400 else 16.0))
+        button = max(least if self.short > 400 else self.min_text, min(0.4 * headline, 0.044 * self.short if self.short > 400 else 16.0))
         return Sizes(headline, description, button, max(0.36 * headline, 0.62 * description, 5.0))
 
     @property

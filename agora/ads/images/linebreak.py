@@ -199,7 +199,7 @@ def _of_word(word: str, penalty: float) -> list[Atom]:
     for before, part in itertools.pairwise(parts):
         katakana = all("\u30a0" <= edge <= "\u30ff" for edge in (before[-1], part[0]))
         kanji = all("\u4e00" <= edge <= "\u9fff" for edge in (before[-1], part[0]))
-        penalty = 0.25 if katakana else 0.04 if kanji else -0.03 if before[-1] in "、。，！？" else 0.3 if before[-1] in "-–/" else 0.02
+        penalty = 0.25 if katakana else 0.2 if kanji else -0.03 if before[-1] in "、。，！？" else 0.3 if before[-1] in "-–/" else 0.02
         atoms.append(Atom(part, False, penalty))
     return atoms
 

@@ -305,7 +305,7 @@ def _svg_item(item: Item, scene: Scene, definitions: list[str]) -> str:
             return f'<path d="{svg_path(item.path)}" fill="{item.paint.color}"{opacity}/>'
         return f'<path d="{svg_path(item.path)}" fill="url(#{_svg_gradient(item.paint, definitions)})"/>'
     height, width = item.pixels.shape[:2]
-    data = "data:image/png;base64," + base64.b64encode(encode_png(item.pixels)).decode()
+    data = "data:image/png;base64," + base64.b64encode(encode_png(item.pixels, level=3)).decode()
     if not item.tiled:
         return f'<image x="{item.left}" y="{item.top}" width="{width}" height="{height}" xlink:href="{data}"/>'
     name = f"d{len(definitions)}"

@@ -2,12 +2,16 @@
 
     findings = check(copy, brief, targeting)
 
-Rules are files (data/*.toml): add a language or a pattern there. `block` means that it does not run; `review` that a person has to look.
-Not covered: pictures, the page behind the link, irony, languages without patterns (numbers, marks and shouting are found in all).
+Rules are files: patterns (data/*.toml), and concepts that break a rule together (data/frames.toml, data/concepts: one file a language).
+Words in disguise are read plainly. Where MiniLM is installed, what is near in meaning to a known violation is held for a person
+(likeness.py).
+`block` means that it does not run; `review` that a person has to look.
+Not covered: pictures, the page behind the link, irony, languages without concepts (numbers, marks and shouting are found in all).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,14 +19,18 @@ from typing import Any
 import regex
 
 from agora.ads.brief import Brief
-from agora.ads.copywriting.claims import unsupported
+from agora.ads.copywriting.claims import NAMES, blocked_in, unsupported
 from agora.ads.copywriting.copies import Copy
 from agora.ads.copywriting.shorten import without_emoji
+from agora.ads.policy import likeness
+from agora.ads.policy.concepts import in_digits
+from agora.ads.policy.disguise import plainly
+from agora.ads.policy.frames import read_frames
 from agora.ads.policy.rules import RULES, SPECIAL, Rule, Severity, in_language, read_table, rule_named
 from agora.ads.policy.special import WHAT, Targeting, categories_of, texts_sha256
 from agora.ads.sensitive import touches
 
-NUMBER = "number"
+NUMBER, QUANTITY, SHOUTING, TRADEMARK = "number", "quantity", "shouting", "trademark"
 NUMBER_REASON = "A number needs a proof: no fact of the brief has it with this unit. Correct it, or add the fact with its source."
 _SENTENCE = regex.compile(r"(?<=[.!?。！？])\s*")
 
@@ -43,22 +51,40 @@ class Finding:
 
 
 def check(
-    copy: Copy | Mapping[str, str], brief: Brief, targeting: Targeting | None = None, *, language: str | None = None
+    copy: Copy | Mapping[str, str],
+    brief: Brief,
+    targeting: Targeting | None = None,
+    *,
+    language: str | None = None,
+    by_meaning: bool = True,
 ) -> list[Finding]:
-    """All findings, in the order of the rules; each part of a text once per rule."""
+    """All findings, in the order of the rules; each part of a text once per rule. `by_meaning` false: by the rules alone, also where
+    MiniLM is installed."""
     texts = copy.texts() if isinstance(copy, Copy) else dict(copy)
+    aimed = targeting or Targeting()
+    is_released = aimed.release is not None and aimed.release.texts_sha256 == texts_sha256(texts)
     spoken = language or (copy.language if isinstance(copy, Copy) else brief.languages[0])
-    allowed = [" ".join(one.text.casefold().split()) for one in brief.statements()]
     found: dict[tuple[str, str], Finding] = {}
-    for field, text in texts.items():
-        for one in unsupported(text, brief.statements(), spoken):
+    for field, written in texts.items():
+        text, disguised = plainly(written)
+        for one in unsupported(written, brief.statements(), spoken):
             _note(found, Finding(rule=NUMBER, severity="block", field=field, span=one.text, reason=NUMBER_REASON))
+        for span in disguised:
+            _note(found, Finding(rule=SHOUTING, severity="block", field=field, span=span, reason=rule_named(SHOUTING).reason))
         for name in RULES:
             rule = rule_named(name)
-            for span in _FINDERS.get(name, _matches)(rule, without_emoji(text) if name != "shouting" else text, spoken):
-                if not (rule.unless_in_brief and any(" ".join(span.casefold().split()) in said for said in allowed)):
+            looked_at = _without_innocent(rule, written if name == SHOUTING else without_emoji(text), spoken)
+            for span in itertools.chain(_FINDERS.get(name, _matches)(rule, looked_at, spoken), _by_frames(rule, looked_at, spoken, brief)):
+                if not (rule.unless_in_brief and _in_brief(span, brief, spoken)):
                     _note(found, Finding(rule=name, severity=rule.severity, field=field, span=span.strip(), reason=rule.reason))
-    return [*found.values(), *_special(texts, brief, targeting or Targeting(), spoken)]
+    meant: dict[str, tuple[str, str]] = {}
+    if by_meaning and likeness.is_available(spoken) and not is_released:
+        topics = copy.topics if isinstance(copy, Copy) else ()
+        untraced = {field: text for field, text in texts.items() if blocked_in(text, brief.statements(spoken), spoken, topics=topics)}
+        meant = _by_meaning(untraced, found)
+    plain = {field: plainly(text)[0] for field, text in texts.items()}
+    categories = meant | categories_of(plain, spoken, brief.special_category)
+    return [*found.values(), *_special(categories, aimed, is_released=is_released)]
 
 
 def is_blocked(findings: Sequence[Finding]) -> bool:
@@ -68,6 +94,51 @@ def is_blocked(findings: Sequence[Finding]) -> bool:
 
 def _note(found: dict[tuple[str, str], Finding], finding: Finding) -> None:
     found.setdefault((finding.rule, finding.span.casefold()), finding)
+
+
+def _without_innocent(rule: Rule, text: str, language: str) -> str:
+    """`text` with a dash for each letter of a phrase that this rule lets pass."""
+    for pattern in in_language(rule.innocent, language):
+        text = pattern.sub(lambda match: "-" * len(match.group()), text)
+    return text
+
+
+def _by_meaning(texts: Mapping[str, str], found: dict[tuple[str, str], Finding]) -> dict[str, tuple[str, str]]:
+    """Notes texts near in meaning to known violations, where no rule found anything. Returns the special categories they are near to."""
+    categories: dict[str, tuple[str, str]] = {}
+    is_clean = not found
+    for field, text in texts.items():
+        probabilities = likeness.meaning_of(text)
+        near = likeness.nearest_rule(probabilities)
+        for name, probability in probabilities.items():
+            if near is not None and name.startswith(f"{SPECIAL}:") and (name == near or probability >= likeness.LEAST_SPECIAL):
+                categories.setdefault(name.removeprefix(f"{SPECIAL}:"), (field, text))
+        if near is not None and is_clean and not near.startswith(f"{SPECIAL}:"):
+            reason = likeness.LIKENESS_REASON.format(rule=near)
+            _note(found, Finding(rule=near, severity="review", field=field, span=text, reason=reason))
+    return categories
+
+
+def _by_frames(rule: Rule, text: str, language: str, brief: Brief) -> Iterator[str]:
+    """Concepts that break the rule together. Of a rule that a fact can allow: where no single fact says all of them."""
+    known = {one.text.casefold() for one in brief.statements() if one.id in NAMES}
+    for reading in read_frames(text, language, rule.name):
+        if rule.name == TRADEMARK and any(part.casefold() in known for part in reading.parts):
+            continue
+        if not (
+            rule.unless_in_brief and any(all(_says(fact.text, part, language) for part in reading.parts) for fact in brief.statements())
+        ):
+            yield reading.span
+
+
+def _in_brief(span: str, brief: Brief, language: str) -> bool:
+    return any(_says(one.text, span, language) for one in brief.statements())
+
+
+def _says(fact: str, words: str, language: str) -> bool:
+    """Whether a fact holds these words; "five litres" and "5 litres" are the same."""
+    sought, whole = (" ".join(in_digits(text, language).split()) for text in (words, fact))
+    return sought in whole
 
 
 def _matches(rule: Rule, text: str, language: str) -> Iterator[str]:
@@ -112,17 +183,17 @@ def _trademark(rule: Rule, text: str, language: str) -> Iterator[str]:
             yield match.group()
 
 
-def _special(texts: Mapping[str, str], brief: Brief, targeting: Targeting, language: str) -> Iterator[Finding]:
+def _special(categories: Mapping[str, tuple[str, str]], targeting: Targeting, *, is_released: bool) -> Iterator[Finding]:
     table = read_table(SPECIAL)
-    for category, (field, span) in categories_of(texts, language, brief.special_category).items():
+    for category, (field, span) in categories.items():
         for name in targeting.forbidden():
             reason = table["reason_targeting"].format(category=category, what=WHAT[name])
             yield Finding(rule=f"{SPECIAL}:{category}", severity="block", field="targeting", span=name, reason=reason)
-        if targeting.release is None or targeting.release.texts_sha256 != texts_sha256(texts):
+        if not is_released:
             reason = table["reason_release"].format(category=category)
             yield Finding(rule=f"{SPECIAL}:{category}", severity="review", field=field, span=span, reason=reason)
 
 
 _FINDERS = {"medical": _medical, "personal": _personal, "trademark": _trademark}
 
-__all__ = ["NUMBER", "Finding", "check", "is_blocked"]
+__all__ = ["NUMBER", "QUANTITY", "Finding", "check", "is_blocked"]

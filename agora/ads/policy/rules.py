@@ -16,7 +16,7 @@ import regex
 
 Severity = Literal["block", "review"]
 SPECIAL: Final = "special"
-RULES: Final = ("superlative", "before_after", "income", "medical", "personal", "trademark", "shouting")
+RULES: Final = ("superlative", "quantity", "before_after", "income", "medical", "personal", "trademark", "shouting")
 _PARTS: Final = ("verbs", "conditions", "address")
 _CASED: Final = ("shouting",)
 Patterns = Mapping[str, regex.Pattern[str]]
@@ -24,7 +24,8 @@ Patterns = Mapping[str, regex.Pattern[str]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
-    """`patterns`: one per language. `parts`: what else the rule's file holds (verbs and conditions, address, marks)."""
+    """`patterns`: one per language. `parts`: what else the rule's file holds (verbs and conditions, address, marks).
+    `innocent`: phrases that are read no further."""
 
     name: str
     severity: Severity
@@ -32,6 +33,7 @@ class Rule:
     unless_in_brief: bool
     patterns: Patterns
     parts: Mapping[str, Patterns]
+    innocent: Patterns
     marks: regex.Pattern[str] | None = None
     ambiguous: regex.Pattern[str] | None = None
 
@@ -42,11 +44,12 @@ def rule_named(name: str) -> Rule:
     table = read_table(name)
     cased = name in _CASED
     patterns = {language: joined(some, cased=cased) for language, some in table.get("patterns", {}).items()}
+    innocent = {language: joined(some) for language, some in table.get("innocent", {}).items()}
     given = {key: table[key] for key in _PARTS if key in table}
     parts: dict[str, Patterns] = {key: {lang: joined([one]) for lang, one in some.items()} for key, some in given.items()}
     return Rule(
         name=name, severity=table["severity"], reason=table["reason"], unless_in_brief=table.get("unless_in_brief", False),
-        patterns=patterns, parts=parts, marks=_names(table.get("marks")), ambiguous=_names(table.get("ambiguous")),
+        patterns=patterns, parts=parts, innocent=innocent, marks=_names(table.get("marks")), ambiguous=_names(table.get("ambiguous")),
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from typing import Final
 import regex
 
 from agora.ads.brief import SPECIAL_CATEGORIES
+from agora.ads.policy.frames import read_frames
 from agora.ads.policy.rules import SPECIAL, in_language, joined, read_table
 
 WHAT: Final = {"ages": "age", "sexes": "sex", "postcodes": "postcode", "lookalike": "likeness (a lookalike audience)"}
@@ -62,6 +63,9 @@ def categories_of(texts: Mapping[str, str], language: str, declared: str | None 
             for field, text in texts.items():
                 if category not in found and (match := pattern.search(text)):
                     found[category] = (field, match.group())
+        for field, text in texts.items():
+            if category not in found and (reading := next(read_frames(text, language, f"{SPECIAL}.{category}"), None)):
+                found[category] = (field, reading.span)
     return found
 
 
