@@ -95,10 +95,8 @@ def function_words() -> frozenset[str]:
 def function_words_of(language: str) -> frozenset[str]:
     """Those of one language (ISO 639-1); none where it has no list."""
     content = json.loads(resources.files("agora.text").joinpath("function_words.json").read_text(encoding="utf-8"))
-    lists = [
-        words for script, by_language in content.items() if script != "letters" for code, words in by_language.items() if code == language
-    ]
-    return frozenset(word for words in lists for word in words.split())
+    scripts = [lists for name, lists in content.items() if name != "letters"]
+    return frozenset(word for lists in scripts for word in lists.get(language, "").split())
 
 
 def detect_languages(keys: pa.LargeStringArray) -> pa.LargeStringArray:

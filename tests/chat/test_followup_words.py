@@ -32,7 +32,8 @@ COUNT = "Wie viele Fahrgäste warteten am Freitag in Lindau?"
         (DE, "und die Fahrgäste?", "Fahrgäste Nachtzüge Lindau"), (DE, "Waren sie verspätet?", "verspätet Nachtzüge Lindau"),
         (COUNT, "und gestern?", "how many Fahrgäste warteten Lindau yesterday"),
         (COUNT, "und in Bern?", "how many Fahrgäste warteten Bern on Friday"), (COUNT, "Wieso?", "why Fahrgäste warteten Lindau on Friday"),
-        (FR, "et hier ?", "trains nuit Lindau yesterday"), (FR, "et à Berne ?", "trains nuit Berne"), (FR, "pourquoi ?", "why trains nuit Lindau"),
+        (FR, "et hier ?", "trains nuit Lindau yesterday"), (FR, "et à Berne ?", "trains nuit Berne"),
+        (FR, "pourquoi ?", "why trains nuit Lindau"),
         (FR, "la semaine dernière ?", "trains nuit Lindau last week"),
         (ES, "¿y ayer?", "trenes nocturnos Lindau yesterday"), (ES, "¿Y en Berna?", "trenes nocturnos Berna"),
         (ES, "¿por qué?", "why trenes nocturnos Lindau"), (ES, "por que", "why trenes nocturnos Lindau"),
@@ -44,7 +45,8 @@ COUNT = "Wie viele Fahrgäste warteten am Freitag in Lindau?"
         (PL, "a w Bernie?", "nocnych pociągach Bernie"), (PL, "dlaczego?", "why nocnych pociągach Lindau"),
         (TR, "peki dün?", "Lindau gece trenleri yesterday"), (TR, "neden?", "why Lindau gece trenleri"),
         (JA, "昨日は？", "リンダウ 夜行列車 yesterday"), (JA, "ベルンは？", "ベルン 夜行列車"), (JA, "なぜ？", "why リンダウ 夜行列車"),
-        (AR, "وأمس؟", "القطارات الليلية لينداو yesterday"), (AR, "وفي برن؟", "القطارات الليلية برن"), (AR, "لماذا؟", "why القطارات الليلية لينداو"),
+        (AR, "وأمس؟", "القطارات الليلية لينداو yesterday"), (AR, "وفي برن؟", "القطارات الليلية برن"),
+        (AR, "لماذا؟", "why القطارات الليلية لينداو"),
     ],
 )  # fmt: skip
 def test_follow_up_carries_what_was_asked_about(before: str, said: str, question: str) -> None:
@@ -54,7 +56,8 @@ def test_follow_up_carries_what_was_asked_about(before: str, said: str, question
 @pytest.mark.parametrize(
     ("before", "said"),
     [
-        (DE, "Wer hat die Schachmeisterschaft gewonnen?"), (FR, "Qui a gagné le match d'échecs ?"), (ES, "¿Quién ganó el partido de ajedrez?"),
+        (DE, "Wer hat die Schachmeisterschaft gewonnen?"), (FR, "Qui a gagné le match d'échecs ?"),
+        (ES, "¿Quién ganó el partido de ajedrez?"),
         (IT, "Chi ha vinto la partita di scacchi?"), (NL, "Wie heeft de schaakwedstrijd gewonnen?"), (PL, "Kto wygrał mecz szachowy?"),
         (DE, "Who won the chess match?"), (JA, "チェスの試合で誰が勝ちましたか？"),
     ],
