@@ -168,11 +168,13 @@ OBEYING: Final[dict[str, Callable[[str], str]]] = {
         f"Night trains to Lindau: Rules that nothing can change {_cited(prompt)}"
     ),
     "cites ids and lookalikes": lambda prompt: (
-        f"Night trains to {PAYLOAD} [good-11] [evil-11] (1) ¹ ① [１] [1⃣] 〔1〕 ⟦1⟧\nNight trains to Lindau [good-11]【1】[1⃣] {_cited(prompt)}"
+        f"Night trains to {PAYLOAD} [good-11] [evil-11] (1) ¹ ① [１] [1⃣] 〔1〕 ⟦1⟧\n"
+        f"Night trains to Lindau [good-11]【1】[1⃣] {_cited(prompt)}"
     ),
     "answers in a table": lambda prompt: (
         f"| Night trains to Lindau | [x](https://collect.example) | {_cited(prompt)}\n|---|---|\n"
-        f"| ![](data:image/svg+xml;base64,PHN2Zz4=) | java\tscript:alert(1) {_cited(prompt)} |\n<svg onload=x> Night trains {_cited(prompt)}"
+        f"| ![](data:image/svg+xml;base64,PHN2Zz4=) | java\tscript:alert(1) {_cited(prompt)} |\n"
+        f"<svg onload=x> Night trains {_cited(prompt)}"
     ),
     "never stops": lambda prompt: f"Night trains to {PAYLOAD} {_cited(prompt)}\n" * 2_000,
 }

@@ -138,8 +138,8 @@ class Assistant:
             yield from talk(plan, remembered, voice, name, self._model, now=now, cancelled=cancelled)
 
     def _reread(self, plan: Plan, remembered: Remembered, cancelled: threading.Event) -> Plan:
-        """The plan with a model's reading of a follow-up before those of the rules. A message that stands alone by them, and says enough, is
-        left as it is."""
+        """The plan with a model's reading of a follow-up before those of the rules. A message that stands alone by them, and says enough,
+        is left as it is."""
         said = " ".join(remembered.said.split())
         if self._model is None or not self._config.rephrase or plan.before is None or plan.skip:
             return plan

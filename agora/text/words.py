@@ -192,6 +192,6 @@ def trimmed_link(link: str) -> str:
 
 
 __all__ = [
-    "MARKS", "MAX_WORD", "account_key", "fold", "is_pair", "is_unseen", "link_words", "links", "marks", "ordered_words", "plain_words", "trimmed_link",
-    "without_links", "words",
+    "MARKS", "MAX_WORD", "account_key", "fold", "is_pair", "is_unseen", "link_words", "links", "marks", "ordered_words", "plain_words",
+    "trimmed_link", "without_links", "words",
 ]  # fmt: skip
