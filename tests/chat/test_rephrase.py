@@ -21,11 +21,11 @@ def saying(question: object) -> ScriptedModel:
 
 
 def test_the_models_reading_is_taken_and_tried_first() -> None:
-    model = saying("Were night trains to Lindau cancelled?")
-    assert rephrased("were they cancelled?", [BEFORE], model) == "Were night trains to Lindau cancelled?"
+    model = saying("Were trains to Lindau cancelled?")
+    assert rephrased("were they cancelled?", [BEFORE], model) == "Were trains to Lindau cancelled?"
     messages = talk(BEFORE, "were they cancelled?")
     answer = reply(list(Assistant(trains(), model).answer(messages, now=NOW)))
-    assert answer.queries[0] == "night trains Lindau cancelled"
+    assert answer.queries[0] == "trains Lindau cancelled"
     rules = reply(list(Assistant(trains(), model, config=AssistantConfig(rephrase=False)).answer(messages, now=NOW)))
     assert rules.queries[0] != answer.queries[0]
 

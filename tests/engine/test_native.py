@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,17 @@ def test_packed_panels_hold_each_weight_once() -> None:
     assert packed.shape == (2, 4, WIDTH, 2)
     assert packed[1, 3, 5, 1] == weight_OI.bfloat16()[WIDTH + 5, 7]
     assert (packed[1, :, 8:] == 0).all()
+
+
+def test_large_pages_hold_what_was_put_there_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "BLOCK_BYTES", 4096)
+    room, numbers = native._LargePages(), torch.Generator().manual_seed(0)
+    given = [torch.randn(size, generator=numbers).to(dtype) for size in (3, 700, 5, 5000, 1) for dtype in (torch.float32, torch.bfloat16)]
+    held = [room.copy(one) for one in given]
+    assert all(torch.equal(one, other) for one, other in zip(held, given, strict=True))
+    assert all(one.data_ptr() % 64 == 0 for one in held)
+    spans = sorted((one.data_ptr(), one.data_ptr() + one.nbytes) for one in held)
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
 
 
 def test_networks_that_the_kernel_cannot_run_are_refused() -> None:
