@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -29,6 +29,7 @@ from agora.chat.explain import PostExplanation, explain_post, explained
 from agora.chat.memory import Message, Remembered, remember, token_counter
 from agora.chat.personas import NEUTRAL, Persona, Personas
 from agora.chat.plan import Plan, make_plan
+from agora.chat.rephrase import rephrased
 from agora.chat.research import ResearchConfig, research
 from agora.chat.rising import HISTORY_S, MAX_TRENDS, WINDOW_S, rising
 from agora.chat.shown import one_line
@@ -49,15 +50,19 @@ log = logging.getLogger(__name__)
 
 _FOR_MORE: Final = 3
 """So many times more hits are read where posts that were shown already are left out."""
+_SHORT: Final = 6
+"""A message of more words than this stands alone where the rules find nothing to carry over."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AssistantConfig:
     """memory_tokens   earlier turns that are read, in tokens; never more than half of what the model's context holds
     answers         how answers from posts are made (agora/search/answers)
+    rephrase        let a model put a follow-up question so that it stands alone; its reading is tried before those of the rules
     tools           let a model that calls functions (ToolEndpoint) look things up itself; where that fails, the plain way is taken"""
 
     memory_tokens: int = 2_000
+    rephrase: bool = True
     tools: bool = True
     answers: AskConfig = field(default_factory=AskConfig)
 
@@ -114,6 +119,7 @@ class Assistant:
         self, remembered: Remembered, plan: Plan, name: str, voice: Persona, now: datetime, cancelled: threading.Event
     ) -> Iterator[ChatEvent]:
         if plan.kind == "posts":
+            plan = self._reread(plan, remembered, cancelled)
             if self._config.tools and hasattr(self._model, "turn") and not plan.skip:
                 try:
                     yield from self._with_tools(plan, name, remembered, now, cancelled)
@@ -130,6 +136,18 @@ class Assistant:
             yield from rising(report, self._square, name, plan.questions[0])
         else:
             yield from talk(plan, remembered, voice, name, self._model, now=now, cancelled=cancelled)
+
+    def _reread(self, plan: Plan, remembered: Remembered, cancelled: threading.Event) -> Plan:
+        """The plan with a model's reading of a follow-up before those of the rules. A message that stands alone by them, and says enough,
+        is left as it is."""
+        said = " ".join(remembered.said.split())
+        if self._model is None or not self._config.rephrase or plan.before is None or plan.skip:
+            return plan
+        if plan.questions == (said,) and len(said.split()) > _SHORT:
+            return plan
+        earlier = [turn["content"] for turn in remembered.turns if turn["role"] == "user" and turn["content"].strip()]
+        question = rephrased(said, earlier, self._model, cancelled=cancelled)
+        return plan if question is None else replace(plan, questions=tuple(dict.fromkeys((question, *plan.questions))))
 
     def _with_tools(self, plan: Plan, name: str, remembered: Remembered, now: datetime, cancelled: threading.Event) -> Iterator[ChatEvent]:
         """The model looks things up itself. Raises GenerationError, before anything but Steps, where it makes no answer."""

@@ -57,8 +57,9 @@ def citation(one: Evidence, sentence: Sentence | None, number: int) -> Citation:
     """The card of a post, with the first of its quotations."""
     quote = next((quote for quote in sentence.quotes if quote.post_id == one.id), None) if sentence is not None else None
     return Citation(
-        number=number, post_id=one.id, author=one.author, speaker=one.speaker, created_at=one.created_at.isoformat(), text=one.text,
-        quote=quote.text if quote else "", start=quote.start if quote else 0, label=one.label, voice=one.voice, alike=one.alike,
+        number=number, post_id=one.id, author=one.author, speaker=safe_text(one.speaker), created_at=one.created_at.isoformat(),
+        text=one.text, quote=quote.text if quote else "", start=quote.start if quote else 0, label=one.label, voice=one.voice,
+        alike=one.alike,
     )  # fmt: skip
 
 

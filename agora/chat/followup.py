@@ -6,8 +6,8 @@ that stand alone, to try in turn.
     follow_up("why?", ...)                 another asking word about the same
     follow_up("were they late?", ...)      pronouns become what was asked about
 
-Rules of English, from the person's own turns alone: what posts say never decides what is asked next. A message that stands on its own comes
-back as it is. Not covered: pronouns for what only an answer mentioned, and other languages.
+Rules of English; followup_words.py has those for other languages. From the person's own turns alone: what posts say never decides what is
+asked next. A message that stands on its own comes back as it is. Not covered: pronouns for what only an answer mentioned.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import re
 from datetime import datetime
 from typing import Final
 
+from agora.chat.followup_words import follow_up_in, is_more_in_any
 from agora.errors import UsageError
 from agora.search.answers.rewrite import Question, rewrite
 from agora.search.answers.tokens import Token, tokens
@@ -47,7 +48,7 @@ _OWN: Final = 2
 
 def is_more(said: str) -> bool:
     """Whether a message asks for more of the same."""
-    return _MORE.fullmatch(_bare(said)) is not None
+    return _MORE.fullmatch(_bare(said)) is not None or is_more_in_any(said)
 
 
 def follow_up(said: str, before: str | None, now: datetime) -> tuple[str, ...]:
@@ -60,6 +61,8 @@ def follow_up(said: str, before: str | None, now: datetime) -> tuple[str, ...]:
         return (said,)
     if is_more(said):
         return (before,)
+    if other := follow_up_in(said, before, now):
+        return other
     if bare := _BARE.fullmatch(_bare(said)):
         return (f"{bare.group('word')} {_topic(earlier)}{_time(earlier)}",)
     leading = _LEADING.match(said)

@@ -51,13 +51,14 @@ _DATE: Final = re.compile(r"\d{4}-\d{1,2}-\d{1,2}|\d{1,2}/\d{1,2}/\d{2,4}|[\d\s-
 class Plan:
     """`questions` stand alone, best first; each is tried until posts answer one. `subject`: the expression, the post, or the kind of talk.
     `is_opinion`: it asks what people think, which a coordinated group alone cannot answer. `skip`: posts that were shown already, where
-    more is asked for."""
+    more is asked for. `before`: the question to posts before it, as it was understood."""
 
     kind: Kind
     questions: tuple[str, ...]
     subject: str = ""
     is_opinion: bool = False
     skip: frozenset[str] = frozenset()
+    before: str | None = None
 
 
 def make_plan(remembered: Remembered, *, now: datetime) -> Plan:
@@ -65,9 +66,10 @@ def make_plan(remembered: Remembered, *, now: datetime) -> Plan:
     said = " ".join(remembered.said.split())
     if plan := _without_posts(said, remembered.turns):
         return plan
-    questions = follow_up(said, _last_question(remembered.turns, now), now)
+    before = _last_question(remembered.turns, now)
+    questions = follow_up(said, before, now)
     skip = _shown(remembered.turns) if is_more(said) else frozenset[str]()
-    return Plan(kind="posts", questions=questions, is_opinion=any(_OPINION.search(one) for one in questions), skip=skip)
+    return Plan(kind="posts", questions=questions, is_opinion=any(_OPINION.search(one) for one in questions), skip=skip, before=before)
 
 
 def _without_posts(said: str, turns: Sequence[Mapping[str, Any]]) -> Plan | None:

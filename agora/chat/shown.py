@@ -14,14 +14,18 @@ import re
 import unicodedata
 from typing import Final
 
+from agora.text.words import is_unseen
+
 _HIDDEN: Final = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 _MARKS: Final = str.maketrans("“”„«»", "＂＂＂‹›")
 _JOINERS: Final = frozenset("\u200c\u200d")
 """Part of emoji and of some scripts; kept where they stand between characters that use them."""
+_PRESENTATION: Final = frozenset("\ufe0e\ufe0f")
+"""How the sign before it is drawn; kept once behind one that is drawn in two ways. In rows they carry hidden words."""
 _ACTIVE: Final = re.compile(
     r"(?P<tag><(?=[A-Za-z/!?]))|(?P<image>!(?=\[))|(?P<link>\](?=[(\[:]))"
     r"|(?P<scheme>(?<=[A-Za-z]):(?=//))|(?P<script>(?<=javascript):|(?<=vbscript):|(?<=data):(?=[a-z]+/)|(?<=mailto):|(?<=xmpp):)"
-    r"|(?P<cite>\[(?=[\s\d,^;–-]*\]|\^))|(?P<www>(?<=www)\.)|(?P<fence>`)|(?P<mail>(?<=[\w])@(?=[\w-]+\.[A-Za-z]))|(?P<entity>&(?=#?\w+;))",
+    r"|(?P<cite>[\[［【〔〚⟦](?=[\s\d\u20e3\ufe0e\ufe0f,^;–-]*[\]］】〕〛⟧]|\^))|(?P<www>(?<=www)\.)|(?P<fence>`)|(?P<mail>(?<=[\w])@(?=[\w-]+\.[A-Za-z]))|(?P<entity>&(?=#?\w+;))",
     re.IGNORECASE,
 )
 _INSTEAD: Final = {
@@ -49,11 +53,14 @@ def quoted(text: str, most: int = 200) -> str:
 
 def _seen(text: str, place: int) -> str:
     character = text[place]
-    if character in "\n\t":
+    if character in "\n\t" or " " <= character <= "~":
         return character
-    if unicodedata.category(character) not in _HIDDEN:
+    if unicodedata.category(character) not in _HIDDEN and not is_unseen(character):
         return character
-    if character in _JOINERS and 0 < place < len(text) - 1 and ord(text[place - 1]) > 0x2FF and ord(text[place + 1]) > 0x2FF:
+    before, after = text[place - 1 : place] if place else "", text[place + 1 : place + 2]
+    if character in _JOINERS and before > "\u02ff" and after > "\u02ff":
+        return character
+    if character in _PRESENTATION and not is_unseen(before or " ") and (before > "\u02ff" or before in ("©", "®") or after == "\u20e3"):
         return character
     return "\ufffd"
 

@@ -16,8 +16,10 @@
 #include <string.h>
 
 #include "../model/numbers.h"
-#if defined(__AVX512VNNI__) && !defined(AGORA_PLAIN) /* tests compare both */
+#if defined(__x86_64__) && !defined(AGORA_PLAIN) /* tests compare all that this processor can run */
 #include <immintrin.h>
+#endif
+#if defined(__AVX512VNNI__) && !defined(AGORA_PLAIN)
 #define HAS_BYTES 1
 #else
 #define HAS_BYTES 0
@@ -32,10 +34,41 @@
 #define GROUP 32
 #define WIDTH 32
 #define TILE 6 /* rows that share a read of the weights: 6 x 2 sums, twice for bytes, fill 24 of 32 registers */
+#define PAIR_TILE (HAS_PAIRS ? 12 : 5) /* the same for pairs of bfloat16 */
 #define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL _Pragma("GCC unroll 12")
 #define SIMD _Pragma("omp simd")
 #define EACH _Pragma("omp for schedule(static)")
+
+/* Sixteen neighbours. */
+typedef float Floats __attribute__((vector_size(64)));
+typedef uint32_t Words __attribute__((vector_size(64)));
+typedef uint16_t Halves __attribute__((vector_size(32)));
+
+/* As many as one register holds. */
+#if defined(__AVX512F__)
+#define LANES 16
+#else
+#define LANES 8
+#endif
+typedef float Lanes __attribute__((vector_size(4 * LANES)));
+typedef uint32_t LaneWords __attribute__((vector_size(4 * LANES)));
+
+/* Activations of a product, rounded as the weights are, in the form that this processor multiplies. */
+#if HAS_PAIRS
+typedef bf16 Rounded;
+#define ROUNDED(x) narrow(x)
+#else
+typedef float Rounded;
+#define ROUNDED(x) wide(narrow(x))
+#endif
+#if HAS_BYTES
+typedef int8_t Level;
+#define LEVEL_PLACE(i) (i)
+#else
+typedef int16_t Level; /* four neighbours as 0 2 1 3: products of even and of odd bytes are added in pairs */
+#define LEVEL_PLACE(i) (((i) & ~3) | ((i) & 1) << 1 | ((i) >> 1 & 1))
+#endif
 
 enum { FLOAT32, BFLOAT16, BYTES };
 
@@ -66,7 +99,7 @@ typedef struct {
     const Layer *layers;
 } Weights;
 
-/* Rows of activations as a product reads them: float32, bfloat16, or bytes with a scale and -128 times the sum of each group. */
+/* Rows of activations as a product reads them: float32, Rounded, or Level with a scale and -128 times the sum of each group. */
 typedef struct {
     void *values;
     float *scales;
@@ -92,10 +125,10 @@ static void store_row(const Shape *s, const Activations *a, int64_t row, const f
     if (s->kind == FLOAT32) {
         memcpy((float *)a->values + row * I, x, I * sizeof(float));
     } else if (s->kind == BFLOAT16) {
-        bf16 *out = (bf16 *)a->values + row * I;
-        SIMD for (int64_t i = 0; i < I; i++) out[i] = narrow(x[i]);
+        Rounded *out = (Rounded *)a->values + row * I;
+        SIMD for (int64_t i = 0; i < I; i++) out[i] = ROUNDED(x[i]);
     } else {
-        int8_t *out = (int8_t *)a->values + row * I;
+        Level *out = (Level *)a->values + row * I;
         for (int64_t g = 0; g < I / GROUP; g++, x += GROUP, out += GROUP) {
             float largest = 0;
             _Pragma("omp simd reduction(max : largest)") for (int i = 0; i < GROUP; i++) largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
@@ -103,7 +136,7 @@ static void store_row(const Shape *s, const Activations *a, int64_t row, const f
             int32_t sum = 0;
             _Pragma("omp simd reduction(+ : sum)") for (int i = 0; i < GROUP; i++) {
                 int32_t q = (int32_t)((x[i] * inverse + 12582912.0f) - 12582912.0f); /* nearest, ties to even */
-                out[i] = (int8_t)q;
+                out[LEVEL_PLACE(i)] = (Level)q;
                 sum += q;
             }
             a->scales[row * (I / GROUP) + g] = largest / 127.0f;
@@ -125,18 +158,19 @@ static void store_normed(const Shape *s, const Activations *a, int64_t row, cons
 /* What `rows` rows of a product share: WIDTH outputs of each, to `out` (rows out_step apart), added to what is there when `adds`. */
 typedef struct {
     const void *panel;
+    const char *ahead; /* weights to ask memory for meanwhile, ahead_step bytes for each 64 of a row's weights; 0 asks for nothing new */
     const bf16 *scales;
     const void *x;
     const float *x_scales;
     const int32_t *x_offsets;
     int64_t I, out_step, width;
     float *out;
-    int adds;
+    int adds, ahead_step;
 } Tile;
 
-INLINE void finish_plain(const Tile *t, int r, const float *sums) {
-    float *out = t->out + r * t->out_step;
-    for (int64_t o = 0; o < t->width; o++) out[o] = t->adds ? out[o] + sums[o] : sums[o];
+INLINE void finish_plain(const Tile *t, int r, int first, int count, const float *sums) {
+    float *out = t->out + r * t->out_step + first;
+    for (int64_t o = 0; o < least(count, t->width - first); o++) out[o] = t->adds ? out[o] + sums[o] : sums[o];
 }
 
 #if HAS_BYTES
@@ -149,6 +183,7 @@ INLINE void finish(const Tile *t, int r, int c, __m512 sum) {
 INLINE void multiply_bytes(const Tile *t, const int rows) {
     const uint8_t *w = t->panel;
     const int8_t *x = t->x;
+    const char *ahead = t->ahead;
     int64_t groups = t->I / GROUP;
     __m512 sums[TILE][2];
     UNROLL for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = _mm512_setzero_ps();
@@ -156,6 +191,8 @@ INLINE void multiply_bytes(const Tile *t, const int rows) {
         __m512i dots[TILE][2];
         UNROLL for (int r = 0; r < rows; r++) dots[r][0] = dots[r][1] = _mm512_set1_epi32(t->x_offsets[r * groups + g]);
         UNROLL for (int i = 0; i < GROUP / 4; i++) {
+            if (rows > 4) __builtin_prefetch(ahead, 0, 2);
+            ahead += t->ahead_step;
             __m512i w0 = _mm512_loadu_si512(w + i * 128), w1 = _mm512_loadu_si512(w + i * 128 + 64);
             UNROLL for (int r = 0; r < rows; r++) {
                 int32_t four;
@@ -179,6 +216,37 @@ INLINE void multiply_bytes(const Tile *t, const int rows) {
         finish(t, r, 1, sums[r][1]);
     }
 }
+#elif defined(__AVX2__) && !defined(AGORA_PLAIN)
+INLINE void multiply_bytes(const Tile *t, const int rows) {
+    const int16_t *x = t->x;
+    const __m256i low = _mm256_set1_epi16(0xff);
+    int64_t groups = t->I / GROUP;
+    for (int part = 0; part < WIDTH; part += 8) {
+        __m256 sums[TILE];
+        UNROLL for (int r = 0; r < rows; r++) sums[r] = _mm256_setzero_ps();
+        for (int64_t g = 0; g < groups; g++) {
+            const uint8_t *w = (const uint8_t *)t->panel + g * GROUP * WIDTH + 4 * part;
+            __m256i dots[TILE];
+            UNROLL for (int r = 0; r < rows; r++) dots[r] = _mm256_set1_epi32(t->x_offsets[r * groups + g]);
+            for (int i = 0; i < GROUP; i += 4, w += 4 * WIDTH) {
+                __m256i four = _mm256_loadu_si256((const __m256i *)w), even = _mm256_and_si256(four, low), odd = _mm256_srli_epi16(four, 8);
+                UNROLL for (int r = 0; r < rows; r++) {
+                    int32_t two[2];
+                    memcpy(two, x + r * t->I + g * GROUP + i, 8);
+                    dots[r] = _mm256_add_epi32(dots[r], _mm256_madd_epi16(even, _mm256_set1_epi32(two[0])));
+                    dots[r] = _mm256_add_epi32(dots[r], _mm256_madd_epi16(odd, _mm256_set1_epi32(two[1])));
+                }
+            }
+            __m128i halves = _mm_loadu_si128((const __m128i *)(t->scales + g * WIDTH + part));
+            __m256 scales = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+            UNROLL for (int r = 0; r < rows; r++) {
+                __m256 scale = _mm256_mul_ps(scales, _mm256_set1_ps(t->x_scales[r * groups + g]));
+                sums[r] = _mm256_add_ps(sums[r], _mm256_mul_ps(_mm256_cvtepi32_ps(dots[r]), scale));
+            }
+        }
+        UNROLL for (int r = 0; r < rows; r++) finish_plain(t, r, part, 8, (const float *)&sums[r]);
+    }
+}
 #else
 INLINE void multiply_bytes(const Tile *t, const int rows) {
     int64_t groups = t->I / GROUP;
@@ -186,52 +254,64 @@ INLINE void multiply_bytes(const Tile *t, const int rows) {
         float sums[WIDTH] = {0};
         for (int64_t g = 0; g < groups; g++) {
             const uint8_t *w = (const uint8_t *)t->panel + g * GROUP * WIDTH;
-            const int8_t *x = (const int8_t *)t->x + r * t->I + g * GROUP;
+            const int16_t *x = (const int16_t *)t->x + r * t->I + g * GROUP;
             int32_t dots[WIDTH];
             for (int o = 0; o < WIDTH; o++) dots[o] = t->x_offsets[r * groups + g];
             for (int i = 0; i < GROUP; i += 4, w += 4 * WIDTH)
                 SIMD for (int o = 0; o < WIDTH; o++)
-                    dots[o] += w[4 * o] * x[i] + w[4 * o + 1] * x[i + 1] + w[4 * o + 2] * x[i + 2] + w[4 * o + 3] * x[i + 3];
+                    dots[o] += w[4 * o] * x[i] + w[4 * o + 1] * x[i + 2] + w[4 * o + 2] * x[i + 1] + w[4 * o + 3] * x[i + 3];
             float scale = t->x_scales[r * groups + g];
             SIMD for (int o = 0; o < WIDTH; o++) sums[o] += (float)dots[o] * (wide(t->scales[g * WIDTH + o]) * scale);
         }
-        finish_plain(t, r, sums);
+        finish_plain(t, r, 0, WIDTH, sums);
     }
 }
 #endif
 
 #if HAS_PAIRS
+/* One chain of additions for each output, whatever the number of rows: the instruction takes six cycles and two begin in each, so six rows
+ * are the fewest that keep the arithmetic busy, and with fewer memory is the limit. */
 INLINE void multiply_pairs(const Tile *t, const int rows) {
     const bf16 *w = t->panel, *x = t->x;
-    /* even and odd pairs apart: two chains of additions for each output, joined at the end, whatever the number of rows; with one chain and
-     * tiles of 6 the instruction's latency was not hidden (5% slower) */
-    __m512 sums[TILE][2][2];
-    UNROLL for (int r = 0; r < rows; r++) sums[r][0][0] = sums[r][0][1] = sums[r][1][0] = sums[r][1][1] = _mm512_setzero_ps();
-    for (int64_t i = 0; i < t->I; i += 4, w += 4 * WIDTH) {
-        UNROLL for (int half = 0; half < 2; half++) {
-            __m512bh w0 = (__m512bh)_mm512_loadu_si512(w + half * 64), w1 = (__m512bh)_mm512_loadu_si512(w + half * 64 + 32);
+    const char *ahead = t->ahead;
+    __m512 sums[PAIR_TILE][2];
+    UNROLL for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = _mm512_setzero_ps();
+    for (int64_t i = 0; i < t->I; i += 4) {
+        UNROLL for (int64_t at = i; at < i + 4; at += 2, w += 2 * WIDTH, ahead += t->ahead_step) {
+            if (rows > 4) __builtin_prefetch(ahead, 0, 2);
+            __m512bh w0 = (__m512bh)_mm512_loadu_si512(w), w1 = (__m512bh)_mm512_loadu_si512(w + 32);
             UNROLL for (int r = 0; r < rows; r++) {
                 int32_t two;
-                memcpy(&two, x + r * t->I + i + 2 * half, 4);
+                memcpy(&two, x + r * t->I + at, 4);
                 __m512bh value = (__m512bh)_mm512_set1_epi32(two);
-                sums[r][0][half] = _mm512_dpbf16_ps(sums[r][0][half], w0, value);
-                sums[r][1][half] = _mm512_dpbf16_ps(sums[r][1][half], w1, value);
+                sums[r][0] = _mm512_dpbf16_ps(sums[r][0], w0, value);
+                sums[r][1] = _mm512_dpbf16_ps(sums[r][1], w1, value);
             }
         }
     }
-    UNROLL for (int r = 0; r < rows; r++) {
-        finish(t, r, 0, _mm512_add_ps(sums[r][0][0], sums[r][0][1]));
-        finish(t, r, 1, _mm512_add_ps(sums[r][1][0], sums[r][1][1]));
-    }
+    UNROLL for (int r = 0; r < rows; r++) finish(t, r, 0, sums[r][0]), finish(t, r, 1, sums[r][1]);
 }
 #else
 INLINE void multiply_pairs(const Tile *t, const int rows) {
-    for (int r = 0; r < rows; r++) {
-        const bf16 *w = t->panel, *x = (const bf16 *)t->x + r * t->I;
-        float sums[WIDTH] = {0};
-        for (int64_t i = 0; i < t->I; i += 2, w += 2 * WIDTH)
-            SIMD for (int o = 0; o < WIDTH; o++) sums[o] += wide(w[2 * o]) * wide(x[i]) + wide(w[2 * o + 1]) * wide(x[i + 1]);
-        finish_plain(t, r, sums);
+    const float *x = t->x;
+    const int cols = rows == 1 ? WIDTH / LANES : 2; /* sums enough to hide the latency of an addition, registers enough to hold them */
+    for (int part = 0; part < WIDTH; part += cols * LANES) {
+        const bf16 *w = (const bf16 *)t->panel + 2 * part;
+        Lanes sums[PAIR_TILE][WIDTH / LANES];
+        UNROLL for (int r = 0; r < rows; r++) UNROLL for (int c = 0; c < cols; c++) sums[r][c] = (Lanes){0};
+        for (int64_t i = 0; i < t->I; i += 2, w += 2 * WIDTH) {
+            Lanes even[WIDTH / LANES], odd[WIDTH / LANES];
+            UNROLL for (int c = 0; c < cols; c++) {
+                LaneWords two;
+                memcpy(&two, w + 2 * LANES * c, sizeof two);
+                even[c] = (Lanes)(two << 16), odd[c] = (Lanes)(two & 0xffff0000);
+            }
+            UNROLL for (int r = 0; r < rows; r++) UNROLL for (int c = 0; c < cols; c++) {
+                sums[r][c] += x[r * t->I + i] * even[c];
+                sums[r][c] += x[r * t->I + i + 1] * odd[c];
+            }
+        }
+        UNROLL for (int r = 0; r < rows; r++) finish_plain(t, r, part, cols * LANES, (const float *)sums[r]);
     }
 }
 #endif
@@ -242,58 +322,55 @@ INLINE void multiply_floats(const Tile *t, const int rows) {
     UNROLL for (int r = 0; r < rows; r++) SIMD for (int o = 0; o < WIDTH; o++) sums[r][o] = 0;
     for (int64_t i = 0; i < t->I; i++, w += WIDTH)
         UNROLL for (int r = 0; r < rows; r++) SIMD for (int o = 0; o < WIDTH; o++) sums[r][o] += w[o] * x[r * t->I + i];
-    for (int r = 0; r < rows; r++) finish_plain(t, r, sums[r]);
+    for (int r = 0; r < rows; r++) finish_plain(t, r, 0, WIDTH, sums[r]);
 }
 
-#define BY_ROWS(name)                          \
+#define CASE(name, rows) case rows: name(t, rows); break;
+#define BY_ROWS(name, more)                                \
     static void name##_rows(const Tile *t, int64_t rows) { \
-        switch (rows) {                        \
-            case 6: name(t, 6); break;         \
-            case 5: name(t, 5); break;         \
-            case 4: name(t, 4); break;         \
-            case 3: name(t, 3); break;         \
-            case 2: name(t, 2); break;         \
-            default: name(t, 1);               \
-        }                                      \
+        switch (rows) {                                    \
+            more                                           \
+            CASE(name, 5)                                  \
+            CASE(name, 4)                                  \
+            CASE(name, 3)                                  \
+            CASE(name, 2)                                  \
+            default: name(t, 1);                           \
+        }                                                  \
     }
-BY_ROWS(multiply_bytes)
-BY_ROWS(multiply_floats)
-static void multiply_pairs_rows(const Tile *t, int64_t rows) {
-    switch (rows) { /* twice the sums of the others, so half the rows */
-        case 3: multiply_pairs(t, 3); break;
-        case 2: multiply_pairs(t, 2); break;
-        default: multiply_pairs(t, 1);
-    }
-}
+BY_ROWS(multiply_bytes, CASE(multiply_bytes, 6))
+BY_ROWS(multiply_floats, CASE(multiply_floats, 6))
+#if HAS_PAIRS
+#define PAIR(rows) CASE(multiply_pairs, rows)
+BY_ROWS(multiply_pairs, PAIR(12) PAIR(11) PAIR(10) PAIR(9) PAIR(8) PAIR(7) PAIR(6))
+#else
+BY_ROWS(multiply_pairs, )
+#endif
 
 /* out (N, O) = x (N, I) times matrix; panels are shared among the threads of the running team, which meets at the end. */
 static void multiply(const Shape *s, const Matrix *m, const Activations *a, float *out, int64_t N, int64_t I, int64_t O, int adds) {
-    int64_t groups = I / GROUP, most = s->kind == BFLOAT16 ? TILE / 2 : TILE, tiles = (N + most - 1) / most;
-    int64_t tile = tiles ? (N + tiles - 1) / tiles : 1; /* 8 rows: 4 and 4 rather than 6 and 2 */
+    int64_t groups = I / GROUP, most = s->kind == BFLOAT16 ? PAIR_TILE : TILE, tiles = (N + most - 1) / most;
+    int64_t tile = tiles ? (N + tiles - 1) / tiles : 1; /* 8 rows of bytes: 4 and 4 rather than 6 and 2 */
+    int64_t line = s->kind == BYTES ? 1 : s->kind == BFLOAT16 ? 2 : 4, size = WIDTH * I * line;
     EACH for (int64_t first = 0; first < O; first += WIDTH)
         for (int64_t n = 0; n < N; n += tile) {
-            Tile t = {.I = I, .out_step = O, .width = least(WIDTH, O - first), .out = out + n * O + first, .adds = adds};
-            int64_t rows = least(tile, N - n);
-            /* with many rows the weights of the next panel are asked for while the later tiles of this one compute (7% at 32 rows of bytes);
-             * with few, memory is the limit already, and asking in bursts made it worse */
-            if (n > 0 && tiles >= 5 && first + WIDTH < O) {
-                int64_t size = WIDTH * I * (s->kind == BYTES ? 1 : s->kind == BFLOAT16 ? 2 : 4), part = (size / (tiles - 1) + 63) / 64 * 64;
-                const char *next = (const char *)m->panels + (first / WIDTH + 1) * size;
-                for (int64_t at = (n / tile - 1) * part; at < least(n / tile * part, size); at += 64) __builtin_prefetch(next + at, 0, 2);
-            }
+            const char *panel = (const char *)m->panels + first * I * line;
+            Tile t = {.I = I, .out_step = O, .width = least(WIDTH, O - first), .out = out + n * O + first, .adds = adds, .panel = panel};
+            int64_t rows = least(tile, N - n), number = n / tile;
+            /* with many rows the weights of the next panel are asked for while the later tiles of this one compute; with few, memory is the
+             * limit already, and asking made it worse */
+            int asks = number > 0 && number < 3 && tiles > 2 && first + WIDTH < O;
+            t.ahead = asks ? panel + size + (number - 1) * size / 2 : panel;
+            t.ahead_step = asks ? 64 : 0;
             if (s->kind == BYTES) {
-                t.panel = (const uint8_t *)m->panels + first * I;
                 t.scales = m->scales + first * groups;
-                t.x = (const int8_t *)a->values + n * I;
+                t.x = (const Level *)a->values + n * I;
                 t.x_scales = a->scales + n * groups;
                 t.x_offsets = a->offsets + n * groups;
                 multiply_bytes_rows(&t, rows);
             } else if (s->kind == BFLOAT16) {
-                t.panel = (const bf16 *)m->panels + first * I;
-                t.x = (const bf16 *)a->values + n * I;
+                t.x = (const Rounded *)a->values + n * I;
                 multiply_pairs_rows(&t, rows);
             } else {
-                t.panel = (const float *)m->panels + first * I;
                 t.x = (const float *)a->values + n * I;
                 multiply_floats_rows(&t, rows);
             }
@@ -314,17 +391,32 @@ INLINE void turn_head(float *x, const float *weight, const float *cosine, const 
     }
 }
 
+/* Where the keys (and the values) of a key head begin in the page of a position of row n. */
+INLINE int64_t page_place(const Shape *s, const Step *step, int64_t layer, int64_t n, int64_t k, int64_t position) {
+    int64_t page = step->tables[step->sequence[n] * step->table_width + position / PAGE] + layer * s->pages;
+    return (page * s->K + k) * s->D * PAGE;
+}
+
+INLINE void ask_for_page(const Shape *s, const Step *step, int64_t place, const int is_float) {
+    int64_t size = is_float ? 4 : 2, end = (place + s->D * PAGE) * size;
+    for (int64_t at = place * size; at < end; at += 64) __builtin_prefetch((const char *)step->keys + at);
+    for (int64_t at = place * size; at < end; at += 64) __builtin_prefetch((const char *)step->values + at);
+}
+
 /* Queries are turned where they lie; keys and values of row n go into their page. */
 static void place_row(const Shape *s, const Weights *w, const Layer *layer, const Step *step, int64_t index, int64_t n) {
     int64_t H = s->H, K = s->K, D = s->D, R = D / 2, position = step->positions[n], slot = position % PAGE;
-    int64_t page = step->tables[step->sequence[n] * step->table_width + position / PAGE] + index * s->pages;
     float *row = step->wide_out + n * (H + 2 * K) * D;
     const float *cosine = w->cosines + position * R, *sine = w->sines + position * R;
     for (int64_t h = 0; h < H; h++) turn_head(row + h * D, layer->query_norm, cosine, sine, R, s->eps);
     for (int64_t k = 0; k < K; k++) {
+        if (n + 1 < step->N) { /* a key is written all over its page: the next row's is asked for meanwhile */
+            int64_t size = s->kind == FLOAT32 ? 4 : 2, at = page_place(s, step, index, n + 1, k, step->positions[n + 1]) * size;
+            for (int64_t end = at + D * PAGE * size; at < end; at += 64) __builtin_prefetch((const char *)step->keys + at, 1);
+        }
         float *key = row + (H + k) * D, *value = row + (H + K + k) * D;
         turn_head(key, layer->key_norm, cosine, sine, R, s->eps);
-        int64_t place = (page * K + k) * D * PAGE;
+        int64_t place = page_place(s, step, index, n, k, position);
         if (s->kind == FLOAT32) {
             for (int64_t d = 0; d < D; d++) ((float *)step->keys)[place + d * PAGE + slot] = key[d];
             memcpy((float *)step->values + place + slot * D, value, D * sizeof(float));
@@ -336,10 +428,6 @@ static void place_row(const Shape *s, const Weights *w, const Layer *layer, cons
 }
 
 /* Sixteen neighbours as float32. */
-typedef float Floats __attribute__((vector_size(64)));
-typedef uint32_t Words __attribute__((vector_size(64)));
-typedef uint16_t Halves __attribute__((vector_size(32)));
-
 INLINE Floats load16(const void *from, int64_t place, const int is_float) {
     if (is_float) {
         Floats x;
@@ -392,21 +480,19 @@ INLINE void mix_page(const void *values, int64_t place, float (*shares)[PAGE], i
         }
 }
 
-/* `heads` query heads of one row that share a key head: softmax over all positions so far, page by page (Milakov & Gimelshein 2018). */
-INLINE void attend(const Shape *s, const Step *step, int64_t layer, int64_t n, int64_t k, const float *queries, float *out, const int heads,
-                   const int is_float) {
+/* `heads` query heads of one row that share a key head: softmax over all positions so far, page by page (Milakov & Gimelshein 2018).
+ * `after`: the page that is read next when these are done, or -1. */
+INLINE void attend(const Shape *s, const Step *step, int64_t layer, int64_t n, int64_t k, int64_t after, const float *queries, float *out,
+                   const int heads, const int is_float) {
     int64_t D = s->D, last = step->positions[n];
-    const int64_t *table = step->tables + step->sequence[n] * step->table_width;
     float largest[4], total[4], scale = 1.0f / sqrtf((float)D), scores[4][PAGE];
     for (int h = 0; h < heads; h++) largest[h] = -INFINITY, total[h] = 0;
     memset(out, 0, heads * D * sizeof(float));
     for (int64_t first = 0; first <= last; first += PAGE) {
-        int64_t place = ((layer * s->pages + table[first / PAGE]) * s->K + k) * D * PAGE, count = least(PAGE, last + 1 - first);
-        if (first + PAGE <= last) { /* pages lie apart: the processor does not foresee where the next one is */
-            int64_t next = ((layer * s->pages + table[first / PAGE + 1]) * s->K + k) * D * PAGE, size = is_float ? 4 : 2;
-            for (int64_t at = 0; at < D * PAGE * size; at += 64) __builtin_prefetch((const char *)step->keys + next * size + at);
-            for (int64_t at = 0; at < D * PAGE * size; at += 64) __builtin_prefetch((const char *)step->values + next * size + at);
-        }
+        int64_t place = page_place(s, step, layer, n, k, first), count = least(PAGE, last + 1 - first);
+        /* pages lie apart: the processor does not foresee where the next one is */
+        if (first + PAGE <= last) ask_for_page(s, step, page_place(s, step, layer, n, k, first + PAGE), is_float);
+        else if (after >= 0) ask_for_page(s, step, after, is_float);
         score_page(step->keys, place, queries, D, scores, heads, is_float);
         for (int h = 0; h < heads; h++) {
             float top = largest[h], sum = 0, *mixed = out + h * D, *row = scores[h];
@@ -432,14 +518,15 @@ INLINE void attend(const Shape *s, const Step *step, int64_t layer, int64_t n, i
     }
 }
 
-#define ATTEND(is_float)                                                                             \
-    (more == 4   ? attend(s, step, layer, n, k, queries + g * D, out + g * D, 4, is_float)           \
-     : more == 2 ? attend(s, step, layer, n, k, queries + g * D, out + g * D, 2, is_float)           \
-                 : attend(s, step, layer, n, k, queries + g * D, out + g * D, 1, is_float))
+#define ATTEND(is_float)                                                                                   \
+    (more == 4   ? attend(s, step, layer, n, k, after, queries + g * D, out + g * D, 4, is_float)          \
+     : more == 2 ? attend(s, step, layer, n, k, after, queries + g * D, out + g * D, 2, is_float)          \
+                 : attend(s, step, layer, n, k, after, queries + g * D, out + g * D, 1, is_float))
 static void attend_row(const Shape *s, const Step *step, int64_t layer, int64_t n, int64_t k) {
-    int64_t D = s->D, G = s->H / s->K;
+    int64_t D = s->D, G = s->H / s->K, is_last = k + 1 == s->K;
     const float *queries = step->wide_out + (n * (s->H + 2 * s->K) + k * G) * D;
     float *out = step->mixed + (n * s->H + k * G) * D;
+    int64_t after = n + is_last < step->N ? page_place(s, step, layer, n + is_last, is_last ? 0 : k + 1, 0) : -1;
     for (int64_t g = 0, more; g < G; g += more) {
         more = G - g >= 4 ? 4 : G - g >= 2 ? 2 : 1;
         if (s->kind == FLOAT32)

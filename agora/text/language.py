@@ -92,6 +92,13 @@ def function_words() -> frozenset[str]:
     return frozenset(_function_words().words.to_pylist())
 
 
+def function_words_of(language: str) -> frozenset[str]:
+    """Those of one language (ISO 639-1); none where it has no list."""
+    content = json.loads(resources.files("agora.text").joinpath("function_words.json").read_text(encoding="utf-8"))
+    scripts = [lists for name, lists in content.items() if name != "letters"]
+    return frozenset(word for lists in scripts for word in lists.get(language, "").split())
+
+
 def detect_languages(keys: pa.LargeStringArray) -> pa.LargeStringArray:
     """The language of each comparison key."""
     if not len(keys):

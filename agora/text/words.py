@@ -56,6 +56,7 @@ _INVISIBLE: Final = (
     "\U000e0000-\U000e0fff"
 )
 _NOTHING: Final = re.compile(f"[{_ACCENT}{_INVISIBLE}]+")
+_UNSEEN: Final = re.compile(f"[{_INVISIBLE}]")
 _LONG_MARKS: Final = re.compile(f"([{MARKS}]{{8}})[{MARKS}]+")
 """Nobody writes nine marks on a letter, and putting n of them in order takes n^2 steps."""
 _LETTER: Final = rf"[^\W_{_UNSPACED}]"
@@ -112,6 +113,11 @@ def links(text: str) -> list[str]:
 def without_links(text: str) -> str:
     """The text with a blank in place of each link."""
     return _LINK.sub(" ", text) if "://" in text or "www." in text.lower() else text
+
+
+def is_unseen(character: str) -> bool:
+    """Whether a character shows nothing by itself: a filler, a joiner, a mark of direction, a variation selector, a tag."""
+    return _UNSEEN.match(character) is not None
 
 
 def is_pair(word: str) -> bool:
@@ -186,6 +192,6 @@ def trimmed_link(link: str) -> str:
 
 
 __all__ = [
-    "MARKS", "MAX_WORD", "account_key", "fold", "is_pair", "link_words", "links", "marks", "ordered_words", "plain_words", "trimmed_link",
-    "without_links", "words",
+    "MARKS", "MAX_WORD", "account_key", "fold", "is_pair", "is_unseen", "link_words", "links", "marks", "ordered_words", "plain_words",
+    "trimmed_link", "without_links", "words",
 ]  # fmt: skip

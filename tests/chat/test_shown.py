@@ -10,8 +10,13 @@ from hypothesis import strategies as st
 
 from agora.chat.shown import one_line, safe_text
 
-ACTIVE = re.compile(r"!\[|\]\(|\]\[|\]:|<[a-z/!?]|[a-z]://|javascript:|mailto:|www\.|`|&#?\w+;|\w@\w+\.\w|\[\s*\d+\s*\]", re.IGNORECASE)
-HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\U000e0000-\U000e007f]")
+ACTIVE = re.compile(
+    r"!\[|\]\(|\]\[|\]:|<[a-z/!?]|[a-z]://|javascript:|mailto:|www\.|`|&#?\w+;|\w@\w+\.\w|[\[［【〔]\s*\d[\d\u20e3]*\s*[\]］】〕]",
+    re.IGNORECASE,
+)
+HIDDEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f\u034f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\u3164\ufe00-\ufe0d\ufeff\U000e0000-\U000e01ef]|[\ufe0e\ufe0f]{2}"
+)
 PIECES = [
     "![x](",
     "](",
@@ -29,6 +34,11 @@ PIECES = [
     "\u202e",
     "\u200b",
     "\U000e0041",
+    "\U000e0121",
+    "\ufe0f",
+    "\u3164",
+    "［1］",
+    "【1\u20e3】",
     "x",
     " ",
     "\n",
@@ -58,3 +68,8 @@ def test_ordinary_words_stay(text: str) -> None:
 
 def test_one_line_is_one_line() -> None:
     assert one_line("a\n b\t c" * 100, 50).count("\n") == 0 and len(one_line("word " * 100, 50)) == 50
+
+
+def test_emoji_are_drawn_as_they_were() -> None:
+    for text in ("\u2764\ufe0f", "1\ufe0f\u20e3", "\u00a9\ufe0f", "\U0001f468\u200d\U0001f469\u200d\U0001f467"):
+        assert safe_text(text) == text

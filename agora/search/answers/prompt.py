@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agora.search.answers.records import Draft, Evidence
+from agora.text.words import is_unseen
 
 MAX_SENTENCES: Final = 6
 _SYSTEM: Final = (
@@ -67,9 +68,13 @@ def build(question: str, evidence: Sequence[Evidence], *, mark: str | None = Non
 
 def escaped(text: str) -> str:
     """The text on one line, character for character, without anything that a chat format, a mark or a citation is made of."""
-    plain = "".join(" " if character.isspace() or unicodedata.category(character) in _HIDDEN else character for character in text)
+    plain = "".join(" " if _is_hidden(character) else character for character in text)
     plain = plain.translate(_LOOKALIKE)
     return _FENCE.sub(lambda match: match.group().translate(_FENCE_CHARS), plain)
+
+
+def _is_hidden(character: str) -> bool:
+    return character.isspace() or unicodedata.category(character) in _HIDDEN or is_unseen(character)
 
 
 def read(said: str, prompt: Prompt) -> list[Draft]:

@@ -7,6 +7,7 @@ that costs relevance (issue 4 measured 0.7 to 3.8 points). A question that is no
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -226,6 +227,7 @@ def _focus(text: str) -> str | None:
     return following.key if following.is_content else None
 
 
+@functools.lru_cache(maxsize=1_024)
 def all_keys(text: str) -> frozenset[str]:
     """Every key under which a post can be asked for, function words too."""
     return frozenset(key for token in tokens(text) for key in keys_of(token))

@@ -99,6 +99,8 @@ def _tokens(text: str) -> Iterator[Token]:
 
 def fold(text: str) -> str:
     """NFKC, lower case, accents and invisible characters off, one kind of apostrophe."""
+    if text.isascii():
+        return text.lower()
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
     return "".join("'" if c in "’ʼ" else c for c in plain if not unicodedata.combining(c) and unicodedata.category(c) != "Cf")
 
