@@ -101,19 +101,24 @@ class SearchResult:
 def search(question: Question, *, num_best: int = 10) -> SearchResult:
     """The fastest layouts. Raises ConfigError with the nearest possible thing when nothing fits."""
     started = time.process_time()
-    tally = _Tally(num_best)
-    for columns, batches, num_candidates in _chunks(question):
-        tally.num_candidates += num_candidates
-        tally.add(question, columns, batches)
+    tally = tally_layouts(question, num_best)
     if not tally.best:
         raise ConfigError(_nothing_fits(question, tally))
-    baseline = tally.baseline
     return SearchResult(
-        tuple(tally.best), baseline, tally.num_candidates, tally.num_possible, tally.num_fitting, time.process_time() - started
+        tuple(tally.best), tally.baseline, tally.num_candidates, tally.num_possible, tally.num_fitting, time.process_time() - started
     )
 
 
-class _Tally:
+def tally_layouts(question: Question, num_best: int) -> Tally:
+    """All candidates counted and the best kept, also when nothing fits."""
+    tally = Tally(num_best)
+    for columns, batches, num_candidates in _chunks(question):
+        tally.num_candidates += num_candidates
+        tally.add(question, columns, batches)
+    return tally
+
+
+class Tally:
     """Keeps the best rows of all chunks."""
 
     def __init__(self, num_best: int) -> None:
@@ -272,7 +277,7 @@ def _shards(data: int) -> list[int]:
     return every or [1]
 
 
-def _nothing_fits(question: Question, tally: _Tally) -> str:
+def _nothing_fits(question: Question, tally: Tally) -> str:
     where = f"{question.shape.name or 'the model'} on {question.num_accelerators:,} accelerators"
     if tally.least is None:
         batch, number = nearest_batch(question), nearest_number(question)
@@ -308,7 +313,7 @@ def nearest_number(question: Question, most_tries: int = 64) -> int | None:
 
 def _is_possible(question: Question) -> bool:
     """Whether anything divides and fits."""
-    tally = _Tally(1)
+    tally = Tally(1)
     for columns, batches, _ in _chunks(question):
         tally.add(question, columns, batches)
         if tally.best:
