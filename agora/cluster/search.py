@@ -33,6 +33,9 @@ _MIN_CONTEXT_TOKENS = 2048  # tokens of a rank when sequences are divided: no me
 BATCH_TOLERANCE = 0.1  # a batch that nobody stated may move by this share so that it divides over the data ranks
 TIE = 0.05  # candidates predicted within this share of the best may be as good: about the median error of unseen sizes (docs/log.md)
 _INTS = NDArray[np.int64]
+# Layouts that differ only in how data ranks divide state are one kind: they run the same products and nearly equal times. The best of each
+# kind is kept, so that the next best are worth a measurement of their own.
+_KIND = ("tensor", "pipeline", "virtual", "schedule", "context", "expert", "micro_batch", "recompute", "precision")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,8 +85,8 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The best layouts, the first is the fastest. `baseline` is plain sharded data parallel, fastest that fits, None when none fits;
-    `seconds` are of the processor."""
+    """The best layouts, one of each kind, the first is the fastest. `baseline` is plain sharded data parallel, fastest that fits, None when
+    none fits; `seconds` are of the processor."""
 
     best: tuple[Candidate, ...]
     baseline: Candidate | None
@@ -145,15 +148,29 @@ class Tally:
         times = step_times(question.shape, question.batch(batches), columns, question.hardware, question.constants)
         useful = np.ones(len(batches)) if question.useful_share is None else question.useful_share(columns.replicate)
         per_sequence = times.total_s / batches / useful
-        kept = np.argsort(per_sequence, kind="stable")[: self.num_best]
+        kept = _first_of_each_kind(columns, per_sequence)[: self.num_best]
         self.best += [_candidate(columns, batches, needed, times.total_s, useful, row) for row in kept]
-        self.best = sorted(self.best, key=lambda candidate: candidate.score)[: self.num_best]
+        by_kind: dict[tuple[Any, ...], Candidate] = {}
+        for candidate in sorted(self.best, key=lambda candidate: candidate.score):
+            by_kind.setdefault(tuple(getattr(candidate.layout, name) for name in _KIND), candidate)
+        self.best = list(by_kind.values())[: self.num_best]
         plain = np.flatnonzero((columns.tensor == 1) & (columns.pipeline == 1) & (columns.context == 1) & (columns.expert == 1))
         if len(plain):
             row = plain[np.argmin(per_sequence[plain])]
             candidate = _candidate(columns, batches, needed, times.total_s, useful, row)
             if self.baseline is None or candidate.score < self.baseline.score:
                 self.baseline = candidate
+
+
+def _first_of_each_kind(columns: LayoutColumns, scores: Any) -> Any:
+    """The fastest row of each kind, fastest first."""
+    kinds = np.zeros(len(scores), dtype=np.int64)
+    for name in _KIND:
+        values = np.asarray(getattr(columns, name)).astype(np.int64)
+        kinds = kinds * (int(values.max()) + 1) + values
+    order = np.argsort(scores, kind="stable")
+    _, first = np.unique(kinds[order], return_index=True)
+    return order[np.sort(first)]
 
 
 def _candidate(columns: LayoutColumns, batches: _INTS, needed: Any, seconds: Any, useful: Any, row: Any) -> Candidate:
