@@ -3,9 +3,10 @@
 python -m benchmarks planner_runs [--runs CSV] [--data FOLDER] [--quick]
 
 Published runs: one source table, one model, one accelerator, one source is left out at a time, and constants are fitted on the rest, each
-model counting once; rows whose layout is whole count for the bar, all are shown. Intervals are judged the same way: made from the rows of
-other models (accelerators), for the rows left out. Without --runs also the single-node steps: constants fitted on 40 rows, mean of 20
-draws. With --runs the constants start from the shipped ones, `shipped` shows those without any fit, and the interval is the stated one.
+model counting once. Rows whose layout is whole count for the bar, once with their table and once with their source left out; all are shown.
+Intervals are judged the same way: made from the rows of other models (accelerators), for the rows left out. Without --runs also the
+single-node steps: constants fitted on 40 rows, mean of 20 draws. With --runs the constants start from the shipped ones, `shipped` shows
+those without any fit, and the interval is the stated one.
 """
 
 from __future__ import annotations
@@ -59,13 +60,15 @@ def published(runs: Sequence[Any], *, is_public: bool, quick: bool) -> dict[str,
     if not quick:
         keys |= {"model": lambda run: run.model, "accelerator": lambda run: run.accelerator, "source": lambda run: run.source}
     details: dict[str, Any] = {"whole_layout_alone_by_table": summary(_left_out(whole, keys["table"], start))}
-    details["bar"] = details["whole_layout_alone_by_table"]
     found = {name: _left_out(runs, key, start) for name, key in keys.items()}
     for name, ratios in found.items():
         details[f"by_{name}"] = {
             "all": summary(ratios), "whole_layout": summary(ratios[is_whole]),
             **({"other": summary(ratios[~is_whole])} if not is_whole.all() else {}),
         }  # fmt: skip
+    judged = [details["whole_layout_alone_by_table"]]
+    judged += [details["by_source"]["whole_layout"]] if is_public and not quick else []
+    details["bar"] = max(judged, key=lambda one: one["median"])
     shipped = compare_runs(runs, default_calibration())
     details["shipped"] = {
         "median": shipped.median_error, "p90": shipped.p90_error, "inside_interval": shipped.inside_interval,
@@ -86,8 +89,8 @@ def published(runs: Sequence[Any], *, is_public: bool, quick: bool) -> dict[str,
         for run, ratio in zip(runs, found["table"].tolist(), strict=True)
     ]
     low, high = COVERAGE_BOUNDS
-    bar = details["bar"]
-    details["holds"] = bar["median"] <= MEDIAN_BOUND and bar["p90"] <= P90_BOUND and (quick or low <= stated <= high)
+    is_near = all(bar["median"] <= MEDIAN_BOUND and bar["p90"] <= P90_BOUND for bar in judged)
+    details["holds"] = is_near and (quick or low <= stated <= high)
     return details
 
 
@@ -138,7 +141,7 @@ def single_node(runs: Sequence[Any], num_draws: int) -> dict[str, Any]:
 
 
 BENCHMARK = Benchmark(
-    measures="median error of predicted step times of published runs, by constants fitted without the run's source table",
+    measures="median error of predicted step times of published runs, by constants fitted without the run's table or source (the worse)",
     unit="relative error",
     bound=f"<= {MEDIAN_BOUND} (p90 <= {P90_BOUND}; single node <= {STEPS_MEDIAN_BOUND} / {STEPS_P90_BOUND})",
     run=_run,

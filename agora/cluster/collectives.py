@@ -148,14 +148,16 @@ def ring_pass_s(num_bytes: Values, group: Group) -> Values:
     return (group.size - 1) * num_bytes / _ring_bytes_per_s(group) + ring
 
 
-def dispatch_s(num_bytes: Values, visits: Values, group: Group) -> Values:
+def dispatch_s(num_bytes: Values, visits: Values, group: Group, most_domains: Values = 0) -> Values:
     """Every rank sends its tokens (`num_bytes` in all) to `visits` experts each, spread evenly over the group.
 
     Inside a domain one copy goes to every expert. Between domains one copy goes to every domain that holds an expert of the token, over
-    the NIC of the sender, and is passed on inside: of d domains, d (1 - (1 - 1/d)^visits) hold one on average.
+    the NIC of the sender, and is passed on inside: of d domains, d (1 - (1 - 1/d)^visits) hold one on average; routing may keep to
+    `most_domains` of them (0: any; DeepSeek-V3 report, section 2.1.2: node-limited routing).
     """
     nodes = group.size / group.inside
     reached = nodes * (1 - (1 - 1 / nodes) ** visits)
+    reached = np.where(most_domains > 0, np.minimum(reached, np.maximum(most_domains, 1)), reached)
     beyond = reached * (nodes - 1) / nodes
     within = visits * (group.inside - 1) / group.inside
     latency = (group.size > 1) * group.up_latency_s + (nodes > 1) * np.ceil(np.log2(np.maximum(nodes, 1))) * group.out_latency_s

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agora.cluster.layout import KERNELS, PRECISIONS, RECOMPUTES, SCHEDULES, SHARDINGS, Layout
+from agora.cluster.layout import DISPATCHES, KERNELS, PRECISIONS, RECOMPUTES, SCHEDULES, SHARDINGS, Layout
 
 Values = Any
 """A float or an array of floats, one per row."""
 _CODES: dict[str, tuple[str, ...]] = {
     "sharding": SHARDINGS, "schedule": SCHEDULES, "recompute": RECOMPUTES, "precision": PRECISIONS, "attention": KERNELS,
-    "kernels": KERNELS,
+    "kernels": KERNELS, "dispatch": DISPATCHES,
 }  # fmt: skip
 NONE, SELECTIVE, FULL = range(3)
 GPIPE, ONE_F_ONE_B, INTERLEAVED, ZERO_BUBBLE = range(4)
@@ -45,6 +45,8 @@ class LayoutColumns:
     attention: Values = 0
     kernels: Values = 1
     overlap: Values = True
+    dispatch: Values = 0
+    expert_overlap: Values = False
 
     @property
     def data(self) -> Values:
@@ -72,7 +74,7 @@ class LayoutColumns:
 
 
 def _plain(name: str, value: Any) -> Any:
-    return bool(value) if name in ("sequence_parallel", "overlap") else int(value)
+    return bool(value) if name in ("sequence_parallel", "overlap", "expert_overlap") else int(value)
 
 
 def stack_layouts(layouts: Sequence[Layout]) -> LayoutColumns:

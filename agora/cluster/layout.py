@@ -21,12 +21,17 @@ Schedule = Literal["gpipe", "1f1b", "interleaved", "zero_bubble"]
 Recompute = Literal["none", "selective", "full"]
 Precision = Literal["bf16", "fp16", "fp8", "mxfp8", "nvfp4"]
 Kernels = Literal["fused", "plain"]
+Dispatch = Literal["bf16", "fp8"]
 SHARDINGS: tuple[Sharding, ...] = get_args(Sharding)
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 KERNELS: tuple[Kernels, ...] = get_args(Kernels)
 RECOMPUTES: tuple[Recompute, ...] = get_args(Recompute)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 _MOST_PADDING = 1.1  # of a stack of experts: FSDP2 fills up its first dimension to equal shards
+DISPATCHES: tuple[Dispatch, ...] = get_args(Dispatch)
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "sharding": SHARDINGS, "schedule": SCHEDULES, "recompute": RECOMPUTES, "precision": PRECISIONS, "dispatch": DISPATCHES
+}  # fmt: skip
 _DEGREES = ("replicate", "shard", "tensor", "pipeline", "virtual", "context", "expert", "micro_batch")
 
 
@@ -50,6 +55,8 @@ class Layout:
     attention          fused (never writes scores) or plain; price of a plan, training is always fused
     kernels            element-wise work between products: fused (compiled) or plain; price of a plan, training takes training.compile
     overlap            data-parallel communication runs beside compute; price of a plan, training always overlaps
+    dispatch           number format of tokens on their way to experts; what comes back has 16 bits (fp8 is priced, not trained)
+    expert_overlap     tokens travel to and from experts beside the compute of another micro-batch (priced, not trained)
     """
 
     replicate: int = 1
@@ -68,13 +75,15 @@ class Layout:
     attention: Kernels = "fused"
     kernels: Kernels = "plain"
     overlap: bool = True
+    dispatch: Dispatch = "bf16"
+    expert_overlap: bool = False
 
     def __post_init__(self) -> None:
         for name in _DEGREES:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(f"layout.{name}={value!r} must be a whole number of at least 1")
-        for name, allowed in (("sharding", SHARDINGS), ("schedule", SCHEDULES), ("recompute", RECOMPUTES), ("precision", PRECISIONS)):
+        for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"layout.{name}={getattr(self, name)!r} is not one of {', '.join(allowed)}")
         if self.virtual > 1 and self.pipeline == 1:
@@ -129,7 +138,21 @@ class Layout:
                 f"layout.pipeline={self.pipeline} x virtual={self.virtual} needs {chunks} layers, the model has {shape.num_layers}; "
                 f"the nearest possible is pipeline={min(self.pipeline, most)} with virtual={self.virtual if most >= self.pipeline else 1}"
             )
-        self._check_passes(self.num_micro_batches(global_batch))
+        passes = self.num_micro_batches(global_batch)
+        self._check_passes(passes)
+        if self.expert_overlap and passes < 2:
+            raise ConfigError(
+                "layout.expert_overlap needs a second micro-batch to compute meanwhile, and a data rank has one; "
+                f"the nearest possible is global_batch={2 * self.data * self.micro_batch}, or expert_overlap=false"
+            )
+
+    def check_trainable(self) -> None:
+        """Raises ConfigError for what the planner prices and training does not do."""
+        if self.dispatch != "bf16" or self.expert_overlap:
+            raise ConfigError(
+                f"layout.dispatch={self.dispatch!r} with expert_overlap={str(self.expert_overlap).lower()} is priced by the planner and "
+                "not done by training; the nearest possible is dispatch='bf16' with expert_overlap=false"
+            )
 
     def _check_passes(self, passes: int) -> None:
         """What the schedules of torch.distributed.pipelining demand of the number of micro-batches."""
@@ -231,6 +254,8 @@ class Layout:
             self.schedule if self.pipeline > 1 else "",
             f"recompute {self.recompute}",
             self.precision,
+            f"{self.dispatch} dispatch" if self.dispatch != "bf16" else "",
+            "experts overlapped" if self.expert_overlap else "",
         ]
         return ", ".join([*degrees, *(choice for choice in choices if choice)])
 

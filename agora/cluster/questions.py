@@ -37,10 +37,10 @@ def llama_405b() -> PlanRequest:
 
 
 def deepseek_v3() -> PlanRequest:
-    """DeepSeek-V3: 2,048 H800-like accelerators (H100 here), 14.8T tokens of 4,096, 63M tokens a step, 8-bit products."""
+    """DeepSeek-V3: 2,048 H800, 14.8T tokens of 4,096, 63M tokens a step, 8-bit products."""
     return PlanRequest(
         model="DeepSeek-V3",
-        accelerator="H100",
+        accelerator="H800",
         num_accelerators=2_048,
         tokens=14.8e12,
         seq_len=4096,

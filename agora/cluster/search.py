@@ -33,6 +33,9 @@ _MIN_CONTEXT_TOKENS = 2048  # tokens of a rank when sequences are divided: no me
 BATCH_TOLERANCE = 0.1  # a batch that nobody stated may move by this share so that it divides over the data ranks
 TIE = 0.05  # candidates predicted within this share of the best may be as good: about the median error of unseen sizes (docs/log.md)
 _INTS = NDArray[np.int64]
+# Layouts that differ only in how data ranks divide state are one kind: they run the same products and nearly equal times. The best of each
+# kind is kept, so that the next best are worth a measurement of their own.
+_KIND = ("tensor", "pipeline", "virtual", "schedule", "context", "expert", "micro_batch", "recompute", "precision")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,8 +85,8 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The best layouts, the first is the fastest. `baseline` is plain sharded data parallel, fastest that fits, None when none fits;
-    `seconds` are of the processor."""
+    """The best layouts, one of each kind, the first is the fastest. `baseline` is plain sharded data parallel, fastest that fits, None when
+    none fits; `seconds` are of the processor."""
 
     best: tuple[Candidate, ...]
     baseline: Candidate | None
@@ -101,19 +104,24 @@ class SearchResult:
 def search(question: Question, *, num_best: int = 10) -> SearchResult:
     """The fastest layouts. Raises ConfigError with the nearest possible thing when nothing fits."""
     started = time.process_time()
-    tally = _Tally(num_best)
-    for columns, batches, num_candidates in _chunks(question):
-        tally.num_candidates += num_candidates
-        tally.add(question, columns, batches)
+    tally = tally_layouts(question, num_best)
     if not tally.best:
         raise ConfigError(_nothing_fits(question, tally))
-    baseline = tally.baseline
     return SearchResult(
-        tuple(tally.best), baseline, tally.num_candidates, tally.num_possible, tally.num_fitting, time.process_time() - started
+        tuple(tally.best), tally.baseline, tally.num_candidates, tally.num_possible, tally.num_fitting, time.process_time() - started
     )
 
 
-class _Tally:
+def tally_layouts(question: Question, num_best: int) -> Tally:
+    """All candidates counted and the best kept, also when nothing fits."""
+    tally = Tally(num_best)
+    for columns, batches, num_candidates in _chunks(question):
+        tally.num_candidates += num_candidates
+        tally.add(question, columns, batches)
+    return tally
+
+
+class Tally:
     """Keeps the best rows of all chunks."""
 
     def __init__(self, num_best: int) -> None:
@@ -140,15 +148,29 @@ class _Tally:
         times = step_times(question.shape, question.batch(batches), columns, question.hardware, question.constants)
         useful = np.ones(len(batches)) if question.useful_share is None else question.useful_share(columns.replicate)
         per_sequence = times.total_s / batches / useful
-        kept = np.argsort(per_sequence, kind="stable")[: self.num_best]
+        kept = _first_of_each_kind(columns, per_sequence)[: self.num_best]
         self.best += [_candidate(columns, batches, needed, times.total_s, useful, row) for row in kept]
-        self.best = sorted(self.best, key=lambda candidate: candidate.score)[: self.num_best]
+        by_kind: dict[tuple[Any, ...], Candidate] = {}
+        for candidate in sorted(self.best, key=lambda candidate: candidate.score):
+            by_kind.setdefault(tuple(getattr(candidate.layout, name) for name in _KIND), candidate)
+        self.best = list(by_kind.values())[: self.num_best]
         plain = np.flatnonzero((columns.tensor == 1) & (columns.pipeline == 1) & (columns.context == 1) & (columns.expert == 1))
         if len(plain):
             row = plain[np.argmin(per_sequence[plain])]
             candidate = _candidate(columns, batches, needed, times.total_s, useful, row)
             if self.baseline is None or candidate.score < self.baseline.score:
                 self.baseline = candidate
+
+
+def _first_of_each_kind(columns: LayoutColumns, scores: Any) -> Any:
+    """The fastest row of each kind, fastest first."""
+    kinds = np.zeros(len(scores), dtype=np.int64)
+    for name in _KIND:
+        values = np.asarray(getattr(columns, name)).astype(np.int64)
+        kinds = kinds * (int(values.max()) + 1) + values
+    order = np.argsort(scores, kind="stable")
+    _, first = np.unique(kinds[order], return_index=True)
+    return order[np.sort(first)]
 
 
 def _candidate(columns: LayoutColumns, batches: _INTS, needed: Any, seconds: Any, useful: Any, row: Any) -> Candidate:
@@ -272,7 +294,7 @@ def _shards(data: int) -> list[int]:
     return every or [1]
 
 
-def _nothing_fits(question: Question, tally: _Tally) -> str:
+def _nothing_fits(question: Question, tally: Tally) -> str:
     where = f"{question.shape.name or 'the model'} on {question.num_accelerators:,} accelerators"
     if tally.least is None:
         batch, number = nearest_batch(question), nearest_number(question)
@@ -308,7 +330,7 @@ def nearest_number(question: Question, most_tries: int = 64) -> int | None:
 
 def _is_possible(question: Question) -> bool:
     """Whether anything divides and fits."""
-    tally = _Tally(1)
+    tally = Tally(1)
     for columns, batches, _ in _chunks(question):
         tally.add(question, columns, batches)
         if tally.best:

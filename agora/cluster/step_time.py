@@ -31,6 +31,8 @@ from agora.model.counts import layer_parameters, num_parameters, windowed_keys
 from agora.model.shape import ModelShape
 
 BYTES = 2  # of an activation or a weight in the forward pass
+_ATTENTION_BACKWARD = 2.5 * 73 / 63  # forwards: 2.5 times the FLOPs, at 63% and not 73% of the peak (FlashAttention-2, section 4.1)
+_DISPATCH_8 = (1 + 4 / 128 + BYTES) / (2 * BYTES)  # one way 8 bits with a scale for 128 values, back 16 bits (DeepSeek-V3, section 3.3.2)
 _OPTIMIZER_BYTES = 34  # AdamW reads gradient, master and two moments, writes three and the working copy, and clears the gradient
 
 
@@ -111,7 +113,8 @@ def layer_times(shape: ModelShape, batch: Batch, layouts: LayoutColumns, hardwar
     sparse = shape.num_expert_layers / shape.num_layers
     wide = tokens * shape.dim * BYTES
     tensor = (layouts.tensor > 1) * 2 * all_reduce_s(wide, tensor_group(layouts, hardware, constants))
-    exchange = dispatch_s(wide / layouts.tensor * batch.imbalance, shape.experts_per_token, expert_group(layouts, hardware, constants))
+    traveling = wide / layouts.tensor * batch.imbalance * np.where(layouts.dispatch == 1, _DISPATCH_8, 1.0)
+    exchange = dispatch_s(traveling, shape.experts_per_token, expert_group(layouts, hardware, constants), shape.expert_groups_per_token)
     experts = 2 * sparse * (layouts.expert > 1) * exchange
     keys = np.where(shape.kv_latent > 0, shape.num_heads * shape.head_dim, shape.kv_dim)
     context = ring_pass_s(tokens * 2 * keys / layouts.tensor * BYTES, context_group(layouts, hardware, constants))
@@ -127,7 +130,7 @@ def layer_times(shape: ModelShape, batch: Batch, layouts: LayoutColumns, hardwar
         forward,
         backward,
         attention,
-        attention * np.where(is_plain, 2.0, 2.5),
+        attention * np.where(is_plain, 2.0, _ATTENTION_BACKWARD),
         memory,
         kernels * constants.launch_s,
         tensor,
@@ -225,7 +228,8 @@ def assemble(
     # a ring of keys and values passes under attention; what is left of it, and tensor and expert exchange, take turns with the work
     ring_f = np.maximum(layer.context - constants.hidden * layer.attention, 0)
     ring_b = np.maximum(2 * layer.context - constants.hidden * layer.attention_backward, 0)
-    wire = layer.tensor + layer.expert
+    is_beside = np.asarray(layouts.expert_overlap, dtype=bool)
+    wire = layer.tensor + np.where(is_beside, 0.0, layer.expert)
     wire_f, wire_b = wire + ring_f, wire + ring_b
     again = is_full * (_both(layer.launches, work_f + wire_f) - wire_f) + is_selective * (
         layer.memory + (layouts.attention == 1) * layer.attention
@@ -233,7 +237,9 @@ def assemble(
     forward, backward = _both(layer.launches, work_f + wire_f) - wire_f, _both(2 * layer.launches, work_b + wire_b) - wire_b
     trips = 2 + is_full
     tensor = layer.tensor * trips
-    experts = layer.expert * trips
+    hideable = constants.hidden * (forward + backward + again)
+    beside = np.maximum(layer.expert * trips - hideable, 0) + constants.interference * layer.expert * trips
+    experts = np.where(is_beside, beside, layer.expert * trips)
     context = ring_f * (1 + is_full) + ring_b
     one_layer = forward + backward + again + tensor + experts + context
 

@@ -17,8 +17,9 @@ from agora.cluster.energy import J_PER_MWH, node_power_w, power_draw
 from agora.cluster.facts import Table, load_tables
 from agora.cluster.failures import best_interval_s, failure_model, goodput, interruption_rate, with_spares
 from agora.cluster.layout import Layout
-from agora.cluster.plan import Plan, PlanRequest, plan
+from agora.cluster.plan import Plan, PlanRequest, build_plan, plan, question_of
 from agora.cluster.runs import Run, run_columns
+from agora.cluster.search import price
 from agora.config import from_dict
 from agora.errors import ConfigError
 
@@ -76,17 +77,20 @@ def _near(name: str, predicted: float, published: float, bound: float, unit: str
 
 
 def history_plan(table: Table, calibration: Calibration, changes: Mapping[str, Any] | None = None) -> Plan:
-    """The plan of a known run with its layout, or with changes of it."""
+    """The plan of a known run with its layout, or with changes of it. Memory is not asked where a run is known to have fitted by means that
+    Agora's training lacks (`fitted`)."""
     words = table.words
     layout = from_dict(Layout, {**words["layout"], **(changes or {})}, table.name)
     batch, seq_len = int(words["global_batch"]), int(words["seq_len"])
-    return plan(
-        PlanRequest(
-            model=str(words["model"]), accelerator=str(words["accelerator"]), network=str(words["network"]), seq_len=seq_len,
-            num_accelerators=layout.num_accelerators, tokens=table.base("tokens"), batch_tokens=batch * seq_len, layout=layout,
-            kernels=layout.kernels, precision=layout.precision, calibration=calibration, recovery="restart",
-        )
+    request = PlanRequest(
+        model=str(words["model"]), accelerator=str(words["accelerator"]), network=str(words["network"]), seq_len=seq_len,
+        num_accelerators=layout.num_accelerators, tokens=table.base("tokens"), batch_tokens=batch * seq_len, layout=layout,
+        kernels=layout.kernels, precision=layout.precision, calibration=calibration, recovery="restart",
     )  # fmt: skip
+    if not words.get("fitted", False):
+        return plan(request)
+    question = question_of(request)
+    return build_plan(request, question, price(question, layout), None)
 
 
 def is_by_hand(table: Table) -> bool:

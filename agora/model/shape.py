@@ -29,6 +29,7 @@ class ModelShape:
     experts_per_token   how many of them a token visits
     expert_dim          width of one expert
     num_shared_experts  experts that every token visits
+    expert_groups_per_token  groups of experts (one for each node) that a token visits at most; 0 = any
     num_dense_layers    layers without experts (all, when num_experts is 0)
     query_latent, kv_latent, rope_dim, value_dim   latent attention; head_dim is then the whole width of a query head
     window              keys that a windowed layer sees; 0 = none
@@ -52,6 +53,7 @@ class ModelShape:
     experts_per_token: Size = 0
     expert_dim: Size = 0
     num_shared_experts: Size = 0
+    expert_groups_per_token: Size = 0
     num_dense_layers: Size = 0
     query_latent: Size = 0
     kv_latent: Size = 0

@@ -27,7 +27,7 @@ from agora.cluster.facts import load_tables
 from agora.cluster.runs import Run, read_runs, run_columns
 from agora.cluster.validate import compare_runs, history, is_by_hand
 from agora.errors import DataError
-from benchmarks.planner_order import order
+from benchmarks.planner_order import contradicting, order
 from benchmarks.planner_runs import coverage, published, summary
 
 COLUMNS = (
@@ -192,6 +192,11 @@ def test_history_holds() -> None:
     assert not failed
 
 
+def test_deepseek_v3_with_its_own_stack_is_priced_near_what_it_took() -> None:
+    checks = {check.name: check for check in history(default_calibration())}
+    assert checks["DeepSeek V3: accelerator-hours"].holds
+
+
 def test_known_runs_show_their_spread_and_follow_one_rule() -> None:
     assert [name for name, table in load_tables("history").items() if is_by_hand(table)] == ["BLOOM 176B"]
     for check in history(default_calibration()):
@@ -210,6 +215,20 @@ def test_coverage_and_order_of_a_perfect_prediction(runs: list[Run]) -> None:
     assert coverage([*runs, *(replace(run, shape=replace(run.shape, name="other")) for run in runs)], np.ones(48), "model") == 1.0
     found = order(runs, measured, measured, lambda run: run.accelerator)
     assert found["spearman"] == pytest.approx(1) and found["loss_max"] == 0
+
+
+def test_measuring_more_of_the_first_layouts_loses_less(runs: list[Run]) -> None:
+    measured = np.array([run.step_time_s for run in runs])
+    wrong = 1 / measured
+    assert order(runs, wrong, measured, lambda run: run.accelerator)["loss_max"] == pytest.approx(measured.max() / measured.min() - 1)
+    assert order(runs, wrong, measured, lambda run: run.accelerator, num_measured=len(runs))["loss_max"] == 0
+
+
+def test_rows_where_twice_the_work_took_less_time_contradict_each_other(runs: list[Run]) -> None:
+    once = replace(runs[0], layout=replace(runs[0].layout, micro_batch=1), global_batch=16)
+    twice, other = replace(once, layout=replace(once.layout, micro_batch=2), global_batch=32), replace(once, global_batch=32)
+    assert contradicting([once, twice, other], np.array([1.0, 0.9, 0.5])).tolist() == [True, True, False]
+    assert not contradicting([once, twice, other], np.array([1.0, 1.9, 1.9])).any()
 
 
 @pytest.mark.shared

@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agora.cluster.columns import stack_layouts
-from agora.cluster.layout import PRECISIONS, RECOMPUTES, SCHEDULES, SHARDINGS, Layout, nearest_divisor
+from agora.cluster.layout import DISPATCHES, PRECISIONS, RECOMPUTES, SCHEDULES, SHARDINGS, Layout, nearest_divisor
 from agora.cluster.models import model_shape
 from agora.config import from_dict, to_dict
 from agora.errors import ConfigError
+from agora.model.config import ModelConfig
+from agora.training import parallelize
 
 POWERS = st.integers(0, 3).map(lambda power: 2**power)
 
@@ -37,6 +39,8 @@ def layouts(draw: st.DrawFn) -> Layout:
         recompute=draw(st.sampled_from(RECOMPUTES)),
         precision=draw(st.sampled_from(PRECISIONS)),
         overlap=draw(st.booleans()),
+        dispatch=draw(st.sampled_from(DISPATCHES)),
+        expert_overlap=draw(st.booleans()),
     )
 
 
@@ -126,11 +130,27 @@ def test_micro_batches_are_refused_where_pytorch_refuses_them(schedule: str) -> 
         ({"pipeline": 2, "virtual": 2}, "needs schedule='interleaved'"),
         ({"pipeline": 2, "schedule": "interleaved"}, "virtual >= 2"),
         ({"recompute": "some"}, "not one of none, selective, full"),
+        ({"dispatch": "nvfp4"}, "not one of bf16, fp8"),
     ],
 )
 def test_choices_that_contradict_each_other_are_refused(values: dict[str, object], reason: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(reason)):
         Layout(**values)  # type: ignore[arg-type]
+
+
+def test_experts_beside_compute_need_a_second_micro_batch() -> None:
+    layout = Layout(shard=8, expert=8, expert_overlap=True)
+    with pytest.raises(ConfigError, match=r"second micro-batch.*nearest possible is global_batch=16"):
+        layout.check(model_shape("Qwen3-30B-A3B"), seq_len=8192, global_batch=8)
+    layout.check(model_shape("Qwen3-30B-A3B"), seq_len=8192, global_batch=16)
+
+
+@pytest.mark.parametrize("layout", [Layout(dispatch="fp8"), Layout(expert_overlap=True)])
+def test_what_only_the_planner_knows_is_refused_by_training(layout: Layout) -> None:
+    layout.check(model_shape("Llama-3-8B"), seq_len=8192, global_batch=64)
+    config = ModelConfig(vocab_size=256, dim=32, num_layers=2, num_heads=4, num_kv_heads=4, head_dim=8, hidden_dim=64, max_seq_len=64)
+    with pytest.raises(ConfigError, match="not done by training; the nearest possible is dispatch='bf16' with expert_overlap=false"):
+        parallelize.check(config, layout, seq_len=64, global_batch=64)
 
 
 def test_a_possible_layout_passes_and_knows_its_micro_batches() -> None:

@@ -73,6 +73,13 @@ def test_the_words_name_the_limit(small: Plan) -> None:
     assert limit_of(starved).name == "network"
 
 
+def test_the_next_best_differ_in_more_than_how_state_is_divided(small: Plan) -> None:
+    found = [candidate.layout for candidate in (small.chosen, *small.others)]
+    alike = [replace(layout, replicate=1, shard=1, sharding="none") for layout in found]
+    assert len(found) == 10 and len(set(alike)) == len(found)
+    assert [other.score for other in small.others] == sorted(other.score for other in small.others)
+
+
 def test_the_search_finds_what_trying_everything_finds() -> None:
     """The slow twin: every layout as an object, priced alone."""
     from agora.cluster.plan import question_of

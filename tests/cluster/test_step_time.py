@@ -137,6 +137,39 @@ def test_tokens_cross_to_a_domain_once_however_many_experts_they_visit_there() -
     assert dispatch_s(1e9, 8, Group(8, 8, 100e9, 1.0, 100e9, 1.0, 0.0, 0.0)) == pytest.approx(8 * 7 / 8 * 1e9 / 100e9)
 
 
+def test_routing_to_few_domains_sends_to_no_more() -> None:
+    eight_domains = Group(64, 8, 1e15, 10e9, 1e15, 10e9, 0.0, 0.0)
+    assert dispatch_s(1e9, 8, eight_domains, 4) == pytest.approx(4 * 7 / 8 * 1e9 / 10e9)
+    assert dispatch_s(1e9, 2, eight_domains, 4) == dispatch_s(1e9, 2, eight_domains) == dispatch_s(1e9, 2, eight_domains, 0)
+
+
+def expert_seconds(layout: Layout, **changes: float) -> tuple[float, float]:
+    """Seconds that experts are waited for, and of the whole step."""
+    times = step_times(
+        model_shape("DeepSeek-V3"), Batch(seq_len=4096, global_batch=1024), stack_layouts([layout]), replace(hardware("H800"), **changes),
+        default_constants(),
+    )  # fmt: skip
+    return float(times.expert_s[0]), float(times.total_s[0])
+
+
+def test_tokens_sent_in_8_bits_and_returned_in_16_take_three_quarters_of_the_time() -> None:
+    layout = Layout(shard=64, expert=64)
+    no_latency = {"up_latency_s": 0.0, "out_latency_s": 0.0, "hop_latency_s": 0.0}
+    half = expert_seconds(replace(layout, dispatch="fp8"), **no_latency)[0] / expert_seconds(layout, **no_latency)[0]
+    assert half == pytest.approx((1 + 4 / 128 + 2) / 4, rel=0.01)
+
+
+def test_experts_beside_compute_are_waited_for_only_where_compute_ends_first() -> None:
+    layout, constants = Layout(shard=64, expert=64), default_constants()
+    alone, beside = expert_seconds(layout), expert_seconds(replace(layout, expert_overlap=True))
+    assert beside[0] < alone[0] and beside[1] < alone[1]
+    wide = {"out_bytes_per_s": 1e13, "up_bytes_per_s": 1e13}
+    hidden = expert_seconds(replace(layout, expert_overlap=True), **wide)[0]
+    assert hidden == pytest.approx(constants.interference * expert_seconds(layout, **wide)[0])
+    narrow = {"out_bytes_per_s": 1e9}
+    assert expert_seconds(replace(layout, expert_overlap=True), **narrow)[0] > 0.8 * expert_seconds(layout, **narrow)[0]
+
+
 def test_an_oversubscribed_level_slows_what_crosses_it() -> None:
     """Stages far apart send across pods with all their ranks; a ring crosses the edge of a pod once for each rail."""
     layout = Layout(replicate=512, tensor=8, pipeline=2, recompute="full")
