@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from fastapi.responses import JSONResponse
 
 from agora.ads.brief import Brand, Brief, Fact
 from agora.ads.copywriting import Blocked, model_writer, trace, write_variants
@@ -66,9 +67,25 @@ def test_the_same_model_let_loose_is_blocked_with_the_reason(model: LocalModel) 
     assert isinstance(said, Blocked) and said.field == "headline" and said.reason
 
 
+@pytest.mark.slow
+def test_our_own_server_holds_the_same_model_to_the_facts(model: LocalModel, run_app: Callable[[Any], Any]) -> None:
+    with run_app(create_app([model], gate=GateConfig(is_open=True))) as address:
+        written = write_variants(BRIEF, None, writer=RemoteModel(f"{address}/v1", "untaught"), num_variants=1, seed=1)
+    assert [copy.written_by for copy in written.copies] == ["untaught"], written.blocked
+    assert held_to_facts(written.copies[0])
+
+
 def test_an_endpoint_that_knows_no_schema_is_asked_without_and_what_it_makes_up_is_blocked(
     model: LocalModel, run_app: Callable[[Any], Any]
 ) -> None:
-    with run_app(create_app([model], gate=GateConfig(is_open=True))) as address:
+    app = create_app([model], gate=GateConfig(is_open=True))
+
+    @app.middleware("http")
+    async def refuse_schemas(request: Any, go_on: Any) -> Any:
+        if b"response_format" in await request.body():
+            return JSONResponse({"error": {"message": "unknown field", "param": "response_format"}}, 400)
+        return await go_on(request)
+
+    with run_app(app) as address:
         written = write_variants(BRIEF, None, writer=RemoteModel(f"{address}/v1", "untaught"), num_variants=1)
     assert not written.copies and written.blocked[0].field == "headline" and written.blocked[0].reason

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import warnings
 from collections.abc import Callable, Iterator
@@ -51,6 +53,9 @@ def litellm() -> Any:
         module = pytest.importorskip("litellm", reason="needs LiteLLM: pip install litellm")
         module.suppress_debug_info = True
         yield module
+        for loop in [one for one in gc.get_objects() if isinstance(one, asyncio.AbstractEventLoop)]:
+            if not loop.is_running():  # LiteLLM leaves loops behind, and their sockets
+                loop.close()
 
 
 @pytest.fixture
