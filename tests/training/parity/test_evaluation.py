@@ -24,7 +24,6 @@ EXPERTS = {"num_experts": 4, "experts_per_token": 4, "expert_dim": 16}
 TWO: dict[str, dict[str, Any]] = {
     "replicas": {"replicate": 2},
     "shards": {"shard": 2},
-    "tensor": {"tensor": 2},
     "context": {"context": 2},
     "gpipe": {"pipeline": 2, "schedule": "gpipe"},
     "1f1b": {"pipeline": 2, "schedule": "1f1b"},
@@ -61,7 +60,7 @@ def _kept(step: ShardedStep) -> int:
     """Bytes of outputs and inputs that the stages hold for their micro-batches."""
     assert step._pipeline is not None
     held = [x for stage in step._pipeline._stages for outputs, inputs in stage.fwd_cache.values() for x in (*outputs, *inputs)]
-    return sum(x.nbytes for x in held)
+    return sum(x.nbytes for x in held if isinstance(x, torch.Tensor))
 
 
 def evaluated(case: dict[str, Any]) -> dict[str, Any]:
