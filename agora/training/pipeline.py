@@ -55,30 +55,24 @@ class Pipeline:
     def run(self, batches: Sequence[dict[str, Tensor | None]], divisor: float) -> Tensor:
         """Forward and backward of all micro-batches; the loss on the rank of the last stage, elsewhere zero."""
         schedule = self._schedule(len(batches))
-        return self._pass(partial(schedule.step, return_outputs=False), batches, divisor)
+        return self._pass(partial(schedule.step, return_outputs=False), _rows(batches), divisor)
 
-    def evaluate(self, batches: Sequence[dict[str, Tensor | None]], divisor: float) -> Tensor:
-        """Forward alone; the loss as `run` gives it. Batches are filled up to whole passes with rows that have no target."""
-        rows = {name: [tensor for batch in batches if (tensor := batch[name]) is not None] for name in batches[0]}
-        count = sum(tensor.shape[0] for tensor in rows["tokens_BT"])
-        each = self._layout.micro_batch
-        num_passes = -(-count // (each * self._layout.pipeline)) * self._layout.pipeline
-        filled: dict[str, Tensor | None] = {}
-        for name, tensors in rows.items():
-            empty = IGNORED if name == "targets_BT" else 0
-            missing = [tensor.new_full((num_passes * each - count, tensor.shape[1]), empty) for tensor in tensors[:1]]
-            filled[name] = torch.cat([*tensors, *missing]) if tensors else None
-        passes = [
-            {name: None if tensor is None else tensor[first * each : (first + 1) * each] for name, tensor in filled.items()}
-            for first in range(num_passes)
-        ]
-        return self._pass(partial(self._schedule(num_passes).eval, return_outputs=False), passes, divisor)
+    def evaluate(self, batches: Sequence[dict[str, Tensor | None]], divisor: float, *, num_rows: int) -> Tensor:
+        """Forward alone; the loss as `run` gives it, float64. Batches are filled up to whole rounds of `num_rows` rows with rows that have
+        no target. A round is as many micro-batches as there are ranks in the pipeline: what they hold is let go after each."""
+        rows, num_passes = _rows(batches), self._layout.pipeline
+        each = num_passes * self._layout.micro_batch
+        num_rounds = -(-num_rows // each)
+        filled = {name: None if x is None else _filled(name, x, num_rounds * each) for name, x in rows.items()}
+        total = torch.zeros((), dtype=torch.float64, device=self._part.device)
+        for first in range(0, num_rounds * each, each):
+            here = {name: None if x is None else x[first : first + each] for name, x in filled.items()}
+            total += self._pass(partial(self._schedule(num_passes).eval, return_outputs=False), here, divisor)
+            for stage in self._stages:
+                stage.clear_runtime_states()
+        return total
 
-    def _pass(self, step: Callable[..., Any], batches: Sequence[dict[str, Tensor | None]], divisor: float) -> Tensor:
-        rows = {
-            name: None if batches[0][name] is None else torch.cat([tensor for batch in batches if (tensor := batch[name]) is not None])
-            for name in batches[0]
-        }
+    def _pass(self, step: Callable[..., Any], rows: dict[str, Tensor | None], divisor: float) -> Tensor:
         keywords = {"targets_BT": rows["targets_BT"], "starts_BT": rows["starts_BT"], "divisor": divisor}
         tokens = (rows["tokens_BT"],) if self._part.stages[0].is_first else ()
         losses: list[Tensor] = []
@@ -93,6 +87,17 @@ class Pipeline:
             stages = self._stages if self._layout.schedule in _SENDS_APART else self._stages[0]
             self._schedules[num_micro_batches] = make(stages, num_micro_batches, loss_fn=_already_a_loss, scale_grads=False)
         return self._schedules[num_micro_batches]
+
+
+def _rows(batches: Sequence[dict[str, Tensor | None]]) -> dict[str, Tensor | None]:
+    """All rows in one tensor for each name."""
+    parts = {name: [x for batch in batches if (x := batch[name]) is not None] for name in batches[0]}
+    return {name: torch.cat(tensors) if tensors else None for name, tensors in parts.items()}
+
+
+def _filled(name: str, x_BT: Tensor, num_rows: int) -> Tensor:
+    empty = IGNORED if name == "targets_BT" else 0
+    return torch.cat([x_BT, x_BT.new_full((num_rows - x_BT.shape[0], x_BT.shape[1]), empty)])
 
 
 class _Sends:

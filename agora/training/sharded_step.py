@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from torch.distributed.tensor import DTensor
 
 from agora.cluster.layout import Layout
 from agora.errors import ConfigError, TrainingError
-from agora.model.operations import document_starts
+from agora.model.operations import IGNORED, document_starts
 from agora.model.transformer import Transformer
 from agora.training import parallelize
 from agora.training.optimizers import OptimizerConfig
@@ -183,15 +184,23 @@ class ShardedStep:
 
     @torch.no_grad()
     def evaluate(self, batches: Sequence[Batch]) -> float:
-        """Mean loss over every target, or pair, of `batches`, which all ranks are given alike."""
-        divisor, here = sum(batch.total for batch in batches) or 1.0, [self._here(batch) for batch in batches]
+        """Mean loss over every target, or pair, of `batches`, which all ranks are given alike. Each data rank computes its share."""
+        divisor, mine = sum(batch.total for batch in batches) or 1.0, self._share_of(batches)
         if self._pipeline is not None:
-            total = self._pipeline.evaluate(here, divisor)
+            num_rows = max(batch.tokens_BT.shape[0] for batch in batches) * len(mine)  # at most, and the same on all ranks
+            total = self._pipeline.evaluate([self._here(batch) for batch in mine], divisor, num_rows=num_rows)
         else:
-            (stage,) = self.part.stages
-            losses = [stage(batch.pop("tokens_BT"), divisor=divisor, **batch) for batch in here]
-            total = torch.stack(losses).sum()
-        return float(self._sum_over_ranks([float(total) / self.layout.tensor / self.layout.data])[0])
+            (stage,), losses = self.part.stages, []
+            for batch in mine:
+                here = self._here(batch)
+                losses.append(stage(here.pop("tokens_BT"), divisor=divisor, **here))
+            total = torch.stack(losses).sum(dtype=torch.float64)
+        return float(self._sum_over_ranks([float(total) / self.layout.tensor])[0])
+
+    def _share_of(self, batches: Sequence[Batch]) -> list[Batch]:
+        """This data rank's, filled up with batches that count nothing: passes exchange weights and tokens, so all ranks make as many."""
+        mine = list(batches[self.axes.data_rank :: self.layout.data])
+        return mine + [_counting_nothing(batches[0])] * (-(-len(batches) // self.layout.data) - len(mine))
 
     @torch.no_grad()
     def log_probabilities(self, batch: Batch) -> Tensor:
@@ -228,6 +237,13 @@ class ShardedStep:
     def finish_loading(self) -> None:
         """After the tensors of `state_dict` were written in place."""
         self.optimizer.finish_loading()
+
+
+def _counting_nothing(batch: Batch) -> Batch:
+    """The same rows with no target; or with their pairs, of which each counts 0."""
+    if batch.pairs is None:
+        return replace(batch, targets_BT=torch.full_like(batch.targets_BT, IGNORED))
+    return replace(batch, pairs=replace(batch.pairs, weight_RP=torch.zeros_like(batch.pairs.weight_RP)))
 
 
 def _local(x: Tensor) -> Tensor:
