@@ -44,7 +44,7 @@ def watched(self):
 ShardBatches.next = watched
 runpy.run_module("agora", run_name="__main__", alter_sys=True)
 """
-"""`python -m agora` that writes down each micro-batch a process takes: where it starts, its tokens, and a hash of tokens, targets, documents."""
+"""`python -m agora` that writes down each micro-batch a process takes: where it starts, its tokens, and a hash of what it holds."""
 
 
 def _read_together(workspace: Workspace, name: str) -> list[list[Any]]:
