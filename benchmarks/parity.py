@@ -1,7 +1,7 @@
 """Parity of divided training: how far the numbers of every layout that the tests and docs/scaling.md name are from those of one process.
 
 python -m benchmarks parity
-python -m benchmarks parity --suite run    # also `pytest -m parity`, which must pass within ten minutes: a figure of a quiet machine
+python -m benchmarks parity --suite    # also `pytest -m parity`, which must pass within ten minutes: a figure of a quiet machine
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import time
 from functools import cache
 from typing import Any, Final
 
-from agora.errors import UsageError
 from benchmarks.registry import REPOSITORY, Benchmark, Result
 
 QUICK = ("shards", "tensor and sequence", "1f1b", "context")
@@ -26,8 +25,6 @@ SUITE_S: Final = 600.0
 def run(quick: bool, options: dict[str, str]) -> Result:
     """The largest relative difference in the first step's loss and gradient norm over all layouts; later steps and the suite are held to
     their own bars."""
-    if options.get("suite", "run") != "run":
-        raise UsageError(f"--suite {options['suite']!r} must be run")
     sys.path.insert(0, str(REPOSITORY))
     ranks, suite = (importlib.import_module(f"tests.training.parity.{name}") for name in ("ranks", "test_parity"))
     steps = 5 if quick else suite.STEPS
@@ -97,6 +94,6 @@ def _suite() -> dict[str, Any]:
 
 BENCHMARK = Benchmark(
     measures="largest relative difference between the first step of a divided run and of one process, over all layouts; 20 steps within "
-    "the tests' tolerances; with --suite run, `pytest -m parity` within 600 s",
-    unit="relative", bound="<= 2e-6", run=run, options=("suite",),
+    "the tests' tolerances; with --suite, `pytest -m parity` within 600 s",
+    unit="relative", bound="<= 2e-6", run=run, flags=("suite",),
 )  # fmt: skip

@@ -7,7 +7,7 @@ exchange threads included. Three steps are compared: the plain TrainingStep; Sha
 DTensors, an unfused AdamW); ShardedStep on two ranks, which adds the exchange. The bar is held against both forms of one process: the plain
 step, which is what a run alone takes, and the engine on one rank.
 
-Where the time goes: whatever is called last counts, so what FSDP2 gathers and scatters inside a pass is not in that pass. The threads of gloo
+Where the time goes: whatever is called last counts, so what FSDP2 gathers and scatters inside a pass is not in that pass. Threads of gloo
 send while others compute; their time is in whatever the process was at, mostly the waiting for what they send.
 """
 
@@ -95,7 +95,8 @@ def _rank(meeting: str, task: dict[str, Any]) -> dict[str, float]:
     clock = Clock()
     watched: list[tuple[str, Any, str]] = [
         ("backward", torch.Tensor, "backward"), ("gather", FSDPParamGroup, "unshard"), ("gather", FSDPParamGroup, "wait_for_unshard"),
-        ("scatter", FSDPParamGroup, "post_backward"), ("scatter", FSDPParamGroup, "finalize_backward"), ("optimizer", step.optimizer, "step"),
+        ("scatter", FSDPParamGroup, "post_backward"), ("scatter", FSDPParamGroup, "finalize_backward"),
+        ("optimizer", step.optimizer, "step"),
     ]  # fmt: skip
     if task["plain"]:
         watched += [("forward", plain_step, "_loss"), ("norm and clip", step.optimizer, "clip")]
@@ -154,8 +155,8 @@ class Clock:
 
 
 BENCHMARK = Benchmark(
-    measures="processor seconds per token of two processes with sharded weights over those of one with the same work, less 1: the larger of "
-    "two against the plain step and against the engine on one rank",
+    measures="processor seconds per token of two processes with sharded weights over those of one with the same work, less 1: the "
+    "larger of two against the plain step and against the engine on one rank",
     unit="share", bound="<= 0.25", run=run,
 )  # fmt: skip
 
