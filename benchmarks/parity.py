@@ -56,7 +56,7 @@ def run(quick: bool, options: dict[str, str]) -> Result:
 def _cases(suite: Any, quick: bool) -> dict[int, list[tuple[str, dict[str, Any], dict[str, Any]]]]:
     """By number of ranks: name, layout, and what else the case says. All of the tests' layouts, and recomputation of each kind."""
     recomputed = {f"shards, {kind} recomputation": {**suite.TWO["shards"], "recompute": kind} for kind in ("selective", "full")}
-    found = {}
+    found: dict[int, list[tuple[str, dict[str, Any], dict[str, Any]]]] = {}
     for num_ranks, plain, experts in ((2, {**suite.TWO, **recomputed}, suite.TWO_EXPERTS), (4, suite.FOUR, suite.FOUR_EXPERTS)):
         found[num_ranks] = [(name, layout, {}) for name, layout in plain.items() if not quick or name in QUICK]
         found[num_ranks] += [
