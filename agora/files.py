@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import hashlib
 import os
@@ -10,7 +11,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _AT_FDCWD = -100  # linux/fcntl.h: paths are relative to the working directory
@@ -32,8 +33,67 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write `data` (text as UTF-8) as the whole content of `path`."""
-    with replacing(path) as part:
+    with naming(path), replacing(path) as part:
         part.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """What a system call says without a file's name gets that of `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some space there or ask for a larger quota",
+    errno.EFBIG: "allow larger files (ulimit -f unlimited)",
+    errno.EROFS: "make that place writable",
+    errno.EACCES: "allow this user to write there",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+}
+
+
+def remedy(error: OSError) -> str:
+    """What a person can do about a file that could not be written, empty where nothing is known."""
+    return _REMEDIES.get(error.errno or 0, "")
+
+
+class LineFile:
+    """Text lines at the end of a file, each handed to the system at once and there as a whole or not at all. Raises OSError with the name
+    of the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self.closed = False
+
+    def write(self, line: str) -> None:
+        """`line` and its end."""
+        data, start = f"{line}\n".encode(), os.fstat(self._descriptor).st_size
+        try:
+            with naming(self.path):
+                while data:
+                    data = data[os.write(self._descriptor, data) :]
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, start)  # the next line must not follow half a one
+            raise
+
+    def sync(self) -> None:
+        """Until all lines are on disk."""
+        with naming(self.path):
+            os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Nothing more is written."""
+        if not self.closed:
+            self.closed = True
+            os.close(self._descriptor)
 
 
 @contextmanager

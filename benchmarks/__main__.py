@@ -43,20 +43,24 @@ def load(name: str) -> Benchmark:
     return benchmark
 
 
-def parse_options(words: list[str], allowed: tuple[str, ...]) -> dict[str, str]:
-    """`["--data", "x"]` -> `{"data": "x"}`; several words after one option are joined by newlines. Raises UsageError."""
+def parse_options(words: list[str], allowed: tuple[str, ...], flags: tuple[str, ...] = ()) -> dict[str, str]:
+    """`["--data", "x"]` -> `{"data": "x"}`; several words after one option are joined by newlines; a flag has none. Raises
+    UsageError."""
     options: dict[str, list[str]] = {}
     current: list[str] | None = None
     for word in words:
         if word.startswith("--"):
-            if word[2:] not in allowed:
-                raise UsageError(f"unknown option {word}; this benchmark takes {', '.join('--' + name for name in allowed) or 'none'}")
+            if word[2:] not in (*allowed, *flags):
+                known = ", ".join("--" + name for name in (*allowed, *flags))
+                raise UsageError(f"unknown option {word}; this benchmark takes {known or 'none'}")
             current = options.setdefault(word[2:], [])
+            if word[2:] in flags:
+                current = None
         elif current is None:
             raise UsageError(f"unexpected word {word!r}")
         else:
             current.append(word)
-    empty = next((name for name, values in options.items() if not values), None)
+    empty = next((name for name, values in options.items() if not values and name not in flags), None)
     if empty is not None:
         raise UsageError(f"--{empty} needs a value")
     return {key: "\n".join(values) for key, values in options.items()}
@@ -75,7 +79,7 @@ def main(arguments: list[str]) -> int:
     quick = "--quick" in rest
     started = time.perf_counter()
     try:
-        options = parse_options([word for word in rest if word != "--quick"], benchmark.options)
+        options = parse_options([word for word in rest if word != "--quick"], benchmark.options, benchmark.flags)
         result = benchmark.run(quick, options)
     except AgoraError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -25,13 +25,14 @@ class Result:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Benchmark:
     """`run(quick, options)`: `quick` answers within 50 s on 2 cores with smaller work of the same kind. `options` are the
-    script's own `--key value` words. `bound` is the bar as text, e.g. '>= 2.0'."""
+    script's own `--key value` words, and those of `flags`, which take no value. `bound` is the bar as text, e.g. '>= 2.0'."""
 
     measures: str
     unit: str
     bound: str
     run: Callable[[bool, dict[str, str]], Result]
     options: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
 
 
 def whole_number(options: dict[str, str], name: str, default: int, *, at_least: int) -> int:

@@ -4,7 +4,11 @@ python -m benchmarks weak_scaling
 
 Two cores are all there is and others use them, so wall time says little: processor seconds of a process count its own work, that of the
 exchange threads included. Three steps are compared: the plain TrainingStep; ShardedStep on one rank, which adds the engine (gathering,
-DTensors, an unfused AdamW); ShardedStep on two ranks, which adds the exchange.
+DTensors, an unfused AdamW); ShardedStep on two ranks, which adds the exchange. The bar is held against both forms of one process: the plain
+step, which is what a run alone takes, and the engine on one rank.
+
+Where the time goes: whatever is called last counts, so what FSDP2 gathers and scatters inside a pass is not in that pass. Threads of gloo
+send while others compute; their time is in whatever the process was at, mostly the waiting for what they send.
 """
 
 from __future__ import annotations
@@ -15,10 +19,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from typing import Any
+import time
+from typing import Any, Final
 
 from benchmarks.registry import REPOSITORY, Benchmark, Result
 
+BOUND: Final = 0.25
+PARTS: Final = ("forward", "backward", "gather", "scatter", "norm and clip", "optimizer")
+REST: Final = "rest"
 LAYOUTS: dict[str, dict[str, Any]] = {
     "shards": {"shard": 2},
     "replicas": {"replicate": 2},
@@ -39,8 +47,10 @@ def run(quick: bool, options: dict[str, str]) -> Result:
     found = {name: {key: statistics.median(row[key] for row in rows) for key in rows[0]} for name, rows in samples.items()}
     plain, one, two = (found[name]["cpu_us_per_token"] for name in ("plain", "one rank", "shards"))
     overheads = {"engine": one / plain - 1, "exchange": two / one - 1, "together": two / plain - 1}
-    details = {"microseconds_per_token": found, "overhead_of_shards": overheads, "steps": steps, "rounds": rounds}
-    return Result(value=overheads["exchange"], holds=overheads["exchange"] <= 0.25, details=details)
+    details: dict[str, Any] = {"microseconds_per_token": found, "overhead_of_shards": overheads, "steps": steps, "rounds": rounds}
+    against = {"two against the plain step": overheads["together"], "two against the engine on one rank": overheads["exchange"]}
+    details["bars"] = {name: {"overhead": value, "bound": BOUND, "holds": value <= BOUND} for name, value in against.items()}
+    return Result(value=max(against.values()), holds=max(against.values()) <= BOUND, details=details)
 
 
 def _measure(num_ranks: int, layout: dict[str, Any], steps: int, *, is_plain: bool) -> list[dict[str, float]]:
@@ -60,14 +70,14 @@ def _measure(num_ranks: int, layout: dict[str, Any], steps: int, *, is_plain: bo
 
 def _rank(meeting: str, task: dict[str, Any]) -> dict[str, float]:
     """Processor seconds per token of this process, and where they go."""
-    import time
-
     import torch
     import torch.distributed as dist
+    from torch.distributed.fsdp._fully_shard._fsdp_param_group import FSDPParamGroup
 
     from agora.cluster.layout import Layout
     from agora.model.config import ModelConfig
     from agora.model.transformer import Transformer
+    from agora.training import step as plain_step
     from agora.training.optimizers import OptimizerConfig
     from agora.training.sharded_step import ShardedStep
     from agora.training.step import Batch, TrainingStep
@@ -82,40 +92,71 @@ def _rank(meeting: str, task: dict[str, Any]) -> dict[str, float]:
         step = TrainingStep(model, optimizer, dtype="bfloat16")
     else:
         step = ShardedStep(model, optimizer, Layout(micro_batch=rows, **task["layout"]), seq_len=length, dtype="bfloat16")
-    parts = {"optimizer": _watch(step.optimizer, "step"), "norm and clip": _watch(step, "_sum_of_squares") if not task["plain"] else [0.0]}
+    clock = Clock()
+    watched: list[tuple[str, Any, str]] = [
+        ("backward", torch.Tensor, "backward"), ("gather", FSDPParamGroup, "unshard"), ("gather", FSDPParamGroup, "wait_for_unshard"),
+        ("scatter", FSDPParamGroup, "post_backward"), ("scatter", FSDPParamGroup, "finalize_backward"),
+        ("optimizer", step.optimizer, "step"),
+    ]  # fmt: skip
+    if task["plain"]:
+        watched += [("forward", plain_step, "_loss"), ("norm and clip", step.optimizer, "clip")]
+    else:
+        watched += [("forward", step, "_accumulate"), ("norm and clip", step, "_sum_of_squares"), ("norm and clip", step, "_clip")]
+    for part, owner, name in watched:
+        clock.watch(part, owner, name)
     tokens_BT = torch.randint(0, config.vocab_size, (rows, length + 1), generator=torch.Generator().manual_seed(rank))
     batches = [Batch(tokens_BT[:, :-1].contiguous(), tokens_BT[:, 1:].contiguous())] * 2
     step.run(batches)
-    for seconds in parts.values():
-        seconds[0] = 0.0
+    clock.start()
     started_s, num_tokens = time.process_time(), task["steps"] * len(batches) * rows * length
     for _ in range(task["steps"]):
         step.run(batches)
-    total_s = time.process_time() - started_s
+    total_s, parts = time.process_time() - started_s, clock.stop()
     dist.destroy_process_group()
-    per_token = {name: seconds[0] / num_tokens * 1e6 for name, seconds in parts.items()}
-    rest = total_s / num_tokens * 1e6 - sum(per_token.values())
-    return {"cpu_us_per_token": total_s / num_tokens * 1e6, "forward, backward, gather and scatter": rest, **per_token}
+    return {"cpu_us_per_token": total_s / num_tokens * 1e6, **{name: seconds / num_tokens * 1e6 for name, seconds in parts.items()}}
 
 
-def _watch(owner: Any, name: str) -> list[float]:
-    """Add up the processor seconds of a method."""
-    import time
+class Clock:
+    """Processor seconds of this process by part; a part that calls another does not have its time."""
 
-    seconds, method = [0.0], getattr(owner, name)
+    def __init__(self) -> None:
+        self._seconds = dict.fromkeys((*PARTS, REST), 0.0)
+        self._stack, self._since_s = [REST], 0.0
 
-    def timed(*args: Any, **kwargs: Any) -> Any:
-        started_s = time.process_time()
-        result = method(*args, **kwargs)
-        seconds[0] += time.process_time() - started_s
-        return result
+    def watch(self, part: str, owner: Any, name: str) -> None:
+        """Count what the function `name` of a class, an object or a module takes to `part`."""
+        function = getattr(owner, name)
 
-    setattr(owner, name, timed)
-    return seconds
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            self._turn()
+            self._stack.append(part)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._turn()
+                self._stack.pop()
+
+        setattr(owner, name, timed)
+
+    def start(self) -> None:
+        """From here on."""
+        self._seconds = dict.fromkeys(self._seconds, 0.0)
+        self._since_s = time.process_time()
+
+    def stop(self) -> dict[str, float]:
+        """Seconds of each part."""
+        self._turn()
+        return dict(self._seconds)
+
+    def _turn(self) -> None:
+        now_s = time.process_time()
+        self._seconds[self._stack[-1]] += now_s - self._since_s
+        self._since_s = now_s
 
 
 BENCHMARK = Benchmark(
-    measures="processor seconds per token of two processes with sharded weights over those of one with the same work, less 1",
+    measures="processor seconds per token of two processes with sharded weights over those of one with the same work, less 1: the "
+    "larger of two against the plain step and against the engine on one rank",
     unit="share", bound="<= 0.25", run=run,
 )  # fmt: skip
 

@@ -28,6 +28,7 @@ def h100_100k() -> Recipe:
             vocab_size=128_256, dim=16_384, num_layers=126, num_heads=128, num_kv_heads=8, head_dim=128, hidden_dim=53_248,
             max_seq_len=8192, rope_theta=500_000.0, norm_eps=1e-5, tie_embeddings=False,
         ),
+        accelerator="H100",
         layout=Layout(replicate=28, shard=28, tensor=8, pipeline=16, recompute="full"),
         training=TrainingConfig(
             steps=292_000, batch_tokens=12_544 * 8192, micro_batch=1, seq_len=8192, schedule=ScheduleConfig(warmup=0.007, decay=0.2),

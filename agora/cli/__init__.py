@@ -15,6 +15,7 @@ from agora import __version__
 from agora.cli import accounts, ads, chat, cluster, corpus, engine, evaluate, integrity, model, posts, search, serve, tokenizer, train
 from agora.cli.output import PlainCommand
 from agora.errors import AgoraError
+from agora.files import remedy
 from agora.log import LEVELS, configure_logging
 
 ORDER = (
@@ -82,7 +83,8 @@ def main() -> None:
         raise
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
+        advice = f"; {remedy(error)} and run the same command again" if remedy(error) else ""
+        print(f"error: {place}{error.strerror or error}{advice}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)

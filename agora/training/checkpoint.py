@@ -29,7 +29,8 @@ from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 
 from agora.errors import CheckpointError
-from agora.training.checkpoint_store import MANIFEST, Store, checkpoint_name, open_store, step_of
+from agora.files import remedy
+from agora.training.checkpoint_store import MANIFEST, Store, TakenOverError, checkpoint_name, open_store, step_of
 from agora.training.sharded_checkpoint import FORMAT, INDEX, STATE, Piece, StoredTensors, copies, pieces_of, write_checkpoint
 from agora.training.world import World
 
@@ -342,14 +343,18 @@ def _write(
             _delete_old(store, keep, known, only_sizes=group is not None)
     except (OSError, ValueError, RuntimeError, CheckpointException) as error:
         if is_first:
-            with suppress(OSError):  # nor is anything deleted where another run has taken over
-                store.may_write()
+            with suppress(OSError):
                 store.abandon(name)
-        raise CheckpointError(
-            f"checkpoint {store.place(name)} could not be written: {_reason(error)}; older checkpoints are untouched. "
-            "Free some space and run the same command to go on from the last one"
-        ) from error
+        raise CheckpointError(f"checkpoint {store.place(name)} could not be written: {_reason(error)}; {_what_to_do(error)}") from error
     return name
+
+
+def _what_to_do(error: BaseException) -> str:
+    causes = [cause for cause, _ in error.failures.values()] if isinstance(error, CheckpointException) else [error]
+    if any(isinstance(cause, TakenOverError) for cause in causes):
+        return "end the run that writes there, or train under another --name or training.checkpoint_url"
+    advice = next(filter(None, (remedy(cause) for cause in causes if isinstance(cause, OSError))), "see to that")
+    return f"older checkpoints are untouched. {advice.capitalize()} and run the same command to go on from the last one"
 
 
 def _reason(error: BaseException) -> str:

@@ -42,9 +42,13 @@ def step_of(name: str) -> int:
     return int(name.removeprefix("step-"))
 
 
+class TakenOverError(OSError):
+    """Another run writes at this place now; this one may not."""
+
+
 class Store(Protocol):
-    """A place for checkpoints. Every method raises OSError when the place cannot be read or written. `may_write` raises it when another
-    run has taken the place over; what changes checkpoints asks it first."""
+    """A place for checkpoints. Every method raises OSError when the place cannot be read or written. `may_write` raises TakenOverError
+    when another run has taken the place over; every method that writes, moves or deletes asks it first."""
 
     movement: Movement
     may_write: Callable[[], None]
@@ -143,6 +147,7 @@ class FolderStore:
     @contextmanager
     def writing(self, name: str, file: str) -> Iterator[Any]:
         """As in Store."""
+        self.may_write()
         path = self._draft(name) / file
         with self.movement.of(f"writing {self.place(name)}/{file}"):
             with path.open("wb") as stream:
@@ -160,6 +165,7 @@ class FolderStore:
 
     def abandon(self, name: str) -> None:
         """As in Store."""
+        self.may_write()
         shutil.rmtree(self._draft(name), ignore_errors=True)
 
     def sizes(self, name: str) -> dict[str, int]:
@@ -184,6 +190,7 @@ class FolderStore:
 
     def set_aside(self, name: str) -> None:
         """As in Store."""
+        self.may_write()
         target = self.folder / f"{name}.corrupt"
         shutil.rmtree(target, ignore_errors=True)
         (self.folder / name).rename(target)
@@ -203,21 +210,25 @@ class FolderStore:
 
     def write_record(self, record: Mapping[str, Any], file: str = RECORD) -> None:
         """As in Store."""
+        self.may_write()
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / file, json.dumps(record, indent=2))
 
     def remove_record(self, file: str) -> None:
         """As in Store."""
+        self.may_write()
         (self.folder / file).unlink(missing_ok=True)
 
     def clean(self) -> None:
         """As in Store."""
+        self.may_write()
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
             if path.name.startswith((".writing-", ".deleting-")):
                 shutil.rmtree(path)
 
     def clear(self) -> None:
         """As in Store."""
+        self.may_write()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _draft(self, name: str) -> Path:
@@ -243,14 +254,12 @@ class UrlStore:
 
     def begin(self, name: str, size_bytes: int) -> None:
         """As in Store."""
-        self.may_write()
         self._delete(name)
 
     @contextmanager
     def writing(self, name: str, file: str) -> Iterator[Any]:
         """As in Store."""
-        if file == MANIFEST:
-            self.may_write()
+        self.may_write()
         path = f"{self._root}/{name}/{file}"
         with self.movement.of(f"writing {self.place(name)}/{file}"), as_os_error(), self._files.open(path, "wb") as stream:
             yield Counted(stream, self.movement)
@@ -275,11 +284,11 @@ class UrlStore:
 
     def remove(self, name: str) -> None:
         """As in Store."""
-        self.may_write()
         self._delete(name)
 
     def set_aside(self, name: str) -> None:
         """As in Store."""
+        self.may_write()
         with as_os_error():
             self._files.mv(f"{self._root}/{name}/{MANIFEST}", f"{self._root}/{name}/{_REFUSED}")
 
@@ -299,11 +308,13 @@ class UrlStore:
 
     def write_record(self, record: Mapping[str, Any], file: str = RECORD) -> None:
         """As in Store."""
+        self.may_write()
         with as_os_error(), self._files.open(f"{self._root}/{file}", "wb") as stream:
             stream.write(json.dumps(record, indent=2).encode())
 
     def remove_record(self, file: str) -> None:
         """As in Store."""
+        self.may_write()
         with as_os_error(), suppress(FileNotFoundError):
             self._files.rm_file(f"{self._root}/{file}")
 
@@ -333,6 +344,7 @@ class UrlStore:
 
     def _delete(self, name: str) -> None:
         """The manifest first: what is left, should this be cut short, does not count."""
+        self.may_write()
         for path in sorted(self._find(name), key=lambda path: not path.endswith(f"/{MANIFEST}")):
             with self.movement.of(f"deleting {self.place(name)}"), as_os_error(), suppress(FileNotFoundError):
                 self._files.rm_file(path)

@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime, timezone
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ import torch
 import torch.distributed as dist
 
 from agora.errors import TrainingError
+from agora.files import LineFile
 from agora.training.anomalies import FILE, Action, Anomaly, RollBack, Skip, Skips, SpikeRule
 from agora.training.broken_batch import refusal
 from agora.training.checkpoint_store import Store, step_of
@@ -183,8 +185,7 @@ class Guard:
         if wrong is None:
             self._verified = num_done
             return
-        doubted = self._world.from_first(self._put_aside() if self._world.is_first else [])
-        more = f"; checkpoints that may hold it are put aside ({', '.join(doubted)})" if doubted else ""
+        more = self._world.from_first(self._put_aside() if self._world.is_first else "")
         text = f"silent corruption: {wrong}. The replicas agreed last after step {self._verified}{more}"
         self.event("corruption", num_done, text)
         raise TrainingError(f"step {num_done}: {text}. Take that host out and start again: the run goes on from before")
@@ -197,11 +198,15 @@ class Guard:
         batches.load_state_dict(here)
         return mine if step.layout.pipeline > 1 else mine[:1]
 
-    def _put_aside(self) -> list[str]:
-        doubted = [name for name in self._store.names() if step_of(name) > self._verified]
-        for name in doubted:
-            self._store.set_aside(name)
-        return doubted
+    def _put_aside(self) -> str:
+        """What became of the checkpoints since then, in words: what the place refuses must not hide which host is wrong."""
+        try:
+            doubted = [name for name in self._store.names() if step_of(name) > self._verified]
+            for name in doubted:
+                self._store.set_aside(name)
+        except OSError as error:
+            return f"; checkpoints since then were not put aside: {error}"
+        return f"; checkpoints that may hold it are put aside ({', '.join(doubted)})" if doubted else ""
 
     # ---- what is told
 
@@ -209,5 +214,5 @@ class Guard:
         """One line of RUN/events.jsonl, by the first process."""
         if self._world.is_first:
             line = {"at": datetime.now(timezone.utc).isoformat(timespec="seconds"), "kind": kind, "step": step, "text": text, **more}
-            with (self._run_dir / EVENTS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            with closing(LineFile(self._run_dir / EVENTS)) as file:
+                file.write(json.dumps(line))

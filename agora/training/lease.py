@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agora.errors import CheckpointError, TrainingError
-from agora.training.checkpoint_store import Store
+from agora.training.checkpoint_store import Store, TakenOverError
 from agora.training.world import World
 
 logger = logging.getLogger(__name__)
@@ -68,9 +68,9 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """Raises OSError when another run has taken the place over."""
+        """Raises TakenOverError when another run has taken the place over."""
         if self._lost:
-            raise OSError(self._lost)
+            raise TakenOverError(self._lost)
 
     def release(self) -> None:
         """Give the place free."""
@@ -155,8 +155,11 @@ def is_here(holder: Mapping[str, Any]) -> bool:
 
 
 def is_alive(holder: Mapping[str, Any]) -> bool:
-    """Whether the holder's process, which `is_here`, still runs."""
-    birth = _birth(int(holder["process"]))
+    """Whether the holder's process, which `is_here`, still runs. Raises ValueError when the holder does not say its number."""
+    process = holder.get("process")
+    if not isinstance(process, int) or isinstance(process, bool) or process < 1:
+        raise ValueError(f"process {process!r} is no number of a process")
+    birth = _birth(process)
     return birth != "" and birth == holder.get("birth")
 
 

@@ -22,6 +22,7 @@ import torch
 from agora.cluster.layout import Layout
 from agora.config import to_dict
 from agora.errors import CheckpointError, ConfigError, MissingExtraError, TrainingError
+from agora.files import remedy
 from agora.log import Progress, Step, silent
 from agora.model.config import ModelConfig
 from agora.model.counts import flops_per_token
@@ -277,16 +278,31 @@ class _Trainer:
                     self._learn(progress)
                 except RollBack as back:
                     self._go_back(back)
+            if self._stop and self._stopped_by:
+                self._guard.stopped(self._num_done, self._stopped_by, time.monotonic() - self._stop.asked_s)
+            return self._finish()
         except (TrainingError, CheckpointError, RuntimeError) as error:
             lost = lost_connection(error, self._watchdog, self._num_done + 1)
             if lost is not None or not isinstance(error, RuntimeError):
-                self._folder.write("outcome.json", {"state": "failed", "message": str(lost or error)})
+                self._tell_end(str(lost or error))
             if lost is not None:
                 raise lost from error
             raise
-        if self._stop and self._stopped_by:
-            self._guard.stopped(self._num_done, self._stopped_by, time.monotonic() - self._stop.asked_s)
-        return self._finish()
+        except ConnectionError:
+            raise  # of the screen: no file of the run
+        except OSError as error:
+            advice = remedy(error)
+            text = (
+                f"step {self._num_done + 1}: {error.filename or 'a file of the run'}: {error.strerror or error}. "
+                f"{advice[:1].upper()}{advice[1:]}{' and run' if advice else 'Run'} the same command to go on from the last checkpoint"
+            )
+            self._tell_end(text)
+            raise TrainingError(text) from error
+
+    def _tell_end(self, message: str) -> None:
+        """That the run failed. Where not even this can be written it is found dead, which it is."""
+        with suppress(OSError):
+            self._folder.write("outcome.json", {"state": "failed", "message": message})
 
     def _learn(self, progress: Progress) -> None:
         """Steps with their metrics and checkpoints, until the end, a signal or a way back."""
@@ -520,7 +536,7 @@ class _Trainer:
             try:
                 unit = "pair" if self._task.kind == "preferences" else "token"
                 pictures = tuple(draw_loss(metrics, self._folder.path, f"{self._folder.path.name}: {self._task.kind}", unit=unit))
-            except MissingExtraError as error:
+            except (MissingExtraError, OSError) as error:
                 logger.warning("no picture of the loss: %s", error)
         summary = summarise(
             self._folder.path, self._task.model, self._config, self._machine, self._kept, num_processes=self._world.size

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from agora.errors import MissingExtraError
-from agora.files import replacing, write_atomically
+from agora.files import LineFile, naming, replacing, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +59,7 @@ class MetricsLog:
 
     def __init__(self, path: Path, *, tensorboard: Path | None = None, first_step: int = 1) -> None:
         self._board = _open_tensorboard(tensorboard, first_step) if tensorboard else None
-        self._file = path.open("a", encoding="utf-8")
+        self._file = LineFile(path)
 
     def __enter__(self) -> MetricsLog:
         return self
@@ -71,9 +70,8 @@ class MetricsLog:
             self._board.close()
 
     def write(self, metrics: StepMetrics) -> None:
-        """One line, handed to the system at once."""
-        self._file.write(json.dumps(dataclasses.asdict(metrics)) + "\n")
-        self._file.flush()
+        """One line, handed to the system at once. Raises OSError that names the file."""
+        self._file.write(json.dumps(dataclasses.asdict(metrics)))
         if self._board is not None:
             for name in (
                 "loss",
@@ -93,7 +91,7 @@ class MetricsLog:
 
     def sync(self) -> None:
         """Until the lines written so far are on disk: called before the checkpoint that stands for them."""
-        os.fsync(self._file.fileno())
+        self._file.sync()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -140,7 +138,7 @@ def draw_loss(metrics: list[dict[str, Any]], folder: Path, title: str, *, unit: 
     axes.legend(frameon=False)
     paths = [folder / "loss.png", folder / "loss.svg"]
     for path in paths:
-        with replacing(path) as part:
+        with naming(path), replacing(path) as part:
             figure.savefig(part, format=path.suffix[1:], dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
     return paths
 

@@ -4,7 +4,7 @@
     {"rank": 7, "host": "node3", "step": 120, "time": "2026-11-22T10:00:00.123+00:00", "level": "info", "what": "step", "seconds": 1.9, ...}
 
 Lines of one process stand in the order in which they happened, also over restarts: `step` falls back there. A line that a kill has cut is
-skipped by `read_rank_logs`.
+skipped by `read_rank_logs`. A log that cannot be written any more does not end a run: the screen says which, once, and the run goes on.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from agora.files import LineFile, remedy
+
+logger = logging.getLogger(__name__)
+
 FOLDER = "logs"
 
 
@@ -30,14 +34,21 @@ class RankLog(logging.Handler):
         self._host = socket.gethostname()
         folder = run_dir / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / f"rank-{rank:05d}.jsonl").open("a", encoding="utf-8", buffering=1)
+        self._file = LineFile(folder / f"rank-{rank:05d}.jsonl")
 
     def tell(self, what: str, *, level: str = "info", **more: Any) -> None:
         """One line, handed to the system at once."""
         now = datetime.now(timezone.utc).isoformat(timespec="microseconds")
         line = {"rank": self.rank, "host": self._host, "step": self.step, "time": now, "level": level, "what": what, **more}
         if not self._file.closed:
-            self._file.write(json.dumps(line, default=str) + "\n")
+            try:
+                self._file.write(json.dumps(line, default=str))
+            except OSError as error:
+                self._file.close()  # first: what is said now comes here too
+                advice = remedy(error)
+                logger.error(
+                    "%s: %s; this log ends here and the run goes on%s", self._file.path, error.strerror, f" ({advice})" if advice else ""
+                )
 
     def emit(self, record: logging.LogRecord) -> None:
         """A log line of the program."""

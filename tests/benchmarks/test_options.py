@@ -33,6 +33,7 @@ from benchmarks.speed_measure import BATCH, LENGTH, SMALL, Times, flops_per_toke
         (["integrity_real", "--truth", "is_bad"], "--truth 'is_bad' goes with --posts FILES"),
         (["integrity_real", "--posts", "nowhere.parquet", "--truth", "is_bad"], "--posts nowhere.parquet is not a file"),
         (["integrity_real", "--data", "nowhere"], "does not exist; give the folder of the data with --data"),
+        (["parity", "--suite", "now"], "unexpected word 'now'"),
         (["cli_start", "fast"], "unexpected word 'fast'"),
         (["bits_per_byte", "--data", "nowhere"], "does not exist; give the folder of the data with --data"),
         (["import_raw", "--data", "nowhere"], "does not exist; give the folder of the data with --data"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,20 @@ def tokenizer_folder(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.json").write_text("{}")
     return folder
+
+
+def full_after(num_bytes: int) -> Callable[[int, bytes], int]:
+    """An os.write that takes `num_bytes` in all, and then says what the system says when a file may grow no more."""
+    left, write = [num_bytes], os.write
+
+    def limited(descriptor: int, data: bytes) -> int:
+        if not left[0]:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        written = write(descriptor, data[: left[0]])
+        left[0] -= written
+        return written
+
+    return limited
 
 
 class EachStep:

@@ -33,7 +33,7 @@ from tests.training.test_pretrain import SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")
-CASES = [("gpu8", 8, 1), ("h100_10k", 10_240, 1280), ("b200_100k", 100_352, 12_544)]
+CASES = [("gpu8", 8, 1), ("h100_10k", 10_240, 1280), ("h100_100k", 100_352, 12_544), ("b200_100k", 100_352, 12_544)]
 
 
 def job(name: str, target: Target, /, **settings: Any) -> Job:
@@ -72,6 +72,16 @@ def test_a_batch_script_asks_slurm_for_the_nodes_of_the_layout(tmp_path: Path, n
     for command in (["bash", "-n"], [str(SHELLCHECK)]):
         done = subprocess.run([*command, str(place)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_recipe_of_more_than_one_node_asks_for_its_gpus() -> None:
+    large = [recipe for name in recipes.names() if (recipe := recipes.load(name)).layout.num_accelerators > 8]
+    assert {"h100_10k", "h100_100k", "b200_100k"} <= {recipe.name for recipe in large}
+    for recipe in large:
+        assert recipe.accelerator, f"recipes/{recipe.name}.py names no accelerator"
+        options = sbatch_options(render(job(recipe.name, "slurm")))
+        num_ranks = recipe.layout.num_accelerators
+        assert (int(options["--nodes"]), int(options["--gpus-per-node"])) == (num_ranks // 8, 8)
 
 
 def test_a_mistake_in_a_batch_script_is_seen() -> None:

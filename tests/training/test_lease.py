@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 from agora.errors import CheckpointError, TrainingError
 from agora.training import lease as lease_module
 from agora.training.checkpoint import list_checkpoints, save_checkpoint
-from agora.training.checkpoint_store import open_store
+from agora.training.checkpoint_store import FolderStore, TakenOverError, open_store
 from agora.training.lease import FILE, Lease, is_alive
 from agora.training.loop import train
 from tests.training.doubles import TINY_MODEL, TINY_TRAINING, EachStep, some_shards, tokenizer_folder
@@ -86,11 +87,54 @@ def test_who_lost_the_place_writes_and_deletes_nothing_there(place: str, monkeyp
     theirs.write_record(ELSEWHERE, FILE)
     mine._thread.join(5)
     save_checkpoint(theirs, 2, {"a": torch.zeros(2)})
-    with pytest.raises(CheckpointError, match="process 1 on node-7, run other has taken this place over"):
+    with pytest.raises(CheckpointError, match=r"process 1 on node-7, run other has taken this place over.*end the run") as lost:
         save_checkpoint(store, 2, {"a": torch.ones(2)}, keep=1)
+    assert "space" not in str(lost.value)
+    before = {name: theirs.sizes(name) for name in list_checkpoints(place)}
+    roads: list[Callable[[], Any]] = [
+        lambda: store.begin("step-00000003", 1), lambda: store.writing("step-00000001", "x").__enter__(),
+        lambda: store.abandon("step-00000001"), lambda: store.remove("step-00000001"), lambda: store.set_aside("step-00000002"),
+        lambda: store.write_record({"id": "mine"}), lambda: store.remove_record(FILE), store.clear,
+    ]  # fmt: skip
+    for road in roads:
+        with pytest.raises(TakenOverError):
+            road()
+    assert {name: theirs.sizes(name) for name in list_checkpoints(place)} == before
     assert list_checkpoints(place) == ["step-00000001", "step-00000002"]
     mine.release()
     assert store.read_record(FILE) == ELSEWHERE
+
+
+@pytest.mark.parametrize("process", [None, "missing", "17", True])
+def test_a_lease_of_this_host_without_the_number_of_its_process_is_damaged_by_name(place: str, process: Any) -> None:
+    holder = {**ELSEWHERE, **lease_module._here(), "process": process}
+    if process == "missing":
+        del holder["process"]
+    open_store(place).write_record(holder, FILE)
+    with pytest.raises(CheckpointError, match=r"run/lease\.json is damaged \(process .* is no number of a process\); delete it"):
+        Lease(open_store(place), "mine").take()
+
+
+def test_in_a_folder_too_every_road_asks_first(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    save_checkpoint(store, 1, {"a": torch.ones(2)})
+    (tmp_path / ".writing-step-00000002").mkdir()
+
+    def lost() -> None:
+        raise TakenOverError("lost")
+
+    store.may_write = lost
+    before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
+    roads: list[Callable[[], Any]] = [
+        lambda: store.begin("step-00000003", 1), lambda: store.writing("step-00000002", "x").__enter__(),
+        lambda: store.commit("step-00000002"), lambda: store.abandon("step-00000002"), lambda: store.remove("step-00000001"),
+        lambda: store.set_aside("step-00000001"), lambda: store.write_record({}), lambda: store.remove_record("run.json"), store.clean,
+        store.clear,
+    ]  # fmt: skip
+    for road in roads:
+        with pytest.raises(TakenOverError):
+            road()
+    assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
 
 
 def test_two_folders_that_name_one_place_cannot_train_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

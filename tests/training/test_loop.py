@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -129,6 +130,26 @@ def test_a_signal_ends_after_the_step_with_a_checkpoint_and_the_run_goes_on(tmp_
     assert summary.state == "stopped" and summary.step == 5 and summary.stopped_by == number.name
     status = run_status(tmp_path / "run")
     assert status.state == "stopped" and status.step == 5 and status.command == "agora train pretrain"
+    assert run(tmp_path).state == "finished"
+    run(tmp_path, name="whole")
+    assert_equal_runs(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_run_whose_files_may_grow_no_more_ends_by_name_and_goes_on_later(tmp_path: Path) -> None:
+    metrics, before = tmp_path / "run" / "metrics.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(done: int) -> None:
+        if done == 6:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (metrics.stat().st_size + 100, before[1]))
+
+    try:
+        with pytest.raises(TrainingError, match=r"step \d: .*metrics\.jsonl: File too large\. Allow larger files \(ulimit -f"):
+            run(tmp_path, action=limit)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    (status,) = list_runs(tmp_path)
+    assert status.state == "failed" and status.step == 6 and "metrics.jsonl: File too large" in status.message
+    assert metrics.read_text().count("\n") == 6 and metrics.read_text().endswith("\n")
     assert run(tmp_path).state == "finished"
     run(tmp_path, name="whole")
     assert_equal_runs(tmp_path / "whole", tmp_path / "run")

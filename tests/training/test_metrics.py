@@ -10,6 +10,7 @@ import pytest
 
 from agora.errors import MissingExtraError
 from agora.training.metrics import MetricsLog, StepMetrics, draw_loss, read_metrics, rewind_metrics
+from tests.training.doubles import full_after
 
 
 def line(step: int, **more: Any) -> StepMetrics:
@@ -31,6 +32,20 @@ def test_rewinding_leaves_each_step_once_and_drops_a_cut_line(tmp_path: Path) ->
     with MetricsLog(path) as log:
         log.write(line(3))
     assert [entry["step"] for entry in read_metrics(path)] == [1, 2, 3]
+
+
+def test_a_line_that_does_not_fit_is_taken_back_and_the_file_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "metrics.jsonl"
+    with MetricsLog(path) as log:
+        log.write(line(1))
+        before = path.read_bytes()
+        with monkeypatch.context() as patch:
+            patch.setattr("agora.files.os.write", full_after(20))
+            with pytest.raises(OSError, match=r"File too large: '.*metrics\.jsonl'"):
+                log.write(line(2))
+        assert path.read_bytes() == before
+        log.write(line(2))
+    assert [entry["step"] for entry in read_metrics(path)] == [1, 2]
 
 
 def test_tensorboard_files_are_written_when_asked(tmp_path: Path) -> None:

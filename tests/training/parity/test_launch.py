@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,12 +28,44 @@ SETTINGS = [
 ]  # fmt: skip
 
 
+READER = """
+import hashlib, json, os, runpy, sys
+from agora.training.data import ShardBatches
+
+take, out = ShardBatches.next, open(os.path.join(os.environ["READ_BY"], f"rank-{os.environ.get('RANK', '0')}.jsonl"), "a")
+
+def watched(self):
+    start, batch = self.position, take(self)
+    tensors = (batch.tokens_BT, batch.targets_BT, batch.document_ids_BT)
+    told = hashlib.sha256(b"".join(x.contiguous().numpy().tobytes() for x in tensors)).hexdigest()
+    print(json.dumps([start, batch.tokens_BT.numel(), told]), file=out, flush=True)
+    return batch
+
+ShardBatches.next = watched
+runpy.run_module("agora", run_name="__main__", alter_sys=True)
+"""
+"""`python -m agora` that writes down each micro-batch a process takes: where it starts, its tokens, and a hash of what it holds."""
+
+
+def _read_together(workspace: Workspace, name: str) -> list[list[Any]]:
+    """What all data ranks of a run took, in the order of the data. Stages of a pipeline are given the same; then each has all of it."""
+    folder = workspace.root / "read" / name
+    each = [[json.loads(line) for line in path.read_text().splitlines()] for path in sorted(folder.glob("rank-*.jsonl"))]
+    if name == "stages":
+        assert len(each) == 2 and each[0] == each[1]
+        each = each[:1]
+    return sorted(line for lines in each for line in lines)
+
+
 def pretrain(workspace: Workspace, name: str, *words: str, processes: int = 1) -> subprocess.CompletedProcess[str]:
-    launcher = [sys.executable, "-m"]
+    read, reader = workspace.root / "read" / name, workspace.root / "reader.py"
+    read.mkdir(parents=True, exist_ok=True)
+    reader.write_text(READER)
+    launcher = [sys.executable]
     if processes > 1:
-        launcher += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
-    command = [*launcher, "agora", "train", "pretrain", "laptop", *SETTINGS, *words, "--name", name, "--workspace", str(workspace.root)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [*launcher, str(reader), "train", "pretrain", "laptop", *SETTINGS, *words, "--name", name, "--workspace", str(workspace.root)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "READ_BY": str(read)}
     return subprocess.run([*command, "--json"], capture_output=True, text=True, env=environment, timeout=180, check=False)
 
 
@@ -48,6 +81,9 @@ def test_under_torchrun_a_run_is_the_run_of_one_process(shards: tuple[Workspace,
     one = pretrain(workspace, "one")
     assert one.returncode == 0, one.stderr
     expected = read_metrics(workspace.folder("runs", "one") / "metrics.jsonl")
+    alone = _read_together(workspace, "one")
+    assert [start for start, _, _ in alone] == list(range(0, 6 * 256, 64))  # 6 steps of 256 tokens, each taken once, none left out
+    assert len({told for _, _, told in alone}) == len(alone)  # so that two batches cannot be taken for each other
     for name in ("shards", "stages"):
         two = first if name == "shards" else pretrain(workspace, name, "layout.pipeline=2", processes=2)
         assert two.returncode == 0, two.stderr
@@ -58,7 +94,7 @@ def test_under_torchrun_a_run_is_the_run_of_one_process(shards: tuple[Workspace,
             for key in ("loss", "grad_norm", "heldout_loss"):
                 theirs, mine = ([line[key] for line in lines if line[key] is not None] for lines in (expected, found))
                 assert mine == pytest.approx(theirs, rel=1e-5), key
-            assert [line["tokens"] for line in found] == [line["tokens"] for line in expected]
+        assert _read_together(workspace, name) == alone
         assert (workspace.folder("models", name) / "model.safetensors").exists()
         lines = [line for line in read_rank_logs(folder) if line["what"] == "step"]
         assert [[line["step"] for line in lines if line["rank"] == rank] for rank in (0, 1)] == [[*range(1, 7)]] * 2
