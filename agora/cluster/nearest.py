@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice, zip_longest
+from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
 from agora.errors import ConfigError
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from agora.cluster.layout import Layout
 
 _MOST_CHANGES: Final = 8
-_WIDTH: Final = 24  # values of a field that are tried beside other changes, and layouts that are changed further
+_WIDTH: Final = 8  # values of a field that are tried beside other changes
+_KEPT: Final = 24  # layouts that are changed further
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +66,7 @@ def nearest_possible(place: Place, shape: ModelShape, refusal: Refusal) -> list[
         for start, why in level:
             families.append([])
             for name in chain.from_iterable(why.fields):
-                for changed in islice(_varied(start, shape, name), _WIDTH):
+                for changed in _some(_varied(start, shape, name)):
                     if changed in seen:
                         continue
                     seen.add(changed)
@@ -73,14 +74,20 @@ def nearest_possible(place: Place, shape: ModelShape, refusal: Refusal) -> list[
                     if other is None:
                         return [changed]
                     families[-1].append((changed, other))
-        level = [kept for generation in zip_longest(*families) for kept in generation if kept is not None][:_WIDTH]
+        level = [kept for generation in zip_longest(*families) for kept in generation if kept is not None][:_KEPT]
     return []
+
+
+def _some(places: Iterator[Place]) -> list[Place]:
+    """The nearest, and the farthest, which divides least."""
+    every = list(places)
+    return every[:_WIDTH] + every[_WIDTH:][-1:]
 
 
 def in_words(place: Place, found: Sequence[Place], *, in_training: bool) -> str:
     """`the nearest possible is ...`: how each alternative differs, or that there is none."""
     if not found:
-        return "no layout near it is possible for this model, seq_len and batch"
+        return "a few changes of it find no possible layout for this model"
     return "the nearest possible is " + ", or ".join(_difference(place, other, in_training) for other in found)
 
 

@@ -90,6 +90,8 @@ def _shape(layers: int, heads: int, key_heads: int, width: int, vocabulary: int,
 def _proposals(layout: Layout, message: str, seq_len: int, global_batch: int) -> list[tuple[Layout, int, int]]:
     """What a message proposes, applied."""
     applied = []
+    if "find no possible layout" in message:
+        return []
     for words in message.split("the nearest possible is ")[1].split(", or "):
         values = {name: ast.literal_eval(value.capitalize()) for name, value in re.findall(r"(\w+)=('\w+'|\w+)", words)}
         values = {name: value.lower() if isinstance(value, str) else value for name, value in values.items()}
