@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from agora.cluster.nearest import Place, Refusal, divisors, in_words, nearest_possible
 from agora.errors import ConfigError
 from agora.model.config import ModelConfig
 from agora.model.shape import ModelShape, shape_of
@@ -109,42 +110,69 @@ class Layout:
             nearest = self.data * self.micro_batch * max(1, round(global_batch / (self.data * self.micro_batch)))
             rows, rest = divmod(global_batch, self.data)
             other = "" if rest else f"micro_batch={nearest_divisor(rows, self.micro_batch)}, or "
-            raise ConfigError(
-                f"global_batch={global_batch} sequences do not divide over {self.data} data ranks with micro_batch={self.micro_batch}; "
-                f"the nearest that does is {other}global_batch={nearest}"
-            )
+            raise ConfigError(f"{self._undivided(global_batch)}; the nearest that does is {other}global_batch={nearest}")
         return global_batch // (self.data * self.micro_batch)
 
-    def check(self, model: ModelConfig | ModelShape, *, seq_len: int, global_batch: int) -> None:
-        """Raises ConfigError with the reason and the nearest possible layout when the model cannot be divided so."""
+    def check(self, model: ModelConfig | ModelShape, *, seq_len: int, global_batch: int, in_training: bool = False) -> None:
+        """Raises ConfigError with the reason and the nearest possible layout when the model cannot be divided so. `in_training` names
+        batch and rows by the settings of training."""
         shape = shape_of(model)
-        for name, sizes, why in self._divisions(shape, seq_len):
-            degree, limit = getattr(self, name), math.gcd(*sizes)
-            if limit % degree:
-                nearest = nearest_divisor(limit, degree)
-                raise ConfigError(f"layout.{name}={degree} does not divide {why}; the nearest possible is {name}={nearest}")
-        self._check_heads(shape)
-        self._check_positions(shape, seq_len)
-        self._check_shards(shape)
-        if self.pipeline > 1 and self.schedule == "zero_bubble" and self.recompute != "none":
-            raise ConfigError(
-                f"layout.schedule='zero_bubble' takes the backward pass apart, and recompute={self.recompute!r} has it in one piece; "
-                "the nearest possible is recompute='none', or schedule='1f1b'"
+        refusal = self.refusal(shape, seq_len=seq_len, global_batch=global_batch)
+        if refusal is None:
+            return
+        place = Place(self, seq_len, global_batch)
+        found = nearest_possible(place, shape, refusal)
+        reason = refusal.reason
+        if in_training and reason == self._undivided(global_batch):
+            reason = (
+                f"training.batch_tokens={global_batch * seq_len} are {global_batch} rows of {seq_len}, which do not divide over "
+                f"{self.data} data ranks with training.micro_batch={self.micro_batch}"
             )
+        raise ConfigError(f"{reason}; {in_words(place, found, in_training=in_training)}")
+
+    def refusal(self, shape: ModelShape, *, seq_len: int, global_batch: int) -> Refusal | None:
+        """The first rule that forbids it, or None."""
+        for name, sizes, why in self._divisions(shape, seq_len):
+            degree = getattr(self, name)
+            if math.gcd(*sizes) % degree:
+                return Refusal(reason=f"layout.{name}={degree} does not divide {why}", fields=((name,),))
+        return (
+            self._refused_heads(shape)
+            or self._refused_positions(shape, seq_len)
+            or self._refused_shards(shape)
+            or self._refused_stages(shape)
+            or self._refused_batch(global_batch)
+        )
+
+    def _refused_stages(self, shape: ModelShape) -> Refusal | None:
+        if self.pipeline > 1 and self.schedule == "zero_bubble" and self.recompute != "none":
+            reason = f"layout.schedule='zero_bubble' takes the backward pass apart, and recompute={self.recompute!r} has it in one piece"
+            return Refusal(reason=reason, fields=(("recompute", "schedule"),))
         chunks = self.pipeline * self.virtual
         if chunks > shape.num_layers:
-            most = max(1, shape.num_layers // self.virtual)
-            raise ConfigError(
-                f"layout.pipeline={self.pipeline} x virtual={self.virtual} needs {chunks} layers, the model has {shape.num_layers}; "
-                f"the nearest possible is pipeline={min(self.pipeline, most)} with virtual={self.virtual if most >= self.pipeline else 1}"
-            )
-        passes = self.num_micro_batches(global_batch)
-        self._check_passes(passes)
+            reason = f"layout.pipeline={self.pipeline} x virtual={self.virtual} needs {chunks} layers, the model has {shape.num_layers}"
+            return Refusal(reason=reason, fields=(("pipeline",), ("virtual",)))
+        return None
+
+    def _refused_batch(self, global_batch: int) -> Refusal | None:
+        """The batch over the data ranks, and what the schedules of torch.distributed.pipelining demand of the number of micro-batches."""
+        passes, rest = divmod(global_batch, self.data * self.micro_batch)
+        if rest:
+            return Refusal(reason=self._undivided(global_batch), fields=(("micro_batch", "global_batch"),))
+        if self.nearest_passes(passes) != passes:
+            needs = {
+                "interleaved": f"a multiple of pipeline={self.pipeline} micro-batches",
+                "zero_bubble": f"micro-batches in {max(1, passes // self.pipeline)} rounds of equal size",
+                "1f1b": f"at least pipeline={self.pipeline} micro-batches",
+            }[self.schedule]
+            return Refusal(reason=f"layout.schedule={self.schedule!r} needs {needs}, not {passes}", fields=(("global_batch",),))
         if self.expert_overlap and passes < 2:
-            raise ConfigError(
-                "layout.expert_overlap needs a second micro-batch to compute meanwhile, and a data rank has one; "
-                f"the nearest possible is global_batch={2 * self.data * self.micro_batch}, or expert_overlap=false"
-            )
+            reason = "layout.expert_overlap needs a second micro-batch to compute meanwhile, and a data rank has one"
+            return Refusal(reason=reason, fields=(("global_batch", "expert_overlap"),))
+        return None
+
+    def _undivided(self, global_batch: int) -> str:
+        return f"global_batch={global_batch} sequences do not divide over {self.data} data ranks with micro_batch={self.micro_batch}"
 
     def check_trainable(self) -> None:
         """Raises ConfigError for what the planner prices and training does not do."""
@@ -154,78 +182,51 @@ class Layout:
                 "not done by training; the nearest possible is dispatch='bf16' with expert_overlap=false"
             )
 
-    def _check_passes(self, passes: int) -> None:
-        """What the schedules of torch.distributed.pipelining demand of the number of micro-batches."""
-        nearest = self.nearest_passes(passes)
-        if nearest != passes:
-            needs = {
-                "interleaved": f"a multiple of pipeline={self.pipeline} micro-batches",
-                "zero_bubble": f"micro-batches in {max(1, passes // self.pipeline)} rounds of equal size",
-                "1f1b": f"at least pipeline={self.pipeline} micro-batches",
-            }[self.schedule]
-            raise ConfigError(
-                f"layout.schedule={self.schedule!r} needs {needs}, not {passes}; "
-                f"the nearest possible is global_batch={nearest * self.data * self.micro_batch}"
-            )
-
     def nearest_passes(self, passes: int) -> int:
         """The number of micro-batches near `passes` that the schedule can run."""
         return int(possible_passes(passes, self.pipeline, SCHEDULES.index(self.schedule)))
 
-    def _check_heads(self, shape: ModelShape) -> None:
+    def _refused_heads(self, shape: ModelShape) -> Refusal | None:
         """Query heads must lie with their key head: tensor divides the key heads, or each key head goes to as many ranks as another."""
-        if shape.num_kv_heads % self.tensor and self.tensor % shape.num_kv_heads:
-            fit = [
-                degree for degree in range(1, self._widest_tensor(shape) + 1)
-                if self._widest_tensor(shape) % degree == 0 and (shape.num_kv_heads % degree == 0 or degree % shape.num_kv_heads == 0)
-            ]  # fmt: skip
-            nearest = min(fit, key=lambda degree: (abs(degree - self.tensor), degree))
-            raise ConfigError(
-                f"layout.tensor={self.tensor} neither divides the {shape.num_kv_heads} key heads nor is a multiple of them, so query heads "
-                f"of one rank would belong to several; the nearest possible is tensor={nearest}"
-            )
+        if shape.num_kv_heads % self.tensor == 0 or self.tensor % shape.num_kv_heads == 0:
+            return None
+        reason = (
+            f"layout.tensor={self.tensor} neither divides the {shape.num_kv_heads} key heads nor is a multiple of them, so query heads "
+            "of one rank would belong to several"
+        )
+        return Refusal(reason=reason, fields=(("tensor",),))
 
-    def _check_positions(self, shape: ModelShape, seq_len: int) -> None:
+    def _refused_positions(self, shape: ModelShape, seq_len: int) -> Refusal | None:
         """A ring gives each rank two pieces of a row; sequence parallel and experts divide the positions of a rank over tensor ranks."""
         if self.context > 1 and seq_len % (2 * self.context):
-            nearest = 2 * self.context * max(1, round(seq_len / (2 * self.context)))
-            raise ConfigError(
+            reason = (
                 f"layout.context={self.context} needs rows of a multiple of {2 * self.context} tokens (two pieces for each rank), not "
-                f"seq_len={seq_len}; the nearest possible is seq_len={nearest}"
+                f"seq_len={seq_len}"
             )
+            return Refusal(reason=reason, fields=(("seq_len",),))
         here = seq_len // self.context
         if (self.sequence_parallel or shape.num_experts) and here % self.tensor:
-            nearest = nearest_divisor(math.gcd(here, self._widest_tensor(shape)), self.tensor)
-            raise ConfigError(
-                f"layout.tensor={self.tensor} does not divide the {here} positions of a rank, which sequence parallel and experts need; "
-                f"the nearest possible is tensor={nearest}"
-            )
+            reason = f"layout.tensor={self.tensor} does not divide the {here} positions of a rank, which sequence parallel and experts need"
+            return Refusal(reason=reason, fields=(("tensor",), ("seq_len",)))
+        return None
 
-    def _widest_tensor(self, shape: ModelShape) -> int:
-        name, sizes, _ = self._divisions(shape, self.context)[0]
-        assert name == "tensor"
-        return math.gcd(*sizes)
-
-    def _check_shards(self, shape: ModelShape) -> None:
+    def _refused_shards(self, shape: ModelShape) -> Refusal | None:
         """FSDP2 divides the rows of every matrix: more shards than rows leave ranks empty."""
         rows, shards = shard_rows(shape, self.tensor), self.shard * self.context
         if self.sharding != "none" and self.shard > 1 and shards > rows:
-            nearest = max(d for d in range(1, self.shard + 1) if self.shard % d == 0 and d * self.context <= max(rows, self.context))
-            raise ConfigError(
+            reason = (
                 f"layout.shard={self.shard} x context={self.context} shards are more than the {rows} rows of the smallest matrix, "
-                "so ranks would stay empty; the nearest possible is "
-                f"shard={nearest} with replicate={self.replicate * self.shard // nearest}"
+                "so ranks would stay empty"
             )
+            return Refusal(reason=reason, fields=(("shard",), ("context",)))
         if self.sharding == "none" or experts_divide(shape, shards * self.tensor // self.expert, self.expert):
-            return
-        inside = {d: d * self.context * self.tensor for d in range(1, self.shard + 1) if self.shard % d == 0}
-        fit = [d for d, ranks in inside.items() if ranks % self.expert == 0 and experts_divide(shape, ranks // self.expert, self.expert)]
-        hint = f"shard={max(fit)} with replicate={self.replicate * self.shard // max(fit)}" if fit else "expert=1, or sharding='none'"
-        raise ConfigError(
+            return None
+        reason = (
             f"layout.shard={self.shard} x context={self.context} x tensor={self.tensor} / expert={self.expert} shards divide neither the "
             f"{shape.num_experts // self.expert} experts of a rank nor the rows of one ({shape.expert_dim} and {shape.dim}), so ranks "
-            f"would stay empty and others hold everything; the nearest possible is {hint}"
+            "would stay empty and others hold everything"
         )
+        return Refusal(reason=reason, fields=(("shard",), ("expert", "sharding")))
 
     def _divisions(self, shape: ModelShape, seq_len: int) -> list[tuple[str, tuple[int, ...], str]]:
         width = shape.hidden_dim or shape.expert_dim
@@ -298,9 +299,7 @@ def experts_divide(shape: ModelShape, shards: Any, expert: Any) -> Any:
 
 def nearest_divisor(number: int, wanted: int) -> int:
     """The divisor of `number` that is nearest to `wanted` (the smaller one of two)."""
-    divisors = [d for d in range(1, math.isqrt(max(number, 1)) + 1) if number % d == 0]
-    divisors += [number // d for d in divisors]
-    return min(divisors, key=lambda d: (abs(d - wanted), d))
+    return min(divisors(number), key=lambda d: (abs(d - wanted), d))
 
 
 def layout_fields() -> tuple[str, ...]:

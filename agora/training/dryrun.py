@@ -31,7 +31,7 @@ from agora.cluster.facts import load_tables
 from agora.cluster.layout import Layout
 from agora.cluster.memory import memory_bytes, reserved_bytes
 from agora.cluster.step_time import Batch as PlannerBatch
-from agora.errors import ConfigError, UsageError
+from agora.errors import UsageError
 from agora.log import Progress, silent
 from agora.model import fast
 from agora.model.config import ModelConfig
@@ -88,8 +88,9 @@ def dry_run(
     if not 0 <= rank < world:
         raise UsageError(f"--rank {rank} is not one of the {world} ranks 0 to {world - 1}; the nearest is {0 if rank < 0 else world - 1}")
     layout = layout_for(World(rank, world), layout, training.micro_batch)
-    num_micro_batches, global_batch = _passes(training, layout), training.batch_tokens // training.seq_len
+    global_batch = training.batch_tokens // training.seq_len
     parallelize.check(model, layout, seq_len=training.seq_len, global_batch=global_batch)
+    num_micro_batches = layout.num_micro_batches(global_batch)
     numbers = recorded_numbers(layout, num_micro_batches)
     with _fake_world(world, rank), progress.step(f"rank {rank} of {world}", total=None, unit="steps"):
         step, records = record_steps(model, training, layout, numbers, fake=FakeTensorMode(allow_non_fake_inputs=True))
@@ -123,28 +124,17 @@ def dry_run_stages(
         yield dry_run(model, training, layout, world=world, rank=stage * each + rank % each, progress=progress)
 
 
-def _passes(training: TrainingConfig, layout: Layout) -> int:
-    """Micro-batches of one data rank."""
-    rows = training.batch_tokens // training.seq_len
-    turn = layout.data * layout.micro_batch
-    if rows % turn:
-        nearest = turn * max(1, round(rows / turn)) * training.seq_len
-        raise ConfigError(
-            f"training.batch_tokens={training.batch_tokens} are {rows} rows of {training.seq_len}, which do not divide over {layout.data} "
-            f"data ranks with training.micro_batch={layout.micro_batch}; the nearest that does is training.batch_tokens={nearest}"
-        )
-    return rows // turn
-
-
 def recorded_numbers(layout: Layout, num_micro_batches: int) -> tuple[int, ...]:
     """Micro-batches of the steps that are recorded: the real number, or two with which a rank is full already.
 
-    A stage holds at most `pipeline` micro-batches under 1F1B and 2 x `pipeline` when chunks are interleaved (pipeline.py); without stages,
-    the second micro-batch is the first that finds gradients there. GPipe holds all, so it is never shortened.
+    Under 1F1B a stage holds at most `pipeline` micro-batches; without stages, the second micro-batch is the first that finds gradients
+    there. Interleaved chunks fill their buffers later: only from `3 x pipeline` on does the peak grow by the same for each micro-batch.
+    GPipe holds all, so it is never shortened.
     """
     turn = layout.pipeline
-    full = turn + 1 if turn == 1 or layout.schedule == "1f1b" else 2 * turn
-    more = full + (1 if turn == 1 or layout.schedule == "1f1b" else turn)
+    rounds = (3 if layout.schedule == "interleaved" else 2) * turn
+    full, step = (turn + 1, 1) if turn == 1 or layout.schedule == "1f1b" else (rounds, turn)
+    more = full + step
     if (layout.schedule == "gpipe" and turn > 1) or num_micro_batches <= more:
         return (num_micro_batches,)
     return full, more
@@ -266,7 +256,7 @@ def warnings_for(run: DryRun, name: str) -> list[str]:
     remedies = {
         "weights": "layout.shard", "optimizer": "layout.shard", "gradients": "layout.sharding=gradients and layout.shard",
         "gathered": "layout.sharding=parameters or layout.tensor", "activations": "layout.recompute=full, layout.tensor or layout.context",
-        "other": "layout.tensor or layout.micro_batch",
+        "other": "layout.tensor or training.micro_batch",
     }  # fmt: skip
     holder = smallest_that_holds(needs)
     return [

@@ -155,8 +155,8 @@ def _stage_mesh(device_type: str, layout: Layout, shards: int, experts: int) -> 
 
 def check(config: ModelConfig, layout: Layout, *, seq_len: int, global_batch: int) -> None:
     """Raises ConfigError with the reason and the nearest possible layout when `config` cannot be divided so."""
-    layout.check(config, seq_len=seq_len, global_batch=global_batch)
     layout.check_trainable()
+    layout.check(config, seq_len=seq_len, global_batch=global_batch, in_training=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agora.cluster.columns import stack_layouts
@@ -17,6 +18,7 @@ from agora.cluster.models import model_shape
 from agora.config import from_dict, to_dict
 from agora.errors import ConfigError
 from agora.model.config import ModelConfig
+from agora.model.shape import ModelShape
 from agora.training import parallelize
 
 POWERS = st.integers(0, 3).map(lambda power: 2**power)
@@ -76,6 +78,71 @@ def test_a_layout_survives_being_saved(layout: Layout) -> None:
 def test_an_impossible_layout_is_refused_with_the_nearest_possible(layout: Layout, reason: str, nearest: str) -> None:
     with pytest.raises(ConfigError, match=f"{re.escape(reason)}.*nearest.*{re.escape(nearest)}"):
         layout.check(model_shape("Llama-3-8B"), seq_len=8192, global_batch=64)
+
+
+def _shape(layers: int, heads: int, key_heads: int, width: int, vocabulary: int, experts: int = 0) -> ModelShape:
+    return replace(
+        model_shape("Llama-3-8B"), num_layers=layers, num_heads=heads, num_kv_heads=key_heads, head_dim=16, dim=96, vocab_size=vocabulary,
+        num_experts=experts, experts_per_token=1 if experts else 0, expert_dim=width if experts else 0, hidden_dim=0 if experts else width,
+    )  # fmt: skip
+
+
+def _proposals(layout: Layout, message: str, seq_len: int, global_batch: int) -> list[tuple[Layout, int, int]]:
+    """What a message proposes, applied."""
+    applied = []
+    if "find no possible layout" in message:
+        return []
+    for words in message.split("the nearest possible is ")[1].split(", or "):
+        values = {name: ast.literal_eval(value.capitalize()) for name, value in re.findall(r"(\w+)=('\w+'|\w+)", words)}
+        values = {name: value.lower() if isinstance(value, str) else value for name, value in values.items()}
+        rows, batch = values.pop("seq_len", seq_len), values.pop("global_batch", global_batch)
+        applied.append((replace(layout, **values), rows, batch))
+    return applied
+
+
+@st.composite
+def questions(draw: st.DrawFn) -> tuple[Layout, ModelShape, int, int]:
+    degrees = st.sampled_from((1, 1, 2, 3, 4, 6, 8, 16, 32))
+    pipeline, schedule = draw(degrees), draw(st.sampled_from(SCHEDULES))
+    virtual = draw(st.integers(2, 4)) if schedule == "interleaved" and pipeline > 1 else 1
+    layout = Layout(
+        replicate=draw(degrees), shard=draw(degrees), sharding=draw(st.sampled_from(SHARDINGS)), tensor=draw(degrees), pipeline=pipeline,
+        schedule=schedule, virtual=virtual, context=draw(degrees), expert=draw(degrees), recompute=draw(st.sampled_from(RECOMPUTES)),
+        micro_batch=draw(degrees), expert_overlap=draw(st.booleans()), sequence_parallel=draw(st.booleans()),
+    )  # fmt: skip
+    key_heads = draw(st.sampled_from((1, 2, 3, 6)))
+    shape = _shape(
+        draw(st.integers(1, 12)), key_heads * draw(st.integers(1, 4)), key_heads, draw(st.sampled_from((25, 48, 96, 100, 512))),
+        draw(st.sampled_from((100, 128, 257))), draw(st.sampled_from((0, 3, 8, 12))),
+    )  # fmt: skip
+    return layout, shape, draw(st.sampled_from((16, 34, 60, 128, 1024))), draw(st.integers(1, 64))
+
+
+@settings(max_examples=300, deadline=None)
+@given(questions())
+def test_what_a_refusal_proposes_is_possible(question: tuple[Layout, ModelShape, int, int]) -> None:
+    layout, shape, seq_len, global_batch = question
+    try:
+        layout.check(shape, seq_len=seq_len, global_batch=global_batch)
+    except ConfigError as error:
+        for proposed, rows, batch in _proposals(layout, str(error), seq_len, global_batch):
+            proposed.check(shape, seq_len=rows, global_batch=batch)
+
+
+@pytest.mark.parametrize(
+    ("layout", "shape", "seq_len", "nearest"),
+    [
+        (Layout(pipeline=4, virtual=2, schedule="interleaved"), _shape(7, 4, 4, 96, 128), 64, "pipeline=2"),
+        (Layout(tensor=32), _shape(4, 12, 6, 96, 100), 64, "tensor=2"),
+        (Layout(context=32), _shape(4, 4, 4, 96, 128), 16, "context=8"),
+        (Layout(expert=6), _shape(4, 4, 4, 96, 128, experts=3), 64, "expert=1"),
+        (Layout(context=4), _shape(4, 4, 4, 25, 128, experts=3), 64, "sharding='none'"),
+        (Layout(pipeline=16, schedule="zero_bubble", recompute="full"), _shape(16, 4, 4, 96, 128), 64, "recompute='none'"),
+    ],
+)
+def test_a_field_that_another_rule_would_refuse_is_not_proposed(layout: Layout, shape: ModelShape, seq_len: int, nearest: str) -> None:
+    with pytest.raises(ConfigError, match=f"nearest possible is {nearest}$"):
+        layout.check(shape, seq_len=seq_len, global_batch=8)
 
 
 @pytest.mark.parametrize(("tensor", "nearest"), [(2, 1), (4, 3), (12, None), (6, None), (3, None)])

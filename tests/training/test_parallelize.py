@@ -49,7 +49,7 @@ def test_an_impossible_layout_is_refused_with_the_nearest(layout: Layout, messag
 
 
 def test_a_row_that_a_ring_cannot_cut_names_the_nearest_length() -> None:
-    with pytest.raises(ConfigError, match="nearest possible is seq_len=32"):
+    with pytest.raises(ConfigError, match=r"nearest possible is training\.seq_len=32 with training\.batch_tokens=256$"):
         check(CONFIG, Layout(context=2), seq_len=34, global_batch=8)
 
 
