@@ -8,6 +8,7 @@ Authors of one language are grouped by k-means on TF-IDF of their words, weighed
 class-based TF-IDF (Grootendorst, "BERTopic", 2022, eq. 1). What is shown:
 - only audiences of at least `min_voices` voices, counts rounded down to tens, terms that at least `min_voices` voices of the audience use;
 - none whose members touch a sensitive topic (sensitive.py) in more than `sensitive_share` of their posts, nor with such a term;
+- none whose terms are about a private matter together, though each is ordinary (sensitive_groups.py);
 - none in a language without a list of sensitive words; nobody who has opted out or deleted their account.
 What is withheld is counted by reason and not described.
 
@@ -26,6 +27,7 @@ import numpy as np
 
 from agora.ads.author_words import AuthorWords, Written, read_author_words
 from agora.ads.sensitive import any_sensitive, is_sensitive, known_languages
+from agora.ads.sensitive_groups import private_matter
 from agora.errors import ConfigError, DataError, MissingExtraError, UsageError
 from agora.integrity.voice import Voices, count_voices, voice_weights
 from agora.log import Progress, silent
@@ -223,6 +225,8 @@ def _shown(
     share = _sensitive_share([written.authors[name] for name in members], [weights[name] for name in members])
     if share > config.sensitive_share:
         return SENSITIVE
+    if private_matter(_judged_terms(members, written, everybody, speakers), language):
+        return SENSITIVE
     ranked = _ranked_terms(members, written, everybody, speakers, config)
     if any(any_sensitive([term]) or is_sensitive(term) for term in ranked[: config.num_terms]):
         return SENSITIVE
@@ -260,11 +264,24 @@ def _ranked_terms(
     return sorted((term for term in scores if alone or lift[term] > 1.2), key=lambda term: (-scores[term], term))
 
 
-def _voices_by_term(names: Sequence[str], written: Written, speakers: Voices) -> dict[str, int]:
+def _judged_terms(members: Sequence[str], written: Written, everybody: Sequence[str], speakers: Voices) -> list[str]:
+    """Terms by which a group is judged, never shown: those of a tenth of its voices, of all posts, the most telling first."""
+    inside = _voices_by_term(members, written, speakers, of_all_posts=True)
+    outside = _voices_by_term(everybody, written, speakers, of_all_posts=True)
+    num_inside, num_all = count_voices(members, speakers), count_voices(everybody, speakers)
+    scores = {
+        term: users / num_inside * np.log(1 + (users / num_inside) / (outside[term] / num_all))
+        for term, users in inside.items()
+        if users * 10 >= num_inside
+    }
+    return sorted(scores, key=lambda term: (-scores[term], term))
+
+
+def _voices_by_term(names: Sequence[str], written: Written, speakers: Voices, *, of_all_posts: bool = False) -> dict[str, int]:
     users: dict[str, set[tuple[str, str]]] = defaultdict(set)
     for name in names:
         voice = speakers.of(name)
-        for word in written.authors[name].words:
+        for word in written.authors[name].all_words if of_all_posts else written.authors[name].words:
             users[word].add(voice)
     return {word: len(some) for word, some in users.items()}
 
