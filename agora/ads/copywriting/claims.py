@@ -3,8 +3,8 @@ rests on, or why it is blocked.
 
 A clause passes when ONE statement of the brief holds everything that it says: every number with its unit, sign and qualifier ("up to"),
 every name, every superlative together with what it is about, every other word. Free are words that claim nothing (articles, connecting
-words of data/*.toml), names of product and brand, and the audience's topics. What a fact denies may not be affirmed, nor the reverse, and what limits the fact
-travels with the claim (qualifiers.py).
+words of data/*.toml), names of product and brand, and the audience's topics. What a fact denies may not be affirmed, nor the reverse, and
+what limits the fact travels with the claim (qualifiers.py).
 
 Not covered: a fact that is false, and meaning that only the order of words makes ("dogs for children", "children for dogs").
 """

@@ -32,11 +32,11 @@ _PRICE: Final = regex.compile(r"[€$£¥]|\b(?:eur|usd|gbp|chf|euros?|dollars?|
 def left_out(clause: str, sentence: str, fact: str, said: Collection[str], language: Language) -> str:
     """The limit of `fact` that a clause leaves out; empty for none. `said`: the telling words of the clause; `sentence`: where it stands.
     All are folded."""
-    ours, around = set(_WORD.findall(clause)), set(_WORD.findall(sentence))
+    ours, around = frozenset[str](_WORD.findall(clause)), frozenset[str](_WORD.findall(sentence))
     for whole in _SENTENCE.split(fact):
         if not _touches(whole, said):
             continue
-        for word in _WORD.findall(whole):
+        for word in map(str, _WORD.findall(whole)):
             if word in language.conditions and word not in around:
                 return word
         for part, inherited in _parts(whole, language):
