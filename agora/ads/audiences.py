@@ -210,6 +210,8 @@ def _groups(written: Written, names: Sequence[str], speakers: Voices, config: Au
     points = vectors[rows]
     if dims >= 2:
         points = normalize(TruncatedSVD(dims, random_state=config.seed).fit_transform(points))
+    dense = points if isinstance(points, np.ndarray) else points.toarray()
+    number = min(number, len(np.unique(dense.round(5), axis=0)))
     model = KMeans(number, n_init=4, random_state=config.seed)
     labels = model.fit_predict(points, sample_weight=np.array([weights[names[row]] for row in rows]))
     found: dict[int, list[str]] = defaultdict(list)
