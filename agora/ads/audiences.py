@@ -6,26 +6,30 @@ none that is nobody's business.
 
 Authors of one language are grouped by k-means on TF-IDF of their words, weighed by voice (a campaign of N accounts counts once). Labels are
 class-based TF-IDF (Grootendorst, "BERTopic", 2022, eq. 1). What is shown:
-- only audiences of at least `min_voices` voices, counts rounded down to tens, terms that at least `min_voices` voices of the audience use;
+- only audiences of at least `min_voices` voices (never below 50) and terms that so many of its voices use, both by counts with noise and
+  rounded down to tens (counts.py): one person's coming or going shows at most where a rounding edge happens to lie that day;
 - none whose members touch a sensitive topic (sensitive.py) in more than `sensitive_share` of their posts, nor with such a term;
+- none whose terms are about a private matter together, though each is ordinary (sensitive_groups.py);
 - none in a language without a list of sensitive words; nobody who has opted out or deleted their account.
 What is withheld is counted by reason and not described.
 
-Not covered: somebody who compares the results of two days may learn that a few authors came or went; topics that no list names.
+Not covered: who compares many days averages the noise out and may learn that some authors came or went; topics that no list names.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
 from agora.ads.author_words import AuthorWords, Written, read_author_words
+from agora.ads.counts import Counts
 from agora.ads.sensitive import any_sensitive, is_sensitive, known_languages
+from agora.ads.sensitive_groups import private_matter
 from agora.errors import ConfigError, DataError, MissingExtraError, UsageError
 from agora.integrity.voice import Voices, count_voices, voice_weights
 from agora.log import Progress, silent
@@ -35,8 +39,8 @@ TOO_SMALL: Final = "fewer voices than allowed"
 SENSITIVE: Final = "sensitive topic"
 NO_LIST: Final = "language without a list of sensitive words"
 NO_TERMS: Final = "no term that enough voices share"
-_ROUND: Final = 10
-_LEAST_VOICES: Final = 10
+_LEAST_VOICES: Final = 50
+_LEAST_USERS: Final = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,13 +60,16 @@ class AudienceConfig:
     def __post_init__(self) -> None:
         if self.min_voices < _LEAST_VOICES:
             raise ConfigError(
-                f"ads.min_voices={self.min_voices} is below {_LEAST_VOICES}: people could be recognised; give at least {_LEAST_VOICES}"
+                f"ads.min_voices={self.min_voices} is below {_LEAST_VOICES}: people could be recognised; give {_LEAST_VOICES} or more"
             )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Audience:
-    """`num_authors` is rounded down to tens. `members` are for delivery inside the platform only: no record, report or export has them."""
+    """`num_authors` has noise and is rounded down to tens (counts.py).
+
+    `members` are for delivery inside the platform only: no record, report or export has them.
+    """
 
     id: str
     label: str
@@ -92,10 +99,10 @@ class Found:
 
 def find_audiences(
     store: PostStore, voices: Voices | None = None, *, config: AudienceConfig | None = None, opted_out: Collection[str] = (),
-    progress: Progress = silent,
+    counts: Counts | None = None, progress: Progress = silent,
 ) -> Found:  # fmt: skip
     """The interests of a store's authors. Raises MissingExtraError without scikit-learn."""
-    chosen, speakers = config or AudienceConfig(), voices or Voices()
+    chosen, speakers, seen = config or AudienceConfig(), voices or Voices(), counts or Counts()
     written = _read(store, chosen, opted_out, progress)
     by_language: dict[str, list[str]] = defaultdict(list)
     for name, author in written.authors.items():
@@ -107,9 +114,9 @@ def find_audiences(
             step.advance()
             if language not in known_languages():
                 withheld[NO_LIST] += 1
-            elif count_voices(names, speakers) >= chosen.min_voices:
+            elif seen.seen(count_voices(names, speakers), language) >= chosen.min_voices:
                 for group in _groups(written, sorted(names), speakers, chosen):
-                    result = _shown(group, written, sorted(names), speakers, language, chosen)
+                    result = _shown(group, written, sorted(names), speakers, language, chosen, seen)
                     if isinstance(result, Audience):
                         audiences.append(result)
                     else:
@@ -121,17 +128,17 @@ def find_audiences(
 
 def lookalikes(
     store: PostStore, seeds: Iterable[str], voices: Voices | None = None, *, size: int = 1_000, config: AudienceConfig | None = None,
-    opted_out: Collection[str] = (), progress: Progress = silent,
+    opted_out: Collection[str] = (), counts: Counts | None = None, progress: Progress = silent,
 ) -> Audience:  # fmt: skip
     """The authors whose words are nearest to those of a list. Not allowed for special categories: see policy.
 
     Raises UsageError when the list has too few voices, DataError when it is about a sensitive topic or nobody is like it.
     """
-    chosen, speakers = config or AudienceConfig(), voices or Voices()
+    chosen, speakers, seen = config or AudienceConfig(), voices or Voices(), counts or Counts()
     written = _read(store, chosen, opted_out, progress)
     known = sorted(set(seeds) & written.authors.keys())
-    if count_voices(known, speakers) < chosen.min_voices:
-        raise UsageError(f"the list has fewer than {chosen.min_voices} voices that write here; give a longer one")
+    if seen.seen(count_voices(known, speakers), "list") < chosen.min_voices:
+        raise UsageError(f"the list has fewer than {chosen.min_voices} voices that write here, or too few more; give a longer one")
     if _sensitive_share([written.authors[name] for name in known]) > chosen.sensitive_share:
         raise DataError("the list is about a sensitive topic: no audience is made like it")
     language = Counter(written.authors[name].language for name in known).most_common(1)[0][0]
@@ -146,7 +153,7 @@ def lookalikes(
     scores[rows] = -1.0
     near = [names[row] for row in np.argsort(-scores, kind="stable")[:size] if scores[row] > 0]
     near = [name for name in near if written.authors[name].sensitive_share <= chosen.sensitive_share]
-    result = _shown(near, written, names, speakers, language, chosen, is_lookalike=True)
+    result = _shown(near, written, names, speakers, language, chosen, seen, is_lookalike=True)
     if not isinstance(result, Audience):
         raise DataError(f"no audience like the list can be shown: {result}")
     return result
@@ -166,7 +173,7 @@ def _vocabulary(written: Written, names: Sequence[str], speakers: Voices, config
         for word in written.authors[name].words:
             users[word].add(voice)
     most = 0.5 * count_voices(names, speakers)
-    return sorted(word for word, some in users.items() if config.min_voices / 5 <= len(some) <= most)
+    return sorted(word for word, some in users.items() if _LEAST_USERS <= len(some) <= most)
 
 
 def _vectors(written: Written, names: Sequence[str], speakers: Voices, config: AudienceConfig) -> Any:
@@ -203,6 +210,8 @@ def _groups(written: Written, names: Sequence[str], speakers: Voices, config: Au
     points = vectors[rows]
     if dims >= 2:
         points = normalize(TruncatedSVD(dims, random_state=config.seed).fit_transform(points))
+    dense = points if isinstance(points, np.ndarray) else points.toarray()
+    number = min(number, len(np.unique(dense.round(5), axis=0)))
     model = KMeans(number, n_init=4, random_state=config.seed)
     labels = model.fit_predict(points, sample_weight=np.array([weights[names[row]] for row in rows]))
     found: dict[int, list[str]] = defaultdict(list)
@@ -212,18 +221,25 @@ def _groups(written: Written, names: Sequence[str], speakers: Voices, config: Au
 
 
 def _shown(
-    members: Sequence[str], written: Written, everybody: Sequence[str], speakers: Voices, language: str, config: AudienceConfig, *,
-    is_lookalike: bool = False,
+    members: Sequence[str], written: Written, everybody: Sequence[str], speakers: Voices, language: str, config: AudienceConfig,
+    counts: Counts, *, is_lookalike: bool = False,
 ) -> Audience | str:  # fmt: skip
     """The audience that `members` are, or why it is not shown."""
     voices = count_voices(members, speakers)
-    if voices < config.min_voices:
+    judged = _judged_terms(members, written, everybody, speakers)
+    group = f"{language}|{is_lookalike}|{' '.join(sorted(judged[:5]))}"
+    num_seen = counts.seen(voices, group)
+    if num_seen < config.min_voices:
         return TOO_SMALL
     weights = voice_weights(members, speakers)
     share = _sensitive_share([written.authors[name] for name in members], [weights[name] for name in members])
     if share > config.sensitive_share:
         return SENSITIVE
-    ranked = _ranked_terms(members, written, everybody, speakers, config)
+    if private_matter(judged, language):
+        return SENSITIVE
+    ranked = _ranked_terms(
+        members, written, everybody, speakers, lambda users, term: counts.seen(users, f"{group}|{term}") >= config.min_voices
+    )
     if any(any_sensitive([term]) or is_sensitive(term) for term in ranked[: config.num_terms]):
         return SENSITIVE
     terms = [term for term in ranked if not any_sensitive([term])][: config.num_terms]
@@ -234,7 +250,7 @@ def _shown(
     first = (plain or tuple(terms))[:3]
     return Audience(
         id="-".join(["like" if is_lookalike else "interest", language, digest]), label=", ".join(first), terms=plain,
-        names=tuple(term for term in terms if written.is_name(term)), num_authors=voices // _ROUND * _ROUND, language=language,
+        names=tuple(term for term in terms if written.is_name(term)), num_authors=num_seen, language=language,
         is_lookalike=is_lookalike, members=tuple(sorted(set(members) - speakers.labelled)),
     )  # fmt: skip
 
@@ -245,7 +261,7 @@ def _sensitive_share(authors: Sequence[AuthorWords], weights: Sequence[float] | 
 
 
 def _ranked_terms(
-    members: Sequence[str], written: Written, everybody: Sequence[str], speakers: Voices, config: AudienceConfig
+    members: Sequence[str], written: Written, everybody: Sequence[str], speakers: Voices, is_enough: Callable[[int, str], bool]
 ) -> list[str]:
     """Terms by class-based TF-IDF: log(1 + A / f) * tf, here with voices instead of occurrences, so that nobody's zeal counts."""
     inside, outside = _voices_by_term(members, written, speakers), _voices_by_term(everybody, written, speakers)
@@ -253,18 +269,31 @@ def _ranked_terms(
     scores = {
         term: users / num_inside * np.log(1 + (users / num_inside) / (outside[term] / num_all))
         for term, users in inside.items()
-        if users >= config.min_voices
+        if is_enough(users, term)
     }
     lift = {term: (inside[term] / num_inside) / (outside[term] / num_all) for term in scores}
     alone = num_inside == num_all
     return sorted((term for term in scores if alone or lift[term] > 1.2), key=lambda term: (-scores[term], term))
 
 
-def _voices_by_term(names: Sequence[str], written: Written, speakers: Voices) -> dict[str, int]:
+def _judged_terms(members: Sequence[str], written: Written, everybody: Sequence[str], speakers: Voices) -> list[str]:
+    """Terms by which a group is judged, never shown: those of a tenth of its voices, of all posts, the most telling first."""
+    inside = _voices_by_term(members, written, speakers, of_all_posts=True)
+    outside = _voices_by_term(everybody, written, speakers, of_all_posts=True)
+    num_inside, num_all = count_voices(members, speakers), count_voices(everybody, speakers)
+    scores = {
+        term: users / num_inside * np.log(1 + (users / num_inside) / (outside[term] / num_all))
+        for term, users in inside.items()
+        if users * 10 >= num_inside
+    }
+    return sorted(scores, key=lambda term: (-scores[term], term))
+
+
+def _voices_by_term(names: Sequence[str], written: Written, speakers: Voices, *, of_all_posts: bool = False) -> dict[str, int]:
     users: dict[str, set[tuple[str, str]]] = defaultdict(set)
     for name in names:
         voice = speakers.of(name)
-        for word in written.authors[name].words:
+        for word in written.authors[name].all_words if of_all_posts else written.authors[name].words:
             users[word].add(voice)
     return {word: len(some) for word, some in users.items()}
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import regex
 
 from agora.ads.sensitive import any_sensitive, is_sensitive
+from agora.ads.sensitive_groups import is_private_post
 from agora.log import Progress, silent
 from agora.posts.schema import REPOST
 from agora.posts.store import PostStore
@@ -31,12 +32,15 @@ MIN_LETTERS: Final = 3
 
 @dataclass(slots=True)
 class AuthorWords:
-    """One author. `languages`: posts per language; `sensitive`: posts that touch a sensitive topic (their words are not counted)."""
+    """One author. `languages`: posts per language; `num_sensitive`: posts that touch a sensitive topic (their words are not
+    counted in `words`); `num_private`: posts whose words are about a private matter together; `all_words`: the words of all posts."""
 
     words: Counter[str] = field(default_factory=Counter)
     languages: Counter[str] = field(default_factory=Counter)
     num_posts: int = 0
     num_sensitive: int = 0
+    num_private: int = 0
+    all_words: set[str] = field(default_factory=set)
 
     @property
     def language(self) -> str:
@@ -46,8 +50,8 @@ class AuthorWords:
 
     @property
     def sensitive_share(self) -> float:
-        """Share of the posts that touch a sensitive topic."""
-        return self.num_sensitive / self.num_posts if self.num_posts else 0.0
+        """Share of the posts that touch a sensitive topic, by one word or by several together."""
+        return (self.num_sensitive + self.num_private) / self.num_posts if self.num_posts else 0.0
 
 
 @dataclass(slots=True)
@@ -97,11 +101,14 @@ def _count(written: Written, author: str, text: str, language: str) -> None:
     one.languages[language] += 1
     raw = _WORD.findall(text)
     folded = [word.casefold().replace("’", "'") for word in raw]
+    pieces = _pieces(text) if _HAS_UNSPACED.search(text) else folded
+    one.all_words.update(word for word in pieces if word not in function_words())
     if any_sensitive(folded) or (_HAS_UNSPACED.search(text) and is_sensitive(text)):
         one.num_sensitive += 1
         return
+    one.num_private += is_private_post(pieces, language)
     if _HAS_UNSPACED.search(text):
-        one.words.update(_pieces(text))
+        one.words.update(pieces)
         return
     for at, (word, plain) in enumerate(zip(raw, folded, strict=True)):
         if len(plain) >= MIN_LETTERS and plain not in function_words():

@@ -194,16 +194,20 @@ def _audiences_for(place: Workspace, number: int, like: Path | None, opt_outs: P
 
 def _found(place: Workspace, like: Path | None, opt_outs: Path | None, config: AudienceConfig) -> tuple[list[Audience], dict[str, int]]:
     from agora.ads.audiences import find_audiences, lookalikes
+    from agora.ads.counts import workspace_counts
     from agora.integrity.voice import read_voices
     from agora.posts.store import PostStore
 
     default = place.root / "ads" / OPT_OUTS
     refused = _lines(opt_outs or default) if opt_outs is not None or default.is_file() else []
+    counts = workspace_counts(place.root)
     with PostStore.open(place.folder("posts")) as store:
         voices = read_voices(place.root, deletions=store.deletions())
         if like is not None:
-            return [lookalikes(store, _lines(like), voices, config=config, opted_out=refused, progress=terminal_progress)], {}
-        found = find_audiences(store, voices, config=config, opted_out=refused, progress=terminal_progress)
+            return [
+                lookalikes(store, _lines(like), voices, config=config, opted_out=refused, counts=counts, progress=terminal_progress)
+            ], {}
+        found = find_audiences(store, voices, config=config, opted_out=refused, counts=counts, progress=terminal_progress)
         return list(found.audiences), found.withheld
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 import random
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agora.ads.audiences import SENSITIVE, TOO_SMALL, AudienceConfig, find_audiences, lookalikes
+from agora.ads.counts import Counts, workspace_counts
 from agora.errors import ConfigError, DataError, UsageError
 from agora.integrity.voice import Voices
 from agora.posts.schema import posts_table
@@ -91,8 +93,19 @@ def test_a_short_list_and_a_list_about_an_illness_give_no_lookalikes(square: Pos
 
 
 def test_the_least_size_cannot_be_set_to_nearly_nobody() -> None:
-    with pytest.raises(ConfigError, match="min_voices=3"):
-        AudienceConfig(min_voices=3)
+    for number in (3, 10, 49):
+        with pytest.raises(ConfigError, match=f"min_voices={number}"):
+            AudienceConfig(min_voices=number)
+
+
+def test_counts_have_a_noise_of_the_day_that_never_makes_them_larger(tmp_path: Path) -> None:
+    first = workspace_counts(tmp_path)
+    assert workspace_counts(tmp_path).secret == first.secret and (tmp_path / "ads" / "count_noise.key").stat().st_mode & 0o77 == 0
+    counts = Counts(b"secret", date(2026, 1, 1))
+    assert all(70 <= counts.seen(83, f"group{at}") <= 80 and counts.seen(83, f"group{at}") % 10 == 0 for at in range(50))
+    edges = {next(count for count in range(100) if counts.seen(count, f"group{at}") == 50) for at in range(50)}
+    assert len(edges) > 5 and min(edges) >= 50 and max(edges) <= 60  # where a group begins to be shown is not known
+    assert len({Counts(b"secret", date(2026, 1, day)).seen(84, "group") for day in range(1, 29)}) == 2
 
 
 def test_a_word_that_only_a_few_use_is_never_a_term(tmp_path: Path) -> None:

@@ -147,3 +147,36 @@ def test_a_model_is_asked_again_with_the_reason_and_its_text_is_checked() -> Non
 def test_a_model_that_goes_on_lying_or_rambling_is_blocked(line: str) -> None:
     written = write_variants(brief_of(), None, writer=Writer(line), num_variants=1)
     assert not written.copies and written.blocked[0].field == "headline" and written.blocked[0].reason
+
+
+@pytest.mark.parametrize(
+    ("language", "fact", "text", "passes"),
+    [
+        ("en", "hardly any sugar", "any sugar", False),
+        ("en", "fails to stop rain", "stops rain", False), ("en", "rarely breaks on stone", "breaks on stone", False),
+        ("en", "may contain nuts", "contains nuts", False), ("en", "may contain nuts and seeds", "may contain nuts", True),
+        ("en", "only for adults", "for adults", False), ("en", "sold only to adults", "only adults", True),
+        ("en", "1 in 4 users slept better", "users slept better", False), ("en", "1 in 4 users slept better", "1 in 4 users slept", True),
+        ("en", "costs 49 EUR per month for 12 months", "costs 49 EUR", False), ("en", "costs 49 € per month", "costs 49 €", False),
+        ("en", "costs 49 EUR per month in Bern", "costs 49 EUR per month", True), ("en", "costs 49 EUR in the shop", "costs 49 EUR", True),
+        ("en", "without sugar, gluten or lactose", "lactose", False), ("en", "without sugar, gluten or lactose", "gluten", False),
+        ("en", "if you order before noon, it ships today", "it ships today", False),
+        ("en", "delivery is free except on islands", "delivery is free", False), ("en", "linen covers, cut by hand", "cut by hand", True),
+        ("en", "not for ice, but for wet rock", "for wet rock", True), ("en", "good on rock and not on ice", "good on rock", True),
+        ("de", "kaum Zucker im Brot", "Zucker im Brot", False), ("de", "nur für Erwachsene gemacht", "für Erwachsene gemacht", False),
+        ("de", "kann Nüsse enthalten", "Nüsse enthalten", False), ("de", "3 von 4 Kunden schliefen besser", "Kunden schliefen besser", False),
+        ("de", "kostet 49 EUR pro Monat für 12 Monate", "kostet 49 EUR", False), ("de", "kostet 49 EUR im Laden", "kostet 49 EUR", True),
+        ("de", "ohne Zucker, Gluten oder Laktose", "Laktose", False), ("de", "Versand kostenlos, wenn du heute bestellst", "Versand kostenlos", False),
+    ],
+)  # fmt: skip
+def test_what_limits_a_fact_travels_with_the_claim(language: str, fact: str, text: str, passes: bool) -> None:
+    statements = [Fact(id="fact0", text=fact, source="brief.toml:0", language=language)]
+    found = blocked_in(text, statements, language)
+    assert (found is None) is passes, found
+    assert blocked_in(f"{fact}!", statements, language) is None
+
+
+def test_a_subordinate_clause_is_no_beginning() -> None:
+    for code, text in (("en", "If you order before noon, it ships from Bern."), ("de", "Wenn du vormittags bestellst, geht es heute los.")):
+        assert beginnings(text, language_named(code)) == [text]
+    assert "Made of wool. If you order" not in beginnings("Made of wool. If you order, it ships", language_named("en"))

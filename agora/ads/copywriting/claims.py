@@ -3,7 +3,8 @@ rests on, or why it is blocked.
 
 A clause passes when ONE statement of the brief holds everything that it says: every number with its unit, sign and qualifier ("up to"),
 every name, every superlative together with what it is about, every other word. Free are words that claim nothing (articles, connecting
-words of data/*.toml), names of product and brand, and the audience's topics. What a fact denies may not be affirmed, nor the reverse.
+words of data/*.toml), names of product and brand, and the audience's topics. What a fact denies may not be affirmed, nor the reverse, and
+what limits the fact travels with the claim (qualifiers.py).
 
 Not covered: a fact that is false, and meaning that only the order of words makes ("dogs for children", "children for dogs").
 """
@@ -20,6 +21,7 @@ import regex
 
 from agora.ads.brief import Fact
 from agora.ads.copywriting.language import Language, language_named
+from agora.ads.copywriting.qualifiers import left_out
 from agora.ads.copywriting.shorten import without_emoji
 
 Kind = Literal["number", "price", "name", "superlative", "claim"]
@@ -27,6 +29,7 @@ NAMES: Final = ("product", "short_name", "brand", "call_to_action")
 """Statements that any clause may name, whatever fact it rests on."""
 
 _CLAUSE: Final = regex.compile(r"[!?;:|()\[\]{}…\n\"“”„«»¡¿、，。！？；：「」『』（）]+|[,.](?!\d)|\s[–—-]\s|—")
+_SENTENCE: Final = regex.compile(r"[.!?;…\n。！？；](?!\d)")
 _ENDS: Final = regex.compile(r"(?:^|[!?;:|()\[\]{}…\"“”„«»¡¿、，。！？；：「」『』（）,.]|[–—]|\s-)\s*$")
 _BEGINS: Final = regex.compile(r"\s*(?:$|[!?;:|()\[\]{}…\"“”„«»¡¿、，。！？；：「」『』（）,.]|[–—]|-\s)")
 """Where a clause is open to the left, and closed to the right."""
@@ -76,8 +79,8 @@ def trace(text: str, statements: Sequence[Fact], language: str, *, topics: Itera
     names = [one for one in statements if one.id in NAMES]
     free = frozenset(word for topic in topics for word in _folded(topic).split())
     found: list[Claim | Blocked] = []
-    for clause in clauses(_without_statements(text, statements)):
-        result = _check(clause, statements, names, spoken, free, field)
+    for clause, sentence in _clauses_in_sentences(_without_statements(text, statements)):
+        result = _check(clause, sentence, statements, names, spoken, free, field)
         if result is not None:
             found.append(result)
     for whole in _whole_statements(text, statements):
@@ -113,6 +116,13 @@ def clauses(text: str) -> Iterator[str]:
     for part in _CLAUSE.split(unicodedata.normalize("NFKC", text)):
         if part and part.strip():
             yield part.strip()
+
+
+def _clauses_in_sentences(text: str) -> Iterator[tuple[str, str]]:
+    """Each clause, with the sentence that it stands in."""
+    for sentence in _SENTENCE.split(text):
+        for clause in clauses(sentence):
+            yield clause, sentence
 
 
 def _whole_statements(text: str, statements: Sequence[Fact]) -> list[Fact]:
@@ -159,7 +169,7 @@ def _folded(text: str) -> str:
 
 
 def _check(
-    clause: str, statements: Sequence[Fact], names: Sequence[Fact], language: Language, free: frozenset[str], field: str
+    clause: str, sentence: str, statements: Sequence[Fact], names: Sequence[Fact], language: Language, free: frozenset[str], field: str
 ) -> Claim | Blocked | None:
     if _folded(clause) in language.phrases:
         return None
@@ -168,13 +178,20 @@ def _check(
     said = [token for token in _tokens(clause, language) if _needs_fact(token, language, free)]
     if not said:
         return None
-    problem = ""
+    problem, limit = "", ""
     own = {token.text for name in names for token in _tokens(name.text, language)}
     for fact in statements:
         problem_here = _missing(said, clause, fact, own, language)
+        if not problem_here and fact.id not in NAMES:
+            telling = {token.text for token in said if token.text not in own}
+            dropped = left_out(_folded(clause), _folded(sentence), _folded(fact.text), telling, language)
+            limit = limit or dropped
+            problem_here = dropped and f"limit {dropped}"
         if not problem_here:
             return Claim(field=field, text=clause, fact=fact.id, source=fact.source)
         problem = problem or problem_here
+    if limit:
+        return Blocked(reason=f"the fact says {limit!r}, which {clause!r} leaves out", field=field, text=clause)
     return Blocked(reason=_reason(said, statements, own, language, clause), field=field, text=clause)
 
 

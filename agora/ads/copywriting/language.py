@@ -42,6 +42,14 @@ class Language:
     negations: frozenset[str]
     number_words: frozenset[str]
     endings: frozenset[str]
+    limits: frozenset[str] = frozenset()
+    """Words that weaken or deny what their clause says, besides `negations`."""
+    conditions: frozenset[str] = frozenset()
+    """Words that limit their whole sentence."""
+    subordinators: frozenset[str] = frozenset()
+    """Words that begin a clause that is no sentence by itself."""
+    periods: frozenset[str] = frozenset()
+    """Words behind a price that say for what it is."""
 
     def patterns(self, field: str, tone: str) -> tuple[str, ...]:
         """The patterns of a field: those of the tone first."""
@@ -89,7 +97,10 @@ def language_named(code: str) -> Language:
         code=code, is_known=is_known, is_unspaced=is_unspaced, sentence_end=table["sentence_end"], advertisement=table["advertisement"],
         templates=templates, toned=toned, phrases=phrases, connecting=connecting, superlatives=words["superlatives"],
         superlative_endings=tuple(sorted(words["superlative_endings"])), not_superlatives=words["not_superlatives"],
-        qualifiers=words["qualifiers"], negations=words["negations"], number_words=words["number_words"], endings=words["endings"],
+        qualifiers=words["qualifiers"] | words.get("limits", frozenset()) | words.get("conditions", frozenset()),
+        negations=words["negations"], number_words=words["number_words"],
+        endings=words["endings"],
+        **{key: words.get(key, frozenset()) for key in ("limits", "conditions", "subordinators", "periods")},
     )  # fmt: skip
 
 

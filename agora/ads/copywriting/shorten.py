@@ -15,6 +15,7 @@ from agora.ads.copywriting.language import Language
 
 _END: Final = regex.compile(r"(?<=\p{L}{4})\.(?=\s)|[!?;](?=\s)|[。！？；、，]|,(?=\s)|\s[–—|]\s|\s\(")
 _WORD: Final = regex.compile(r"[\p{L}\p{M}]+(?:['’][\p{L}\p{M}]+)*")
+_SENTENCE: Final = regex.compile(r"[.!?;:]\s+")
 _FOOTNOTE: Final = regex.compile(r"[*†‡¹²³]")
 _EMOJI: Final = regex.compile(
     r"\p{Extended_Pictographic}(?:\ufe0f|\p{Emoji_Modifier}|\u200d\p{Extended_Pictographic})*|\p{Regional_Indicator}{2}|\ufe0f|\u20e3"
@@ -37,7 +38,7 @@ def beginnings(text: str, language: Language) -> list[str]:
         return found
     for match in reversed(list(_END.finditer(text))):
         head, tail = text[: match.start()].strip(), text[match.end() :]
-        if _stands_alone(head, language) and not limits_something(tail, language):
+        if _stands_alone(head, language) and not _is_subordinate(head, language) and not limits_something(tail, language):
             found.append(head)
     return found
 
@@ -51,6 +52,13 @@ def limits_something(text: str, language: Language) -> bool:
     if language.is_unspaced:
         return any(mark in plain for mark in marks)
     return any(word in marks or word.endswith("n't") for word in _WORD.findall(plain.replace("’", "'")))
+
+
+def _is_subordinate(head: str, language: Language) -> bool:
+    """Whether the last sentence of `head` is a subordinate clause alone ("If you order before noon")."""
+    last = _SENTENCE.split(head)[-1]
+    first = _WORD.search(last)
+    return first is not None and first.group().casefold() in language.subordinators
 
 
 def _stands_alone(head: str, language: Language) -> bool:

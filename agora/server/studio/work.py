@@ -88,6 +88,7 @@ def main(folder: Path) -> int:
 def find(folder: Path, request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """The audiences of a workspace."""
     from agora.ads.audiences import find_audiences
+    from agora.ads.counts import workspace_counts
     from agora.integrity.voice import read_voices
     from agora.posts.store import PostStore
 
@@ -95,7 +96,7 @@ def find(folder: Path, request: dict[str, Any], progress: Progress) -> dict[str,
     with PostStore.open(place.folder("posts")) as store:
         version = store.version
         voices = read_voices(place.root, deletions=store.deletions())
-        found = find_audiences(store, voices, opted_out=read_opt_outs(place), progress=progress)
+        found = find_audiences(store, voices, opted_out=read_opt_outs(place), counts=workspace_counts(place.root), progress=progress)
     at = datetime.now(timezone.utc).isoformat(timespec="seconds")
     table = {"at": at, "store_version": version, "audiences": [one.record() for one in found.audiences], "withheld": found.withheld}
     write_atomically(folder / FOUND, json.dumps(table, ensure_ascii=False) + "\n")
