@@ -110,3 +110,52 @@ def test_a_page_without_a_product_is_refused_and_broken_json_ld_is_said(tmp_path
     broken = PAGE.replace('"@graph": [', '"@graph": [[')
     assert brief_from_page(written(tmp_path, broken, "b.html")).product == "Ignored where a product is named"
     assert "JSON-LD cannot be read" in caplog.text
+
+
+def outside(tmp_path: Path) -> tuple[Path, list[str]]:
+    """A brief's folder, and names in it that lead to a picture outside."""
+    folder, secret = tmp_path / "briefs", tmp_path / "secret" / "private.png"
+    for path in (folder, secret.parent):
+        path.mkdir()
+    secret.write_bytes(b"private")
+    (folder / "link.png").symlink_to(secret)
+    (folder / "linked").symlink_to(secret.parent)
+    return folder, ["../secret/private.png", str(secret), "link.png", "linked/private.png"]
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("key", ["logo", "product_picture"])
+def test_a_picture_outside_the_folder_of_a_brief_is_refused_by_line(tmp_path: Path, key: str, number: int) -> None:
+    folder, names = outside(tmp_path)
+    path = written(folder, GOOD + f'{key} = "{names[number]}"\n')
+    with pytest.raises(ConfigError, match=rf"brief\.toml:12: brand\.{key}: .*leads out of.*copy the picture"):
+        read_brief(path)
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("in_json", [True, False])
+def test_a_page_takes_no_picture_from_outside_its_folder_and_says_so(
+    tmp_path: Path, number: int, in_json: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, names = outside(tmp_path)
+    page = PAGE.replace("https://elsewhere.example/lamp.png", names[number])
+    if in_json:
+        page = PAGE.replace('"name": "Lamp No. 3"', f'"name": "Lamp No. 3", "image": "{names[number]}"')
+    assert brief_from_page(written(folder, page, "lamp.html")).brand.product_picture is None
+    assert f"{names[number]!r} leads out of" in caplog.text
+
+
+def test_pictures_in_the_folder_and_below_it_are_taken_also_by_links_inside(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "lamp.png").write_bytes(b"picture")
+    (tmp_path / "link.png").symlink_to("files/lamp.png")
+    brief = read_brief(written(tmp_path, GOOD + 'logo = "link.png"\nproduct_picture = "files/../files/lamp.png"\n'))
+    assert brief.brand.logo is not None and brief.brand.product_picture is not None
+    page = written(tmp_path, PAGE.replace("https://elsewhere.example/lamp.png", "files/lamp.png"), "lamp.html")
+    assert brief_from_page(page).brand.product_picture == tmp_path / "files" / "lamp.png"
+    (tmp_path / "circle").symlink_to("circle")
+    for name in ("x" * 5_000, "a\0b", "circle"):
+        assert (
+            brief_from_page(written(tmp_path, PAGE.replace("https://elsewhere.example/lamp.png", name), "n.html")).brand.product_picture
+            is None
+        )
