@@ -105,7 +105,7 @@ def _take_name(page: Page, meta: Mapping[str, tuple[str, int]]) -> None:
 def _products(text: str, path: Path, line: int) -> Iterator[Mapping[str, Any]]:
     try:
         found = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # broken, too deep, or a number of thousands of digits
         log.warning("%s:%d: JSON-LD cannot be read and is left out: %s", path, line, error)
         return
     yield from _typed(found, 0)

@@ -125,7 +125,10 @@ def read_releases(out: Path) -> dict[str, Release]:
     path = out / RELEASES
     if not path.is_file():
         return {}
-    return {one["texts_sha256"]: Release(**one) for one in _read_json(path)}
+    try:
+        return {one["texts_sha256"]: Release(**one) for one in _read_json(path)}
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path} is not a list of releases ({error!r}); remove it and release the ads anew (agora ads release)") from error
 
 
 def release(out: Path, *, by: str, variants: Sequence[str] = (), note: str = "", now: datetime | None = None) -> list[str]:
@@ -157,11 +160,18 @@ def recheck(brief: Brief, out: Path, *, targeting: Targeting | None = None) -> l
     for one in report["variants"]:
         copy = read_copy(out / one["name"])
         aimed = replace(targeting or _read_targeting(out), release=releases.get(texts_sha256(copy.texts())))
-        audience = Audience(**{**one["audience"], "terms": tuple(one["audience"]["terms"]), "names": tuple(one["audience"]["names"])})
+        audience = _audience(one["audience"], out)
         findings = [*_untraced(copy, brief), *check(copy, brief, _with_audience(aimed, audience), by_meaning=False)]
         found.append(Variant(name=one["name"], audience=audience, copy=copy, findings=tuple(findings), pictures=tuple(one["pictures"])))
     _write_reports(brief, out, found, report["not_written"])
     return found
+
+
+def _audience(table: Mapping[str, Any], out: Path) -> Audience:
+    try:
+        return Audience(**{**table, "terms": tuple(table["terms"]), "names": tuple(table["names"])})
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{out / POLICY} holds an audience that cannot be read ({error!r}); make the ads anew") from error
 
 
 def read_copy(folder: Path) -> Copy:
@@ -171,7 +181,7 @@ def read_copy(folder: Path) -> Copy:
         claims = tuple(Claim(**one) for one in table.pop("claims"))
         return Copy(**{**table, "claims": claims, "topics": tuple(table["topics"])})
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{folder / COPY} is not a copy: {error}; make the ads anew") from error
+        raise DataError(f"{folder / COPY} is not a copy: {error!r}; make the ads anew") from error
 
 
 def _untraced(copy: Copy, brief: Brief) -> list[Finding]:
@@ -376,15 +386,25 @@ def _report(brief: Brief, variants: Sequence[Variant], not_written: Sequence[Map
 
 
 def _read_targeting(out: Path) -> Targeting:
-    table: dict[str, Any] = _read_json(out / JOB)["targeting"]
-    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
-    return Targeting(**plain)
+    try:
+        table = _read_json(out / JOB)["targeting"]
+        return Targeting(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{out / JOB} does not say for whom the ads are ({error!r}); make the ads anew") from error
 
 
-def _read_report(out: Path) -> Any:
+def _read_report(out: Path) -> dict[str, Any]:
+    """policy.json, its shape checked. Raises UsageError where there is none, DataError where it is something else."""
     if not (out / POLICY).is_file():
         raise UsageError(f"{out} has no {POLICY}; make ads first (agora ads make BRIEF --out {out})")
-    return _read_json(out / POLICY)
+    report = _read_json(out / POLICY)
+    lists = [report.get(key) for key in ("variants", "not_written")] if isinstance(report, dict) else [None]
+    wanted = {"name": str, "state": str, "audience": dict, "pictures": list, "findings": list}
+    if not all(isinstance(some, list) and all(isinstance(one, dict) for one in some) for some in lists) or not all(
+        isinstance(one.get(key), kind) for one in report["variants"] for key, kind in wanted.items()
+    ):
+        raise DataError(f"{out / POLICY} is not the policy report of a run; make the ads anew")
+    return dict(report)
 
 
 def _read_json(path: Path) -> Any:

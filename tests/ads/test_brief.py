@@ -159,3 +159,12 @@ def test_pictures_in_the_folder_and_below_it_are_taken_also_by_links_inside(tmp_
             brief_from_page(written(tmp_path, PAGE.replace("https://elsewhere.example/lamp.png", name), "n.html")).brand.product_picture
             is None
         )
+
+
+@pytest.mark.parametrize("price", ["9" * 5_000, "[" * 100_000])
+def test_numbers_and_nesting_without_end_are_told_not_thrown(tmp_path: Path, price: str, caplog: pytest.LogCaptureFixture) -> None:
+    page = written(tmp_path, PAGE.replace('"49.90"', price), "lamp.html")
+    assert not [fact for fact in brief_from_page(page).facts if "price" in fact.source] and "JSON-LD cannot be read" in caplog.text
+    for name, text in (("b.json", f'{{"product": {price}'), ("b.toml", f"product = {price}")):
+        with pytest.raises(ConfigError, match=name):
+            read_brief(written(tmp_path, text + ("}" if name == "b.json" else ""), name))

@@ -15,7 +15,7 @@ from agora.ads.brief import read_brief
 from agora.ads.policy import Targeting
 from agora.ads.studio import BLOCKED, HELD, READY, StudioConfig, make_ads, read_releases, recheck, release
 from agora.cli import app
-from agora.errors import OtherRunError, UsageError
+from agora.errors import DataError, OtherRunError, UsageError
 
 TEXTS = StudioConfig(num_variants=2, with_pictures=False)
 
@@ -131,3 +131,16 @@ def test_commands_make_check_and_release(tmp_path: Path) -> None:
     assert run("check", str(brief), str(out), "--target", "ages=20-30").exit_code == 1
     wrong = run("make", str(brief), "--out", str(out), "--target", "shoe=40")
     assert isinstance(wrong.exception, UsageError) and "shoe=40" in str(wrong.exception)
+
+
+@pytest.mark.parametrize("name", ["policy.json", "releases.json", "job.json"])
+@pytest.mark.parametrize("text", ["[1]", "{}", "1", '{"variants": [1], "not_written": []}', '{"targeting": {"shoe": 40}}', "{"])
+def test_files_of_a_folder_that_hold_something_else_are_named(tmp_path: Path, name: str, text: str) -> None:
+    brief, out = read_brief(brief_at(tmp_path)), tmp_path / "out"
+    make_ads(brief, out, audiences=[], config=StudioConfig(num_variants=1, with_pictures=False))
+    (out / name).write_text(text)
+    if (name, text) == ("releases.json", "{}"):
+        assert read_releases(out) == {}
+        return
+    with pytest.raises(DataError, match=name):
+        recheck(brief, out)
