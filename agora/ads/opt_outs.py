@@ -1,4 +1,4 @@
-"""Who is in no audience. Goes in: the workspace's list and files of one's own, one account a line. Comes out: accounts as they are compared.
+"""Who is in no audience. Goes in: the workspace's list and other files, one account a line. Comes out: accounts as they are compared.
 
     accounts = read_opt_outs(workspace.root, Path("more.txt"))
 

@@ -88,7 +88,7 @@ def test_opt_outs_are_read_as_people_write_them_and_a_file_adds_to_the_list(
     assert written.num_unknown_opt_outs == 2
     find_audiences(square, BOUGHT, opted_out=accounts, config=AudienceConfig(min_voices=10_000))
     assert "2 of 6 accounts that opted out match no author" in caplog.text
-    with pytest.raises(UsageError, match="none.txt"):
+    with pytest.raises(UsageError, match=r"none\.txt"):
         read_opt_outs(tmp_path, tmp_path / "none.txt")
 
 
