@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 EVERYBODY: Final = Audience(id="everybody", label="everybody", terms=(), num_authors=0, language="und")
 """Nobody in particular: for a square without posts."""
 JOB, COPY, POLICY, ADS, RELEASES, SHEET = "job.json", "copy.json", "policy.json", "ads.json", "releases.json", "contact_sheet.html"
+GRAMMAR: Final = "grammar"
+"""The writer that is no model."""
 BLOCKED, HELD, READY = "blocked", "held", "ready"
 _LONGEST_UNDER: Final = 60
 """Characters below a headline that still read in a picture."""
@@ -174,6 +176,14 @@ def _audience(table: Mapping[str, Any], out: Path) -> Audience:
         raise DataError(f"{out / POLICY} holds an audience that cannot be read ({error!r}); make the ads anew") from error
 
 
+def writer_of(out: Path) -> str:
+    """Who wrote the texts of a folder: `grammar`, or the name of a model. Raises DataError."""
+    job = _read_json(out / JOB)
+    if not isinstance(job, dict) or not isinstance(job.get("writer"), str):
+        raise DataError(f"{out / JOB} does not say who wrote the texts; make the ads anew")
+    return str(job["writer"])
+
+
 def read_copy(folder: Path) -> Copy:
     """The texts of a variant's folder. Raises DataError."""
     table = _read_json(folder / COPY)
@@ -208,7 +218,7 @@ def _begin(
         raise UsageError(f"{out} is a file; give a folder (--out DIR)")
     job = {
         "brief": _plain(brief), "audiences": [one.record() for one in audiences], "config": asdict(config), "placements": list(placements),
-        "targeting": asdict(replace(targeting, release=None)), "writer": "grammar" if writer is None else writer.name,
+        "targeting": asdict(replace(targeting, release=None)), "writer": GRAMMAR if writer is None else writer.name,
     }  # fmt: skip
     if (out / JOB).is_file():
         if _read_json(out / JOB) != json.loads(_json(job)):
@@ -428,7 +438,7 @@ def _plain(brief: Brief) -> dict[str, Any]:
 
 
 __all__ = [
-    "ADS", "BLOCKED", "EVERYBODY", "HELD", "READY", "SHEET", "Made", "StudioConfig", "Variant", "make_ads", "read_copy", "read_picture",
+    "ADS", "BLOCKED", "EVERYBODY", "GRAMMAR", "HELD", "READY", "SHEET", "Made", "StudioConfig", "Variant", "make_ads", "read_copy", "read_picture",
     "read_releases", "recheck",
-    "release",
+    "release", "writer_of",
 ]  # fmt: skip

@@ -66,6 +66,12 @@ def test_every_character_of_the_frames_in_an_svg_matters(signer: Signer) -> None
         assert not verify(bytes(changed), "image/svg+xml").is_valid, place - start
 
 
+@pytest.mark.parametrize(("composite", "term"), [(True, "composite"), (False, "algorithmicMedia")])
+def test_what_no_model_made_is_not_declared_as_a_models(composite: bool, term: str, signer: Signer) -> None:
+    signed = sign(SVG, "image/svg+xml", signer=signer, composite=composite, trained=False)
+    assert verify(signed, "image/svg+xml").source_type == f"http://cv.iptc.org/newscodes/digitalsourcetype/{term}"
+
+
 def test_padding_behind_the_signature_is_looked_at(signer: Signer) -> None:
     signed = bytearray(sign(picture("JPEG"), "image/jpeg", signer=signer, composite=False))
     place = signed.rfind(b"\x63pad") + 40
