@@ -438,7 +438,8 @@ def _plain(brief: Brief) -> dict[str, Any]:
 
 
 __all__ = [
-    "ADS", "BLOCKED", "EVERYBODY", "GRAMMAR", "HELD", "READY", "SHEET", "Made", "StudioConfig", "Variant", "make_ads", "read_copy", "read_picture",
+    "ADS", "BLOCKED", "EVERYBODY", "GRAMMAR", "HELD", "READY", "SHEET", "Made", "StudioConfig", "Variant", "make_ads", "read_copy",
+    "read_picture",
     "read_releases", "recheck",
     "release", "writer_of",
 ]  # fmt: skip
