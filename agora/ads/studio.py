@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agora.ads.audiences import Audience
 from agora.ads.brief import Brief
 from agora.ads.copywriting import Blocked, Claim, Copy, Written, write_variants
-from agora.ads.policy import Finding, Release, Targeting, check, is_blocked, texts_sha256
+from agora.ads.policy import Finding, Release, Targeting, check, is_blocked, special_categories, texts_sha256
 from agora.errors import DataError, OtherRunError, UsageError
 from agora.files import replacing_folder, write_atomically
 from agora.log import Progress, silent
@@ -105,11 +105,12 @@ def make_ads(
     releases = read_releases(out)
     written = {audience.id: _texts(brief, audience, out, writer, chosen) for audience in readers}
     total = sum(len(one.copies) for one in written.values())
+    campaign = _campaign((copy for one in written.values() for copy in one.copies), brief)
     variants, pictures = [], []
     with progress.step("making ads", total=total * max(1, len(names)), unit="pictures" if names else "variants") as step:
         for audience in readers:
             for number, copy in enumerate(written[audience.id].copies):
-                variant = _variant(brief, audience, copy, number, aimed, releases)
+                variant = _variant(brief, audience, copy, number, aimed, releases, campaign)
                 step.note(variant.name)
                 shown = [] if variant.state == BLOCKED else names
                 made = _make(brief, out, variant, shown, chosen, chosen.seed + number)
@@ -156,14 +157,16 @@ def release(out: Path, *, by: str, variants: Sequence[str] = (), note: str = "",
 
 
 def recheck(brief: Brief, out: Path, *, targeting: Targeting | None = None) -> list[Variant]:
-    """Every variant of a folder under the rules, releases and texts as they are now (texts may have been edited by hand)."""
+    """Every variant of a folder under the rules, releases and texts as they are now (texts may have been edited by hand).
+
+    A special category that was declared when the ads were made, or that one of them is about, holds for all."""
     report, releases = _read_report(out), read_releases(out)
-    found = []
-    for one in report["variants"]:
-        copy = read_copy(out / one["name"])
+    copies = [read_copy(out / one["name"]) for one in report["variants"]]
+    campaign, found = _campaign(copies, brief, declared=_declared(out)), []
+    for one, copy in zip(report["variants"], copies, strict=True):
         aimed = replace(targeting or _read_targeting(out), release=releases.get(texts_sha256(copy.texts())))
         audience = _audience(one["audience"], out)
-        findings = [*_untraced(copy, brief), *check(copy, brief, _with_audience(aimed, audience), by_meaning=False)]
+        findings = [*_untraced(copy, brief), *check(copy, brief, _with_audience(aimed, audience), by_meaning=False, campaign=campaign)]
         found.append(Variant(name=one["name"], audience=audience, copy=copy, findings=tuple(findings), pictures=tuple(one["pictures"])))
     _write_reports(brief, out, found, report["not_written"])
     return found
@@ -246,10 +249,34 @@ def _texts(brief: Brief, audience: Audience, out: Path, writer: LanguageModel | 
     return written
 
 
-def _variant(brief: Brief, audience: Audience, copy: Copy, number: int, targeting: Targeting, releases: Mapping[str, Release]) -> Variant:
+def _variant(
+    brief: Brief,
+    audience: Audience,
+    copy: Copy,
+    number: int,
+    targeting: Targeting,
+    releases: Mapping[str, Release],
+    campaign: Sequence[str],
+) -> Variant:
     aimed = _with_audience(replace(targeting, release=releases.get(texts_sha256(copy.texts()))), audience)
     name = f"{audience.id}/{copy.language}-{number + 1}"
-    return Variant(name=name, audience=audience, copy=copy, findings=tuple(check(copy, brief, aimed, by_meaning=False)))
+    return Variant(name=name, audience=audience, copy=copy, findings=tuple(check(copy, brief, aimed, by_meaning=False, campaign=campaign)))
+
+
+def _campaign(copies: Iterable[Copy], brief: Brief, *, declared: str = "") -> tuple[str, ...]:
+    """Every special category of a campaign: of one of its ads, of its brief, or as it was declared when it was made."""
+    found = dict.fromkeys([declared] if declared else [])
+    for copy in copies:
+        found |= dict.fromkeys(special_categories(copy, brief))
+    return tuple(found)
+
+
+def _declared(out: Path) -> str:
+    """The special category that the brief of a folder's job named. A brief without it, given later, does not take it back."""
+    try:
+        return str(_read_json(out / JOB)["brief"]["special_category"] or "")
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{out / JOB} does not say what the brief was ({error!r}); make the ads anew") from error
 
 
 def _with_audience(targeting: Targeting, audience: Audience) -> Targeting:
