@@ -168,3 +168,26 @@ def test_numbers_and_nesting_without_end_are_told_not_thrown(tmp_path: Path, pri
     for name, text in (("b.json", f'{{"product": {price}'), ("b.toml", f"product = {price}")):
         with pytest.raises(ConfigError, match=name):
             read_brief(written(tmp_path, text + ("}" if name == "b.json" else ""), name))
+
+
+TWO = """<html lang="en"><head><link rel="canonical" href="https://shop.example/b"><script type="application/ld+json">
+[{"@type": "Product", "name": "Lamp A", "description": "Lamp A is red.", "offers": {"price": "10", "priceCurrency": "EUR"}},
+ {"@type": "Product", "name": "Lamp B", "url": "http://shop.example/b/?x=1", "offers": {"lowPrice": 20, "priceCurrency": "EUR"}}]
+</script></head></html>"""
+
+
+def test_of_two_products_the_one_of_the_address_is_taken_and_none_is_mixed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    brief = brief_from_page(written(tmp_path, TWO, "b.html"))
+    assert brief.product == "Lamp B" and [(one.text, one.source) for one in brief.facts] == [("from 20 EUR", "b.html:3 (price)")]
+    assert "names 2 products: 'Lamp B' is taken" in caplog.text
+    first = brief_from_page(written(tmp_path, TWO.replace("https://shop.example/b", "https://shop.example/c"), "c.html"))
+    assert first.product == "Lamp A" and {one.text for one in first.facts} == {"Lamp A is red.", "10 EUR"}
+
+
+@pytest.mark.parametrize(
+    ("until", "is_said"), [("2020-01-31", False), ("2020-01-31T10:00:00Z", False), ("2999-01-01", True), ("soon", True)]
+)
+def test_a_price_that_holds_no_longer_is_left_out(tmp_path: Path, until: str, is_said: bool, caplog: pytest.LogCaptureFixture) -> None:
+    page = written(tmp_path, PAGE.replace('"49.90"', f'"49.90", "priceValidUntil": "{until}"'), "lamp.html")
+    assert any("49.90" in fact.text for fact in brief_from_page(page).facts) == is_said
+    assert (f"held until {until[:10]}" in caplog.text) != is_said
