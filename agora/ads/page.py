@@ -20,6 +20,9 @@ from typing import Any, Final
 log = logging.getLogger(__name__)
 
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+(?=[^\s\d])|(?<=[。！？])")
+_FROM: Final = {
+    "de": "ab", "fr": "à partir de", "es": "desde", "pt": "a partir de", "it": "a partire da", "nl": "vanaf", "pl": "od",
+}  # fmt: skip
 _MAX_FACTS: Final = 40
 _MAX_DEPTH: Final = 8
 
@@ -137,8 +140,8 @@ def _same_address(product: Mapping[str, Any], address: str) -> bool:
     return one == other
 
 
-def _price(offer: Mapping[str, Any], today: date, where: str) -> str:
-    """A price as it is said: `from` before the lowest of several; empty where it is none or holds no longer."""
+def _price(offer: Mapping[str, Any], today: date, where: str, language: str) -> str:
+    """A price as it is said: "from" before the lowest of several; empty where it is none or holds no longer."""
     is_lowest = "price" not in offer
     price = offer.get("lowPrice") if is_lowest else offer["price"]
     if isinstance(price, bool) or not isinstance(price, str | int | float) or not str(price).strip():
@@ -149,7 +152,7 @@ def _price(offer: Mapping[str, Any], today: date, where: str) -> str:
     if re.fullmatch(r"\d{4}-\d\d-\d\d", until) and until < today.isoformat():
         log.warning("%s: the price %s held until %s and is left out", where, price, until)
         return ""
-    return f"{'from ' if is_lowest else ''}{price} {offer.get('priceCurrency', '')}".strip()
+    return f"{_FROM.get(language, 'from') + ' ' if is_lowest else ''}{price} {offer.get('priceCurrency', '')}".strip()
 
 
 def _read_product(page: Page, product: Mapping[str, Any], block: str, start: int, today: date, path: Path) -> None:
@@ -179,7 +182,7 @@ def _read_product(page: Page, product: Mapping[str, Any], block: str, start: int
     offer = offers[0] if isinstance(offers, list) and offers else offers
     if isinstance(offer, Mapping):
         place = line("price" if "price" in offer else "lowPrice")
-        if price := _price(offer, today, f"{path}:{place}"):
+        if price := _price(offer, today, f"{path}:{place}", page.language):
             page.facts.append(("price", price, place))
 
 

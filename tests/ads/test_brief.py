@@ -180,6 +180,8 @@ def test_of_two_products_the_one_of_the_address_is_taken_and_none_is_mixed(tmp_p
     brief = brief_from_page(written(tmp_path, TWO, "b.html"))
     assert brief.product == "Lamp B" and [(one.text, one.source) for one in brief.facts] == [("from 20 EUR", "b.html:3 (price)")]
     assert "names 2 products: 'Lamp B' is taken" in caplog.text
+    german = brief_from_page(written(tmp_path, TWO.replace('lang="en"', 'lang="de-AT"'), "d.html"))
+    assert [one.text for one in german.facts] == ["ab 20 EUR"]
     first = brief_from_page(written(tmp_path, TWO.replace("https://shop.example/b", "https://shop.example/c"), "c.html"))
     assert first.product == "Lamp A" and {one.text for one in first.facts} == {"Lamp A is red.", "10 EUR"}
 
