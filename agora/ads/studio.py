@@ -425,7 +425,8 @@ def _report(brief: Brief, variants: Sequence[Variant], not_written: Sequence[Map
 def _read_targeting(out: Path) -> Targeting:
     try:
         table = _read_json(out / JOB)["targeting"]
-        return Targeting(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
+        plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+        return Targeting(**plain)
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{out / JOB} does not say for whom the ads are ({error!r}); make the ads anew") from error
 
