@@ -22,9 +22,9 @@ from agora.ads.images import Picture, render
 from agora.ads.images.background import KINDS, Stage, background
 from agora.ads.images.checks import MIN_CONTRAST, outside, overlaps, text_contrast
 from agora.ads.images.color import palette
+from agora.ads.images.disclosure import disclosure_in
 from agora.ads.images.linebreak import Line
 from agora.ads.images.product import Product
-from agora.ads.images.render import DISCLOSURE
 from agora.ads.images.scene import Box, Fill, Group, Scene, Solid, draw
 from agora.ads.images.style import style_of
 from agora.ads.images.typeset import Block, Setter
@@ -222,7 +222,7 @@ def template_problems(case: Case) -> list[str]:
     left, top, right, bottom = place.safe_px
     at = top
     contrasts = {}
-    plan = (("headline", case.headline, 0.12), ("button", CALLS[case.language], 0.06), ("disclosure", DISCLOSURE, 0.03))
+    plan = (("headline", case.headline, 0.12), ("button", CALLS[case.language], 0.06), ("disclosure", disclosure_in(case.language), 0.03))
     for name, text, share in plan:
         size = max(float(place.min_text_px), share * place.height)
         block = greedy_block(Setter(text, style.button(), language=case.language), right - left, size)

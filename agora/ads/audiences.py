@@ -19,6 +19,7 @@ Not covered: who compares many days averages the noise out and may learn that so
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -28,12 +29,15 @@ import numpy as np
 
 from agora.ads.author_words import AuthorWords, Written, read_author_words
 from agora.ads.counts import Counts
+from agora.ads.opt_outs import account_key, account_keys
 from agora.ads.sensitive import any_sensitive, is_sensitive, known_languages
 from agora.ads.sensitive_groups import private_matter
 from agora.errors import ConfigError, DataError, MissingExtraError, UsageError
 from agora.integrity.voice import Voices, count_voices, voice_weights
 from agora.log import Progress, silent
 from agora.posts.store import PostStore
+
+log = logging.getLogger(__name__)
 
 TOO_SMALL: Final = "fewer voices than allowed"
 SENSITIVE: Final = "sensitive topic"
@@ -91,10 +95,11 @@ class Audience:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What may be shown, the largest first, and how many groups may not, by reason."""
+    """What may be shown, the largest first, how many groups may not, by reason, and how many who opted out are no author here."""
 
     audiences: tuple[Audience, ...]
     withheld: dict[str, int]
+    num_unknown_opt_outs: int = 0
 
 
 def find_audiences(
@@ -123,7 +128,7 @@ def find_audiences(
                         withheld[result] += 1
             else:
                 withheld[TOO_SMALL] += 1
-    return Found(tuple(sorted(audiences, key=lambda one: (-one.num_authors, one.id))), dict(withheld))
+    return Found(tuple(sorted(audiences, key=lambda one: (-one.num_authors, one.id))), dict(withheld), written.num_unknown_opt_outs)
 
 
 def lookalikes(
@@ -136,7 +141,8 @@ def lookalikes(
     """
     chosen, speakers, seen = config or AudienceConfig(), voices or Voices(), counts or Counts()
     written = _read(store, chosen, opted_out, progress)
-    known = sorted(set(seeds) & written.authors.keys())
+    wanted = account_keys(seeds)
+    known = sorted(name for name in written.authors if account_key(name) in wanted)
     if seen.seen(count_voices(known, speakers), "list") < chosen.min_voices:
         raise UsageError(f"the list has fewer than {chosen.min_voices} voices that write here, or too few more; give a longer one")
     if _sensitive_share([written.authors[name] for name in known]) > chosen.sensitive_share:
@@ -160,9 +166,13 @@ def lookalikes(
 
 
 def _read(store: PostStore, config: AudienceConfig, opted_out: Collection[str], progress: Progress) -> Written:
-    return read_author_words(
+    written = read_author_words(
         store, opted_out=opted_out, posts_per_author=config.posts_per_author, min_posts=config.min_posts, progress=progress
     )
+    if written.num_unknown_opt_outs:
+        total = len(account_keys(opted_out))
+        log.warning("%d of %d accounts that opted out match no author of these posts", written.num_unknown_opt_outs, total)
+    return written
 
 
 def _vocabulary(written: Written, names: Sequence[str], speakers: Voices, config: AudienceConfig) -> list[str]:

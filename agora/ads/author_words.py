@@ -14,6 +14,7 @@ from typing import Final
 import pyarrow as pa
 import regex
 
+from agora.ads.opt_outs import account_key, account_keys
 from agora.ads.sensitive import any_sensitive, is_sensitive
 from agora.ads.sensitive_groups import is_private_post
 from agora.log import Progress, silent
@@ -56,11 +57,13 @@ class AuthorWords:
 
 @dataclass(slots=True)
 class Written:
-    """All authors; and how often a word stands with a capital and altogether, where a language has capitals."""
+    """All authors; how often a word stands with a capital and altogether, where a language has capitals; and how many of those who opted
+    out are no author here."""
 
     authors: dict[str, AuthorWords] = field(default_factory=dict)
     capitals: Counter[str] = field(default_factory=Counter)
     total: Counter[str] = field(default_factory=Counter)
+    num_unknown_opt_outs: int = 0
 
     def is_name(self, word: str) -> bool:
         """Whether a word is mostly written with a capital."""
@@ -70,17 +73,20 @@ class Written:
 def read_author_words(
     store: PostStore, *, opted_out: Collection[str] = (), posts_per_author: int = 50, min_posts: int = 2, progress: Progress = silent
 ) -> Written:
-    """The words of every author with at least `min_posts` posts who has not opted out."""
+    """The words of every author with at least `min_posts` posts who has not opted out (names compared by `account_key`)."""
     written, seen = Written(), defaultdict[str, set[str]](set)
-    out = frozenset(opted_out)
+    keys = account_keys(opted_out)
+    out: dict[str, bool] = {}
     with progress.step("reading posts", unit="posts") as step:
         for batch in store.scan(columns=["author", "text", "lang", "kind"], batch_rows=_BATCH):
+            if keys:
+                out |= {name: account_key(name) in keys for name in batch.column("author").unique().to_pylist() if name not in out}
             rows = [
                 (author, text, lang)
                 for author, text, lang, kind in zip(
                     *(batch.column(name).to_pylist() for name in ("author", "text", "lang", "kind")), strict=True
                 )
-                if kind != REPOST and author not in out and text and len(seen[author]) < posts_per_author
+                if kind != REPOST and not out.get(author) and text and len(seen[author]) < posts_per_author
             ]
             unknown = [text for _, text, lang in rows if not lang]
             guesses = iter(detect_languages(comparison_key(pa.array(unknown, pa.large_string()))).to_pylist() if unknown else ())
@@ -91,6 +97,7 @@ def read_author_words(
                     seen[author].add(plain)
                     _count(written, author, plain, spoken)
             step.advance(batch.num_rows)
+    written.num_unknown_opt_outs = len(keys - {account_key(name) for name, is_out in out.items() if is_out})
     written.authors = {name: one for name, one in written.authors.items() if one.num_posts >= min_posts}
     return written
 

@@ -3,13 +3,15 @@
     brief = read_brief(Path("brief.toml"))
     brief = brief_from_page(Path("shop-page.html"))
 
-Nothing is fetched: pictures of a page are used when they are files beside it. Not covered: pages that a script builds in the browser, and
+Nothing is fetched: pictures are used when they are files in the folder of the brief or page, or below it; no path or link leads out of it.
+Not covered: pages that a script builds in the browser, and
 microdata other than JSON-LD and OpenGraph.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -21,6 +23,8 @@ from agora.ads.page import read_page
 from agora.ads.source_lines import Lines, json_lines, toml_lines
 from agora.config import unknown_key, unknown_value
 from agora.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
 
 SPECIAL_CATEGORIES: Final = ("housing", "jobs", "credit", "politics")
 TONES: Final = ("plain", "warm", "lively")
@@ -120,6 +124,8 @@ def read_brief(path: Path) -> Brief:
         raise ConfigError(f"{path}:{error.lineno} is not valid JSON: {error.msg}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} holds a number or a nesting that is too large to read: {error}") from error
     if not isinstance(table, dict):
         raise ConfigError(f"{path} must be a table of keys ({', '.join(KEYS)}), not {type(table).__name__}")
     return _Reader(path, lines(text)).brief(table)
@@ -138,12 +144,34 @@ def brief_from_page(path: Path, *, language: str | None = None) -> Brief:
     )
     if not facts:
         raise DataError(f"{path} states no fact about {page.name!r}: it has no description and no price; write a brief.toml instead")
-    picture = path.parent / page.picture if page.picture else None
-    brand = Brand(name=page.brand or page.name, product_picture=picture if picture is not None and picture.is_file() else None)
+    brand = Brand(name=page.brand or page.name, product_picture=_page_picture(path, page.picture))
     return Brief(
         product=page.name, brand=brand, facts=facts, landing_page=page.url, languages=(spoken,),
         sources={"product": where.get("name", path.name), "brand": where.get("brand", where.get("name", path.name))},
     )  # fmt: skip
+
+
+def picture_beside(folder: Path, name: str) -> Path | None:
+    """The file `name` in `folder` or below it; None where there is none. Raises DataError for a path that leads out of it, also by a
+    link."""
+    try:
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise DataError(f"{name!r} leads out of {folder}; copy the picture beside the brief and name it without '..', '/' or links")
+        return path if path.is_file() else None
+    except (OSError, ValueError, RuntimeError):  # a name that no file can have, or links in a circle
+        return None
+
+
+def _page_picture(page: Path, name: str) -> Path | None:
+    """The picture that a page names, where it is a file beside it. A path from the root of a site is common: it costs the picture only."""
+    if not name or re.match(r"[a-z][a-z0-9+.-]*:|//", name, re.IGNORECASE):
+        return None
+    try:
+        return picture_beside(page.parent, name)
+    except DataError as error:
+        log.warning("%s: its picture is not used: %s", page, error)
+        return None
 
 
 def _read(path: Path) -> str:
@@ -288,10 +316,13 @@ class _Reader:
         name = self._string(table, key, "", path=("brand",))
         if not name:
             return None
-        path = self._path.parent / name
-        if not path.is_file():
+        try:
+            path = picture_beside(self._path.parent, name)
+        except DataError as error:
+            raise ConfigError(f"{self._path}:{self._lines.line(('brand', key))}: brand.{key}: {error}") from error
+        if path is None:
             self._wrong(("brand", key), name, f"is no file in {self._path.parent}; give a picture beside the brief")
         return path
 
 
-__all__ = ["SPECIAL_CATEGORIES", "TONES", "Brand", "Brief", "Fact", "brief_from_page", "read_brief"]
+__all__ = ["SPECIAL_CATEGORIES", "TONES", "Brand", "Brief", "Fact", "brief_from_page", "picture_beside", "read_brief"]

@@ -21,7 +21,7 @@ from agora.ads.export import export
 from agora.ads.export.ad import Ad, read_ads
 from agora.ads.export.sheet import sheet_names
 from agora.ads.limits import platforms_named
-from agora.ads.studio import ADS, READY, SHEET, Made, Variant
+from agora.ads.studio import ADS, GRAMMAR, READY, SHEET, Made, Variant, writer_of
 from agora.errors import DataError
 from agora.files import write_atomically
 from agora.log import Progress, silent
@@ -53,10 +53,11 @@ def complete(
     """Sign, score and export a folder. `page`: the HTML of the landing page. Raises as signing does (DataError, ModelError)."""
     shown = [variant for variant in made.variants if variant.pictures]
     num_signed, said = 0, "not signed"
+    trained = writer_of(made.folder) != GRAMMAR  # backgrounds are drawn by rules here, never painted by a model
     with progress.step("signing and scoring", total=len(made.variants), unit="variants") as step:
         for variant in made.variants:
             if signer is not None:
-                number, said = _signed(made.folder / variant.name, variant, signer)
+                number, said = _signed(made.folder / variant.name, variant, signer, trained=trained)
                 num_signed += number
             step.advance(1)
     scores = {variant.name: _scored(brief, made.folder, variant, clicks, page) for variant in made.variants}
@@ -98,7 +99,7 @@ def _named(ads: Sequence[Ad], name: str) -> list[Ad]:
     return [ad for ad in ads if ad.name == name]
 
 
-def _signed(folder: Path, variant: Variant, signer: Signer) -> tuple[int, str]:
+def _signed(folder: Path, variant: Variant, signer: Signer, *, trained: bool) -> tuple[int, str]:
     """Sign the pictures of a variant that are not signed yet; how many, and what a verifier says of the last one."""
     from agora.ads.provenance import sign_file, verify_file
 
@@ -106,7 +107,7 @@ def _signed(folder: Path, variant: Variant, signer: Signer) -> tuple[int, str]:
     for path in sorted(folder / f"{name}{ending}" for name in variant.pictures for ending in SIGNED):
         found = verify_file(path)
         if not found.is_valid:
-            found = sign_file(path, signer, composite=True)
+            found = sign_file(path, signer, composite=True, trained=trained)
             number += 1
         said = found.in_words
     return number, said

@@ -14,10 +14,12 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
+_ASSERTIONS: Final = re.compile(rb"c2pa\.(actions(\.v2)?|hash\.(data|bmff\.v[23]|boxes)|ingredient\.v3)(__[0-9]+)?")
 _LABELS: Final = re.compile(rb"c2pa|urn:c2pa:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|c2pa\.(assertions|claim\.v2|signature)")
 _KINDS: Final = {b"c2pa": b"c2pa", b"c2pa.assertions": b"c2as", b"c2pa.claim.v2": b"c2cl", b"c2pa.signature": b"c2cs"}
 _KIND_END: Final = bytes.fromhex("00110010800000aa00389b71")  # last 12 bytes of the content types of ISO 19566-5
-_WITH_LABEL: Final = 3  # requestable, labelled: nothing else stands in a description that we write
+_WITH_LABEL: Final = 3  # requestable, labelled
+_WITH_SALT: Final = 16  # a private box: the salt of an assertion's hash
 _PAD: Final = b"\x63pad"
 _PNG_START: Final = b"\x89PNG\r\n\x1a\n"
 
@@ -109,11 +111,13 @@ def _superbox(store: bytes, kind: bytes, start: int, end: int) -> None:
     if described[0] != b"jumd" or not content:
         raise Deviation(f"description at byte {start}")
     body = store[described[1] : described[2]]
-    if body[:4] == b"cbor":
-        return  # an assertion: the claim holds the hash of all of it
-    label = body[17:-1]
-    wanted = _KINDS.get(label, b"c2ma")
-    if body[:16] != wanted + _KIND_END or body[16] != _WITH_LABEL or body[-1:] != b"\0" or not _LABELS.fullmatch(label):
+    label, end_of_label, salt = body[17:].partition(b"\0")
+    is_assertion = _ASSERTIONS.fullmatch(label) is not None
+    wanted = b"cbor" if is_assertion else _KINDS.get(label, b"c2ma")
+    is_known = is_assertion or _LABELS.fullmatch(label) is not None
+    toggles = _WITH_LABEL | (_WITH_SALT if salt else 0)
+    is_salt_known = not salt or (is_assertion and [kind for kind, *_ in _boxes(salt, 0, len(salt))] == [b"c2sh"])
+    if body[:16] != wanted + _KIND_END or body[16] != toggles or not end_of_label or not is_known or not is_salt_known:
         raise Deviation(f"description at byte {start}")
     for box, inner, inner_end in content:
         if box == b"jumb":

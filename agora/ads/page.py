@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +20,9 @@ from typing import Any, Final
 log = logging.getLogger(__name__)
 
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+(?=[^\s\d])|(?<=[。！？])")
+_FROM: Final = {
+    "de": "ab", "fr": "à partir de", "es": "desde", "pt": "a partir de", "it": "a partire da", "nl": "vanaf", "pl": "od",
+}  # fmt: skip
 _MAX_FACTS: Final = 40
 _MAX_DEPTH: Final = 8
 
@@ -70,15 +75,19 @@ class _Parser(HTMLParser):
         self._inside = ""
 
 
-def read_page(html: str, path: Path) -> Page:
-    """What `html` says; `path` is named in warnings."""
+def read_page(html: str, path: Path, *, today: date | None = None) -> Page:
+    """What `html` says; `path` is named in warnings. Of several products the one at the page's address, else the first."""
     parser = _Parser()
     parser.feed(html)
     parser.close()
     page, meta = Page(language=parser.language), parser.meta
-    for text, line in parser.blocks:
-        for product in _products(text, path, line):
-            _read_product(page, product, text, line)
+    found = [(product, text, line) for text, line in parser.blocks for product in _products(text, path, line)]
+    if found:
+        address = meta.get("canonical", meta.get("og:url", ("", 0)))[0]
+        product, text, line = next((one for one in found if address and _same_address(one[0], address)), found[0])
+        _read_product(page, product, text, line, today or date.today(), path)
+        if len(found) > 1:
+            log.warning("%s names %d products: %r is taken, the others are left out", path, len(found), page.name)
     _take_name(page, meta)
     page.language = page.language or re.split("[-_]", meta.get("og:locale", ("", 0))[0])[0].lower()
     page.url = page.url or meta.get("og:url", meta.get("canonical", ("", 0)))[0]
@@ -105,7 +114,7 @@ def _take_name(page: Page, meta: Mapping[str, tuple[str, int]]) -> None:
 def _products(text: str, path: Path, line: int) -> Iterator[Mapping[str, Any]]:
     try:
         found = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # broken, too deep, or a number of thousands of digits
         log.warning("%s:%d: JSON-LD cannot be read and is left out: %s", path, line, error)
         return
     yield from _typed(found, 0)
@@ -125,7 +134,28 @@ def _typed(value: Any, depth: int) -> Iterator[Mapping[str, Any]]:
         yield from _typed(value.get("@graph"), depth + 1)
 
 
-def _read_product(page: Page, product: Mapping[str, Any], block: str, start: int) -> None:
+def _same_address(product: Mapping[str, Any], address: str) -> bool:
+    """Whether a product's url is the page's; both without protocol, query, fragment and a slash at the end."""
+    one, other = (re.sub(r"^https?://|[?#].*$", "", text.strip()).rstrip("/") for text in (str(product.get("url", "")), address))
+    return one == other
+
+
+def _price(offer: Mapping[str, Any], today: date, where: str, language: str) -> str:
+    """A price as it is said: "from" before the lowest of several; empty where it is none or holds no longer."""
+    is_lowest = "price" not in offer
+    price = offer.get("lowPrice") if is_lowest else offer["price"]
+    if isinstance(price, bool) or not isinstance(price, str | int | float) or not str(price).strip():
+        return ""
+    if isinstance(price, float) and not math.isfinite(price):
+        return ""
+    until = str(offer.get("priceValidUntil", ""))[:10]
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", until) and until < today.isoformat():
+        log.warning("%s: the price %s held until %s and is left out", where, price, until)
+        return ""
+    return f"{_FROM.get(language, 'from') + ' ' if is_lowest else ''}{price} {offer.get('priceCurrency', '')}".strip()
+
+
+def _read_product(page: Page, product: Mapping[str, Any], block: str, start: int, today: date, path: Path) -> None:
     def line(key: str) -> int:
         place = block.find(f'"{key}"')
         return start + block.count("\n", 0, place) if place >= 0 else start
@@ -151,9 +181,9 @@ def _read_product(page: Page, product: Mapping[str, Any], block: str, start: int
     offers = product.get("offers")
     offer = offers[0] if isinstance(offers, list) and offers else offers
     if isinstance(offer, Mapping):
-        price = offer.get("price", offer.get("lowPrice"))
-        if isinstance(price, str | int | float) and str(price).strip():
-            page.facts.append(("price", f"{price} {offer.get('priceCurrency', '')}".strip(), line("price")))
+        place = line("price" if "price" in offer else "lowPrice")
+        if price := _price(offer, today, f"{path}:{place}", page.language):
+            page.facts.append(("price", price, place))
 
 
 def _add_sentences(page: Page, kind: str, text: str, line: int) -> None:

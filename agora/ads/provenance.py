@@ -3,8 +3,9 @@
     signed = sign(png, "image/png", signer=own_signer(Path("signing")), composite=True)
     verify(signed, "image/png").is_valid
 
-The manifest says `c2pa.created` with the IPTC digital source type trainedAlgorithmicMedia (all of it generated) or
-compositeWithTrainedAlgorithmicMedia (a real product picture, or typeset text, with a generated background): C2PA specification 2.1, 18.15,
+The manifest says `c2pa.created` with the IPTC digital source type: trainedAlgorithmicMedia (a trained model made all of it),
+compositeWithTrainedAlgorithmicMedia (a real product picture, or typeset text, with what a model painted or wrote), composite and
+algorithmicMedia (the same, by software without a trained model): C2PA specification 2.1, 18.15,
 and https://cv.iptc.org/newscodes/digitalsourcetype/. By default the certificate is made here, by nobody whom a verifier knows: a picture
 then verifies as intact and its issuer as untrusted, and this is said. A certificate of a known issuer is used instead where it is given.
 
@@ -28,6 +29,11 @@ from agora.errors import DataError, MissingExtraError, ModelError, UsageError
 from agora.files import write_atomically
 
 SOURCE_TYPES: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+SOURCE_TYPE: Final = {
+    (True, True): "compositeWithTrainedAlgorithmicMedia", (False, True): "trainedAlgorithmicMedia", (True, False): "composite",
+    (False, False): "algorithmicMedia",
+}  # fmt: skip
+"""The IPTC term by (it is a composite, a trained model made a part)."""
 GENERATOR: Final = "Agora"
 TYPES: Final = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
 CERTIFICATE_FILE, KEY_FILE = "certificate_chain.pem", "private_key.pem"
@@ -92,12 +98,16 @@ def signer_from_files(certificates: Path, private_key: Path, *, algorithm: str =
     return Signer(certificates.read_bytes(), private_key.read_bytes(), algorithm.lower(), False)
 
 
-def sign(data: bytes, media_type: str, *, signer: Signer, composite: bool, title: str = "", agent: str = "Agora ads studio") -> bytes:
-    """`data` with credentials. `composite`: parts of it are not generated (product picture, typeset text). Verified before it is returned.
+def sign(
+    data: bytes, media_type: str, *, signer: Signer, composite: bool, trained: bool = True, title: str = "",
+    agent: str = "Agora ads studio",
+) -> bytes:  # fmt: skip
+    """`data` with credentials. `composite`: parts of it are not generated (product picture, typeset text). `trained`: a trained model
+    painted or wrote a part of it. Verified before it is returned.
 
     Raises DataError for a picture that cannot be signed, ModelError where verification after signing fails."""
     c2pa = _c2pa()
-    kind = "compositeWithTrainedAlgorithmicMedia" if composite else "trainedAlgorithmicMedia"
+    kind = SOURCE_TYPE[composite, trained]
     action = {
         "action": "c2pa.created", "digitalSourceType": SOURCE_TYPES + kind,
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"), "softwareAgent": {"name": agent, "version": __version__},
@@ -118,7 +128,7 @@ def sign(data: bytes, media_type: str, *, signer: Signer, composite: bool, title
         raise DataError(f"a picture of type {media_type} ({len(data):,} bytes) cannot be signed: {error}") from None
     signed = out.getvalue()
     found = verify(signed, media_type)
-    if not found.is_valid or not found.source_type.endswith(kind):
+    if not found.is_valid or not found.source_type == SOURCE_TYPES + kind:
         raise ModelError(f"the signed picture does not verify: {found.in_words}")
     return signed
 
@@ -149,14 +159,14 @@ def verify_file(path: Path) -> Verified:
     return verify(path.read_bytes(), TYPES[path.suffix.lower()])
 
 
-def sign_file(path: Path, signer: Signer, *, composite: bool, out: Path | None = None) -> Verified:
+def sign_file(path: Path, signer: Signer, *, composite: bool, trained: bool = True, out: Path | None = None) -> Verified:
     """Sign a file where it is, or into `out`."""
     if path.suffix.lower() not in TYPES:
         raise UsageError(f"{path}: ending {path.suffix!r} is none of {', '.join(TYPES)}")
     if not path.is_file():
         raise UsageError(f"{path} does not exist")
     media_type = TYPES[path.suffix.lower()]
-    signed = sign(path.read_bytes(), media_type, signer=signer, composite=composite, title=path.name)
+    signed = sign(path.read_bytes(), media_type, signer=signer, composite=composite, trained=trained, title=path.name)
     write_atomically(out or path, signed)
     return verify(signed, media_type)
 

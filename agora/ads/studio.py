@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agora.ads.audiences import Audience
 from agora.ads.brief import Brief
 from agora.ads.copywriting import Blocked, Claim, Copy, Written, write_variants
-from agora.ads.policy import Finding, Release, Targeting, check, is_blocked, texts_sha256
+from agora.ads.policy import Finding, Release, Targeting, check, is_blocked, special_categories, texts_sha256
 from agora.errors import DataError, OtherRunError, UsageError
 from agora.files import replacing_folder, write_atomically
 from agora.log import Progress, silent
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 EVERYBODY: Final = Audience(id="everybody", label="everybody", terms=(), num_authors=0, language="und")
 """Nobody in particular: for a square without posts."""
 JOB, COPY, POLICY, ADS, RELEASES, SHEET = "job.json", "copy.json", "policy.json", "ads.json", "releases.json", "contact_sheet.html"
+GRAMMAR: Final = "grammar"
+"""The writer that is no model."""
 BLOCKED, HELD, READY = "blocked", "held", "ready"
 _LONGEST_UNDER: Final = 60
 """Characters below a headline that still read in a picture."""
@@ -103,11 +105,12 @@ def make_ads(
     releases = read_releases(out)
     written = {audience.id: _texts(brief, audience, out, writer, chosen) for audience in readers}
     total = sum(len(one.copies) for one in written.values())
+    campaign = _campaign((copy for one in written.values() for copy in one.copies), brief)
     variants, pictures = [], []
     with progress.step("making ads", total=total * max(1, len(names)), unit="pictures" if names else "variants") as step:
         for audience in readers:
             for number, copy in enumerate(written[audience.id].copies):
-                variant = _variant(brief, audience, copy, number, aimed, releases)
+                variant = _variant(brief, audience, copy, number, aimed, releases, campaign)
                 step.note(variant.name)
                 shown = [] if variant.state == BLOCKED else names
                 made = _make(brief, out, variant, shown, chosen, chosen.seed + number)
@@ -125,7 +128,10 @@ def read_releases(out: Path) -> dict[str, Release]:
     path = out / RELEASES
     if not path.is_file():
         return {}
-    return {one["texts_sha256"]: Release(**one) for one in _read_json(path)}
+    try:
+        return {one["texts_sha256"]: Release(**one) for one in _read_json(path)}
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path} is not a list of releases ({error!r}); remove it and release the ads anew (agora ads release)") from error
 
 
 def release(out: Path, *, by: str, variants: Sequence[str] = (), note: str = "", now: datetime | None = None) -> list[str]:
@@ -151,17 +157,34 @@ def release(out: Path, *, by: str, variants: Sequence[str] = (), note: str = "",
 
 
 def recheck(brief: Brief, out: Path, *, targeting: Targeting | None = None) -> list[Variant]:
-    """Every variant of a folder under the rules, releases and texts as they are now (texts may have been edited by hand)."""
+    """Every variant of a folder under the rules, releases and texts as they are now (texts may have been edited by hand).
+
+    A special category that was declared when the ads were made, or that one of them is about, holds for all."""
     report, releases = _read_report(out), read_releases(out)
-    found = []
-    for one in report["variants"]:
-        copy = read_copy(out / one["name"])
+    copies = [read_copy(out / one["name"]) for one in report["variants"]]
+    campaign, found = _campaign(copies, brief, declared=_declared(out)), []
+    for one, copy in zip(report["variants"], copies, strict=True):
         aimed = replace(targeting or _read_targeting(out), release=releases.get(texts_sha256(copy.texts())))
-        audience = Audience(**{**one["audience"], "terms": tuple(one["audience"]["terms"]), "names": tuple(one["audience"]["names"])})
-        findings = [*_untraced(copy, brief), *check(copy, brief, _with_audience(aimed, audience), by_meaning=False)]
+        audience = _audience(one["audience"], out)
+        findings = [*_untraced(copy, brief), *check(copy, brief, _with_audience(aimed, audience), by_meaning=False, campaign=campaign)]
         found.append(Variant(name=one["name"], audience=audience, copy=copy, findings=tuple(findings), pictures=tuple(one["pictures"])))
     _write_reports(brief, out, found, report["not_written"])
     return found
+
+
+def _audience(table: Mapping[str, Any], out: Path) -> Audience:
+    try:
+        return Audience(**{**table, "terms": tuple(table["terms"]), "names": tuple(table["names"])})
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{out / POLICY} holds an audience that cannot be read ({error!r}); make the ads anew") from error
+
+
+def writer_of(out: Path) -> str:
+    """Who wrote the texts of a folder: `grammar`, or the name of a model. Raises DataError."""
+    job = _read_json(out / JOB)
+    if not isinstance(job, dict) or not isinstance(job.get("writer"), str):
+        raise DataError(f"{out / JOB} does not say who wrote the texts; make the ads anew")
+    return str(job["writer"])
 
 
 def read_copy(folder: Path) -> Copy:
@@ -171,7 +194,7 @@ def read_copy(folder: Path) -> Copy:
         claims = tuple(Claim(**one) for one in table.pop("claims"))
         return Copy(**{**table, "claims": claims, "topics": tuple(table["topics"])})
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{folder / COPY} is not a copy: {error}; make the ads anew") from error
+        raise DataError(f"{folder / COPY} is not a copy: {error!r}; make the ads anew") from error
 
 
 def _untraced(copy: Copy, brief: Brief) -> list[Finding]:
@@ -198,7 +221,7 @@ def _begin(
         raise UsageError(f"{out} is a file; give a folder (--out DIR)")
     job = {
         "brief": _plain(brief), "audiences": [one.record() for one in audiences], "config": asdict(config), "placements": list(placements),
-        "targeting": asdict(replace(targeting, release=None)), "writer": "grammar" if writer is None else writer.name,
+        "targeting": asdict(replace(targeting, release=None)), "writer": GRAMMAR if writer is None else writer.name,
     }  # fmt: skip
     if (out / JOB).is_file():
         if _read_json(out / JOB) != json.loads(_json(job)):
@@ -226,10 +249,34 @@ def _texts(brief: Brief, audience: Audience, out: Path, writer: LanguageModel | 
     return written
 
 
-def _variant(brief: Brief, audience: Audience, copy: Copy, number: int, targeting: Targeting, releases: Mapping[str, Release]) -> Variant:
+def _variant(
+    brief: Brief,
+    audience: Audience,
+    copy: Copy,
+    number: int,
+    targeting: Targeting,
+    releases: Mapping[str, Release],
+    campaign: Sequence[str],
+) -> Variant:
     aimed = _with_audience(replace(targeting, release=releases.get(texts_sha256(copy.texts()))), audience)
     name = f"{audience.id}/{copy.language}-{number + 1}"
-    return Variant(name=name, audience=audience, copy=copy, findings=tuple(check(copy, brief, aimed, by_meaning=False)))
+    return Variant(name=name, audience=audience, copy=copy, findings=tuple(check(copy, brief, aimed, by_meaning=False, campaign=campaign)))
+
+
+def _campaign(copies: Iterable[Copy], brief: Brief, *, declared: str = "") -> tuple[str, ...]:
+    """Every special category of a campaign: of one of its ads, of its brief, or as it was declared when it was made."""
+    found = dict.fromkeys([declared] if declared else [])
+    for copy in copies:
+        found |= dict.fromkeys(special_categories(copy, brief))
+    return tuple(found)
+
+
+def _declared(out: Path) -> str:
+    """The special category that the brief of a folder's job named. A brief without it, given later, does not take it back."""
+    try:
+        return str(_read_json(out / JOB)["brief"]["special_category"] or "")
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{out / JOB} does not say what the brief was ({error!r}); make the ads anew") from error
 
 
 def _with_audience(targeting: Targeting, audience: Audience) -> Targeting:
@@ -376,15 +423,26 @@ def _report(brief: Brief, variants: Sequence[Variant], not_written: Sequence[Map
 
 
 def _read_targeting(out: Path) -> Targeting:
-    table: dict[str, Any] = _read_json(out / JOB)["targeting"]
-    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
-    return Targeting(**plain)
+    try:
+        table = _read_json(out / JOB)["targeting"]
+        plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+        return Targeting(**plain)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{out / JOB} does not say for whom the ads are ({error!r}); make the ads anew") from error
 
 
-def _read_report(out: Path) -> Any:
+def _read_report(out: Path) -> dict[str, Any]:
+    """policy.json, its shape checked. Raises UsageError where there is none, DataError where it is something else."""
     if not (out / POLICY).is_file():
         raise UsageError(f"{out} has no {POLICY}; make ads first (agora ads make BRIEF --out {out})")
-    return _read_json(out / POLICY)
+    report = _read_json(out / POLICY)
+    lists = [report.get(key) for key in ("variants", "not_written")] if isinstance(report, dict) else [None]
+    wanted = {"name": str, "state": str, "audience": dict, "pictures": list, "findings": list}
+    if not all(isinstance(some, list) and all(isinstance(one, dict) for one in some) for some in lists) or not all(
+        isinstance(one.get(key), kind) for one in report["variants"] for key, kind in wanted.items()
+    ):
+        raise DataError(f"{out / POLICY} is not the policy report of a run; make the ads anew")
+    return dict(report)
 
 
 def _read_json(path: Path) -> Any:
@@ -408,7 +466,8 @@ def _plain(brief: Brief) -> dict[str, Any]:
 
 
 __all__ = [
-    "ADS", "BLOCKED", "EVERYBODY", "HELD", "READY", "SHEET", "Made", "StudioConfig", "Variant", "make_ads", "read_copy", "read_picture",
+    "ADS", "BLOCKED", "EVERYBODY", "GRAMMAR", "HELD", "READY", "SHEET", "Made", "StudioConfig", "Variant", "make_ads", "read_copy",
+    "read_picture",
     "read_releases", "recheck",
-    "release",
+    "release", "writer_of",
 ]  # fmt: skip

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Ads for audiences: make, check, release, measure, export.\n\nExample: agora ads make brief.toml --out ads", no_args_is_help=True
 )
-OPT_OUTS = "opt_outs.txt"
 BriefArgument = Annotated[Path, typer.Argument(metavar="BRIEF", help="brief.toml, .json, or a saved product page (.html); docs/ads.md.")]
 TargetOption = Annotated[
     list[str] | None,
@@ -31,7 +30,7 @@ TargetOption = Annotated[
 OptOutsOption = Annotated[
     Path | None,
     typer.Option(
-        "--opt-outs", help="Accounts that must be in no audience, one a line (default: WORKSPACE/ads/opt_outs.txt).", show_default=False
+        "--opt-outs", help="More accounts that must be in no audience, one a line, beside WORKSPACE/ads/opt_outs.txt.", show_default=False
     ),
 ]
 LikeOption = Annotated[
@@ -195,18 +194,17 @@ def _audiences_for(place: Workspace, number: int, like: Path | None, opt_outs: P
 def _found(place: Workspace, like: Path | None, opt_outs: Path | None, config: AudienceConfig) -> tuple[list[Audience], dict[str, int]]:
     from agora.ads.audiences import find_audiences, lookalikes
     from agora.ads.counts import workspace_counts
+    from agora.ads.opt_outs import read_accounts, read_opt_outs
     from agora.integrity.voice import read_voices
     from agora.posts.store import PostStore
 
-    default = place.root / "ads" / OPT_OUTS
-    refused = _lines(opt_outs or default) if opt_outs is not None or default.is_file() else []
+    refused = read_opt_outs(place.root, *([opt_outs] if opt_outs is not None else []))
     counts = workspace_counts(place.root)
     with PostStore.open(place.folder("posts")) as store:
         voices = read_voices(place.root, deletions=store.deletions())
         if like is not None:
-            return [
-                lookalikes(store, _lines(like), voices, config=config, opted_out=refused, counts=counts, progress=terminal_progress)
-            ], {}
+            seeds = read_accounts(like)
+            return [lookalikes(store, seeds, voices, config=config, opted_out=refused, counts=counts, progress=terminal_progress)], {}
         found = find_audiences(store, voices, config=config, opted_out=refused, counts=counts, progress=terminal_progress)
         return list(found.audiences), found.withheld
 
@@ -237,12 +235,6 @@ def _page(page: Path | None, brief: Path) -> str | None:
     if file is not None and not file.is_file():
         raise UsageError(f"there is no page {file}; save the landing page and name the file (--page)")
     return None if file is None else file.read_text(encoding="utf-8", errors="replace")
-
-
-def _lines(path: Path) -> list[str]:
-    if not path.is_file():
-        raise UsageError(f"there is no file {path}; give one account a line")
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip() and not line.startswith("#")]
 
 
 def _targeting(words: list[str] | None) -> Targeting:

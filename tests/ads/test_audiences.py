@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from agora.ads.audiences import SENSITIVE, TOO_SMALL, AudienceConfig, find_audiences, lookalikes
+from agora.ads.author_words import read_author_words
 from agora.ads.counts import Counts, workspace_counts
+from agora.ads.opt_outs import read_opt_outs
 from agora.errors import ConfigError, DataError, UsageError
 from agora.integrity.voice import Voices
 from agora.posts.schema import posts_table
@@ -72,6 +74,24 @@ def test_who_opts_out_is_in_no_audience(square: PostStore) -> None:
     assert not any(gone & set(one.members) for one in found.audiences)
     everybody = {f"cycling{number}" for number in range(115)}
     assert "bike" not in everything_shown(find_audiences(square, BOUGHT, opted_out=everybody))
+
+
+def test_opt_outs_are_read_as_people_write_them_and_a_file_adds_to_the_list(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "ads").mkdir()
+    kept = "\ufeff# who asked\n@cycling1\nCYCLING2\n  cycling3 # by mail\n\n#cycling4\n@Nobody\n"
+    (tmp_path / "ads" / "opt_outs.txt").write_text(kept, encoding="utf-8")
+    (tmp_path / "more.txt").write_text("@@Cycling5\nnobody\nCYCLING2\nsomeone\n")
+    square = PostStore.open(tmp_path / "posts", create=True)
+    square.append(posts_table(_posts("cycling", 6, 2, random.Random(1), "t")))
+    accounts = read_opt_outs(tmp_path, tmp_path / "more.txt")
+    written = read_author_words(square, opted_out=accounts)
+    gone = {f"cycling{number}" for number in (1, 2, 3, 5)}
+    assert read_author_words(square).authors.keys() - written.authors.keys() == gone
+    assert written.num_unknown_opt_outs == 2
+    find_audiences(square, BOUGHT, opted_out=accounts)
+    assert "2 of 6 accounts that opted out match no author" in caplog.text
+    with pytest.raises(UsageError, match=r"none\.txt"):
+        read_opt_outs(tmp_path, tmp_path / "none.txt")
 
 
 def test_the_same_posts_and_seed_give_the_same_audiences(square: PostStore, shown: Any) -> None:

@@ -110,3 +110,86 @@ def test_a_page_without_a_product_is_refused_and_broken_json_ld_is_said(tmp_path
     broken = PAGE.replace('"@graph": [', '"@graph": [[')
     assert brief_from_page(written(tmp_path, broken, "b.html")).product == "Ignored where a product is named"
     assert "JSON-LD cannot be read" in caplog.text
+
+
+def outside(tmp_path: Path) -> tuple[Path, list[str]]:
+    """A brief's folder, and names in it that lead to a picture outside."""
+    folder, secret = tmp_path / "briefs", tmp_path / "secret" / "private.png"
+    for path in (folder, secret.parent):
+        path.mkdir()
+    secret.write_bytes(b"private")
+    (folder / "link.png").symlink_to(secret)
+    (folder / "linked").symlink_to(secret.parent)
+    return folder, ["../secret/private.png", str(secret), "link.png", "linked/private.png"]
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("key", ["logo", "product_picture"])
+def test_a_picture_outside_the_folder_of_a_brief_is_refused_by_line(tmp_path: Path, key: str, number: int) -> None:
+    folder, names = outside(tmp_path)
+    path = written(folder, GOOD + f'{key} = "{names[number]}"\n')
+    with pytest.raises(ConfigError, match=rf"brief\.toml:12: brand\.{key}: .*leads out of.*copy the picture"):
+        read_brief(path)
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("in_json", [True, False])
+def test_a_page_takes_no_picture_from_outside_its_folder_and_says_so(
+    tmp_path: Path, number: int, in_json: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, names = outside(tmp_path)
+    page = PAGE.replace("https://elsewhere.example/lamp.png", names[number])
+    if in_json:
+        page = PAGE.replace('"name": "Lamp No. 3"', f'"name": "Lamp No. 3", "image": "{names[number]}"')
+    assert brief_from_page(written(folder, page, "lamp.html")).brand.product_picture is None
+    assert f"{names[number]!r} leads out of" in caplog.text
+
+
+def test_pictures_in_the_folder_and_below_it_are_taken_also_by_links_inside(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "lamp.png").write_bytes(b"picture")
+    (tmp_path / "link.png").symlink_to("files/lamp.png")
+    brief = read_brief(written(tmp_path, GOOD + 'logo = "link.png"\nproduct_picture = "files/../files/lamp.png"\n'))
+    assert brief.brand.logo is not None and brief.brand.product_picture is not None
+    page = written(tmp_path, PAGE.replace("https://elsewhere.example/lamp.png", "files/lamp.png"), "lamp.html")
+    assert brief_from_page(page).brand.product_picture == tmp_path / "files" / "lamp.png"
+    (tmp_path / "circle").symlink_to("circle")
+    for name in ("x" * 5_000, "a\0b", "circle"):
+        assert (
+            brief_from_page(written(tmp_path, PAGE.replace("https://elsewhere.example/lamp.png", name), "n.html")).brand.product_picture
+            is None
+        )
+
+
+@pytest.mark.parametrize("price", ["9" * 5_000, "[" * 100_000])
+def test_numbers_and_nesting_without_end_are_told_not_thrown(tmp_path: Path, price: str, caplog: pytest.LogCaptureFixture) -> None:
+    page = written(tmp_path, PAGE.replace('"49.90"', price), "lamp.html")
+    assert not [fact for fact in brief_from_page(page).facts if "price" in fact.source] and "JSON-LD cannot be read" in caplog.text
+    for name, text in (("b.json", f'{{"product": {price}'), ("b.toml", f"product = {price}")):
+        with pytest.raises(ConfigError, match=name):
+            read_brief(written(tmp_path, text + ("}" if name == "b.json" else ""), name))
+
+
+TWO = """<html lang="en"><head><link rel="canonical" href="https://shop.example/b"><script type="application/ld+json">
+[{"@type": "Product", "name": "Lamp A", "description": "Lamp A is red.", "offers": {"price": "10", "priceCurrency": "EUR"}},
+ {"@type": "Product", "name": "Lamp B", "url": "http://shop.example/b/?x=1", "offers": {"lowPrice": 20, "priceCurrency": "EUR"}}]
+</script></head></html>"""
+
+
+def test_of_two_products_the_one_of_the_address_is_taken_and_none_is_mixed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    brief = brief_from_page(written(tmp_path, TWO, "b.html"))
+    assert brief.product == "Lamp B" and [(one.text, one.source) for one in brief.facts] == [("from 20 EUR", "b.html:3 (price)")]
+    assert "names 2 products: 'Lamp B' is taken" in caplog.text
+    german = brief_from_page(written(tmp_path, TWO.replace('lang="en"', 'lang="de-AT"'), "d.html"))
+    assert [one.text for one in german.facts] == ["ab 20 EUR"]
+    first = brief_from_page(written(tmp_path, TWO.replace("https://shop.example/b", "https://shop.example/c"), "c.html"))
+    assert first.product == "Lamp A" and {one.text for one in first.facts} == {"Lamp A is red.", "10 EUR"}
+
+
+@pytest.mark.parametrize(
+    ("until", "is_said"), [("2020-01-31", False), ("2020-01-31T10:00:00Z", False), ("2999-01-01", True), ("soon", True)]
+)
+def test_a_price_that_holds_no_longer_is_left_out(tmp_path: Path, until: str, is_said: bool, caplog: pytest.LogCaptureFixture) -> None:
+    page = written(tmp_path, PAGE.replace('"49.90"', f'"49.90", "priceValidUntil": "{until}"'), "lamp.html")
+    assert any("49.90" in fact.text for fact in brief_from_page(page).facts) == is_said
+    assert (f"held until {until[:10]}" in caplog.text) != is_said

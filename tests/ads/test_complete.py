@@ -42,7 +42,8 @@ def test_one_command_makes_signs_scores_and_exports_and_goes_on(tmp_path: Path) 
     assert "untrusted issuer" in result["content_credentials"] and result["sheets"] == ["google", "meta", "x", "openai"]
     folder = out / "everybody" / "en-1"
     for name in ("mobile-banner.png", "mobile-banner.svg", "medium-rectangle.png", "medium-rectangle.svg"):
-        assert verify_file(folder / name).is_valid
+        found = verify_file(folder / name)
+        assert found.is_valid and found.source_type.endswith("/composite")  # no model wrote or painted
         assert not name.endswith(".png") or (folder / name).stat().st_size <= 150_000
     scores = json.loads((folder / "scores.json").read_text())
     assert 0 < scores["score"] <= 1 and set(scores["pictures"]) == {"mobile-banner", "medium-rectangle"}

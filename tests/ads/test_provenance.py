@@ -43,6 +43,35 @@ def test_signed_picture_verifies_and_any_of_its_bytes_matters(media_type: str, s
         assert not verify(bytes(changed), media_type).is_valid, (media_type, place)
 
 
+@pytest.mark.parametrize("label", [b"c2pa.actions.v2\0", b"c2pa.hash.data\0"])
+def test_every_byte_that_describes_an_assertion_matters(label: bytes, signer: Signer) -> None:
+    signed = sign(picture("JPEG"), "image/jpeg", signer=signer, composite=True)
+    toggles = signed.index(b"\x13" + label)
+    for mask in (0x20, 0x40, 0x80, 0x04, 0x08, 0x10, 0x01):
+        changed = bytearray(signed)
+        changed[toggles] ^= mask
+        assert not verify(bytes(changed), "image/jpeg").is_valid, mask
+    for place in range(toggles - 24, toggles + len(label) + 25):
+        changed = bytearray(signed)
+        changed[place] ^= 0x20
+        assert not verify(bytes(changed), "image/jpeg").is_valid, place - toggles
+
+
+def test_every_character_of_the_frames_in_an_svg_matters(signer: Signer) -> None:
+    signed = sign(SVG, "image/svg+xml", signer=signer, composite=True)
+    start = signed.index(b">", signed.index(b"<c2pa:manifest")) + 1
+    for place in range(start, start + 400):
+        changed = bytearray(signed)
+        changed[place] = ord("A") if changed[place] != ord("A") else ord("B")
+        assert not verify(bytes(changed), "image/svg+xml").is_valid, place - start
+
+
+@pytest.mark.parametrize(("composite", "term"), [(True, "composite"), (False, "algorithmicMedia")])
+def test_what_no_model_made_is_not_declared_as_a_models(composite: bool, term: str, signer: Signer) -> None:
+    signed = sign(SVG, "image/svg+xml", signer=signer, composite=composite, trained=False)
+    assert verify(signed, "image/svg+xml").source_type == f"http://cv.iptc.org/newscodes/digitalsourcetype/{term}"
+
+
 def test_padding_behind_the_signature_is_looked_at(signer: Signer) -> None:
     signed = bytearray(sign(picture("JPEG"), "image/jpeg", signer=signer, composite=False))
     place = signed.rfind(b"\x63pad") + 40

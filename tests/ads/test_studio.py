@@ -15,7 +15,7 @@ from agora.ads.brief import read_brief
 from agora.ads.policy import Targeting
 from agora.ads.studio import BLOCKED, HELD, READY, StudioConfig, make_ads, read_releases, recheck, release
 from agora.cli import app
-from agora.errors import OtherRunError, UsageError
+from agora.errors import DataError, OtherRunError, UsageError
 
 TEXTS = StudioConfig(num_variants=2, with_pictures=False)
 
@@ -131,3 +131,38 @@ def test_commands_make_check_and_release(tmp_path: Path) -> None:
     assert run("check", str(brief), str(out), "--target", "ages=20-30").exit_code == 1
     wrong = run("make", str(brief), "--out", str(out), "--target", "shoe=40")
     assert isinstance(wrong.exception, UsageError) and "shoe=40" in str(wrong.exception)
+
+
+@pytest.mark.parametrize("name", ["policy.json", "releases.json", "job.json"])
+@pytest.mark.parametrize("text", ["[1]", "{}", "1", '{"variants": [1], "not_written": []}', '{"targeting": {"shoe": 40}}', "{"])
+def test_files_of_a_folder_that_hold_something_else_are_named(tmp_path: Path, name: str, text: str) -> None:
+    brief, out = read_brief(brief_at(tmp_path)), tmp_path / "out"
+    make_ads(brief, out, audiences=[], config=StudioConfig(num_variants=1, with_pictures=False))
+    (out / name).write_text(text)
+    if (name, text) == ("releases.json", "{}"):
+        assert read_releases(out) == {}
+        return
+    with pytest.raises(DataError, match=name):
+        recheck(brief, out)
+
+
+def test_a_brief_without_its_special_category_does_not_set_ads_free(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    make_ads(read_brief(brief_at(tmp_path, category="housing")), out, audiences=[], config=TEXTS)
+    plain = read_brief(brief_at(tmp_path))
+    assert plain.special_category is None
+    assert {one.state for one in recheck(plain, out)} == {HELD} and json.loads((out / "ads.json").read_text()) == []
+    assert {one.state for one in recheck(plain, out, targeting=Targeting(ages=(20, 30)))} == {BLOCKED}
+    release(out, by="Ada Fernwood")
+    recheck(plain, out)
+    release(out, by="Ada Fernwood")
+    assert {one.state for one in recheck(plain, out)} == {READY}
+
+
+def test_one_ad_of_a_special_category_holds_the_whole_campaign(tmp_path: Path) -> None:
+    brief, out = read_brief(brief_at(tmp_path)), tmp_path / "out"
+    make_ads(brief, out, audiences=[], config=TEXTS)
+    path = out / "everybody" / "en-1" / "copy.json"
+    path.write_text(re.sub('"headline": "[^"]*"', '"headline": "Apartments for rent"', path.read_text()))
+    assert recheck(brief, out)[1].state == HELD
+    assert "special:housing" in {finding.rule for finding in recheck(brief, out)[1].findings}

@@ -51,6 +51,8 @@ def read_picture(source: Path | bytes, *, what: str) -> np.ndarray:
             return np.array(upright)
     except FileNotFoundError:
         raise DataError(f"{what} {name} does not exist") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{what} {name} is too large; make it smaller than {_MAX_PIXELS:,} pixels ({error})") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{what} {name} cannot be read as a PNG, JPEG, WebP or GIF picture: {error}") from None
 

@@ -20,6 +20,7 @@ import numpy as np
 from agora.ads.images import background as backgrounds
 from agora.ads.images.checks import MIN_CONTRAST, Checks, outside, overlaps, smallest, text_contrast
 from agora.ads.images.color import Palette, contrast, contrasts, hex_color, mix, palette
+from agora.ads.images.disclosure import disclosure_in
 from agora.ads.images.layout import Arrangement, Solver, Texts
 from agora.ads.images.product import Product, fitted, read_picture, read_product, rounded, shadow
 from agora.ads.images.scene import Box, Fill, Group, Item, Linear, Raster, Scene, Solid, Stop, coverage, draw, encode_png, rectangle, to_svg
@@ -28,7 +29,6 @@ from agora.ads.images.typeset import Setter
 from agora.ads.placements import Placement, placement_named
 from agora.errors import UsageError
 
-DISCLOSURE: Final = "Ad · AI-generated"
 _AIM: Final = 4.9  # contrast that is aimed at before drawing, so that smoothing and fewer colours keep 4.5
 _COLORS: Final = (256, 192, 128, 96, 64, 48, 32, 24, 16)  # of a palette, until the file is small enough
 _QUICK_LEVEL: Final = 2  # of zlib, where the limit is in megabytes: a third of the time of 6, and a hundredth larger
@@ -97,7 +97,7 @@ def render(
     placement: Placement | str,
     seed: int,
     description: str = "",
-    disclosure: str = DISCLOSURE,
+    disclosure: str | None = None,
     product_picture: Path | bytes | Product | None = None,
     language: str = "en",
     scheme: str | None = None,
@@ -105,19 +105,22 @@ def render(
     font: str | None = None,
     painter: Painter | None = None,
 ) -> Picture:
-    """One picture. `painter` gives the pixels of a background in place of the procedural one (a local diffusion model, a photograph).
+    """One picture. `disclosure` None: the mark in `language` (disclosure.py).
+
+    `painter` gives the pixels of a background in place of the procedural one (a local diffusion model, a photograph).
 
     Raises UsageError for a text that is empty or does not fit, an unknown name, a letter that no installed font has; DataError for
     a picture that cannot be read; MissingExtraError for what is not installed.
     """
-    for what, text in (("headline", headline), ("call to action", call_to_action), ("disclosure", disclosure)):
+    mark = disclosure_in(language) if disclosure is None else disclosure
+    for what, text in (("headline", headline), ("call to action", call_to_action), ("disclosure", mark)):
         if not text.strip():
             raise UsageError(f"the {what} is empty ({text!r}); a picture is never made without one")
     place = placement_named(placement) if isinstance(placement, str) else placement
     style = style_of(seed, (headline, description, call_to_action), brand.fonts, scheme=scheme, background=background, font=font)
     product = product_picture if isinstance(product_picture, Product) or product_picture is None else read_product(product_picture)
     logo = read_picture(brand.logo, what="logo") if brand.logo is not None else None
-    texts = _texts(headline, description, call_to_action, disclosure, brand.name if logo is None else "", style, place, language)
+    texts = _texts(headline, description, call_to_action, mark, brand.name if logo is None else "", style, place, language)
     rng = np.random.default_rng([seed, zlib.crc32(place.name.encode())])
     found, texts = _arranged(place, style, texts, product, logo, rng)
     work = _Work(place, style, palette(brand.colours, style.scheme), found, rng, product, logo, painter, seed)

@@ -57,9 +57,11 @@ def check(
     *,
     language: str | None = None,
     by_meaning: bool = True,
+    campaign: Sequence[str] = (),
 ) -> list[Finding]:
     """All findings, in the order of the rules; each part of a text once per rule. `by_meaning` false: by the rules alone, also where
-    MiniLM is installed."""
+    MiniLM is installed. `campaign`: special categories that the campaign was declared as, or that other ads of it are about; they hold for
+    this ad too."""
     texts = copy.texts() if isinstance(copy, Copy) else dict(copy)
     aimed = targeting or Targeting()
     is_released = aimed.release is not None and aimed.release.texts_sha256 == texts_sha256(texts)
@@ -82,9 +84,17 @@ def check(
         topics = copy.topics if isinstance(copy, Copy) else ()
         untraced = {field: text for field, text in texts.items() if blocked_in(text, brief.statements(spoken), spoken, topics=topics)}
         meant = _by_meaning(untraced, found)
-    plain = {field: plainly(text)[0] for field, text in texts.items()}
-    categories = meant | categories_of(plain, spoken, brief.special_category)
+    categories = {one: ("campaign", one) for one in campaign} | meant | _categories(texts, spoken, brief)
     return [*found.values(), *_special(categories, aimed, is_released=is_released)]
+
+
+def special_categories(copy: Copy, brief: Brief) -> tuple[str, ...]:
+    """The special categories of an ad: the brief's own, and what its texts are about, whether they were released or not."""
+    return tuple(_categories(copy.texts(), copy.language, brief))
+
+
+def _categories(texts: Mapping[str, str], language: str, brief: Brief) -> dict[str, tuple[str, str]]:
+    return categories_of({field: plainly(text)[0] for field, text in texts.items()}, language, brief.special_category)
 
 
 def is_blocked(findings: Sequence[Finding]) -> bool:
@@ -196,4 +206,4 @@ def _special(categories: Mapping[str, tuple[str, str]], targeting: Targeting, *,
 
 _FINDERS = {"medical": _medical, "personal": _personal, "trademark": _trademark}
 
-__all__ = ["NUMBER", "QUANTITY", "Finding", "check", "is_blocked"]
+__all__ = ["NUMBER", "QUANTITY", "Finding", "check", "is_blocked", "special_categories"]

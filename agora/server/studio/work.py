@@ -28,7 +28,6 @@ from agora.settings import Workspace
 
 REQUEST: Final = "request.json"
 FOUND: Final = "found.json"
-OPT_OUTS: Final = "opt_outs.txt"
 _NICE: Final = 5
 _EVERY_S: Final = 0.1
 
@@ -89,6 +88,7 @@ def find(folder: Path, request: dict[str, Any], progress: Progress) -> dict[str,
     """The audiences of a workspace."""
     from agora.ads.audiences import find_audiences
     from agora.ads.counts import workspace_counts
+    from agora.ads.opt_outs import read_opt_outs
     from agora.integrity.voice import read_voices
     from agora.posts.store import PostStore
 
@@ -96,7 +96,8 @@ def find(folder: Path, request: dict[str, Any], progress: Progress) -> dict[str,
     with PostStore.open(place.folder("posts")) as store:
         version = store.version
         voices = read_voices(place.root, deletions=store.deletions())
-        found = find_audiences(store, voices, opted_out=read_opt_outs(place), counts=workspace_counts(place.root), progress=progress)
+        refused, counts = read_opt_outs(place.root), workspace_counts(place.root)
+        found = find_audiences(store, voices, opted_out=refused, counts=counts, progress=progress)
     at = datetime.now(timezone.utc).isoformat(timespec="seconds")
     table = {"at": at, "store_version": version, "audiences": [one.record() for one in found.audiences], "withheld": found.withheld}
     write_atomically(folder / FOUND, json.dumps(table, ensure_ascii=False) + "\n")
@@ -117,13 +118,6 @@ def make(folder: Path, request: dict[str, Any], progress: Progress) -> dict[str,
         targeting=Targeting(**aimed), progress=progress,
     )  # fmt: skip
     return {"pictures": made.num_pictures, "failed_checks": made.num_failed_checks}
-
-
-def read_opt_outs(place: Workspace) -> list[str]:
-    """Accounts that are in no audience, one a line."""
-    path = place.folder("ads") / OPT_OUTS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 def _end_with_input() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from agora.ads.images.product import fitted, read_product, rounded, shadow
+from agora.ads.images.product import fitted, read_picture, read_product, rounded, shadow
 from agora.errors import DataError
 
 
@@ -79,3 +81,16 @@ def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
         read_product(file)
     with pytest.raises(DataError, match="does not exist"):
         read_product(tmp_path / "absent.png")
+
+
+@pytest.mark.parametrize("side", [9_000, 12_000, 30_000])
+@pytest.mark.parametrize("what", ["logo", "product picture"])
+def test_a_picture_made_to_fill_the_memory_is_refused_by_name(tmp_path: Path, side: int, what: str) -> None:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    path = tmp_path / "huge.png"
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""))
+    with pytest.raises(DataError, match=rf"{what} .*huge\.png .*make it smaller than 60,000,000 pixels"):
+        read_picture(path, what=what)

@@ -228,3 +228,9 @@ def test_a_painter_gives_the_background() -> None:
     asked: Callable[..., np.ndarray] = painter
     picture = make(painter=asked, placement="landscape")
     assert picture.checks.passed, picture.checks.problems
+
+
+@pytest.mark.parametrize(("language", "mark"), [("de", "Anzeige · KI-generiert"), ("pl", "Reklama"), ("sv", "Ad · AI-generated")])
+def test_the_mark_is_in_the_language_of_the_ad_also_on_the_smallest_picture(language: str, mark: str) -> None:
+    picture = render(headline="Lynx 2", call_to_action="Shop", brand=Kit(), placement="mobile-banner", seed=1, language=language)
+    assert " ".join(picture.layout.lines["disclosure"]).startswith(mark) and picture.checks.passed
