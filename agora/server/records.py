@@ -1,11 +1,13 @@
 """What was done and how much was used. Goes in: actions and counts. Comes out: the audit log and usage by day.
 
 The audit log is only added to: verdicts, deletions, keys, accounts, promotions, with who and when. Usage is summed in memory and written
-every FLUSH_S seconds and at the end; a kill loses that much of it. Neither holds what somebody asked.
+every FLUSH_S seconds, in a thread, and at the end; a kill loses that much of it. What a database does not take is kept for the next time.
+Neither holds what somebody asked.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -22,6 +24,7 @@ FLUSH_S: Final = 10.0
 NO_KEY: Final = 0
 """Stands for sessions, and for the key that a server was started with."""
 _COUNTED: Final = ("requests", "prompt_tokens", "completion_tokens")
+log = logging.getLogger(__name__)
 
 
 class AuditLog:
@@ -52,27 +55,43 @@ class UsageLog:
         self._database = database
         self._clock = clock
         self._mutex = threading.Lock()
+        self._writing = threading.Lock()
         self._counts: dict[tuple[str, str, int, str], Counter[str]] = {}
         self._flushed = clock()
 
     def add(
         self, who: str, route: str, *, key: int | None = None, requests: int = 0, prompt_tokens: int = 0, completion_tokens: int = 0
     ) -> None:
-        """Count. Writes when it is time."""
+        """Count. When it is time, a thread writes: who counts never waits for the database."""
         day = datetime.now(timezone.utc).date().isoformat()
         with self._mutex:
-            counts = self._counts.setdefault((day, who, key or NO_KEY, route), Counter())
-            counts.update(requests=requests, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
-            is_due = self._clock() - self._flushed >= FLUSH_S
+            self._count((day, who, key or NO_KEY, route), requests, prompt_tokens, completion_tokens)
+            is_due = self._clock() - self._flushed >= FLUSH_S and not self._writing.locked()
+            if is_due:
+                self._flushed = self._clock()
         if is_due:
-            self.flush()
+            threading.Thread(target=self.flush, name="usage", daemon=True).start()
 
     def flush(self) -> None:
-        """Write what was counted."""
-        with self._mutex:
-            counts, self._counts, self._flushed = self._counts, {}, self._clock()
-        if not counts:
-            return
+        """Write what was counted. Where the database fails, the log says so and the counts wait for the next time."""
+        with self._writing:
+            with self._mutex:
+                counts, self._counts, self._flushed = self._counts, {}, self._clock()
+            if not counts:
+                return
+            try:
+                self._write(counts)
+            except Exception:
+                log.exception("usage could not be written and is kept for later")
+                with self._mutex:
+                    for place, more in counts.items():
+                        self._count(place, *(more[name] for name in _COUNTED))
+
+    def _count(self, place: tuple[str, str, int, str], requests: int, prompt_tokens: int, completion_tokens: int) -> None:
+        counts = self._counts.setdefault(place, Counter())
+        counts.update(requests=requests, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+
+    def _write(self, counts: dict[tuple[str, str, int, str], Counter[str]]) -> None:
         with self._database.begin() as connection:
             for (day, who, key, route), more in sorted(counts.items()):
                 here = (USAGE.c.day == day, USAGE.c.who == who, USAGE.c.key == key, USAGE.c.route == route)

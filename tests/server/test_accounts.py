@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from alembic.migration import MigrationContext
 from agora.database import Database
 from agora.errors import UsageError
 from agora.server.accounts import KEY_PREFIX, SESSION_DAYS, Accounts
-from agora.server.records import AuditLog, UsageLog
+from agora.server.records import FLUSH_S, AuditLog, UsageLog
 from agora.server.tables import METADATA, MIGRATIONS, VERSION_TABLE, open_database
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
@@ -168,3 +171,20 @@ def test_usage_is_summed_by_day_caller_and_route_over_processes(database: Databa
     rows = two.read(who="ada")
     assert [(row["requests"], row["prompt_tokens"], row["completion_tokens"]) for row in rows] == [(2, 20, 6)]
     assert two.read(since="2999-01-01") == []
+
+
+def test_a_database_that_is_locked_delays_nobody_and_loses_no_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agora.database._BUSY_MS", 300)
+    opened, now = open_database(tmp_path / "server.db"), [0.0]
+    usage = UsageLog(opened, clock=lambda: now[0])
+    with closing(sqlite3.connect(tmp_path / "server.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        now[0] = FLUSH_S + 1
+        begun = time.perf_counter()
+        usage.add("ada", "/v1/models", requests=1)
+        assert time.perf_counter() - begun < 0.2
+        usage.flush()  # waits for the thread and fails too, without a word to the caller
+        other.execute("ROLLBACK")
+    usage.add("ada", "/v1/models", requests=1)
+    assert [row["requests"] for row in usage.read()] == [2]
+    opened.close()
