@@ -118,12 +118,14 @@ class Conversations:
             return int(key[0])
 
     def write(self, message: int, content: str, *, state: State, details: Mapping[str, Any] | None = None) -> None:
-        """Replace what an answer says so far. Only an answer that is being written changes."""
+        """Replace what an answer says so far. Only an answer that is being written changes, or one that another server on the same
+        database held for interrupted when it started: who writes it knows better."""
         values: dict[str, Any] = {"content": _storable(content), "state": state}
         if details is not None:
             values["details"] = dict(details)
         with self._database.begin() as connection:
-            connection.execute(MESSAGES.update().where(MESSAGES.c.id == message, MESSAGES.c.state == "writing").values(values))
+            here = (MESSAGES.c.id == message, MESSAGES.c.state.in_(("writing", "interrupted")))
+            connection.execute(MESSAGES.update().where(*here).values(values))
 
     def cut(self, account: int, conversation: str, message: int) -> None:
         """Delete a message and what came after it: what `edit` and `regenerate` begin with."""
@@ -141,7 +143,8 @@ class Conversations:
             connection.execute(MESSAGES.delete().where(*here, MESSAGES.c.state != "replaced"))
 
     def mark_interrupted(self) -> int:
-        """Say of answers that nobody writes any more that they were interrupted. For a server's start; how many they were."""
+        """Say of unfinished answers that they were interrupted. For a server's start; how many they were. One that another server still
+        writes is taken back by its next `write`."""
         with self._database.begin() as connection:
             return int(connection.execute(MESSAGES.update().where(MESSAGES.c.state == "writing").values(state="interrupted")).rowcount)
 

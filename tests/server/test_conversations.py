@@ -13,6 +13,7 @@ import pytest
 from agora.database import Database
 from agora.errors import UsageError
 from agora.server.accounts import Accounts
+from agora.server.areas import People
 from agora.server.conversations import Conversations
 from agora.server.tables import open_database
 
@@ -109,6 +110,20 @@ def test_feedback_is_one_of_a_kind_and_knows_what_was_asked(talks: Conversations
         talks.give_feedback(ADA, answer, "upp")
     with pytest.raises(UsageError, match="empty"):
         talks.give_feedback(ADA, answer, "edit", " ")
+
+
+def test_a_second_server_leaves_the_answers_of_the_first_whole(database: Database) -> None:
+    first = People.of(database).talks
+    talk = first.begin(ADA, "talk")
+    answers = [first.add(ADA, talk, "assistant", "", state="writing") for _ in range(2)]
+    second = People.of(database).talks
+    assert [one["state"] for one in second.read(ADA, talk)["messages"]] == ["interrupted", "interrupted"]
+    first.write(answers[0], "half", state="writing")
+    assert second.read(ADA, talk)["messages"][0]["state"] == "writing"
+    People.of(database)
+    first.write(answers[0], "whole", state="complete", details={"steps": []})
+    first.write(answers[0], "too late", state="complete")
+    assert [(one["content"], one["state"]) for one in second.read(ADA, talk)["messages"]] == [("whole", "complete"), ("", "interrupted")]
 
 
 _WRITER = """
