@@ -60,9 +60,10 @@ def create_app(
     if gate.api_key is not None and not gate.api_key.strip():
         raise UsageError("the API key is empty; give a real one or none")
     stopping, metrics = Stopping(), Metrics()
-    people = People.of(database) if database is not None else None
+    services = Services(place, served) if place is not None else None
+    people = People.of(database, services) if database is not None else None
     usage, accounts, audit = (people.usage, people.accounts, people.audit) if people is not None else (None, None, None)
-    areas = Areas.of(Services(place, served), audit) if place is not None else None
+    areas = Areas.of(services, audit) if services is not None else None
     ending = [stopping.stop, *([people.close] if people is not None else []), *([areas.close] if areas is not None else [])]
 
     @asynccontextmanager

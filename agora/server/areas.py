@@ -66,9 +66,9 @@ class People:
     asker: Asker | None = None
 
     @classmethod
-    def of(cls, database: Database) -> People:
-        """Everybody of a database. Answers that a kill left unfinished are marked so."""
-        talks = Conversations(database)
+    def of(cls, database: Database, services: Services | None = None) -> People:
+        """Everybody of a database. Answers that a kill left unfinished are marked so. `services`: of the workspace that answers cite."""
+        talks = Conversations(database, services.held_posts if services is not None else None)
         talks.mark_interrupted()
         return cls(Accounts(database), AuditLog(database), UsageLog(database), talks)
 

@@ -3,13 +3,14 @@
 A message of a person is on the disk before an answer begins. An answer is written in whole states: `writing` (with what it had at the last
 save), then `complete`, `stopped` or `failed`. `writing` messages of a process that was killed are found as `interrupted`. An answer that
 was rated and then asked for again is kept as `replaced`: nobody is shown it, and it ends with its conversation.
+An answer that rests on a post which was deleted since is shown without its words and without that post; `rated` has it as it was.
 Feedback (up, down, edit, unsupported) belongs to a message; `agora train preferences` reads it.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Final, Literal
 
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 from agora.config import unknown_value
 from agora.database import Database
 from agora.errors import UsageError
-from agora.server.tables import CONVERSATIONS, FEEDBACK, MESSAGES
+from agora.server.tables import ACCOUNTS, CONVERSATIONS, FEEDBACK, MESSAGES
 
 State = Literal["complete", "writing", "stopped", "failed", "interrupted", "replaced"]
 ROLES: Final = ("user", "assistant")
@@ -30,13 +31,18 @@ FEEDBACK_KINDS: Final[dict[str, str]] = {
 }
 MAX_TITLE: Final = 80
 MAX_TEXT: Final = 100_000
+GONE: Final = "This answer rested on a post that was deleted since."
+_KEPT: Final = ("persona", "is_deep")
+"""Of the details of an answer that rests on a deleted post: what holds no words of it."""
 
 
 class Conversations:
     """Every method that takes an `account` sees that account's conversations only; another's are as unknown as those that never were."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, held: Callable[[Sequence[str]], Collection[str]] | None = None) -> None:
+        """`held`: which of these ids of posts the workspace still holds; None where there is no workspace to ask."""
         self._database = database
+        self._held = held
 
     def begin(self, account: int, title: str) -> str:
         """A new conversation; its id."""
@@ -61,8 +67,9 @@ class Conversations:
         return self._with_messages(self._own(account, conversation))
 
     def read_shared(self, token: str) -> dict[str, Any]:
-        """A conversation by the link it was shared under. Raises UsageError."""
-        rows = self._database.rows(sa.select(CONVERSATIONS).where(CONVERSATIONS.c.shared == token))
+        """A conversation by the link it was shared under. Raises UsageError, also where its owner's account is disabled."""
+        query = sa.select(CONVERSATIONS).join(ACCOUNTS, CONVERSATIONS.c.account == ACCOUNTS.c.id)
+        rows = self._database.rows(query.where(CONVERSATIONS.c.shared == token, ACCOUNTS.c.disabled_at.is_(None)))
         if not rows:
             raise UsageError("there is no shared conversation under this link; it may have been taken back")
         return self._with_messages(rows[0])
@@ -199,7 +206,16 @@ class Conversations:
     def _with_messages(self, row: Mapping[str, Any]) -> dict[str, Any]:
         shown = (MESSAGES.c.conversation == row["id"], MESSAGES.c.state != "replaced")
         messages = self._database.rows(sa.select(MESSAGES).where(*shown).order_by(MESSAGES.c.id))
-        return {**_without_account(row), "messages": [{key: one[key] for key in one if key != "conversation"} for one in messages]}
+        whole = [{key: one[key] for key in one if key != "conversation"} for one in messages]
+        return {**_without_account(row), "messages": self._without_deleted(whole)}
+
+    def _without_deleted(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        cited = [_cited(one["details"]) for one in messages]
+        wanted = sorted({post for posts in cited for post in posts})
+        if self._held is None or not wanted:
+            return messages
+        held = set(self._held(wanted))
+        return [one if posts <= held else _blanked(one, held) for one, posts in zip(messages, cited, strict=True)]
 
     def _change(self, account: int, conversation: str, **values: Any) -> None:
         self._own(account, conversation)
@@ -209,6 +225,17 @@ class Conversations:
 
 def _without_account(row: Mapping[str, Any]) -> dict[str, Any]:
     return {key: row[key] for key in row if key != "account"}
+
+
+def _cited(details: Mapping[str, Any]) -> set[str]:
+    return {str(one["post_id"]) for one in details.get("citations") or () if isinstance(one, Mapping) and one.get("post_id")}
+
+
+def _blanked(message: Mapping[str, Any], held: Collection[str]) -> dict[str, Any]:
+    details = message["details"]
+    left = [one for one in details["citations"] if isinstance(one, Mapping) and str(one.get("post_id")) in held]
+    kept = {name: details[name] for name in _KEPT if name in details}
+    return {**message, "content": GONE, "details": {**kept, "citations": left, "warnings": [], "steps": []}}
 
 
 def _shown(title: str) -> str:

@@ -60,6 +60,13 @@ class Services:
         with PostStore.open(self.place.folder("posts")) as store:
             yield store
 
+    def held_posts(self, ids: Sequence[str]) -> set[str]:
+        """Those of these posts that were not deleted."""
+        if not self.has_posts():
+            return set()
+        with self.store() as store:
+            return {str(row["id"]) for row in store.rows("id", ids)}
+
     def has_posts(self) -> bool:
         """Whether posts were ever stored."""
         return self.place.folder("posts").is_dir()

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
 from agora.database import Database
 from agora.server.accounts import Accounts
 from agora.server.app import create_app
+from agora.server.conversations import GONE, Conversations
 from agora.server.gate import GateConfig
-from agora.server.tables import open_database
+from agora.server.tables import CONVERSATIONS, open_database
 from agora.settings import Workspace
 
 
@@ -157,12 +159,26 @@ def test_what_is_missing_is_told_with_the_command_that_makes_it(bare: TestClient
         assert answer.status_code == 409 and command in answer.json()["error"]["message"], path
 
 
-def test_what_is_deleted_is_found_no_more(client: TestClient, square: Workspace) -> None:
-    post = client.get("/api/v1/search", params={"mode": "latest", "limit": 1}).json()["hits"][0]["post"]
+def test_what_is_deleted_is_found_no_more(server: tuple[TestClient, Database]) -> None:
+    client, database = server
+    post, other = (hit["post"] for hit in client.get("/api/v1/search", params={"mode": "latest", "limit": 2}).json()["hits"])
+    talk = client.post("/api/v1/conversations", json={"title": "trains"}).json()["id"]
+    account = database.rows(sa.select(CONVERSATIONS).where(CONVERSATIONS.c.id == talk))[0]["account"]
+    for number, cited in enumerate(([post, other], [other]), start=1):
+        citations = [{"number": place, "post_id": one["id"], "text": one["text"]} for place, one in enumerate(cited, start=1)]
+        details = {"citations": citations, "steps": [f"read {cited[0]['text']}"], "persona": "neutral"}
+        Conversations(database).add(account, talk, "assistant", f"{number}: {cited[0]['text']} [1]", details=details)
+    token = client.patch(f"/api/v1/conversations/{talk}", json={"is_shared": True}).json()["shared"]
+    whole = client.get(f"/api/v1/shared/{token}").json()["messages"]
+    assert post["text"] in whole[0]["content"]
     done = client.post("/api/v1/deletions", json={"posts": [post["id"]]}).json()
     assert done["removed"] >= 1 and done["is_index_done"]
     left = client.get("/api/v1/search", params={"mode": "latest", "limit": 200}).json()["hits"]
     assert post["id"] not in {hit["post"]["id"] for hit in left}
+    for path in (f"shared/{token}", f"conversations/{talk}"):
+        first, second = client.get(f"/api/v1/{path}").json()["messages"]
+        assert post["text"] not in str(first) and post["id"] not in str(first) and first["content"] == GONE
+        assert [one["post_id"] for one in first["details"]["citations"]] == [other["id"]] and second == whole[1]
     logged = client.get("/api/v1/audit", params={"action": "deletions"}).json()[0]
     assert post["id"] not in str(logged)
     assert client.post("/api/v1/deletions", json={}).status_code == 400

@@ -63,11 +63,16 @@ def test_nobody_reads_or_changes_the_conversation_of_another(talks: Conversation
     assert talks.all(EVE) == [] and talks.read(ADA, talk)["messages"][0]["content"] == "hello"
 
 
-def test_a_shared_conversation_is_read_by_its_link_until_it_is_taken_back(talks: Conversations) -> None:
+def test_a_shared_conversation_is_read_by_its_link_until_it_is_taken_back(talks: Conversations, database: Database) -> None:
     talk = talks.begin(ADA, "mine")
     token = talks.share(ADA, talk, is_shared=True)
     assert token is not None and token == talks.share(ADA, talk, is_shared=True)
     assert "account" not in talks.read_shared(token)
+    Accounts(database).change("ada", is_disabled=True)
+    with pytest.raises(UsageError, match="no shared conversation"):
+        talks.read_shared(token)
+    Accounts(database).change("ada", is_disabled=False)
+    assert talks.read_shared(token)["id"] == talk
     talks.share(ADA, talk, is_shared=False)
     with pytest.raises(UsageError, match="taken back"):
         talks.read_shared(token)
