@@ -36,6 +36,7 @@ KEYS: Final = (
 )  # fmt: skip
 BRAND_KEYS: Final = ("name", "colours", "fonts", "logo", "product_picture")
 FACT_KEYS: Final = ("id", "text", "language")
+_TOO_MUCH: Final = "holds a number with thousands of digits or brackets in brackets by the hundred; a brief is a page of text"
 _COLOUR: Final = re.compile(r"#[0-9a-fA-F]{6}\Z")
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}\Z")
 _ID: Final = re.compile(r"[\w.-]{1,40}\Z")
@@ -120,20 +121,24 @@ def read_brief(path: Path) -> Brief:
             table, lines = tomllib.loads(text), toml_lines
         else:
             raise ConfigError(f"brief {path} must end in .toml, .json or .html")
+        if not isinstance(table, dict):
+            raise ConfigError(f"{path} must be a table of keys ({', '.join(KEYS)}), not {type(table).__name__}")
+        return _Reader(path, lines(text)).brief(table)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path}:{error.lineno} is not valid JSON: {error.msg}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} holds a number or a nesting that is too large to read: {error}") from error
-    if not isinstance(table, dict):
-        raise ConfigError(f"{path} must be a table of keys ({', '.join(KEYS)}), not {type(table).__name__}")
-    return _Reader(path, lines(text)).brief(table)
+    except (ValueError, RecursionError) as error:  # Python reads no number of more than 4,300 digits
+        raise ConfigError(f"{path} {_TOO_MUCH}") from error
 
 
 def brief_from_page(path: Path, *, language: str | None = None) -> Brief:
     """The brief that a saved product page makes: title, meta, JSON-LD Product, OpenGraph. Raises DataError without a product."""
-    page = read_page(_read(path), path)
+    text = _read(path)
+    try:
+        page = read_page(text, path)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} {_TOO_MUCH}") from error
     if not page.name:
         raise DataError(f"{path} names no product: it has no JSON-LD Product, og:title or <title>; write a brief.toml instead")
     where = {key: f"{path.name}:{line}" for key, line in page.lines.items()}

@@ -20,6 +20,8 @@ from agora.ads.experiment import Count
 from agora.errors import DataError, UsageError
 
 FIELDS = ("audience", "variant", "views", "clicks")
+MAX_COUNT = 10**12
+"""More views or clicks than this in one line are a mistake of the export."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,8 +129,11 @@ def _whole(text: str, field: str, where: str) -> int:
     elif re.fullmatch(r"\d+[.,]0+", plain):
         plain = re.split(r"[.,]", plain)[0]
     if not plain.isascii() or not plain.isdecimal():
-        raise DataError(f"{where}: {field} {text!r} is no whole number")
-    return int(plain)
+        raise DataError(f"{where}: {field} {text[:40]!r} is no whole number")
+    digits = plain.lstrip("0") or "0"
+    if len(digits) > len(str(MAX_COUNT)) or int(digits) > MAX_COUNT:
+        raise DataError(f"{where}: {field} {text[:40]!r} is more than {MAX_COUNT:,}")
+    return int(digits)
 
 
 def _plain(name: str) -> str:

@@ -137,6 +137,34 @@ def test_a_page_of_a_shop_is_a_brief_whose_picture_is_never_taken_from_elsewhere
     assert not found["brief"]["has_product_picture"] and found["brief"]["facts"][0]["source"].startswith("page.html:")
 
 
+_DEEP = "[" * 20_000 + "]" * 20_000
+_PAGE = '<title>Lamp</title><meta name="description" content="It shines.">'
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("b.toml", f"product = {'9' * 5_000}"), ("b.toml", f"product = 0x{'f' * 5_000}"), ("b.toml", f"product = {_DEEP}"),
+        ("b.toml", f"[brand]\nlogo = 0x{'f' * 5_000}"), ("b.json", f'{{"product": {"9" * 5_000}}}'), ("b.json", _DEEP),
+        ("b.json", f'{{"product": {_DEEP}}}'),
+    ],
+)  # fmt: skip
+def test_numbers_and_brackets_without_end_are_the_senders_mistake(client: TestClient, name: str, text: str) -> None:
+    answer = client.post("/api/v1/ads/briefs/check", json={"file": {"name": name, "text": text}})
+    assert answer.status_code == 400 and len(error(answer)) < 500
+
+
+@pytest.mark.parametrize(
+    ("more", "statuses"),
+    [
+        (f'<meta property="og:image" content="{"x" * 5_000}">', {200}),
+        (f'<script type="application/ld+json">{{"@type": "Product", "offers": {{"price": {"9" * 5_000}}}}}</script>', {200, 400}),
+    ],
+)
+def test_a_page_with_an_endless_value_is_read_without_it_or_refused(client: TestClient, more: str, statuses: set[int]) -> None:
+    assert client.post("/api/v1/ads/briefs/check", json={"file": {"name": "p.html", "text": _PAGE + more}}).status_code in statuses
+
+
 def test_pictures_are_taken_only_if_they_are_some_and_not_too_large(client: TestClient) -> None:
     for data, reason in (
         (b"GIF89a" + bytes(100), "no PNG"), (b"\x89PNG\r\n\x1a\nnothing", "cannot be read"), (bytes((4 << 20) + 1), "at most"),
@@ -192,7 +220,12 @@ def test_results_say_which_variant_to_keep_and_stay(client: TestClient, lamp: An
     assert (decision["audience"], decision["best"], decision["stop"]) == ("readers", "b", True)
     refused = client.put(here, json={"text": "a,b\n1,2\n"})
     assert refused.status_code == 400 and "header" in error(refused)
+    for views in ("9" * 5_000, "1" + "0" * 21, str(10**12 + 1)):
+        refused = client.put(here, json={"text": f"audience,variant,views,clicks\nreaders,a,{views},1\n"})
+        assert refused.status_code == 400 and "1,000,000,000,000" in error(refused) and len(error(refused)) < 300
     assert client.get(here).json() == found
+    most = {"text": f"audience,variant,views,clicks\nreaders,a,{10**12},1\nreaders,b,{'0' * 5_000}7,1\n"}
+    assert client.put(here, json=most).status_code == 200
 
 
 def test_a_cancelled_job_keeps_what_it_has_and_goes_on(client: TestClient, server: tuple[TestClient, Database, Workspace]) -> None:

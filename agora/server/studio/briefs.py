@@ -119,7 +119,8 @@ def _named_pictures(text: str, ending: str) -> dict[Role, str]:
         if name is None:
             continue
         if not isinstance(name, str) or not _PLAIN.fullmatch(" ".join(name.split())):
-            raise ConfigError(f"brand.{role}={name!r} must be the plain name of a picture that is sent along, such as {role}.png")
+            shown = repr(name[:80]) if isinstance(name, str) else f"({type(name).__name__})"
+            raise ConfigError(f"brand.{role}={shown} must be the plain name of a picture that is sent along, such as {role}.png")
         found[role] = " ".join(name.split())
     return found
 
