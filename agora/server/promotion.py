@@ -57,19 +57,30 @@ class Promotions:
             return None
         number = int(pointer["number"])
         record, switch = self.record(number), pointer["history"][-1]
-        names = dict.fromkeys(self.record(int(one["to"]))["name"] for one in pointer["history"])
+        names = dict.fromkeys(name for one in pointer["history"] if (name := self._name_or_none(one["to"])) is not None)
         return Promoted(number, record["name"], self._place(number) / MODEL, switch["at"], switch["by"], tuple(names))
 
     def current_or_none(self) -> Promoted | None:
         """As `current`, and None where it is damaged."""
         try:
             return self.current()
-        except DataError:
+        except (DataError, OSError):
             return None
 
     def record(self, number: int) -> dict[str, Any]:
         """The record of a promotion. Raises DataError."""
-        return _read(self._place(number) / RECORD)
+        path = self._place(number) / RECORD
+        record = _read(path)
+        if not isinstance(record.get("name"), str):
+            raise _damaged(path, "it has no name")
+        return record
+
+    def _name_or_none(self, number: int) -> str | None:
+        """The name of a promotion; None where its folder was removed or its record is damaged."""
+        try:
+            return str(self.record(number)["name"])
+        except DataError:
+            return None
 
     def history(self) -> list[dict[str, Any]]:
         """Every switch, the oldest first: at, by, action, from, to, reason."""
@@ -119,6 +130,7 @@ class Promotions:
         previous = self.record(number).get("previous")
         if previous is None:
             raise UsageError(f"promotion {number} is the first one; there is nothing before it to go back to")
+        self.record(int(previous))  # a promotion that was removed cannot be served
         self._point(int(previous), int(pointer["last"]), [*pointer["history"], _switch(by, "rollback", number, int(previous), reason)])
         current = self.current()
         assert current is not None
@@ -146,7 +158,16 @@ class Promotions:
                 shutil.rmtree(folder)
 
     def _pointer(self) -> dict[str, Any] | None:
-        return _read(self.folder / POINTER) if (self.folder / POINTER).exists() else None
+        path = self.folder / POINTER
+        if not path.exists():
+            return None
+        pointer = _read(path)
+        history = pointer.get("history")
+        if not (_is_number(pointer.get("number")) and _is_number(pointer.get("last"))):
+            raise _damaged(path, "number and last must be whole numbers")
+        if not (isinstance(history, list) and history and all(_is_switch(one) for one in history)):
+            raise _damaged(path, "history must be a list of switches")
+        return pointer
 
     def _place(self, number: int) -> Path:
         return self.folder / f"{number:04d}"
@@ -167,13 +188,25 @@ def _link(source: Path, target: Path) -> None:
                 shutil.copyfile(file, target / file.name)
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_switch(value: object) -> bool:
+    return isinstance(value, dict) and _is_number(value.get("to")) and all(isinstance(value.get(key), str) for key in ("at", "by"))
+
+
+def _damaged(path: Path, why: object) -> DataError:
+    return DataError(f"{path} is damaged ({why}); `agora serve --model NAME` serves a model without it")
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged ({error}); `agora serve --model NAME` serves a model without it") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, error) from error
     if not isinstance(found, dict):
-        raise DataError(f"{path} is damaged (a table was expected); `agora serve --model NAME` serves a model without it")
+        raise _damaged(path, "a table was expected")
     return found
 
 

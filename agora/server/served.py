@@ -70,6 +70,7 @@ class PromotionWatch:
         self._promotions, self._served, self._load = promotions, served, load
         self._woken, self._ended = threading.Event(), threading.Event()
         self._failed: object = None
+        self._told = ""
         self._thread = threading.Thread(target=self._run, name="promotions", daemon=True)
 
     def __enter__(self) -> PromotionWatch:
@@ -83,7 +84,7 @@ class PromotionWatch:
 
     def wake(self) -> None:
         """Look now, also at a promotion that could not be loaded before."""
-        self._failed = None
+        self._failed, self._told = None, ""
         self._woken.set()
 
     def _run(self) -> None:
@@ -100,10 +101,13 @@ class PromotionWatch:
             if now is None or now == self._failed or (before is not None and before.number == now.number):
                 return False
             model = self._load(now.folder, now.name)
-        except (AgoraError, OSError) as error:
-            log.error("the promoted model cannot be served, the one before stays: %s", error)
-            self._failed = self._promotions.current_or_none()
+        except Exception as error:
+            if str(error) != self._told:  # a damaged pointer is met again every second
+                has_trace = not isinstance(error, (AgoraError, OSError))
+                log.error("the promoted model cannot be served, the one before stays: %s", error, exc_info=has_trace)
+            self._told, self._failed = str(error), self._promotions.current_or_none()
             return False
+        self._told = ""
         self._served.replace(model, now)
         log.info("promotion %d is served: %s", now.number, now.name)
         return True

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +70,36 @@ def test_a_promotion_is_recorded_and_rolled_back(place: Workspace) -> None:
         promotions.roll_back(by="bob")
     assert [one["action"] for one in promotions.history()] == ["begin", "promote", "force", "rollback", "rollback"]
     assert keep(place, "other") == 4  # numbers are never used again
+
+
+def test_an_old_promotion_may_be_removed_and_a_damaged_pointer_is_named(place: Workspace, tiny_parts: Any) -> None:
+    promotions = Promotions(place)
+    keep(place, "other", before=place.folder("models", "main"))
+    shutil.rmtree(promotions.folder / "0001")
+    current = promotions.current()
+    assert current is not None and (current.name, current.earlier_names) == ("other", ("other",))
+    with pytest.raises(DataError, match=r"0001/promotion\.json"):
+        promotions.roll_back(by="bob")
+    assert promotions.current() == current
+    bad = ("{}", "[]", '{"number": 2, "last": 2, "history": []}', '{"number": "2", "last": 2, "history": [{}]}', "[" * 100_000)
+    watch = PromotionWatch(promotions, Served([]), lambda folder, name: tiny_parts)
+    for text in bad:
+        (promotions.folder / "served.json").write_text(text)
+        assert promotions.current_or_none() is None and not watch.look()
+        with pytest.raises(DataError, match=r"served\.json is damaged"):
+            promotions.history()
+
+
+def test_the_watch_outlives_a_model_that_cannot_be_loaded(place: Workspace, caplog: pytest.LogCaptureFixture) -> None:
+    def load(folder: Path, name: str) -> LanguageModel:
+        raise RuntimeError("no such layer")
+
+    keep(place, "other")
+    with PromotionWatch(Promotions(place), Served([]), load) as watch:
+        deadline = time.monotonic() + 10
+        while "no such layer" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert watch._thread.is_alive() and "no such layer" in caplog.text
 
 
 def test_what_is_served_does_not_change_when_the_name_is_trained_again(place: Workspace, tiny_workspace: Path, tiny_parts: Any) -> None:
