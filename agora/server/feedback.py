@@ -1,9 +1,11 @@
-"""From the server's database to preference pairs. Goes in: what members said about answers, the workspace's labels and deletions. Comes
-out: a `PairSet` for `agora train preferences`; agora/training/feedback.py has the rules.
+"""From the server's database to preference pairs. Goes in: what members said about answers, and the workspace's deletions. Comes out: a
+`PairSet` for `agora train preferences`; agora/training/feedback.py has the rules.
 
 An answer from posts was written from a prompt that holds posts. Its pair gets such a prompt again, with the posts that either answer
-cites, numbered anew; the numbers in the answers follow. Left out is feedback of accounts that are disabled or deleted, and what rests on a
-post, or an author's posts, that were deleted since: such an answer holds their words.
+cites, numbered anew; the numbers in the answers follow. Left out is feedback of accounts that are disabled, and what rests on a post, or
+an author's posts, that were deleted since: such an answer holds their words.
+
+A voice is an account of the server. Accounts of the server and authors of posts are different people, whatever their names.
 
 Not covered: posts that the writer saw and neither answer cites; they are not stored.
 """
@@ -19,7 +21,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from agora.integrity.voice import Voices, read_voices
 from agora.posts.store import PostStore
 from agora.search.answers.prompt import build
 from agora.search.answers.records import Evidence
@@ -38,24 +39,21 @@ Citations = Sequence[Mapping[str, Any]]
 
 
 def feedback_pairs(place: Workspace) -> PairSet:
-    """The pairs that the feedback of a workspace makes. Raises DataError where the database or the labels cannot be read."""
+    """The pairs that the feedback of a workspace makes. Raises DataError where the database or the posts cannot be read."""
     database = open_database(place)
     try:
         rated, accounts = Conversations(database).rated(), {row["id"]: row for row in Accounts(database).all()}
     finally:
         database.close()
     gone: frozenset[tuple[str, str]] = frozenset()
-    voices: Voices | None = None
     if place.folder("posts").is_dir():
         with PostStore.open(place.folder("posts")) as store:
-            deletions = store.deletions()
-        gone = frozenset((row["kind"], row["key"]) for row in deletions.to_pylist())
-        voices = read_voices(place.root, deletions=deletions)
-    return pairs_of_feedback(rated, accounts, voices or Voices(), gone)
+            gone = frozenset((row["kind"], row["key"]) for row in store.deletions().to_pylist())
+    return pairs_of_feedback(rated, accounts, gone)
 
 
 def pairs_of_feedback(
-    rated: Sequence[Mapping[str, Any]], accounts: Mapping[int, Mapping[str, Any]], voices: Voices, gone: frozenset[tuple[str, str]]
+    rated: Sequence[Mapping[str, Any]], accounts: Mapping[int, Mapping[str, Any]], gone: frozenset[tuple[str, str]]
 ) -> PairSet:
     """`rated` as Conversations.rated has it; `gone`: ('post', id) and ('author', name) that were deleted."""
     left_out: Counter[str] = Counter()
@@ -71,7 +69,7 @@ def pairs_of_feedback(
             other = None
         ratings.append(
             Rating(
-                question=question, answer=answer, kind=row["kind"], voice=":".join(voices.of(account["name"])), text=text,
+                question=question, answer=answer, kind=row["kind"], voice=f"account:{account['id']}", text=text,
                 instead=other["content"].strip() if other is not None else "",
             )
         )  # fmt: skip
@@ -88,8 +86,6 @@ def _unusable(row: Mapping[str, Any], account: Mapping[str, Any], gone: frozense
     """Why a rating is left out; empty for one that counts."""
     if account["disabled_at"] is not None:
         return "account disabled"
-    if ("author", account["name"]) in gone:
-        return "account deleted"
     if row["state"] in UNFINISHED:
         return "unfinished answer"
     if not row["content"].strip() or not row["before"] or row["before"][-1]["role"] != "user":

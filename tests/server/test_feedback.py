@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from agora.database import Database
-from agora.integrity.voice import Voices
+from agora.integrity.labels import LABEL_SCHEMA, write_labels
+from agora.posts.store import PostStore
 from agora.server.accounts import Accounts
 from agora.server.asking import Asked, Asker, Event
 from agora.server.conversations import Conversations
@@ -40,9 +42,9 @@ def say(database: Database, name: str, answer: str, *, question: str = "why?", c
     return account, talks.add(account, talk, "assistant", answer, details={"citations": list(cites)})
 
 
-def pairs(database: Database, voices: Voices | None = None, gone: frozenset[tuple[str, str]] = frozenset()) -> PairSet:
+def pairs(database: Database, gone: frozenset[tuple[str, str]] = frozenset()) -> PairSet:
     accounts = {row["id"]: row for row in Accounts(database).all()}
-    return pairs_of_feedback(Conversations(database).rated(), accounts, voices or Voices(), gone)
+    return pairs_of_feedback(Conversations(database).rated(), accounts, gone)
 
 
 def test_an_answer_asked_for_again_is_kept_for_its_rating_and_shown_to_nobody(database: Database) -> None:
@@ -88,18 +90,31 @@ def test_what_rests_on_deleted_posts_and_accounts_is_left_out(database: Database
     Accounts(database).change("joe", is_disabled=True)
     gone = frozenset({("post", "p0"), ("author", "author of p1"), ("author", "bob")})
     found = pairs(database, gone=gone)
-    assert not found.pairs and found.left_out == {"rests on a deleted post": 2, "account deleted": 1, "account disabled": 1}
+    assert [pair.prompt[-1]["content"].count("words of p2") for pair in found.pairs] == [1]  # bob the member is not bob the author
+    assert found.left_out == {"rests on a deleted post": 2, "account disabled": 1}
     assert len(pairs(database).pairs) == 3
 
 
-def test_accounts_that_act_as_one_weigh_as_one(database: Database) -> None:
-    talks = Conversations(database)
-    for name in ("ada", "one", "two", "three"):
+def test_a_member_is_no_author_of_that_name(database: Database, tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    for name in ("ada", "one", "two"):
         account, answer = say(database, name, "no", question=name)
-        talks.give_feedback(account, answer, "edit", "yes")
-    voices = Voices(dict.fromkeys(("one", "two", "three"), "campaign-1"))
-    weights = {pair.prompt[0]["content"]: pair.weight for pair in pairs(database, voices).pairs}
-    assert weights["ada"] == pytest.approx(weights["one"] + weights["two"] + weights["three"])
+        Conversations(database).give_feedback(account, answer, "edit", "yes")
+    fixed = {
+        "kind": "account",
+        "campaign": "c1",
+        "state": "synchronised",
+        "is_automatic": True,
+        "reason": "",
+        "evidence": "",
+        "confidence": 0.99,
+    }
+    named = [{**fixed, "id": name, "account": name, "appeal": "none", "expires_at": "2999-01-01T00:00:00Z"} for name in ("one", "two")]
+    write_labels(pa.Table.from_pylist(named, schema=LABEL_SCHEMA), place.root / "integrity")
+    with PostStore.open(place.folder("posts"), create=True) as store:
+        store.delete_authors(["ada"])
+    found = feedback_pairs(place)
+    assert [pair.weight for pair in found.pairs] == [1.0] * 3 and not found.left_out
 
 
 def test_a_workspace_gives_its_pairs_and_an_empty_one_none(database: Database, tmp_path: Path) -> None:
