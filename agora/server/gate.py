@@ -4,8 +4,8 @@ Size of the body and the time that it takes; who asks (a key, a session's cookie
 made an account for, the local admin); how often; whether a browser was made to ask by another site. Plain ASGI, so that streams pass
 through untouched.
 
-A request that a page of another origin made a browser send carries no key, so only sessions and the local admin need a defence: `Origin`
-must be this server's, for everything that changes something and for WebSockets. The local admin's server answers only to the names of
+A request that a page of another origin made a browser send carries no key that is one, so only sessions and the local admin, whatever word
+stands for a key there, need a defence: `Origin` must be this server's, for everything that changes something and for WebSockets. The local admin's server answers only to the names of
 this machine in `Host`: a name that an attacker points here (DNS rebinding) is none of them.
 Not covered: TLS. Put a proxy in front where others than you can reach the port.
 """
@@ -76,7 +76,7 @@ class Gate:
         """Raises ApiError for a key that is none: a wrong key is never taken for no key."""
         scheme, _, key = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and key.strip():
-            return await self._caller_of_key(key.strip())
+            return await self._caller_of_key(key.strip(), scope, headers)
         if scheme:
             raise ApiError(401, "Wrong API key: send the header Authorization: Bearer KEY", code="invalid_api_key")
         if self._accounts is not None and (secret := _cookie(headers)):
@@ -84,25 +84,29 @@ class Gate:
             if caller is not None:
                 _refuse_other_origin(scope, headers)
                 return caller
-        if self._config.is_open and self._config.api_key is None and not await self._num_people():
-            _refuse_other_name(headers)
-            _refuse_other_origin(scope, headers)
-            return await self._local_admin()
-        return None
+        return await self._caller_here(scope, headers)
+
+    async def _caller_here(self, scope: Scope, headers: Headers) -> Caller | None:
+        """The local admin, where nobody made an account. Raises ApiError for another name of this server and for another origin."""
+        if not self._config.is_open or self._config.api_key is not None or await self._num_people():
+            return None
+        _refuse_other_name(headers)
+        _refuse_other_origin(scope, headers)
+        return await self._local_admin()
 
     async def _local_admin(self) -> Caller:
         if self._accounts is None:
             return Caller(0, LOCAL, frozenset(SCOPES))
         return await run_in_threadpool(self._accounts.ensure, LOCAL, scopes=SCOPES)
 
-    async def _caller_of_key(self, key: str) -> Caller:
+    async def _caller_of_key(self, key: str, scope: Scope, headers: Headers) -> Caller:
         if self._config.api_key is not None and hmac.compare_digest(key.encode(), self._config.api_key.encode()):
             return await self._local_admin()
         caller = await run_in_threadpool(self._accounts.caller_of_key, key) if self._accounts is not None else None
         if caller is not None:
             return caller
-        if self._config.is_open and self._config.api_key is None and not await self._num_people():
-            return await self._local_admin()  # OpenAI's clients always send a key, whatever it is
+        if (local := await self._caller_here(scope, headers)) is not None:  # OpenAI's clients always send a key, whatever it is
+            return local
         raise ApiError(401, "Wrong API key: it is unknown, revoked or expired", code="invalid_api_key")
 
     async def _num_people(self) -> int:

@@ -70,6 +70,14 @@ def test_a_page_of_another_origin_changes_nothing(served: Served) -> None:
     assert served.client.post("/v1/completions", json=body, headers={"origin": HERE}).status_code == 200
 
 
+def test_a_word_in_place_of_a_key_opens_no_way_around_host_and_origin(served: Served) -> None:
+    word = "Bearer anything"
+    assert code(served.get(authorization=word, host="evil.example:8000")) == (403, "other_host")
+    body, headers = {"model": "tiny", "prompt": "a", "max_tokens": 1}, {"authorization": word, "origin": "https://evil.example"}
+    assert code(served.client.post("/v1/completions", json=body, headers=headers)) == (403, "other_origin")
+    assert served.client.post("/v1/completions", json=body, headers={"authorization": word}).status_code == 200
+
+
 def test_a_session_is_held_to_its_origin_and_a_key_is_not(served: Served) -> None:
     served.accounts.add("ada", scopes=["member"], password="correct horse battery")
     session = served.accounts.new_session("ada")
