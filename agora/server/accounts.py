@@ -73,7 +73,12 @@ class Accounts:
         self._database = database
 
     def add(self, name: str, *, scopes: Iterable[str], password: str | None = None, now: datetime | None = None) -> int:
-        """Make an account; its number. Raises UsageError for a name that is taken or unfit, unknown scopes, a short password."""
+        """Make an account; its number. Raises UsageError for a name that is taken, reserved or unfit, unknown scopes, a short password."""
+        if name.casefold() == LOCAL:
+            raise UsageError(f"the account name {name!r} is reserved for this machine on a server without accounts; take another name")
+        return self._add(name, scopes=scopes, password=password, now=now)
+
+    def _add(self, name: str, *, scopes: Iterable[str], password: str | None = None, now: datetime | None = None) -> int:
         if not _NAME.fullmatch(name):
             raise UsageError(f"account name {name!r} must be 1-64 letters, digits, or . @ + - _, beginning with a letter or digit")
         granted = _known(scopes)
@@ -89,7 +94,7 @@ class Accounts:
     def ensure(self, name: str, *, scopes: Iterable[str]) -> Caller:
         """The account of this name with these scopes, made if there is none."""
         if self._row(name) is None:
-            self.add(name, scopes=scopes)
+            self._add(name, scopes=scopes)
         row = self._get(name)
         return Caller(row["id"], name, frozenset(row["scopes"]))
 
@@ -102,6 +107,8 @@ class Accounts:
         Raises UsageError for an unknown account, unknown scopes, a short password, or when no admin would be left.
         """
         row = self._get(name)
+        if name == LOCAL and password is not None:
+            raise UsageError(f"the account {LOCAL!r} stands for this machine and has no password; make another account")
         values: dict[str, Any] = {}
         if scopes is not None:
             values["scopes"] = _known(scopes)
@@ -127,9 +134,10 @@ class Accounts:
         return [{**{key: row[key] for key in row if key != "password"}, "has_password": row["password"] is not None} for row in rows]
 
     def num_people(self) -> int:
-        """Accounts that somebody made, the local one not counted."""
+        """Accounts that somebody made, the local one not counted: it never has a password."""
+        is_person = sa.or_(ACCOUNTS.c.name != LOCAL, ACCOUNTS.c.password.is_not(None))
         with self._database.begin() as connection:
-            return int(connection.execute(sa.select(sa.func.count()).select_from(ACCOUNTS).where(ACCOUNTS.c.name != LOCAL)).scalar_one())
+            return int(connection.execute(sa.select(sa.func.count()).select_from(ACCOUNTS).where(is_person)).scalar_one())
 
     def new_key(
         self, account: str, *, name: str, scopes: Iterable[str] | None = None, requests_per_minute: int | None = None,

@@ -168,3 +168,13 @@ def test_usage_is_summed_by_day_caller_and_route_over_processes(database: Databa
     rows = two.read(who="ada")
     assert [(row["requests"], row["prompt_tokens"], row["completion_tokens"]) for row in rows] == [(2, 20, 6)]
     assert two.read(since="2999-01-01") == []
+
+
+@pytest.mark.parametrize("name", ["local", "Local", "LOCAL"])
+def test_nobody_takes_the_name_of_this_machine(accounts: Accounts, name: str) -> None:
+    with pytest.raises(UsageError, match="reserved"):
+        accounts.add(name, scopes=["admin"], password=PASSWORD)
+    assert accounts.ensure("local", scopes=["admin"]).name == "local" and accounts.num_people() == 0
+    with pytest.raises(UsageError, match="no password"):
+        accounts.change("local", password=PASSWORD)
+    assert [one["has_password"] for one in accounts.all()] == [False]
