@@ -25,6 +25,7 @@ import sqlalchemy as sa
 from agora.config import unknown_value
 from agora.database import Database
 from agora.errors import UsageError
+from agora.server.limits import Allowance, RateLimits
 from agora.server.tables import ACCOUNTS, KEYS, SESSIONS
 
 SCOPES: Final[dict[str, str]] = {
@@ -37,6 +38,8 @@ SCOPES: Final[dict[str, str]] = {
 KEY_PREFIX: Final = "agora_"
 SESSION_DAYS: Final = 14
 MIN_PASSWORD: Final = 10
+TRIES_PER_MINUTE: Final = 20
+"""Passwords tried for one name, whoever tries."""
 LOCAL: Final = "local"
 """Who acts on a server that nobody made an account for and only this machine reaches."""
 _NAME: Final = re.compile(r"[\w][\w.@+-]{0,63}")
@@ -71,6 +74,7 @@ class Accounts:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._tries = RateLimits()
 
     def add(self, name: str, *, scopes: Iterable[str], password: str | None = None, now: datetime | None = None) -> int:
         """Make an account; its number. Raises UsageError for a name that is taken, reserved or unfit, unknown scopes, a short password."""
@@ -189,6 +193,10 @@ class Accounts:
             with self._database.begin() as connection:
                 connection.execute(KEYS.update().where(KEYS.c.id == row["id"]).values(last_used_at=at))
         return Caller(row["account"], row["owner"], _both(row["scopes"], row["owner_scopes"]), row["id"], row["requests_per_minute"])
+
+    def may_try(self, name: str) -> Allowance:
+        """Whether a password for this name may be tried now; counts as a try."""
+        return self._tries.ask(_digest(name.casefold()), TRIES_PER_MINUTE)
 
     def sign_in(self, name: str, password: str, *, now: datetime | None = None) -> str | None:
         """A session's secret, or None. Takes the same time for an unknown name as for a wrong password."""

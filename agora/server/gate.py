@@ -120,13 +120,13 @@ class Gate:
             raise self._too_large()
         if path == PUBLIC[0]:
             client = scope.get("client") or ("", 0)
-            return _allowed(self._limits.ask(("sign-in", client[0]), SIGN_INS_PER_MINUTE))
+            return allowed(self._limits.ask(("sign-in", client[0]), SIGN_INS_PER_MINUTE))
         if not _is_below(path, GUARDED) or _is_below(path, PUBLIC):
             return None
         if caller is None:
             raise ApiError(401, "No API key given; send the header Authorization: Bearer KEY", code="invalid_api_key")
         who = ("key", caller.key) if caller.key is not None else ("account", caller.account)
-        return _allowed(self._limits.ask(who, caller.requests_per_minute or self._config.requests_per_minute))
+        return allowed(self._limits.ask(who, caller.requests_per_minute or self._config.requests_per_minute))
 
     def _counted(self, receive: Receive) -> Receive:
         read_bytes, is_whole = 0, False
@@ -155,7 +155,8 @@ class Gate:
         return ApiError(413, f"The request is larger than {self._config.max_body_bytes} bytes", code="request_too_large")
 
 
-def _allowed(allowance: Allowance) -> Allowance:
+def allowed(allowance: Allowance) -> Allowance:
+    """`allowance` itself. Raises ApiError 429 where it says to wait."""
     if allowance.wait_s > 0:
         message = f"More than {allowance.limit} requests a minute; ask again in {allowance.wait_s:.1f} s"
         raise ApiError(429, message, type="rate_limit_error", code="rate_limit_exceeded", retry_after_s=allowance.wait_s)

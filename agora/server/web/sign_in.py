@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
-from agora.server.api.people import set_session
+from agora.server.api.people import is_https, set_session
 from agora.server.areas import People
 from agora.server.errors import ApiError
 from agora.server.gate import SESSION_COOKIE, SIGN_INS_PER_MINUTE
@@ -45,13 +45,13 @@ def routes(people: People) -> APIRouter:
         _same_origin(request)
         client = request.client.host if request.client else ""
         form = await _form(request)
-        if limits.ask(client, SIGN_INS_PER_MINUTE).wait_s > 0:
+        if limits.ask(client, SIGN_INS_PER_MINUTE).wait_s > 0 or people.accounts.may_try(form["name"]).wait_s > 0:
             return _page(form["next"], "Too many tries; wait a minute.", form["name"], 429)
         secret = await run_in_threadpool(people.accounts.sign_in, form["name"], form["password"])
         if secret is None:
             return _page(form["next"], "The name or the password is wrong.", form["name"], 401)
         response = RedirectResponse(local(form["next"]), status_code=303)
-        set_session(response, secret, is_https=request.url.scheme == "https")
+        set_session(response, secret, is_https=is_https(request))
         return response
 
     @router.post("/sign-out", include_in_schema=False)
