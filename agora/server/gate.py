@@ -5,7 +5,8 @@ made an account for, the local admin); how often; whether a browser was made to 
 through untouched.
 
 A request that a page of another origin made a browser send carries no key that is one, so only sessions and the local admin, whatever word
-stands for a key there, need a defence: `Origin` must be this server's, for everything that changes something and for WebSockets. The local admin's server answers only to the names of
+stands for a key there, need a defence, and what needs no caller (signing in): `Origin` must be this server's, for everything that changes something
+and for WebSockets. The local admin's server answers only to the names of
 this machine in `Host`: a name that an attacker points here (DNS rebinding) is none of them.
 Not covered: TLS. Put a proxy in front where others than you can reach the port.
 """
@@ -118,6 +119,8 @@ class Gate:
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > self._config.max_body_bytes:
             raise self._too_large()
+        if not _is_below(path, GUARDED) or _is_below(path, PUBLIC):
+            _refuse_other_origin(scope, headers)  # signing in as somebody else, for one
         if path == PUBLIC[0]:
             client = scope.get("client") or ("", 0)
             return allowed(self._limits.ask(("sign-in", client[0]), SIGN_INS_PER_MINUTE))

@@ -88,6 +88,17 @@ def test_a_session_is_held_to_its_origin_and_a_key_is_not(served: Served) -> Non
     assert served.client.post("/v1/completions", json=body, headers=key).status_code == 200
 
 
+@pytest.mark.parametrize("headers", [{"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}])
+def test_another_site_signs_nobody_in(served: Served, headers: dict[str, str]) -> None:
+    served.accounts.add("ada", scopes=["member"], password="correct horse battery")
+    wanted = {"name": "ada", "password": "correct horse battery"}
+    assert code(served.client.post("/api/v1/sign-in", json=wanted, headers=headers)) == (403, "other_origin")
+    for path in ("/sign-in", "/sign-out"):
+        assert code(served.client.post(path, data=wanted, headers=headers)) == (403, "other_origin")
+    assert served.client.get("/health", headers=headers).status_code == 200
+    assert served.client.post("/api/v1/sign-in", json=wanted, headers={"origin": HERE}).status_code == 200
+
+
 def test_a_wrong_key_is_never_taken_for_no_key(served: Served) -> None:
     served.accounts.add("ada", scopes=["member"])
     session = {"cookie": f"{SESSION_COOKIE}={served.accounts.new_session('ada')}"}
