@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -80,7 +79,7 @@ class Gate:
             return await self._caller_of_key(key.strip(), scope, headers)
         if scheme:
             raise ApiError(401, "Wrong API key: send the header Authorization: Bearer KEY", code="invalid_api_key")
-        if self._accounts is not None and (secret := _cookie(headers)):
+        if self._accounts is not None and (secret := session_secret(headers)):
             caller = await run_in_threadpool(self._accounts.caller_of_session, secret)
             if caller is not None:
                 _refuse_other_origin(scope, headers)
@@ -211,13 +210,14 @@ def _split(url: str) -> SplitResult:
         return urlsplit("")
 
 
-def _cookie(headers: Headers) -> str | None:
-    jar: SimpleCookie = SimpleCookie()
-    try:
-        jar.load(headers.get("cookie", ""))
-    except CookieError:
-        return None
-    return jar[SESSION_COOKIE].value if SESSION_COOKIE in jar else None
+def session_secret(headers: Headers) -> str | None:
+    """The session's secret. Other cookies of this host, whoever set them, may be of any form."""
+    for header in headers.getlist("cookie"):
+        for pair in header.split(";"):
+            name, _, value = pair.strip().partition("=")
+            if name.strip() == SESSION_COOKIE:
+                return value.strip().strip('"')
+    return None
 
 
 def _is_below(path: str, places: tuple[str, ...]) -> bool:

@@ -99,6 +99,15 @@ def test_another_site_signs_nobody_in(served: Served, headers: dict[str, str]) -
     assert served.client.post("/api/v1/sign-in", json=wanted, headers={"origin": HERE}).status_code == 200
 
 
+@pytest.mark.parametrize("other", ['other={"a":1}', "a b=c", "=", "x=\"", "é=1", "other"])
+def test_cookies_of_others_sign_nobody_out(served: Served, other: str) -> None:
+    served.accounts.add("ada", scopes=["member"])
+    own = f"{SESSION_COOKIE}={served.accounts.new_session('ada')}"
+    for line in (f"{other}; {own}", f"{own}; {other}", f"{other};{own};{other}"):
+        assert served.client.get("/v1/models", headers={"cookie": line.encode()}).status_code == 200, line
+    assert served.client.get("/v1/models", headers={"cookie": f"x{own}"}).status_code == 401
+
+
 def test_a_wrong_key_is_never_taken_for_no_key(served: Served) -> None:
     served.accounts.add("ada", scopes=["member"])
     session = {"cookie": f"{SESSION_COOKIE}={served.accounts.new_session('ada')}"}

@@ -18,7 +18,7 @@ from agora.server.access import Asking, needs
 from agora.server.accounts import SCOPES, SESSION_DAYS, Accounts, Caller
 from agora.server.api.forms import MAX_ID, Body, Done, Name, Secret
 from agora.server.errors import ApiError
-from agora.server.gate import SESSION_COOKIE, allowed
+from agora.server.gate import SESSION_COOKIE, allowed, session_secret
 from agora.server.records import AuditLog, UsageLog
 
 ADMIN = needs("admin")
@@ -133,7 +133,7 @@ def _session_routes(accounts: Accounts) -> APIRouter:
     @router.post("/sign-out")
     def sign_out(request: Request, response: Response) -> Done:
         """End the session."""
-        accounts.sign_out(request.cookies.get(SESSION_COOKIE, ""))
+        accounts.sign_out(session_secret(request.headers) or "")
         response.delete_cookie(SESSION_COOKIE)
         return Done()
 

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from agora.server.api.people import is_https, set_session
 from agora.server.areas import People
 from agora.server.errors import ApiError
-from agora.server.gate import SESSION_COOKIE, SIGN_INS_PER_MINUTE
+from agora.server.gate import SESSION_COOKIE, SIGN_INS_PER_MINUTE, session_secret
 from agora.server.limits import RateLimits
 
 _PAGE: Final = """<!doctype html>
@@ -55,7 +55,7 @@ def routes(people: People) -> APIRouter:
 
     @router.post("/sign-out", include_in_schema=False)
     async def sign_out(request: Request) -> Response:
-        await run_in_threadpool(people.accounts.sign_out, request.cookies.get(SESSION_COOKIE, ""))
+        await run_in_threadpool(people.accounts.sign_out, session_secret(request.headers) or "")
         response = RedirectResponse("/sign-in", status_code=303)
         response.delete_cookie(SESSION_COOKIE)
         return response
