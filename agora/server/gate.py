@@ -4,10 +4,10 @@ Size of the body and the time that it takes; who asks (a key, a session's cookie
 made an account for, the local admin); how often; whether a browser was made to ask by another site. Plain ASGI, so that streams pass
 through untouched.
 
-A request that a page of another origin made a browser send carries no key that is one, so only sessions and the local admin, whatever word
-stands for a key there, need a defence, and what needs no caller (signing in): `Origin` must be this server's, for everything that changes something
-and for WebSockets. The local admin's server answers only to the names of
-this machine in `Host`: a name that an attacker points here (DNS rebinding) is none of them.
+A request that a page of another origin made a browser send carries no real key, so sessions, the local admin (whatever word stands for a key
+there) and what needs no caller (signing in) need a defence: `Origin` must be this server's, for everything that changes something and for
+WebSockets. The local admin's server answers only to the names of this machine in `Host`: a name that an attacker points here (DNS rebinding)
+is none of them.
 Not covered: TLS. Put a proxy in front where others than you can reach the port.
 """
 
@@ -23,8 +23,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agora.errors import AgoraError
 from agora.server.accounts import LOCAL, SCOPES, Accounts, Caller
-from agora.server.errors import ApiError
+from agora.server.errors import ApiError, from_agora_error
 from agora.server.limits import Allowance, RateLimits
 
 SESSION_COOKIE: Final = "agora_session"
@@ -65,8 +66,8 @@ class Gate:
         try:
             caller = await self._caller(scope, headers)
             allowance = self._pass(scope, headers, caller)
-        except ApiError as refusal:
-            await _refuse(refusal, scope, receive, send)
+        except (ApiError, AgoraError) as refusal:  # an AgoraError: the database is busy
+            await _refuse(from_agora_error(refusal) if isinstance(refusal, AgoraError) else refusal, scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
         heard = self._counted(receive) if scope["type"] == "http" else receive

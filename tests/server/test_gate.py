@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def test_another_site_signs_nobody_in(served: Served, headers: dict[str, str]) -
     assert served.client.post("/api/v1/sign-in", json=wanted, headers={"origin": HERE}).status_code == 200
 
 
-@pytest.mark.parametrize("other", ['other={"a":1}', "a b=c", "=", "x=\"", "é=1", "other"])
+@pytest.mark.parametrize("other", ['other={"a":1}', "a b=c", "=", 'x="', "é=1", "other"])
 def test_cookies_of_others_sign_nobody_out(served: Served, other: str) -> None:
     served.accounts.add("ada", scopes=["member"])
     own = f"{SESSION_COOKIE}={served.accounts.new_session('ada')}"
@@ -147,3 +148,23 @@ def test_a_bucket_refills_with_time_and_holds_a_minute() -> None:
     now[0] = 10_000
     assert [limits.ask("a", 2).wait_s for _ in range(3)] == [0, 0, 30]
     assert limits.ask("b", 2).left == 1
+
+
+def test_a_busy_database_is_tried_again_and_its_path_is_not_told(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agora.database._BUSY_MS", 20)
+    served.database.engine.dispose()
+    other = sqlite3.connect(tmp_path / "server.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    made = [served.client.post("/api/v1/conversations", json={"title": "x"}), served.client.get("/v1/models")]
+    other.execute("ROLLBACK")
+    other.close()
+    for refused in made:
+        assert code(refused) == (503, "busy") and refused.headers["retry-after"] == "1"
+        assert "try again" in refused.text and str(tmp_path) not in refused.text and "server.db" not in refused.text
+    served.accounts.ensure("local", scopes=["admin"])
+    other = sqlite3.connect(tmp_path / "server.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    refused = served.client.post("/api/v1/conversations", json={"title": "x"})
+    other.close()
+    assert code(refused) == (503, "busy") and str(tmp_path) not in refused.text
+    assert served.client.post("/api/v1/conversations", json={"title": "x"}).status_code == 201

@@ -59,9 +59,7 @@ def test_guessing_passwords_is_slow(client: TestClient) -> None:
     assert codes == [401] * SIGN_INS_PER_MINUTE + [429]
 
 
-def test_other_addresses_do_not_make_guessing_faster(
-    tiny_model: LocalModel, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_addresses_do_not_make_guessing_faster(tiny_model: LocalModel, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agora.server.accounts.TRIES_PER_MINUTE", 3)
     app = create_app([tiny_model], gate=GateConfig(), database=database)
     codes = []
@@ -74,7 +72,9 @@ def test_other_addresses_do_not_make_guessing_faster(
 
 
 def test_an_address_that_a_client_made_up_is_not_believed(
-    tiny_model: LocalModel, database: Database, run_app: Callable[[FastAPI], AbstractContextManager[str]],
+    tiny_model: LocalModel,
+    database: Database,
+    run_app: Callable[[FastAPI], AbstractContextManager[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("agora.server.gate.SIGN_INS_PER_MINUTE", 3)
