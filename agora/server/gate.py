@@ -4,9 +4,9 @@ Size of the body and the time that it takes; who asks (a key, a session's cookie
 made an account for, the local admin); how often; whether a browser was made to ask by another site. Plain ASGI, so that streams pass
 through untouched.
 
-A request that a page of another origin made a browser send carries no real key, so sessions, the local admin (whatever word stands for a key
+A request that a page of another origin made a browser send has no real key, so sessions, the local admin (whatever word stands for a key
 there) and what needs no caller (signing in) need a defence: `Origin` must be this server's, for everything that changes something and for
-WebSockets. The local admin's server answers only to the names of this machine in `Host`: a name that an attacker points here (DNS rebinding)
+WebSockets. The local admin's server answers only to the names of this machine in `Host`: one that an attacker points here (DNS rebinding)
 is none of them.
 Not covered: TLS. Put a proxy in front where others than you can reach the port.
 """
