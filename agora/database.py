@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from agora.errors import DataError, UsageError
+from agora.errors import DatabaseBusyError, DataError, UsageError
 
 _BUSY_MS = 10_000
 
@@ -56,7 +56,8 @@ class Database:
         self.engine.dispose()
 
     def begin(self) -> Transaction:
-        """A transaction: committed at the end of the `with`, undone by an exception. Raises DataError where the database fails."""
+        """A transaction: committed at the end of the `with`, undone by an exception. Raises DataError where the database fails,
+        DatabaseBusyError where others hold it for too long."""
         return Transaction(self)
 
     def rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
@@ -115,7 +116,14 @@ class Transaction:
 
     def _explained(self, error: SQLAlchemyError) -> DataError:
         cause = getattr(error, "orig", None) or error
-        return DataError(f"{self._database.what} {self._database.where} cannot be used: {cause}")
+        kind = DatabaseBusyError if _is_busy(cause) else DataError
+        return kind(f"{self._database.what} {self._database.where} cannot be used: {cause}")
+
+
+def _is_busy(cause: BaseException) -> bool:
+    """Whether a driver's error says that others hold a lock: SQLite's names, PostgreSQL's states."""
+    name = str(getattr(cause, "sqlite_errorname", ""))
+    return name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")) or getattr(cause, "sqlstate", None) in ("55P03", "40P01", "40001")
 
 
 def _prepare_sqlite(connection: Any, record: Any) -> None:

@@ -9,6 +9,7 @@ AgoraError                 anything Agora raises on purpose               exit 1
 +- DataError               input that cannot be read as what it claims
 |  +- RecordError          one record of a source is broken (quarantined, not fatal)
 |  +- SourceError          a whole file or archive is broken or hostile
+|  +- DatabaseBusyError    another process is writing the database; the same may be tried again
 +- StoreError              the post store is missing, locked or damaged
 |  +- StoreBusyError       another process is writing it; the same may be tried again
 +- PostIndexError          the index of posts is locked or damaged
@@ -69,6 +70,10 @@ class RecordError(DataError):
 
 class SourceError(DataError):
     """A file or archive as a whole cannot be read, or must not be (zip bomb, path that climbs out)."""
+
+
+class DatabaseBusyError(DataError):
+    """Another process is writing the database: nothing was changed, and the same may be tried again later."""
 
 
 class StoreError(AgoraError):

@@ -144,7 +144,8 @@ def _refusal(schema: Mapping[str, Any]) -> str | None:
         is_error, said = matcher.validate_grammar_with_warnings(rules, None)
     except ValueError as error:
         return " ".join(str(error).split())
-    is_lenient = bool(schema.get("x-guidance", {}).get("lenient"))
+    guidance = schema.get("x-guidance")
+    is_lenient = isinstance(guidance, Mapping) and bool(guidance.get("lenient"))
     return " ".join(said[0].split()) if said and (is_error or not is_lenient) else None
 
 

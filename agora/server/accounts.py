@@ -25,6 +25,7 @@ import sqlalchemy as sa
 from agora.config import unknown_value
 from agora.database import Database
 from agora.errors import UsageError
+from agora.server.limits import Allowance, RateLimits
 from agora.server.tables import ACCOUNTS, KEYS, SESSIONS
 
 SCOPES: Final[dict[str, str]] = {
@@ -37,6 +38,8 @@ SCOPES: Final[dict[str, str]] = {
 KEY_PREFIX: Final = "agora_"
 SESSION_DAYS: Final = 14
 MIN_PASSWORD: Final = 10
+TRIES_PER_MINUTE: Final = 20
+"""Passwords tried for one name, whoever tries."""
 LOCAL: Final = "local"
 """Who acts on a server that nobody made an account for and only this machine reaches."""
 _NAME: Final = re.compile(r"[\w][\w.@+-]{0,63}")
@@ -71,9 +74,15 @@ class Accounts:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._tries = RateLimits()
 
     def add(self, name: str, *, scopes: Iterable[str], password: str | None = None, now: datetime | None = None) -> int:
-        """Make an account; its number. Raises UsageError for a name that is taken or unfit, unknown scopes, a short password."""
+        """Make an account; its number. Raises UsageError for a name that is taken, reserved or unfit, unknown scopes, a short password."""
+        if name.casefold() == LOCAL:
+            raise UsageError(f"the account name {name!r} is reserved for this machine on a server without accounts; take another name")
+        return self._add(name, scopes=scopes, password=password, now=now)
+
+    def _add(self, name: str, *, scopes: Iterable[str], password: str | None = None, now: datetime | None = None) -> int:
         if not _NAME.fullmatch(name):
             raise UsageError(f"account name {name!r} must be 1-64 letters, digits, or . @ + - _, beginning with a letter or digit")
         granted = _known(scopes)
@@ -89,7 +98,7 @@ class Accounts:
     def ensure(self, name: str, *, scopes: Iterable[str]) -> Caller:
         """The account of this name with these scopes, made if there is none."""
         if self._row(name) is None:
-            self.add(name, scopes=scopes)
+            self._add(name, scopes=scopes)
         row = self._get(name)
         return Caller(row["id"], name, frozenset(row["scopes"]))
 
@@ -102,6 +111,8 @@ class Accounts:
         Raises UsageError for an unknown account, unknown scopes, a short password, or when no admin would be left.
         """
         row = self._get(name)
+        if name == LOCAL and password is not None:
+            raise UsageError(f"the account {LOCAL!r} stands for this machine and has no password; make another account")
         values: dict[str, Any] = {}
         if scopes is not None:
             values["scopes"] = _known(scopes)
@@ -127,9 +138,10 @@ class Accounts:
         return [{**{key: row[key] for key in row if key != "password"}, "has_password": row["password"] is not None} for row in rows]
 
     def num_people(self) -> int:
-        """Accounts that somebody made, the local one not counted."""
+        """Accounts that somebody made, the local one not counted: it never has a password."""
+        is_person = sa.or_(ACCOUNTS.c.name != LOCAL, ACCOUNTS.c.password.is_not(None))
         with self._database.begin() as connection:
-            return int(connection.execute(sa.select(sa.func.count()).select_from(ACCOUNTS).where(ACCOUNTS.c.name != LOCAL)).scalar_one())
+            return int(connection.execute(sa.select(sa.func.count()).select_from(ACCOUNTS).where(is_person)).scalar_one())
 
     def new_key(
         self, account: str, *, name: str, scopes: Iterable[str] | None = None, requests_per_minute: int | None = None,
@@ -181,6 +193,10 @@ class Accounts:
             with self._database.begin() as connection:
                 connection.execute(KEYS.update().where(KEYS.c.id == row["id"]).values(last_used_at=at))
         return Caller(row["account"], row["owner"], _both(row["scopes"], row["owner_scopes"]), row["id"], row["requests_per_minute"])
+
+    def may_try(self, name: str) -> Allowance:
+        """Whether a password for this name may be tried now; counts as a try."""
+        return self._tries.ask(_digest(name.casefold()), TRIES_PER_MINUTE)
 
     def sign_in(self, name: str, password: str, *, now: datetime | None = None) -> str | None:
         """A session's secret, or None. Takes the same time for an unknown name as for a wrong password."""

@@ -93,23 +93,12 @@ class Asker:
         now: datetime | None = None,
     ) -> tuple[int, int, Asked]:  # fmt: skip
         """Store the question; its number, the answer's, and what to answer. With `after`, that message and what follows go first (an edit);
-        without `text` the last question is answered again. Raises UsageError for a conversation that is not the account's."""
+        without `text` the last question is answered again. Raises UsageError for a conversation that is not the account's,
+        ApiError for what cannot be asked; then nothing has changed."""
         if self.personas and persona not in self.personas:
             raise ApiError(400, unknown_value(persona, self.personas, "persona"), param="persona")
-        if after is not None:
-            self._talks.cut(account, talk, after)
-        known = self._talks.read(account, talk)["messages"]
-        if text is None:
-            while known and known[-1]["role"] == "assistant":
-                self._talks.replace(account, talk, known.pop()["id"])
-            if not known:
-                raise ApiError(400, "There is no question to answer again; send `text`", param="text")
-            question = int(known[-1]["id"])
-        else:
-            question = self._talks.add(account, talk, "user", text)
-            known.append({"role": "user", "content": text})
         details = {"persona": persona, "is_deep": is_deep}
-        answer = self._talks.add(account, talk, "assistant", "", state="writing", details=details)
+        question, answer, known = self._talks.ask(account, talk, text, after=after, details=details)
         messages = [_turn(one) for one in known[-MAX_TURNS:] if one["content"]]
         return question, answer, Asked(messages=messages, persona=persona, is_deep=is_deep, now=now)
 

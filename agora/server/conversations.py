@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from agora.config import unknown_value
 from agora.database import Database
 from agora.errors import UsageError
+from agora.server.errors import ApiError
 from agora.server.tables import ACCOUNTS, CONVERSATIONS, FEEDBACK, MESSAGES
 
 State = Literal["complete", "writing", "stopped", "failed", "interrupted", "replaced"]
@@ -119,10 +120,9 @@ class Conversations:
             "created_at": _now(),
         }  # fmt: skip
         with self._database.begin() as connection:
-            key = connection.execute(MESSAGES.insert().values(row)).inserted_primary_key
+            number = _added(connection, row)
             connection.execute(CONVERSATIONS.update().where(CONVERSATIONS.c.id == conversation).values(updated_at=row["created_at"]))
-            assert key is not None
-            return int(key[0])
+            return number
 
     def write(self, message: int, content: str, *, state: State, details: Mapping[str, Any] | None = None) -> None:
         """Replace what an answer says so far. Only an answer that is being written changes, or one that another server on the same
@@ -134,20 +134,39 @@ class Conversations:
             here = (MESSAGES.c.id == message, MESSAGES.c.state.in_(("writing", "interrupted")))
             connection.execute(MESSAGES.update().where(*here).values(values))
 
-    def cut(self, account: int, conversation: str, message: int) -> None:
-        """Delete a message and what came after it: what `edit` and `regenerate` begin with."""
-        self._own(account, conversation)
+    def ask(
+        self, account: int, conversation: str, text: str | None, *, after: int | None = None, details: Mapping[str, Any] | None = None
+    ) -> tuple[int, int, list[dict[str, Any]]]:
+        """Store a question and the answer that is to be written: their numbers, and the messages up to the question. With `after`, that
+        message and what follows go first (an edit); without `text` the last question is answered again. A whole answer that was rated is
+        set aside for this. All of it or, with an error, none. Raises UsageError for a conversation that is not the account's, ApiError."""
+        if text is not None and len(text) > MAX_TEXT:
+            raise ApiError(400, f"a message has at most {MAX_TEXT:,} characters, not {len(text):,}", param="text")
+        now, here = _now(), MESSAGES.c.conversation == conversation
+        row = {"conversation": conversation, "details": {}, "state": "complete", "created_at": now}
+        own = CONVERSATIONS.update().where(CONVERSATIONS.c.id == conversation, CONVERSATIONS.c.account == account)
         with self._database.begin() as connection:
-            connection.execute(MESSAGES.delete().where(MESSAGES.c.conversation == conversation, MESSAGES.c.id >= message))
-
-    def replace(self, account: int, conversation: str, answer: int) -> None:
-        """Take an answer away, the last message, before the question is answered again. A whole one that was rated is set aside."""
-        self._own(account, conversation)
-        here = (MESSAGES.c.id == answer, MESSAGES.c.conversation == conversation)
-        is_kept = sa.and_(MESSAGES.c.state == "complete", sa.exists().where(FEEDBACK.c.message == answer))
-        with self._database.begin() as connection:
-            connection.execute(MESSAGES.update().where(*here, is_kept).values(state="replaced"))
-            connection.execute(MESSAGES.delete().where(*here, MESSAGES.c.state != "replaced"))
+            if connection.execute(own.values(updated_at=now)).rowcount == 0:  # first, so that it waits for others who write here
+                raise UsageError(f"there is no conversation {conversation!r}")
+            shown = sa.select(MESSAGES).where(here, MESSAGES.c.state != "replaced").order_by(MESSAGES.c.id)
+            known = [dict(one) for one in connection.execute(shown).mappings()]
+            if after is not None:
+                if after not in (one["id"] for one in known):
+                    raise ApiError(400, f"There is no message {after} in this conversation", param="after")
+                connection.execute(MESSAGES.delete().where(here, MESSAGES.c.id >= after))
+                known = [one for one in known if one["id"] < after]
+            if text is None:
+                while known and known[-1]["role"] == "assistant":
+                    _set_aside(connection, known.pop()["id"])
+                if not known:
+                    raise ApiError(400, "There is no question to answer again; send `text`", param="text")
+                question = int(known[-1]["id"])
+            else:
+                known.append({**row, "role": "user", "content": _storable(text)})
+                question = _added(connection, known[-1])
+            answer = {**row, "role": "assistant", "content": "", "state": "writing", "details": dict(details or {})}
+            number = _added(connection, answer)
+        return question, number, self._without_deleted(known)
 
     def mark_interrupted(self) -> int:
         """Say of unfinished answers that they were interrupted. For a server's start; how many they were. One that another server still
@@ -221,6 +240,21 @@ class Conversations:
         self._own(account, conversation)
         with self._database.begin() as connection:
             connection.execute(CONVERSATIONS.update().where(CONVERSATIONS.c.id == conversation).values(values))
+
+
+def _added(connection: sa.Connection, row: Mapping[str, Any]) -> int:
+    """The number of a message that was just added."""
+    key = connection.execute(MESSAGES.insert().values(dict(row))).inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def _set_aside(connection: sa.Connection, answer: int) -> None:
+    """Take an answer away, the last message, before the question is answered again. A whole one that was rated is kept as `replaced`."""
+    here = MESSAGES.c.id == answer
+    is_kept = sa.and_(MESSAGES.c.state == "complete", sa.exists().where(FEEDBACK.c.message == answer))
+    connection.execute(MESSAGES.update().where(here, is_kept).values(state="replaced"))
+    connection.execute(MESSAGES.delete().where(here, MESSAGES.c.state != "replaced"))
 
 
 def _without_account(row: Mapping[str, Any]) -> dict[str, Any]:

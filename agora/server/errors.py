@@ -17,6 +17,7 @@ from agora.errors import (
     AgoraError,
     BusyError,
     ContextLengthError,
+    DatabaseBusyError,
     GenerationError,
     IndexBusyError,
     MissingExtraError,
@@ -74,7 +75,8 @@ class ApiError(HTTPException):
         self.body: dict[str, Any] = {"error": {"message": message, "type": type, "param": param, "code": code}}
 
     def response(self) -> JSONResponse:
-        headers = {401: {"www-authenticate": "Bearer"}, 429: {"retry-after": str(math.ceil(self._retry_after_s))}}
+        later = {"retry-after": str(math.ceil(self._retry_after_s))}
+        headers = {401: {"www-authenticate": "Bearer"}, 429: later, 503: later}
         return JSONResponse(self.body, self.status_code, headers.get(self.status_code))
 
 
@@ -90,6 +92,8 @@ def from_agora_error(error: AgoraError) -> ApiError:
         return ApiError(429, str(error), type="rate_limit_error", code="server_busy")
     if isinstance(error, GenerationError):
         return ApiError(400, str(error), param=error.param)
+    if isinstance(error, DatabaseBusyError):  # its message has the file's path
+        return ApiError(503, "The server's database is busy; nothing was changed, try again", type="server_error", code="busy")
     if isinstance(error, (StoreBusyError, IndexBusyError)):
         return ApiError(503, str(error), type="server_error", code="busy")
     if isinstance(error, (StoreError, PostIndexError, MissingExtraError)):

@@ -7,7 +7,7 @@ Functions without `strict` are held to their parameters as far as a grammar can 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
 
@@ -22,6 +22,9 @@ MAX_TOOLS: Final = 128
 MAX_SCHEMA_DEPTH: Final = 64
 MAX_SCHEMA_CHARS: Final = 40_000
 ANY_OBJECT: Final = '{"type": "object"}'
+GUIDANCE: Final = "x-guidance"
+_NAMED: Final = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependentRequired")
+_VALUES: Final = ("const", "enum", "default", "examples", "example")
 _Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 Schema = dict[str, Any]
 
@@ -173,16 +176,37 @@ def checked_schema(schema: Schema | None, place: str) -> str:
 
 
 def checked_text(schema: Schema, place: str) -> str:
-    """`schema` as text. Raises ApiError for one that is too deep or too long."""
+    """`schema` as text. Raises ApiError for one that is too deep or too long, or would change the rules by which schemas are followed."""
     level: list[Any] = [schema]
     for _ in range(MAX_SCHEMA_DEPTH):
         level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one) if isinstance(inner, (dict, list))]
     if level:
         raise invalid(place, f"the schema is nested more than {MAX_SCHEMA_DEPTH} deep")
+    if (inner := _guidance(schema)) is not None:
+        raise invalid(f"{place}.{inner}", f"the schema cannot be followed: {GUIDANCE!r} is no keyword of JSON Schema")
     text = json.dumps(schema)
     if len(text) > MAX_SCHEMA_CHARS:
         raise invalid(place, f"the schema has {len(text):,} characters; at most {MAX_SCHEMA_CHARS:,} are read")
     return text
+
+
+def _guidance(schema: Any, *, are_names: bool = False) -> str | None:
+    """Where a schema holds the grammar's own settings. `are_names`: its keys are names that its author chose, no keywords."""
+    if isinstance(schema, list):
+        items: Iterable[tuple[Any, Any]] = enumerate(schema)
+    elif isinstance(schema, dict):
+        if GUIDANCE in schema and not are_names:
+            return GUIDANCE
+        items = schema.items()
+    else:
+        return None
+    for key, part in items:
+        is_keyword = isinstance(schema, dict) and not are_names
+        if is_keyword and key in _VALUES:
+            continue
+        if (inner := _guidance(part, are_names=is_keyword and key in _NAMED)) is not None:
+            return f"{key}.{inner}"
+    return None
 
 
 def raise_if_impossible(schema: Schema, place: str) -> None:

@@ -4,9 +4,10 @@ Size of the body and the time that it takes; who asks (a key, a session's cookie
 made an account for, the local admin); how often; whether a browser was made to ask by another site. Plain ASGI, so that streams pass
 through untouched.
 
-A request that a page of another origin made a browser send carries no key, so only sessions and the local admin need a defence: `Origin`
-must be this server's, for everything that changes something and for WebSockets. The local admin's server answers only to the names of
-this machine in `Host`: a name that an attacker points here (DNS rebinding) is none of them.
+A request that a page of another origin made a browser send has no real key, so sessions, the local admin (whatever word stands for a key
+there) and what needs no caller (signing in) need a defence: `Origin` must be this server's, for everything that changes something and for
+WebSockets. The local admin's server answers only to the names of this machine in `Host`: one that an attacker points here (DNS rebinding)
+is none of them.
 Not covered: TLS. Put a proxy in front where others than you can reach the port.
 """
 
@@ -15,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -23,8 +23,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agora.errors import AgoraError
 from agora.server.accounts import LOCAL, SCOPES, Accounts, Caller
-from agora.server.errors import ApiError
+from agora.server.errors import ApiError, from_agora_error
 from agora.server.limits import Allowance, RateLimits
 
 SESSION_COOKIE: Final = "agora_session"
@@ -65,8 +66,8 @@ class Gate:
         try:
             caller = await self._caller(scope, headers)
             allowance = self._pass(scope, headers, caller)
-        except ApiError as refusal:
-            await _refuse(refusal, scope, receive, send)
+        except (ApiError, AgoraError) as refusal:  # an AgoraError: the database is busy
+            await _refuse(from_agora_error(refusal) if isinstance(refusal, AgoraError) else refusal, scope, receive, send)
             return
         scope.setdefault("state", {})["caller"] = caller
         heard = self._counted(receive) if scope["type"] == "http" else receive
@@ -76,33 +77,37 @@ class Gate:
         """Raises ApiError for a key that is none: a wrong key is never taken for no key."""
         scheme, _, key = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and key.strip():
-            return await self._caller_of_key(key.strip())
+            return await self._caller_of_key(key.strip(), scope, headers)
         if scheme:
             raise ApiError(401, "Wrong API key: send the header Authorization: Bearer KEY", code="invalid_api_key")
-        if self._accounts is not None and (secret := _cookie(headers)):
+        if self._accounts is not None and (secret := session_secret(headers)):
             caller = await run_in_threadpool(self._accounts.caller_of_session, secret)
             if caller is not None:
                 _refuse_other_origin(scope, headers)
                 return caller
-        if self._config.is_open and self._config.api_key is None and not await self._num_people():
-            _refuse_other_name(headers)
-            _refuse_other_origin(scope, headers)
-            return await self._local_admin()
-        return None
+        return await self._caller_here(scope, headers)
+
+    async def _caller_here(self, scope: Scope, headers: Headers) -> Caller | None:
+        """The local admin, where nobody made an account. Raises ApiError for another name of this server and for another origin."""
+        if not self._config.is_open or self._config.api_key is not None or await self._num_people():
+            return None
+        _refuse_other_name(headers)
+        _refuse_other_origin(scope, headers)
+        return await self._local_admin()
 
     async def _local_admin(self) -> Caller:
         if self._accounts is None:
             return Caller(0, LOCAL, frozenset(SCOPES))
         return await run_in_threadpool(self._accounts.ensure, LOCAL, scopes=SCOPES)
 
-    async def _caller_of_key(self, key: str) -> Caller:
+    async def _caller_of_key(self, key: str, scope: Scope, headers: Headers) -> Caller:
         if self._config.api_key is not None and hmac.compare_digest(key.encode(), self._config.api_key.encode()):
             return await self._local_admin()
         caller = await run_in_threadpool(self._accounts.caller_of_key, key) if self._accounts is not None else None
         if caller is not None:
             return caller
-        if self._config.is_open and self._config.api_key is None and not await self._num_people():
-            return await self._local_admin()  # OpenAI's clients always send a key, whatever it is
+        if (local := await self._caller_here(scope, headers)) is not None:  # OpenAI's clients always send a key, whatever it is
+            return local
         raise ApiError(401, "Wrong API key: it is unknown, revoked or expired", code="invalid_api_key")
 
     async def _num_people(self) -> int:
@@ -114,15 +119,17 @@ class Gate:
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > self._config.max_body_bytes:
             raise self._too_large()
+        if not _is_below(path, GUARDED) or _is_below(path, PUBLIC):
+            _refuse_other_origin(scope, headers)  # signing in as somebody else, for one
         if path == PUBLIC[0]:
             client = scope.get("client") or ("", 0)
-            return _allowed(self._limits.ask(("sign-in", client[0]), SIGN_INS_PER_MINUTE))
+            return allowed(self._limits.ask(("sign-in", client[0]), SIGN_INS_PER_MINUTE))
         if not _is_below(path, GUARDED) or _is_below(path, PUBLIC):
             return None
         if caller is None:
             raise ApiError(401, "No API key given; send the header Authorization: Bearer KEY", code="invalid_api_key")
         who = ("key", caller.key) if caller.key is not None else ("account", caller.account)
-        return _allowed(self._limits.ask(who, caller.requests_per_minute or self._config.requests_per_minute))
+        return allowed(self._limits.ask(who, caller.requests_per_minute or self._config.requests_per_minute))
 
     def _counted(self, receive: Receive) -> Receive:
         read_bytes, is_whole = 0, False
@@ -151,7 +158,8 @@ class Gate:
         return ApiError(413, f"The request is larger than {self._config.max_body_bytes} bytes", code="request_too_large")
 
 
-def _allowed(allowance: Allowance) -> Allowance:
+def allowed(allowance: Allowance) -> Allowance:
+    """`allowance` itself. Raises ApiError 429 where it says to wait."""
     if allowance.wait_s > 0:
         message = f"More than {allowance.limit} requests a minute; ask again in {allowance.wait_s:.1f} s"
         raise ApiError(429, message, type="rate_limit_error", code="rate_limit_exceeded", retry_after_s=allowance.wait_s)
@@ -203,13 +211,14 @@ def _split(url: str) -> SplitResult:
         return urlsplit("")
 
 
-def _cookie(headers: Headers) -> str | None:
-    jar: SimpleCookie = SimpleCookie()
-    try:
-        jar.load(headers.get("cookie", ""))
-    except CookieError:
-        return None
-    return jar[SESSION_COOKIE].value if SESSION_COOKIE in jar else None
+def session_secret(headers: Headers) -> str | None:
+    """The session's secret. Other cookies of this host, whoever set them, may be of any form."""
+    for header in headers.getlist("cookie"):
+        for pair in header.split(";"):
+            name, _, value = pair.strip().partition("=")
+            if name.strip() == SESSION_COOKIE:
+                return value.strip().strip('"')
+    return None
 
 
 def _is_below(path: str, places: tuple[str, ...]) -> bool:

@@ -42,6 +42,13 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def config_of(app: FastAPI) -> uvicorn.Config:
+    """How `app` is served. Who asks is the address of the connection: X-Forwarded-For, which any client can write, is not read."""
+    return uvicorn.Config(
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S, server_header=False, proxy_headers=False
+    )
+
+
 class _Server(uvicorn.Server):
     """Tells when it listens; on a signal ends running answers at once instead of waiting for the last token."""
 
@@ -73,7 +80,7 @@ def serve_models(
 ) -> None:
     """Serve until SIGINT or SIGTERM, then return; SIGHUP calls `hung_up`, if given. Must run in the main thread."""
     app = create_app(models, gate=gate, database=database, place=place, with_pages=with_pages)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S, server_header=False)
+    config = config_of(app)
 
     def passed(number: int, frame: FrameType | None) -> None:
         """uvicorn raises the signal again after it has shut down; the work is done then."""

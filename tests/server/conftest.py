@@ -22,7 +22,7 @@ from agora.posts.store import PostStore
 from agora.search.workspace import index_posts
 from agora.server.app import create_app
 from agora.server.gate import GateConfig
-from agora.server.run import address_of, bind
+from agora.server.run import address_of, bind, config_of
 from agora.settings import Workspace
 from agora.tokenizer import Tokenizer
 
@@ -33,7 +33,7 @@ Serving = Callable[[FastAPI], "contextmanager[str]"]
 def serving(app: FastAPI) -> Iterator[str]:
     """Run `app` in a thread; yields its address."""
     listener = bind("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
+    server = uvicorn.Server(config_of(app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     deadline = time.monotonic() + 10

@@ -188,3 +188,13 @@ def test_a_database_that_is_locked_delays_nobody_and_loses_no_counts(tmp_path: P
     usage.add("ada", "/v1/models", requests=1)
     assert [row["requests"] for row in usage.read()] == [2]
     opened.close()
+
+
+@pytest.mark.parametrize("name", ["local", "Local", "LOCAL"])
+def test_nobody_takes_the_name_of_this_machine(accounts: Accounts, name: str) -> None:
+    with pytest.raises(UsageError, match="reserved"):
+        accounts.add(name, scopes=["admin"], password=PASSWORD)
+    assert accounts.ensure("local", scopes=["admin"]).name == "local" and accounts.num_people() == 0
+    with pytest.raises(UsageError, match="no password"):
+        accounts.change("local", password=PASSWORD)
+    assert [one["has_password"] for one in accounts.all()] == [False]

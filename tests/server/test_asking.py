@@ -14,6 +14,7 @@ from agora.errors import UsageError
 from agora.server.accounts import Accounts
 from agora.server.asking import Asked, Asker, Event
 from agora.server.conversations import Conversations
+from agora.server.errors import ApiError
 from agora.server.running import Stopping
 from agora.server.tables import open_database
 
@@ -120,3 +121,17 @@ def test_asking_again_replaces_the_answer_and_an_edit_what_follows(talks: tuple[
     assert [one["role"] for one in asked.messages] == ["user"]
     with pytest.raises(UsageError):
         asker.begin(account + 1, talk, "not mine")
+
+
+def test_what_cannot_be_asked_changes_nothing(talks: tuple[Conversations, int, str]) -> None:
+    conversations, account, talk = talks
+    asker = Asker(conversations, lambda asked: iter(()), Stopping())
+    question, _, _ = asker.begin(account, talk, "first")
+    other = conversations.begin(account, "other")
+    elsewhere, _, _ = asker.begin(account, other, "elsewhere")
+    before = conversations.read(account, talk)
+    for text, after in ((None, 0), ("x", 0), ("x", 10_000), ("x", elsewhere), (None, question), ("x" * 100_001, question)):
+        with pytest.raises(ApiError) as refused:
+            asker.begin(account, talk, text, after=after)
+        assert refused.value.status_code == 400
+        assert conversations.read(account, talk) == before, (text, after)

@@ -55,7 +55,7 @@ def test_nobody_reads_or_changes_the_conversation_of_another(talks: Conversation
     answer = talks.add(ADA, talk, "assistant", "hello")
     for attempt in (
         lambda: talks.read(EVE, talk), lambda: talks.rename(EVE, talk, "x"), lambda: talks.share(EVE, talk, is_shared=True),
-        lambda: talks.delete(EVE, talk), lambda: talks.add(EVE, talk, "user", "x"), lambda: talks.cut(EVE, talk, answer),
+        lambda: talks.delete(EVE, talk), lambda: talks.add(EVE, talk, "user", "x"), lambda: talks.ask(EVE, talk, None, after=answer),
         lambda: talks.give_feedback(EVE, answer, "up"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match="there is no"):
@@ -98,8 +98,8 @@ def test_text_that_no_database_holds_is_kept_as_far_as_it_goes(talks: Conversati
 def test_regenerating_cuts_an_answer_and_what_came_after(talks: Conversations) -> None:
     talk = talks.begin(ADA, "mine")
     numbers = [talks.add(ADA, talk, role, role) for role in ("user", "assistant", "user", "assistant")]
-    talks.cut(ADA, talk, numbers[1])
-    assert [one["id"] for one in talks.read(ADA, talk)["messages"]] == numbers[:1]
+    question, answer, _ = talks.ask(ADA, talk, None, after=numbers[1])
+    assert question == numbers[0] and [one["id"] for one in talks.read(ADA, talk)["messages"]] == [question, answer]
 
 
 def test_feedback_is_one_of_a_kind_and_knows_what_was_asked(talks: Conversations) -> None:

@@ -63,7 +63,7 @@ def test_an_answer_asked_for_again_is_kept_for_its_rating_and_shown_to_nobody(da
             talks.give_feedback(account, number, "down")
     assert [one["content"] for one in talks.read(account, talk)["messages"]] == ["why?", "third"]
     assert [(one.chosen, one.rejected) for one in pairs(database).pairs] == [("third", "first")]
-    talks.cut(account, talk, talks.read(account, talk)["messages"][0]["id"])
+    talks.ask(account, talk, "how?", after=talks.read(account, talk)["messages"][0]["id"])
     assert talks.rated() == []
 
 

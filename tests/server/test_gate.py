@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,6 +71,14 @@ def test_a_page_of_another_origin_changes_nothing(served: Served) -> None:
     assert served.client.post("/v1/completions", json=body, headers={"origin": HERE}).status_code == 200
 
 
+def test_a_word_in_place_of_a_key_opens_no_way_around_host_and_origin(served: Served) -> None:
+    word = "Bearer anything"
+    assert code(served.get(authorization=word, host="evil.example:8000")) == (403, "other_host")
+    body, headers = {"model": "tiny", "prompt": "a", "max_tokens": 1}, {"authorization": word, "origin": "https://evil.example"}
+    assert code(served.client.post("/v1/completions", json=body, headers=headers)) == (403, "other_origin")
+    assert served.client.post("/v1/completions", json=body, headers={"authorization": word}).status_code == 200
+
+
 def test_a_session_is_held_to_its_origin_and_a_key_is_not(served: Served) -> None:
     served.accounts.add("ada", scopes=["member"], password="correct horse battery")
     session = served.accounts.new_session("ada")
@@ -78,6 +87,26 @@ def test_a_session_is_held_to_its_origin_and_a_key_is_not(served: Served) -> Non
     assert served.client.post("/v1/completions", json=body, headers=cookie | {"origin": "https://evil.example"}).status_code == 403
     key = {"authorization": f"Bearer {served.accounts.new_key('ada', name='k').secret}", "origin": "https://evil.example"}
     assert served.client.post("/v1/completions", json=body, headers=key).status_code == 200
+
+
+@pytest.mark.parametrize("headers", [{"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}])
+def test_another_site_signs_nobody_in(served: Served, headers: dict[str, str]) -> None:
+    served.accounts.add("ada", scopes=["member"], password="correct horse battery")
+    wanted = {"name": "ada", "password": "correct horse battery"}
+    assert code(served.client.post("/api/v1/sign-in", json=wanted, headers=headers)) == (403, "other_origin")
+    for path in ("/sign-in", "/sign-out"):
+        assert code(served.client.post(path, data=wanted, headers=headers)) == (403, "other_origin")
+    assert served.client.get("/health", headers=headers).status_code == 200
+    assert served.client.post("/api/v1/sign-in", json=wanted, headers={"origin": HERE}).status_code == 200
+
+
+@pytest.mark.parametrize("other", ['other={"a":1}', "a b=c", "=", 'x="', "é=1", "other"])
+def test_cookies_of_others_sign_nobody_out(served: Served, other: str) -> None:
+    served.accounts.add("ada", scopes=["member"])
+    own = f"{SESSION_COOKIE}={served.accounts.new_session('ada')}"
+    for line in (f"{other}; {own}", f"{own}; {other}", f"{other};{own};{other}"):
+        assert served.client.get("/v1/models", headers={"cookie": line.encode()}).status_code == 200, line
+    assert served.client.get("/v1/models", headers={"cookie": f"x{own}"}).status_code == 401
 
 
 def test_a_wrong_key_is_never_taken_for_no_key(served: Served) -> None:
@@ -119,3 +148,23 @@ def test_a_bucket_refills_with_time_and_holds_a_minute() -> None:
     now[0] = 10_000
     assert [limits.ask("a", 2).wait_s for _ in range(3)] == [0, 0, 30]
     assert limits.ask("b", 2).left == 1
+
+
+def test_a_busy_database_is_tried_again_and_its_path_is_not_told(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agora.database._BUSY_MS", 20)
+    served.database.engine.dispose()
+    other = sqlite3.connect(tmp_path / "server.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    made = [served.client.post("/api/v1/conversations", json={"title": "x"}), served.client.get("/v1/models")]
+    other.execute("ROLLBACK")
+    other.close()
+    for refused in made:
+        assert code(refused) == (503, "busy") and refused.headers["retry-after"] == "1"
+        assert "try again" in refused.text and str(tmp_path) not in refused.text and "server.db" not in refused.text
+    served.accounts.ensure("local", scopes=["admin"])
+    other = sqlite3.connect(tmp_path / "server.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    refused = served.client.post("/api/v1/conversations", json={"title": "x"})
+    other.close()
+    assert code(refused) == (503, "busy") and str(tmp_path) not in refused.text
+    assert served.client.post("/api/v1/conversations", json={"title": "x"}).status_code == 201

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+import httpx
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from agora.database import Database
@@ -54,6 +57,35 @@ def test_signing_in_gives_a_cookie_that_scripts_do_not_see_and_signing_out_ends_
 def test_guessing_passwords_is_slow(client: TestClient) -> None:
     codes = [client.post(f"{API}/sign-in", json={"name": "ada", "password": "x"}).status_code for _ in range(SIGN_INS_PER_MINUTE + 1)]
     assert codes == [401] * SIGN_INS_PER_MINUTE + [429]
+
+
+def test_other_addresses_do_not_make_guessing_faster(tiny_model: LocalModel, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agora.server.accounts.TRIES_PER_MINUTE", 3)
+    app = create_app([tiny_model], gate=GateConfig(), database=database)
+    codes = []
+    for number in range(4):
+        caller = TestClient(app, base_url="http://127.0.0.1:8000", client=(f"10.0.0.{number}", 5))
+        codes.append(caller.post(f"{API}/sign-in", json={"name": "aDa" if number % 2 else "ada", "password": "x"}).status_code)
+    assert codes == [401, 401, 401, 429]
+    other = TestClient(app, base_url="http://127.0.0.1:8000", client=("10.0.1.1", 5))
+    assert other.post(f"{API}/sign-in", json={"name": "eve", "password": PASSWORD}).status_code == 200
+
+
+def test_an_address_that_a_client_made_up_is_not_believed(
+    tiny_model: LocalModel,
+    database: Database,
+    run_app: Callable[[FastAPI], AbstractContextManager[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("agora.server.gate.SIGN_INS_PER_MINUTE", 3)
+    with run_app(create_app([tiny_model], gate=GateConfig(), database=database)) as address:
+        codes = [
+            httpx.post(
+                f"{address}{API}/sign-in", json={"name": f"n{number}", "password": "x"}, headers={"x-forwarded-for": f"10.0.0.{number}"}
+            ).status_code
+            for number in range(4)
+        ]
+    assert codes == [401, 401, 401, 429]
 
 
 def test_members_see_their_own_keys_and_make_none_with_a_key(client: TestClient) -> None:

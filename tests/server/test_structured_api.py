@@ -16,6 +16,8 @@ from pydantic import BaseModel
 from agora.engine import LocalModel
 from agora.engine.tools import call_text
 from agora.server.app import create_app
+from agora.server.errors import ApiError
+from agora.server.formats import checked_schema
 
 pytest.importorskip("llguidance", reason="needs the extra 'structured'")
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
@@ -208,3 +210,24 @@ def test_half_characters_are_refused_or_kept_as_they_are_written(client: OpenAI,
     answer = httpx.post(f"{client.base_url}chat/completions", content=sent, headers={"content-type": "application/json"})
     assert answer.status_code == (200 if place == "messages" else 400), answer.text
     assert place == "messages" or answer.json()["error"]["param"].startswith(place)
+
+
+@pytest.mark.parametrize("rules", ["lenient", None, [1], {"lenient": True}])
+@pytest.mark.parametrize(
+    ("around", "place"),
+    [
+        (lambda inner: inner, ""),
+        (lambda inner: {"type": "object", "properties": {"a": inner}}, "properties.a."),
+        (lambda inner: {"properties": {"properties": inner}}, "properties.properties."),
+        (lambda inner: {"anyOf": [{"type": "null"}, inner]}, "anyOf.1."),
+    ],
+)
+def test_a_schema_does_not_change_the_rules_of_the_grammar(rules: Any, around: Any, place: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        checked_schema(around({"type": "string", "x-guidance": rules}), "schema")
+    assert caught.value.status_code == 400 and caught.value.body["error"]["param"] == f"schema.{place}x-guidance"
+
+
+def test_a_property_may_have_any_name() -> None:
+    schema = {"type": "object", "properties": {"x-guidance": {"type": "string", "enum": ["x-guidance"]}}}
+    assert "x-guidance" in checked_schema(schema, "schema")

@@ -18,7 +18,7 @@ from agora.server.access import Asking, needs
 from agora.server.accounts import SCOPES, SESSION_DAYS, Accounts, Caller
 from agora.server.api.forms import MAX_ID, Body, Done, Name, Secret
 from agora.server.errors import ApiError
-from agora.server.gate import SESSION_COOKIE
+from agora.server.gate import SESSION_COOKIE, allowed, session_secret
 from agora.server.records import AuditLog, UsageLog
 
 ADMIN = needs("admin")
@@ -122,17 +122,18 @@ def _session_routes(accounts: Accounts) -> APIRouter:
     @router.post("/sign-in")
     def sign_in(body: SignIn, request: Request, response: Response) -> Me:
         """Begin a session; its cookie comes with the answer."""
+        allowed(accounts.may_try(body.name))
         secret = accounts.sign_in(body.name, body.password)
         caller = accounts.caller_of_session(secret) if secret is not None else None
         if secret is None or caller is None:
             raise ApiError(401, "The name or the password is wrong", code="wrong_password")
-        set_session(response, secret, is_https=request.url.scheme == "https")
+        set_session(response, secret, is_https=is_https(request))
         return _me(caller)
 
     @router.post("/sign-out")
     def sign_out(request: Request, response: Response) -> Done:
         """End the session."""
-        accounts.sign_out(request.cookies.get(SESSION_COOKIE, ""))
+        accounts.sign_out(session_secret(request.headers) or "")
         response.delete_cookie(SESSION_COOKIE)
         return Done()
 
@@ -226,6 +227,11 @@ def _record_routes(audit: AuditLog, usage: UsageLog) -> APIRouter:
         return [UsageRow(**row) for row in usage.read(since=since.isoformat() if since else None, who=who, key=key)]
 
     return router
+
+
+def is_https(request: Request) -> bool:
+    """Whether the browser came by TLS: to this server, or to a proxy in front, as the page's own origin says."""
+    return request.url.scheme == "https" or request.headers.get("origin", "").startswith("https://")
 
 
 def set_session(response: Response, secret: str, *, is_https: bool) -> None:

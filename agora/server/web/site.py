@@ -19,7 +19,7 @@ from agora.errors import AgoraError
 from agora.server.accounts import Caller
 from agora.server.areas import Areas, People
 from agora.server.errors import ApiError, from_agora_error
-from agora.server.gate import SESSION_COOKIE
+from agora.server.gate import session_secret
 from agora.server.web.parts import box, button, empty, note, text
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class Site:
         if caller is None:
             address = request.url.path + (f"?{request.url.query}" if request.url.query else "")
             return RedirectResponse(f"/sign-in?next={quote(address, safe='')}", status_code=303)
-        return Viewer(caller, request.cookies.get(SESSION_COOKIE))
+        return Viewer(caller, session_secret(request.headers))
 
     @contextmanager
     def frame(self, viewer: Viewer, here: str, *, narrow: bool = False) -> Iterator[bool]:
