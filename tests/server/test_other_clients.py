@@ -53,7 +53,7 @@ def litellm() -> Any:
         module = pytest.importorskip("litellm", reason="needs LiteLLM: pip install litellm")
         module.suppress_debug_info = True
         yield module
-        for loop in [one for one in gc.get_objects() if isinstance(one, asyncio.AbstractEventLoop)]:
+        for loop in [one for one in gc.get_objects() if issubclass(type(one), asyncio.AbstractEventLoop)]:
             if not loop.is_running():  # LiteLLM leaves loops behind, and their sockets
                 loop.close()
 

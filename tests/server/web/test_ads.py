@@ -41,6 +41,7 @@ def test_an_uploaded_brief_becomes_ads_that_a_person_releases(tab: Any) -> None:
     page.locator("figure img").first.wait_for(timeout=120_000)
     page.get_by_text("held", exact=True).first.wait_for()
     tab.shot("ads_pictures")
+    page.wait_for_function("[...document.querySelectorAll('figure img')].every(one => one.complete && one.naturalWidth)")
     shown = page.evaluate("[...document.querySelectorAll('figure img')].map(one => [one.complete && one.naturalWidth, one.alt.length > 9])")
     assert [width for width, _ in shown] == [320, 300] and all(named for _, named in shown)
     page.get_by_role("link", name="Texts").click()
