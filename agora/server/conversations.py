@@ -94,11 +94,6 @@ class Conversations:
         with self._database.begin() as connection:
             connection.execute(CONVERSATIONS.delete().where(CONVERSATIONS.c.id == conversation))
 
-    def forget(self, account: int) -> int:
-        """Delete all conversations of an account; how many they were."""
-        with self._database.begin() as connection:
-            return int(connection.execute(CONVERSATIONS.delete().where(CONVERSATIONS.c.account == account)).rowcount)
-
     def add(
         self,
         account: int,

@@ -270,11 +270,6 @@ class SearchArea:
             trends=rows, warnings=warnings,
         )  # fmt: skip
 
-    def last_post_at(self) -> str | None:
-        """When the newest indexed post was written: the `now` of a square that stands still."""
-        hits = self._services.search().find("", mode="latest", limit=1).hits
-        return hits[0].post["created_at"].isoformat() if hits else None
-
     def saved(self, caller: Caller) -> list[Saved]:
         """The caller's searches."""
         with self._services.store(), open_saved(self._services.place.root) as searches:

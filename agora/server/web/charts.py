@@ -34,18 +34,6 @@ def histogram(bars: Sequence[Bar], height: int = 72) -> None:
             text("span", moment(bars[-1].start), "tiny soft")
 
 
-def spark(values: Sequence[int]) -> None:
-    """A small histogram without words beside it."""
-    most, width = max(values, default=0) or 1, 120 / max(len(values), 1)
-    path = "".join(
-        f"M{place * width:.1f} 28v{-value / most * 28:.1f}h{max(width - 1, 1):.1f}v{value / most * 28:.1f}z"
-        for place, value in enumerate(values)
-        if value
-    )
-    with _svg(120, 28, f"Voices over time, now {values[-1] if values else 0}").style("width:120px; flex:none"):
-        box("bar", "path", d=path)
-
-
 def timeline(bins: Sequence[TimeBin], height: int = 130) -> None:
     """Members' actions above the line, outsiders' below."""
     if not bins:
