@@ -199,4 +199,5 @@ def test_an_error_of_the_system_is_one_line(monkeypatch: pytest.MonkeyPatch, cap
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     assert stopped.value.code == 1
-    assert capsys.readouterr().err == "error: /some/file: Permission denied\n"
+    said = capsys.readouterr().err
+    assert said == "error: /some/file: Permission denied; allow this user to write there and run the same command again\n"
