@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,32 @@ from agora.model.hf import save_hf, weight_files
 from agora.training.card import run_card
 from agora.training.checkpoint import open_latest_checkpoint
 from agora.training.export_checkpoint import checkpoint_place, write_model
-from agora.training.loop import Trained
+from agora.training.loop import run_task
 from agora.training.run_folder import RunFolder
 from agora.training.sharded_checkpoint import StoredTensors
+from agora.training.summary import TrainingSummary
+from agora.training.task import Task, Trained
+from agora.training.world import is_first_process
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedModel:
+    """How the run ended and where its model is; `model_dir` is None when it was stopped before its end."""
+
+    summary: TrainingSummary
+    model_dir: Path | None
+
+
+def train_and_export(run_dir: Path, model_dir: Path, task: Task, *, progress: Progress, resume: bool) -> TrainedModel:
+    """Carry `task` out in `run_dir`; a finished run becomes `model_dir`. Raises as `loop.train` does."""
+    trained = run_task(run_dir, task, progress=progress, resume=resume)
+    if trained.summary.state != "finished":
+        return TrainedModel(summary=trained.summary, model_dir=None)
+    if is_first_process():
+        export_run(trained, model_dir, progress=progress)
+    return TrainedModel(summary=trained.summary, model_dir=model_dir)
 
 
 def export_run(trained: Trained, model_dir: Path, *, progress: Progress = silent) -> bool:

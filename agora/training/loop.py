@@ -11,28 +11,27 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from agora.cluster.layout import Layout
 from agora.config import to_dict
-from agora.errors import CheckpointError, ConfigError, MissingExtraError, TrainingError
+from agora.errors import CheckpointError, MissingExtraError, TrainingError
 from agora.files import remedy
 from agora.log import Progress, Step, silent
 from agora.model.config import ModelConfig
 from agora.model.counts import flops_per_token
-from agora.model.transformer import Transformer
 from agora.training.anomalies import Anomaly, RollBack, Skip
 from agora.training.broken_batch import keep_broken_batch, refusal
 from agora.training.checkpoint import CheckpointWriter, clean, resume_latest
 from agora.training.checkpoint_store import Store, open_store
 from agora.training.config import TrainingConfig
-from agora.training.data import IGNORED_TARGET, Batches, ShardBatches, TokenShards, heldout_batches, share_of_step
+from agora.training.data import IGNORED_TARGET, TokenShards, share_of_step
 from agora.training.energy import EnergyMeter, EnergyReading
 from agora.training.guard import Guard
 from agora.training.layout_keys import refuse_planned
@@ -46,50 +45,15 @@ from agora.training.same_run import ID, id_of_run, refuse_other_configuration, t
 from agora.training.schedule import lr_scale
 from agora.training.sharded_step import ShardedStep
 from agora.training.signals import StopRequest, stop_on_signals
-from agora.training.source import ModelSource, merged
-from agora.training.step import Batch, StepResult, TrainingStep
+from agora.training.source import merged
+from agora.training.step import StepResult, TrainingStep
 from agora.training.summary import Standing, TrainingSummary, summarise
+from agora.training.task import Task, Trained, pretraining_task
 from agora.training.watchdog import Watchdog, lost_connection
-from agora.training.world import World, joined_world, layout_for
+from agora.training.world import joined_world, layout_for
 from agora.units import format_joules, format_seconds, format_si
 
 logger = logging.getLogger(__name__)
-
-
-Prepare = Callable[[TrainingStep | ShardedStep, RunFolder, World, Callable[[], None]], None]
-"""Step, the first process's run folder, the processes; the last one is to be called while it works, so that nobody takes it for dead."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Task:
-    """One thing to learn. `data` identifies what `batches` read: a resumed run must find the same. `make_model` gives the weights
-    that training starts from. `source` is what model cards say; `heldout_bytes` the text that the targets of `heldout` stand for,
-    where bits per byte mean something. `command` is what a person types to go on. `layout` says how several processes share the work.
-    Weights of `fresh_seed` are fresh ones, of which each of several processes draws its own part; `make_model` is then for one alone.
-    `prepare` gets the step with the weights that training starts from, each time a process begins, before any checkpoint is read."""
-
-    kind: Literal["pretrain", "chat", "preferences"]
-    model: ModelConfig
-    training: TrainingConfig
-    batches: Batches
-    heldout: Sequence[Batch]
-    make_model: Callable[[], Transformer]
-    tokenizer_dir: Path
-    data: Mapping[str, Any] = field(default_factory=dict)
-    source: ModelSource = field(default_factory=ModelSource)
-    heldout_bytes: int | None = None
-    command: str = ""
-    layout: Layout = field(default_factory=Layout)
-    fresh_seed: int | None = None
-    prepare: Prepare | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """A summary and the weights it speaks of; those of a divided run are in its last checkpoint only."""
-
-    summary: TrainingSummary
-    model: Transformer | None
 
 
 def train(
@@ -116,30 +80,6 @@ def train(
         tokenizer_dir=tokenizer_dir, data=data or {}, command=command,
     )  # fmt: skip
     return run_task(run_dir, replace(task, layout=layout or Layout()), progress=progress, resume=resume).summary
-
-
-def pretraining_task(
-    *,
-    model_config: ModelConfig,
-    training_config: TrainingConfig,
-    shards: TokenShards,
-    heldout: TokenShards | None,
-    tokenizer_dir: Path,
-    data: Mapping[str, Any],
-    command: str,
-) -> Task:
-    """The task of learning `shards` from fresh weights."""
-    c = training_config
-    if c.seq_len > model_config.max_seq_len:
-        raise ConfigError(f"training.seq_len={c.seq_len} is above model.max_seq_len={model_config.max_seq_len}")
-    shape: dict[str, Any] = {"seq_len": c.seq_len, "micro_batch": c.micro_batch, "document_aware": c.document_aware}
-    return Task(
-        kind="pretrain", model=model_config, training=c,
-        batches=ShardBatches(shards, seed=c.seed, **shape),
-        heldout=heldout_batches(heldout, max_tokens=c.evaluate_tokens, **shape) if heldout is not None else [],
-        make_model=lambda: Transformer(model_config, seed=c.seed), fresh_seed=c.seed,
-        tokenizer_dir=tokenizer_dir, data={"tokens": int(shards.num_tokens), **data}, command=command,
-    )  # fmt: skip
 
 
 def run_task(run_dir: Path, task: Task, *, progress: Progress = silent, resume: bool = True) -> Trained:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -51,13 +52,18 @@ class StepMetrics:
     lost_share: float | None = None
 
 
+_SHOWN: Final = (
+    "loss", "heldout_loss", "grad_norm", "lr", "muon_lr", "lr_scale", "tokens_per_s", "joules_per_token", "imbalance", "lost_share",
+)  # fmt: skip
 DETERMINISTIC: Final = ("step", "loss", "grad_norm", "lr_scale", "tokens", "heldout_loss")  # equal bit for bit after a resume
 
 
 class MetricsLog:
-    """Appends to `path`; with `tensorboard` also writes event files into that folder, hiding what older ones say of `first_step` on."""
+    """Appends to `path`; with `tensorboard` also writes event files into that folder, hiding what older ones say of `first_step` on.
+    These are a view of `path`: where they cannot be written the run goes on without them."""
 
     def __init__(self, path: Path, *, tensorboard: Path | None = None, first_step: int = 1) -> None:
+        self._place = tensorboard
         self._board = _open_tensorboard(tensorboard, first_step) if tensorboard else None
         self._file = LineFile(path)
 
@@ -66,28 +72,29 @@ class MetricsLog:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._file.close()
-        if self._board is not None:
-            self._board.close()
+        with self._without_board():
+            if self._board is not None:
+                self._board.close()
 
     def write(self, metrics: StepMetrics) -> None:
         """One line, handed to the system at once. Raises OSError that names the file."""
         self._file.write(json.dumps(dataclasses.asdict(metrics)))
-        if self._board is not None:
-            for name in (
-                "loss",
-                "heldout_loss",
-                "grad_norm",
-                "lr",
-                "muon_lr",
-                "lr_scale",
-                "tokens_per_s",
-                "joules_per_token",
-                "imbalance",
-                "lost_share",
-            ):
+        with self._without_board():
+            for name in _SHOWN if self._board is not None else ():
                 value = getattr(metrics, name)
                 if value is not None:
                     self._board.add_scalar(name, value, metrics.step)
+
+    @contextmanager
+    def _without_board(self) -> Iterator[None]:
+        """From the first failure on."""
+        try:
+            yield
+        except OSError as error:
+            self._board = None
+            logger.warning(
+                "%s: %s; the run goes on without TensorBoard, and %s has every step", self._place, error.strerror or error, self._file.path
+            )
 
     def sync(self) -> None:
         """Until the lines written so far are on disk: called before the checkpoint that stands for them."""

@@ -25,31 +25,30 @@ import torch
 
 from agora.cluster.layout import Layout
 from agora.config import to_dict
-from agora.errors import ConfigError, DataError, ModelError
+from agora.errors import DataError
 from agora.files import write_atomically
 from agora.log import Progress, silent
-from agora.model.find import find_model
-from agora.model.hf import load_hf, read_hf_config, refuse_other_content, weight_files
+from agora.model.hf import load_hf
 from agora.settings import Workspace
-from agora.tokenizer.bpe import PAD, Tokenizer
-from agora.training.chat_tuning import files_sha256
+from agora.tokenizer.bpe import PAD
 from agora.training.config import TrainingConfig
-from agora.training.export import export_run
+from agora.training.export import TrainedModel, train_and_export
 from agora.training.fit import refuse_what_cannot_fit
-from agora.training.loop import Task, run_task
 from agora.training.preference_data import EncodedPair, EpochOf, PreferenceBatches, encode_pairs, pairs_sha256
 from agora.training.preference_loss import PreferenceConfig
 from agora.training.preference_pairs import PairSet, load_pairs, write_pairs
-from agora.training.pretrain import TrainedModel
 from agora.training.run_folder import RunFolder
 from agora.training.sharded_step import ShardedStep, refuse_divided_answers
 from agora.training.source import preference_source
 from agora.training.step import Batch, TrainingStep, log_probabilities
+from agora.training.task import Task
+from agora.training.tuning import Base, find_base, left_out
 from agora.training.world import World, is_first_process
 
 HELDOUT_SHARE: Final = 0.1
 PAIRS_FILE: Final = "pairs.jsonl"
 REFERENCE_FILE: Final = "reference.json"
+NOTHING: Final = "there is no feedback"
 
 logger = logging.getLogger(__name__)
 
@@ -83,16 +82,13 @@ def tune_preferences(
     Raises DataError without a usable pair and for a stopped run whose pairs were withdrawn, ModelError for a base that cannot be used,
     ConfigError for a layout that divides answers, and as `loop.train` does.
     """
-    run_dir, model_dir = workspace.folder("runs", name), workspace.folder("models", name)
-    refuse_other_content(model_dir)
+    start = find_base(workspace, name, base, example="preferences")
     refuse_divided_answers(layout or Layout())
-    base_dir = find_model(workspace, base)
-    if base_dir.resolve() == model_dir.resolve():
-        raise ConfigError(f"--name {name} is the model that is tuned; choose another name, e.g. {name}-preferences")
+    run_dir, model_dir = workspace.folder("runs", name), workspace.folder("models", name)
     chosen = _pairs_of_run(run_dir, pairs) if resume else pairs
-    task, learned, report = _task(base_dir, chosen, training_config, config, origin, command)
+    task, learned, report = _task(start, chosen, training_config, config, origin, command)
     source = preference_source(
-        base_dir, origin=origin, report=report, licences=licences, recipe=recipe, tokenizer_hash=task.data["tokenizer_hash"],
+        start.folder, origin=origin, report=report, licences=licences, recipe=recipe, tokenizer_hash=task.data["tokenizer_hash"],
         settings=to_dict(config),
     )  # fmt: skip
 
@@ -108,14 +104,11 @@ def tune_preferences(
             _fill_reference(batches, part, step, folder, world, alive, task.data)
 
     task = replace(task, source=source, layout=layout or Layout(), prepare=prepare)
-    trained = run_task(run_dir, task, progress=progress, resume=resume)
-    if trained.summary.state != "finished":
-        return PreferenceModel(trained=TrainedModel(summary=trained.summary, model_dir=None), report=report)
-    if is_first_process():
-        export_run(trained, model_dir, progress=progress)
+    trained = train_and_export(run_dir, model_dir, task, progress=progress, resume=resume)
+    if trained.model_dir is not None and is_first_process():
         report |= compare(learned.get("heldout"), model_dir, config)
         (run_dir / PAIRS_FILE).unlink(missing_ok=True)
-    return PreferenceModel(trained=TrainedModel(summary=trained.summary, model_dir=model_dir), report=report)
+    return PreferenceModel(trained=trained, report=report)
 
 
 def _pairs_of_run(run_dir: Path, now: PairSet) -> PairSet:
@@ -135,26 +128,20 @@ def _pairs_of_run(run_dir: Path, now: PairSet) -> PairSet:
 
 
 def _task(
-    base_dir: Path, found: PairSet, training: TrainingConfig, config: PreferenceConfig, origin: str, command: str
+    base: Base, found: PairSet, training: TrainingConfig, config: PreferenceConfig, origin: str, command: str
 ) -> tuple[Task, dict[str, PreferenceBatches], dict[str, Any]]:
     """What is to be learned, the batches by their part (training, heldout), and the account of the pairs."""
     if not found.pairs:
-        raise DataError(f"no pair of answers to learn from: {_reasons(found.left_out)} (in {origin})")
-    tokenizer, model_config = Tokenizer.load(base_dir), read_hf_config(base_dir)
-    if tokenizer.vocab_size > model_config.vocab_size:
-        raise ModelError(
-            f"{base_dir}: the tokenizer has {tokenizer.vocab_size} tokens, but the model only {model_config.vocab_size}; "
-            "the folder mixes two models, export it again"
-        )
-    if training.seq_len > model_config.max_seq_len:
-        raise ConfigError(f"preferences.seq_len={training.seq_len} is above the {model_config.max_seq_len} positions of {base_dir}")
+        raise DataError(f"no pair of answers to learn from: {left_out(found.left_out, nothing=NOTHING)} (in {origin})")
+    tokenizer = base.tokenizer
+    base.refuse_longer("preferences.seq_len", training.seq_len)
     learned, kept_back = found.split(HELDOUT_SHARE)
     if not learned:  # a few pairs about one question: there is nothing to hold out
         learned, kept_back = kept_back, []
     encoded = encode_pairs(tokenizer, learned, max_tokens=training.seq_len)
     if not encoded.pairs:
         why = {"held out": len(kept_back), f"longer than preferences.seq_len={training.seq_len} tokens": encoded.report["too_long"]}
-        raise DataError(f"no pair of answers to learn from: {_reasons({**found.left_out, **why})} (in {origin})")
+        raise DataError(f"no pair of answers to learn from: {left_out({**found.left_out, **why}, nothing=NOTHING)} (in {origin})")
     shape: dict[str, Any] = {
         "seq_len": training.seq_len, "micro_batch": training.micro_batch, "seed": training.seed, "pad_id": tokenizer.special[PAD],
     }  # fmt: skip
@@ -165,13 +152,13 @@ def _task(
     else:
         logger.warning("none of the %d pairs is held out: the run will not tell whether others would agree", len(found.pairs))
     steps = _steps(batches["training"], training, config)
-    refuse_what_cannot_fit(model_config, training, Layout())
+    refuse_what_cannot_fit(base.config, training, Layout())
     task = Task(
-        kind="preferences", model=model_config, training=replace(training, steps=steps), batches=batches["training"],
-        heldout=EpochOf(batches["heldout"]) if heldout else [], make_model=lambda: load_hf(base_dir), tokenizer_dir=base_dir,
+        kind="preferences", model=base.config, training=replace(training, steps=steps), batches=batches["training"],
+        heldout=EpochOf(batches["heldout"]) if heldout else [], make_model=lambda: load_hf(base.folder), tokenizer_dir=base.folder,
         command=command,
         data={
-            "base_sha256": files_sha256(weight_files(base_dir)), "tokenizer_hash": tokenizer.hash,
+            "base_sha256": base.sha256(), "tokenizer_hash": tokenizer.hash,
             "training_sha256": pairs_sha256(encoded.pairs), "heldout_sha256": pairs_sha256(heldout), "preferences": to_dict(config),
         },
     )  # fmt: skip
@@ -188,11 +175,6 @@ def _within(pairs: Sequence[EncodedPair], max_tokens: int) -> list[EncodedPair]:
     """The first pairs, together at most `max_tokens`."""
     sizes = np.cumsum([2 * pair.size for pair in pairs])
     return list(pairs[: int(np.searchsorted(sizes, max_tokens, side="right"))])
-
-
-def _reasons(left_out: Mapping[str, int]) -> str:
-    counts = [f"{count:,} {reason}" for reason, count in sorted(left_out.items(), key=lambda item: -item[1]) if count]
-    return f"left out {', '.join(counts)}" if counts else "there is no feedback"
 
 
 # ---- the model that tuning began from

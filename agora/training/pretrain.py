@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 from agora.cluster.layout import Layout
@@ -23,22 +22,12 @@ from agora.tokenizer.bpe import Tokenizer
 from agora.tokenizer.shards import MANIFEST_FILE, ShardSet
 from agora.training.config import TrainingConfig
 from agora.training.evaluate import target_bytes
-from agora.training.export import export_run
+from agora.training.export import TrainedModel, train_and_export
 from agora.training.fit import refuse_what_cannot_fit
-from agora.training.loop import pretraining_task, run_task
 from agora.training.source import corpus_source
-from agora.training.summary import TrainingSummary
-from agora.training.world import is_first_process
+from agora.training.task import pretraining_task
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainedModel:
-    """How the run ended and where its model is; `model_dir` is None when it was stopped before its end."""
-
-    summary: TrainingSummary
-    model_dir: Path | None
 
 
 def pretrain(
@@ -76,12 +65,7 @@ def pretrain(
     )  # fmt: skip
     source = corpus_source(workspace.folder("corpus", data), recipe=recipe, tokenizer_hash=tokenizer.hash)
     task = dataclasses.replace(task, layout=layout or Layout(), source=source, heldout_bytes=target_bytes(task.heldout, tokenizer))
-    trained = run_task(run_dir, task, progress=progress, resume=resume)
-    if trained.summary.state != "finished":
-        return TrainedModel(summary=trained.summary, model_dir=None)
-    if is_first_process():
-        export_run(trained, model_dir, progress=progress)
-    return TrainedModel(summary=trained.summary, model_dir=model_dir)
+    return train_and_export(run_dir, model_dir, task, progress=progress, resume=resume)
 
 
 def open_heldout(folder: Path, tokenizer: Tokenizer) -> ShardSet | None:

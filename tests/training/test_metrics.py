@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,23 @@ def test_tensorboard_files_are_written_when_asked(tmp_path: Path) -> None:
     with MetricsLog(tmp_path / "m", tensorboard=tmp_path / "board") as log:
         log.write(line(1, heldout_loss=2.0))
     assert list((tmp_path / "board").glob("events.out.tfevents.*"))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_run_goes_on_when_tensorboard_files_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = pytest.importorskip("tensorboard.summary.writer.record_writer")
+
+    def fails(self: Any, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with MetricsLog(tmp_path / "m", tensorboard=tmp_path / "board") as log:
+        monkeypatch.setattr(writer.RecordWriter, "write", fails)
+        for step in range(1, 40):
+            log.write(line(step))
+    assert [entry["step"] for entry in read_metrics(tmp_path / "m")] == list(range(1, 40))
+    assert caplog.text.count("No space left on device; the run goes on without TensorBoard") == 1
 
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
