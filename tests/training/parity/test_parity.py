@@ -28,17 +28,17 @@ STEPS = 20
 
 ROWS_AT_ONCE = 8  # fewer, larger passes where each pass makes many exchanges
 TWO: dict[str, dict[str, Any]] = {
-    "replicas": {"replicate": 2},
-    "shards": {"shard": 2},
-    "shards of optimizer": {"shard": 2, "sharding": "optimizer"},
-    "shards of gradients": {"shard": 2, "sharding": "gradients"},
-    "no shards": {"shard": 2, "sharding": "none"},
+    "replicas": {"replicate": 2, "micro_batch": 4},
+    "shards": {"shard": 2, "micro_batch": 4},
+    "shards of optimizer": {"shard": 2, "sharding": "optimizer", "micro_batch": 4},
+    "shards of gradients": {"shard": 2, "sharding": "gradients", "micro_batch": 4},
+    "no shards": {"shard": 2, "sharding": "none", "micro_batch": 4},
     "tensor and sequence": {"tensor": 2, "micro_batch": 4},
     "tensor": {"tensor": 2, "sequence_parallel": False, "micro_batch": ROWS_AT_ONCE},
-    "gpipe": {"pipeline": 2, "schedule": "gpipe"},
-    "1f1b": {"pipeline": 2, "schedule": "1f1b"},
-    "interleaved": {"pipeline": 2, "schedule": "interleaved", "virtual": 2},
-    "zero bubble": {"pipeline": 2, "schedule": "zero_bubble"},
+    "gpipe": {"pipeline": 2, "schedule": "gpipe", "micro_batch": 4},
+    "1f1b": {"pipeline": 2, "schedule": "1f1b", "micro_batch": 4},
+    "interleaved": {"pipeline": 2, "schedule": "interleaved", "virtual": 2, "micro_batch": 4},
+    "zero bubble": {"pipeline": 2, "schedule": "zero_bubble", "micro_batch": 4},
     "context": {"context": 2, "micro_batch": ROWS_AT_ONCE},
 }
 FOUR: dict[str, dict[str, Any]] = {
