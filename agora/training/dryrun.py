@@ -101,7 +101,7 @@ def dry_run(
     record = extrapolated(records, numbers, num_micro_batches)
     shape, columns = shape_of(model), stack_layouts([layout])
     batch = PlannerBatch(seq_len=training.seq_len, global_batch=global_batch)
-    planned = memory_bytes(shape, batch, columns, documents=training.document_aware)
+    planned = memory_bytes(shape, batch, columns, documents=training.document_aware, optimizer=training.optimizer.name)
     flops = flops_per_token(model, training.seq_len, causal=False) * training.batch_tokens / world
     return DryRun(
         world=world, rank=rank, stage=stage, layout=layout, num_micro_batches=num_micro_batches, recorded_micro_batches=numbers,
