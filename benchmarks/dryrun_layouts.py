@@ -1,10 +1,10 @@
-"""The planner's memory beside the program's own: sixteen layouts of four models, each run dry as its first and its last stage.
+"""The planner's memory beside the program's own: layouts of five models, each run dry as its first and its last stage.
 
 python -m benchmarks dryrun_layouts [--out FILE] [--model NAME]
 
-FILE gets a line of JSON for each layout: {"model", "layout", "seq_len", "global_batch", "peak_bytes"}; `python -m benchmarks planner_memory
---dryrun FILE` reads it. Lines that are there already are not run again. Rows hold one document: masks of documents are a cost of their own
-(tests/training/test_dryrun.py has them).
+FILE gets a line of JSON for each layout: {"model", "layout", "seq_len", "global_batch", "optimizer", "peak_bytes"};
+`python -m benchmarks planner_memory --dryrun FILE` reads it. Lines that are there already are not run again. Rows hold one document: masks
+of documents are a cost of their own (tests/training/test_dryrun.py has them).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ def run(quick: bool, options: dict[str, str]) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(options.get("out", f"{folder}/dryruns.jsonl"))
         models = (options["model"],) if "model" in options else planner_memory.MODELS[: 1 if quick else None]
-        known = {_key(line) for line in _lines(out)}
+        known = [(line["model"], planner_memory.case_of(line, str(out))) for line in _lines(out)]
         for model in models:
-            for layout, global_batch in planner_memory.layouts(model):
-                if json.dumps([model, asdict(layout), global_batch]) not in known:
-                    line = measure(model, layout, global_batch)
+            for case in planner_memory.cases(model):
+                if (model, case) not in known:
+                    line = measure(model, case)
                     with out.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(line) + "\n")
         found = planner_memory.BENCHMARK.run(quick, {"dryrun": str(out)})
@@ -40,30 +40,27 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
-def _key(line: dict[str, Any]) -> str:
-    return json.dumps([line["model"], line["layout"], line["global_batch"]])
-
-
-def measure(model: str, layout: Any, global_batch: int) -> dict[str, Any]:
+def measure(model: str, case: planner_memory.Case) -> dict[str, Any]:
     """The fuller of first and last stage."""
     from agora.cluster.models import model_shape
     from agora.training.config import TrainingConfig
     from agora.training.dryrun import dry_run, recorded_numbers
     from agora.training.optimizers import OptimizerConfig
 
-    started_s, seq_len = time.process_time(), planner_memory.SEQ_LEN
+    started_s, layout, seq_len = time.process_time(), case.layout, case.seq_len
     # memory does not grow once a rank is full, so the batch is cut to that
-    passes = recorded_numbers(layout, layout.num_micro_batches(global_batch))[0]
+    passes = recorded_numbers(layout, layout.num_micro_batches(case.global_batch))[0]
     training = TrainingConfig(
         batch_tokens=passes * layout.data * layout.micro_batch * seq_len, seq_len=seq_len, micro_batch=layout.micro_batch,
-        document_aware=False, optimizer=OptimizerConfig(name="adamw"),
+        document_aware=False, optimizer=OptimizerConfig(name=case.optimizer),
     )  # fmt: skip
     config = config_of(model_shape(model), seq_len)
     ranks = {0, layout.num_accelerators - 1} if layout.pipeline > 1 else {0}
     runs = [dry_run(config, training, layout, rank=rank) for rank in sorted(ranks)]
     fullest = max(runs, key=lambda run: run.record.peak_bytes)
     return {
-        "model": model, "layout": asdict(layout), "seq_len": seq_len, "global_batch": global_batch,
+        "model": model, "layout": asdict(layout), "seq_len": seq_len, "global_batch": case.global_batch,
+        "optimizer": case.optimizer,
         "peak_bytes": fullest.record.peak_bytes, "by_kind": fullest.record.by_kind, "stage": fullest.stage,
         "peaks_of_stages": {str(run.stage): run.record.peak_bytes for run in runs}, "cpu_s": round(time.process_time() - started_s, 1),
     }  # fmt: skip
@@ -82,7 +79,7 @@ def config_of(shape: Any, seq_len: int) -> Any:
 
 
 BENCHMARK = Benchmark(
-    measures="closed-form memory against dry runs of the program: mean error over 16 layouts; nothing said to fit that does not",
+    measures="closed-form memory against dry runs of the program: mean error over all layouts; nothing said to fit that does not",
     unit="relative error",
     bound=planner_memory.BENCHMARK.bound,
     run=run,

@@ -37,6 +37,7 @@ def _case(data: Any) -> tuple[Any, Any, Any, Any]:
     from agora.cluster.layout import DISPATCHES, PRECISIONS, RECOMPUTES, SCHEDULES, SHARDINGS, Layout
     from agora.cluster.models import model_names, model_shape
     from agora.cluster.step_time import Batch
+    from agora.cluster.wafer import is_wafer
 
     shape = model_shape(data.draw(st.sampled_from(model_names())))
     powers = st.integers(0, 4).map(lambda power: 2**power)
@@ -66,7 +67,10 @@ def _case(data: Any) -> tuple[Any, Any, Any, Any]:
         global_batch=layout.data * layout.micro_batch * data.draw(st.integers(1, 64)),
     )
     name, net = data.draw(st.sampled_from(sorted(load_tables("accelerators")))), data.draw(st.sampled_from(("", "ethernet", "cloud")))
-    chip = hardware(name, "" if torus_dimensions(accelerator(name)) else net, data.draw(st.sampled_from((0, layout.num_accelerators))))
+    if is_wafer(accelerator(name)):
+        layout = Layout(replicate=layout.data, recompute=layout.recompute, micro_batch=layout.micro_batch, precision=layout.precision)
+    usual = "" if torus_dimensions(accelerator(name)) or is_wafer(accelerator(name)) else net
+    chip = hardware(name, usual, data.draw(st.sampled_from((0, layout.num_accelerators))))
     return shape, batch, stack_layouts([layout]), chip
 
 
@@ -75,12 +79,12 @@ def faster_links(data: Any) -> None:
     from hypothesis import strategies as st
 
     from agora.cluster.constants import default_constants
-    from agora.cluster.step_time import step_times
+    from agora.cluster.pricing import times_on
 
     shape, batch, columns, chip = _case(data)
     name = data.draw(st.sampled_from(("up_bytes_per_s", "out_bytes_per_s", "memory_bytes_per_s", "rate_16", "rate_8", "rate_4")))
     better = replace(chip, **{name: getattr(chip, name) * data.draw(st.floats(1, 100))})
-    before, after = (float(step_times(shape, batch, columns, one, default_constants()).total_s[0]) for one in (chip, better))
+    before, after = (float(times_on(shape, batch, columns, one, default_constants()).total_s[0]) for one in (chip, better))
     assert math.isfinite(before) and 0 < after <= before * (1 + 1e-9), (name, before, after)
 
 
@@ -95,7 +99,7 @@ def larger_memory(data: Any) -> None:
 
     shape = model_shape(data.draw(st.sampled_from(("Qwen3-0.6B", "Llama-3-8B", "Qwen3-30B-A3B", "GPT-OSS-20B", "Llama-2-70B"))))
     number = data.draw(st.sampled_from((2, 4, 8, 12, 16)))
-    chip = hardware(data.draw(st.sampled_from(("A100-40", "H100", "B200", "MI300X", "TPU-v5p"))), "", number)
+    chip = hardware(data.draw(st.sampled_from(("A100-40", "H100", "B200", "MI300X", "TPU-v5p", "WSE-3"))), "", number)
     memory, factor = chip.memory_bytes * data.draw(st.floats(0.1, 4)), data.draw(st.floats(1, 10))
     batch, seq_len = number * data.draw(st.integers(1, 8)), data.draw(st.sampled_from((1024, 4096, 8192)))
     found = []
@@ -138,10 +142,10 @@ def units(data: Any) -> None:
     from agora.cluster.constants import default_constants
     from agora.cluster.facts import load_tables
     from agora.cluster.plan import times_by_cause
-    from agora.cluster.step_time import step_times
+    from agora.cluster.pricing import times_on
 
     shape, batch, columns, chip = _case(data)
-    times = step_times(shape, batch, columns, chip, default_constants())
+    times = times_on(shape, batch, columns, chip, default_constants())
     parts = times_by_cause(times)
     assert all(seconds >= 0 for seconds in parts.values()) and math.isclose(sum(parts.values()), float(times.total_s[0]), rel_tol=1e-9)
     # time is measured in one unit: a machine whose every rate is slower and every latency longer by a factor takes that factor longer
@@ -160,7 +164,7 @@ def units(data: Any) -> None:
         micro_batch_s=constants.micro_batch_s * factor,
     )  # fmt: skip
     assert math.isclose(
-        float(step_times(shape, batch, columns, slower, stretched).total_s[0]), factor * float(times.total_s[0]), rel_tol=1e-6
+        float(times_on(shape, batch, columns, slower, stretched).total_s[0]), factor * float(times.total_s[0]), rel_tol=1e-6
     )
     table = load_tables("accelerators")[data.draw(st.sampled_from(sorted(load_tables("accelerators"))))]
     assert math.isclose(table.base("memory") / 1e9, table.facts["memory"].value) and math.isclose(

@@ -18,15 +18,21 @@ def accelerator(name: str) -> Table:
 
 def network(name: str, accelerator_name: str = "") -> Table:
     """The network `name`; without a name the usual one of the accelerator. Raises ConfigError naming the nearest that exists."""
-    is_torus = bool(accelerator_name) and torus_dimensions(accelerator(accelerator_name)) > 0
-    found = pick(load_tables("networks"), name or ("torus" if is_torus else "infiniband"), "network")
-    if accelerator_name and bool(found.words.get("is_torus", False)) != is_torus:
-        form, nearest = ("a torus", "torus") if is_torus else ("no torus", "infiniband")
+    kind = _kind_of_links(accelerator(accelerator_name)) if accelerator_name else ""
+    nearest = {"torus": "torus", "wafers": "swarmx"}.get(kind, "infiniband")
+    found = pick(load_tables("networks"), name or nearest, "network")
+    if accelerator_name and found.words.get("joins", "") != kind:
+        form = {"torus": "form a torus", "wafers": "lead to a store of weights"}.get(kind, "form no torus and lead to no store of weights")
         raise ConfigError(
-            f"network={found.name!r} does not go with {accelerator(accelerator_name).name}, whose links form {form}; "
+            f"network={found.name!r} does not go with {accelerator(accelerator_name).name}, whose links {form}; "
             f"the nearest possible is network={nearest!r}"
         )
     return found
+
+
+def _kind_of_links(chip: Table) -> str:
+    """What a network must join: `torus`, `wafers`, or neither."""
+    return "wafers" if chip.words.get("streams_weights") else "torus" if torus_dimensions(chip) else ""
 
 
 def check_format(name: str, precision: str) -> None:
@@ -108,4 +114,6 @@ def hardware(accelerator_name: str, network_name: str = "", num_accelerators: in
         leaf_oversubscription=net.base("leaf_oversubscription"),
         pod_domain=net.base("pod_domain"),
         pod_oversubscription=net.base("pod_oversubscription"),
+        streams_weights=float(bool(chip.words.get("streams_weights"))),
+        scaling_loss=chip.base("scaling_loss", 0.0),
     )

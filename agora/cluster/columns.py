@@ -94,7 +94,8 @@ class Hardware:
     rates: peak dense FLOP/s by precision class (16, 8, 4 bits); links: bytes/s of one direction per accelerator. `up_domain`: ranks of the
     job that lie in one scale-up domain. `mesh_links`: links to single neighbours of a domain (0 = switched), `torus_dims`: dimensions of a
     torus (0 = none); on both a small group cannot use all links. The network beyond has leaves of `leaf_domain` ranks and pods of
-    `pod_domain`, with an oversubscription above each; every level that a message climbs adds `hop_latency_s`.
+    `pod_domain`, with an oversubscription above each; every level that a message climbs adds `hop_latency_s`. `streams_weights`: 1 for a
+    wafer, which takes its weights through `out_bytes_per_s` layer by layer and loses `scaling_loss` of its time with each doubling.
     """
 
     rate_16: Values
@@ -117,6 +118,8 @@ class Hardware:
     leaf_oversubscription: Values
     pod_domain: Values
     pod_oversubscription: Values
+    streams_weights: Values = 0.0
+    scaling_loss: Values = 0.0
 
     def rate(self, precision: Values) -> Values:
         """Peak FLOP/s of matrix products in a precision (a code of PRECISIONS)."""

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from agora.cluster.energy import J_PER_MWH
-from agora.cluster.explain import limit_of, sentences
+from agora.cluster.explain import is_measured, limit_of, rests_on, sentences
 from agora.cluster.plan import NOT_COVERED, Plan, times_by_cause
 from agora.cluster.search import Candidate
 from agora.config import to_dict
@@ -72,7 +72,7 @@ def _failures(plan: Plan) -> dict[str, Any]:
         "checkpoint_stall_s": None if recovery.is_elastic else recovery.failures.stall_s,
         "spare_nodes": recovery.failures.num_spare_nodes,
         "goodput_restarting_as_a_whole": recovery.goodput,
-        "goodput_losing_one_replica": recovery.elastic_goodput if plan.layout.replicate > 1 else None,
+        "goodput_losing_one_replica": recovery.elastic_goodput or None,
         "recovery": "one replica at a time" if recovery.is_elastic else "restart as a whole",
         "useful_share": plan.useful_share,
     }
@@ -98,12 +98,6 @@ def _candidate(plan: Plan, candidate: Candidate | None) -> dict[str, Any] | None
     return {"layout_in_words": candidate.layout.describe(), "step_s": candidate.step_s, "times_slower": slower}
 
 
-def is_measured(plan: Plan) -> bool:
-    """Whether measured runs on this accelerator stand behind the constants; without them it is priced from data sheets alone."""
-    calibration = plan.request.calibrated()
-    return calibration.is_own or plan.chip.name in calibration.accelerators
-
-
 def short_row(plan: Plan) -> dict[str, Any]:
     """One line of a comparison."""
     return {
@@ -116,6 +110,7 @@ def short_row(plan: Plan) -> dict[str, Any]:
         "days": plan.duration_s / DAY_S,
         "days_80_percent": [plan.duration_s / DAY_S * bound / plan.chosen.step_s for bound in plan.interval_s],
         "is_measured": is_measured(plan),
+        "rests_on": rests_on(plan),
         "useful_share": plan.useful_share,
         "facility_mw": plan.draw.facility_w / 1e6,
         "metered_mwh": plan.energy.metered_j / J_PER_MWH,

@@ -14,8 +14,10 @@ from agora.cluster.accelerator import network_levels
 from agora.cluster.columns import Hardware, stack_layouts
 from agora.cluster.facts import load_tables
 from agora.cluster.plan import NOT_COVERED, Plan, times_by_cause
+from agora.cluster.pricing import times_on
 from agora.cluster.search import TIE
-from agora.cluster.step_time import step_times
+from agora.cluster.wafer import is_wafer
+from agora.model.counts import num_parameters
 from agora.units import format_bytes, format_seconds
 
 _RESOURCES: dict[str, tuple[str, ...]] = {
@@ -28,6 +30,10 @@ _NEXT = {
     "scale-up links": "the step waits for links inside a domain: a smaller tensor degree, or larger micro-batches, shorten it",
     "network": "the step waits for the network: more NICs, larger batches per rank, or sharding within fewer nodes shorten it",
     "waiting": "the step waits for itself (bubble, launches, stragglers): more micro-batches, fewer stages or interleaving shorten it",
+}
+_NEXT_OF_WAFERS = {
+    "network": "the step waits for weights on their way to the wafer: more sequences of a pass (they must fit in its SRAM) or a wider link",
+    "waiting": "the step waits for itself (the slowest wafer, the turn of a step): more sequences of a pass shorten it",
 }
 
 
@@ -47,13 +53,14 @@ def limit_of(plan: Plan) -> Limit:
     waiting = (causes["bubble_s"] + causes["launch_s"] + causes["straggler_s"] + causes["fixed_s"]) / plan.chosen.step_s
     gains["waiting"] = waiting / 2
     name = max(gains, key=lambda key: gains[key])
-    return Limit(name, gains, _NEXT[name])
+    advice = {**_NEXT, **(_NEXT_OF_WAFERS if is_wafer(plan.chip) else {})}
+    return Limit(name, gains, advice[name])
 
 
 def _gain(plan: Plan, names: tuple[str, ...]) -> float:
     better: Hardware = replace(plan.hardware, **{name: getattr(plan.hardware, name) * 2 for name in names})
     batch = plan.question.batch(plan.chosen.global_batch)
-    total = step_times(plan.shape, batch, stack_layouts([plan.layout]), better, plan.request.calibrated().constants).total_s
+    total = times_on(plan.shape, batch, stack_layouts([plan.layout]), better, plan.request.calibrated().constants).total_s
     return 1 - float(np.ravel(total)[0]) / plan.chosen.step_s
 
 
@@ -67,9 +74,10 @@ def sentences(plan: Plan) -> list[str]:
         _about_interval(plan),
         _about_memory(plan),
         *_about_batch(plan),
-        _about_baseline(plan),
+        _about_wafers(plan) if is_wafer(plan.chip) else _about_baseline(plan),
         _about_failures(plan),
         _about_machine(plan),
+        *_about_price(plan),
     ]
     causes = sorted(times_by_cause(plan.steps).items(), key=lambda item: -item[1])[:3]
     said.append(
@@ -129,9 +137,43 @@ def _about_interval(plan: Plan) -> str:
     if calibration.is_own:
         return f"Interval: from {calibration.num_rows} measured steps of your own; it holds for machines and models like those."
     text = "Interval: 80% of runs of software that the constants never saw lie in it; layouts, failures and prices are not part of it."
-    if plan.chip.name not in calibration.accelerators:
-        text += f" No run on {plan.chip.name} was measured: its figures are those of data sheets, and the interval may be too narrow."
-    return text
+    basis = rests_on(plan)
+    return text if is_measured(plan) else f"{text} {basis[0].upper()}{basis[1:]}."
+
+
+def is_measured(plan: Plan) -> bool:
+    """Whether measured runs on this accelerator stand behind the constants; without them it is priced from data sheets alone."""
+    calibration = plan.request.calibrated()
+    return not is_wafer(plan.chip) and (calibration.is_own or plan.chip.name in calibration.accelerators)
+
+
+def rests_on(plan: Plan) -> str:
+    """What the step time of this accelerator rests on."""
+    name = plan.chip.name
+    if is_wafer(plan.chip):
+        return (
+            f"no run on {name} was measured: whole steps reach {plan.chip.base('matmul_ceiling'):.0%} of a dense peak because its vendor "
+            "stated durations, and failures are guessed from those of GPUs by area of silicon"
+        )
+    if not is_measured(plan):
+        return f"no run on {name} was measured: its figures are those of data sheets, and the interval may be too narrow"
+    if plan.request.calibrated().is_own:
+        return "your own measured steps"
+    return f"measured runs on {name}"
+
+
+def _about_wafers(plan: Plan) -> str:
+    store = num_parameters(plan.shape).total * load_tables("memory")["wafer"].base("store")
+    return (
+        f"Layout: every wafer computes whole layers of sequences of its own; weights and optimizer state ({format_bytes(store)}) lie in a "
+        "store outside and stream through each wafer's link twice a pass, gradients once. Agora's own training does not run there."
+    )
+
+
+def _about_price(plan: Plan) -> list[str]:
+    if plan.cost.rent_usd is not None or plan.cost.own_usd is not None:
+        return []
+    return [f"Cost: no price of {plan.chip.name} is published, so only electricity is priced; give usd_per_accelerator_hour."]
 
 
 def _about_machine(plan: Plan) -> str:
@@ -163,6 +205,8 @@ def assumptions(plan: Plan) -> dict[str, list[str]]:
         "facility": load_tables("power")["facility"],
         "electricity": load_tables("power")["electricity"],
     }
+    if is_wafer(plan.chip):
+        tables |= {"streams": load_tables("memory")["wafer"], "failures against a GPU's": load_tables("failures")["wafer"]}
     lines = {
         name: [fact.describe() for key, fact in table.facts.items() if key != "planned"]  # interruptions that are not counted
         for name, table in tables.items()

@@ -44,14 +44,21 @@ def interruption_rate() -> float:
 
 
 def failure_model(
-    *, num_accelerators: int, checkpoint_bytes: float, accelerators_per_node: int, num_writers: int | None = None
+    *,
+    num_accelerators: int,
+    checkpoint_bytes: float,
+    accelerators_per_node: int,
+    num_writers: int | None = None,
+    rate_per_accelerator_s: float | None = None,
 ) -> FailureModel:
-    """The model of a job with the shipped rates. `num_writers`: ranks that each write their part (default: all)."""
+    """The model of a job with the shipped rates, or another rate of interruptions. `num_writers`: ranks that each write their part
+    (default: all)."""
     tables = load_tables("failures")
     restart, storage = tables["restart"], tables["storage"]
     part = checkpoint_bytes / (num_writers or num_accelerators)
     model = FailureModel(
-        num_accelerators=num_accelerators, rate_per_accelerator_s=interruption_rate(),
+        num_accelerators=num_accelerators,
+        rate_per_accelerator_s=interruption_rate() if rate_per_accelerator_s is None else rate_per_accelerator_s,
         stall_s=max(part / storage.base("snapshot"), 0.5),
         write_s=max(part / storage.base("per_accelerator"), 1.0), restart_s=restart.base("detect") + restart.base("restart"),
         repair_s=restart.base("repair"), accelerators_per_node=accelerators_per_node, num_spare_nodes=0,

@@ -2,9 +2,9 @@
 
     memory_bytes(shape, batch, layouts).total
 
-States are those of `training/`: bfloat16 copy, float32 masters, gradients and two moments. Activations are what autograd keeps of the plain
-operations of `agora.model`, or what fused kernels keep. First and last stage are
-counted; the fuller one is returned. Not covered: memory of the host, offloading.
+States are those of `training/`: bfloat16 copy, float32 masters, gradients, and two moments of AdamW or one of Muon. Activations are what
+autograd keeps of the plain operations of `agora.model`, or what fused kernels keep. First and last stage are counted; the fuller one is
+returned. Not covered: memory of the host, offloading.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from agora.cluster.columns import (
-    FULL,
     GPIPE,
     GRADIENTS,
     INTERLEAVED,
@@ -61,7 +60,8 @@ class MemoryBytes:
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """Parameters of one rank of one stage: divided by tensor ranks, the part of experts, and those of a layer, the tables, the head."""
+    """Parameters of one rank of one stage: divided by tensor ranks, the part of experts, and those of a layer, the tables, the head;
+    `vectors` are tables and norms, which AdamW steps in any case, `matrix` those of the largest matrix that Muon makes whole."""
 
     held: Values
     experts: Values
@@ -71,23 +71,36 @@ class _Stage:
     head: Values
     has_head: Values
     num_layers: Values
+    vectors: Values
+    matrix: Values
+    is_joint: Values
 
 
-def memory_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns, *, documents: bool = True) -> MemoryBytes:
-    """Peak bytes of the fullest rank. `documents`: rows hold several, which may not see each other (training.document_aware)."""
+def memory_bytes(
+    shape: ModelShape, batch: Batch, layouts: LayoutColumns, *, documents: bool = True, optimizer: str = "adamw"
+) -> MemoryBytes:
+    """Peak bytes of the fullest rank. `documents`: rows hold several, which may not see each other (training.document_aware); `optimizer`:
+    adamw or muon (training.optimizer.name)."""
+    ask = _Ask(documents, optimizer == "muon")
     per_stage = np.ceil(shape.num_layers / layouts.pipeline)
     rest = np.maximum(shape.num_layers - (layouts.pipeline - 1) * per_stage, 1)
     passes = batch.global_batch / (layouts.data * layouts.micro_batch)
-    first = _of_stage(shape, batch, layouts, per_stage, 0, passes, documents)
+    first = _of_stage(shape, batch, layouts, per_stage, 0, passes, ask)
     if np.all(layouts.pipeline == 1):
         return first
-    last = _of_stage(shape, batch, layouts, rest, 1, passes, documents)
+    last = _of_stage(shape, batch, layouts, rest, 1, passes, ask)
     is_first = first.total >= last.total
     return MemoryBytes(**{field.name: np.where(is_first, getattr(first, field.name), getattr(last, field.name)) for field in fields(first)})
 
 
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    documents: bool
+    is_muon: bool
+
+
 def _of_stage(
-    shape: ModelShape, batch: Batch, layouts: LayoutColumns, num_layers: Values, position: int, passes: Values, documents: bool
+    shape: ModelShape, batch: Batch, layouts: LayoutColumns, num_layers: Values, position: int, passes: Values, ask: _Ask
 ) -> MemoryBytes:  # fmt: skip
     """`position` 0: first stage; 1: last stage."""
     stage = _stage(shape, layouts, num_layers, position)
@@ -101,23 +114,29 @@ def _of_stage(
     compute, master = state.base("compute_weights"), state.base("master_weights")
     is_gathered = (layouts.sharding == PARAMETERS) & ~puts_off
     weights = master * np.where(layouts.sharding >= 1, divided, whole) + compute * np.where(is_gathered, 0.0, whole)
-    optimizer = state.base("moments") * np.where(layouts.sharding >= 1, divided, whole)
+    stepped = np.where(layouts.sharding >= 1, divided, whole)
+    vectors = stage.vectors / np.where(layouts.sharding >= 1, shards, 1)
+    optimizer = state.base("moments") * stepped - ask.is_muon * state.base("moments") / 2 * (stepped - vectors)
     is_scattered = (layouts.sharding >= GRADIENTS) & ~puts_off
     waiting = np.where(is_scattered, divided, whole) * np.where(puts_off, compute, state.base("gradients")) * (passes > 1)
     kept, working, more = activation_bytes(shape, batch, layouts)
     mask, scores = _pair_bytes(shape, batch, layouts)
-    kept = kept + np.where(layouts.recompute == NONE, documents * mask * layouts.virtual / num_layers, 0.0)  # one for all layers of a chunk
-    working = working + scores + np.where(layouts.recompute == NONE, 0.0, documents * mask)  # those of the layer that works
+    mask = ask.documents * mask
+    kept = kept + np.where(layouts.recompute == NONE, mask * layouts.virtual / num_layers, 0.0)  # one for all layers of a chunk
+    working = working + scores + np.where(layouts.recompute == NONE, 0.0, mask)  # those of the layer that works
     in_flight = _in_flight_layers(layouts, num_layers, position, passes)
     logits = stage.has_head * logits_bytes(shape, layouts, margin.base("chunk"))
     parts = _Parts(waiting, compute * is_gathered, 1.0 * is_scattered, kept, in_flight, working, logits)
-    worst = _worst_moment(stage, parts, np.where(is_scattered | (layouts.sharding >= 1), divided, whole) * state.base("gradients"))
+    collected = np.where(is_scattered | (layouts.sharding >= 1), divided, whole) * state.base("gradients")
+    # AdamW takes one value for each weight, Muon whole matrices one by one
+    scratch = np.maximum(state.base("gradients") * vectors, _MUON_SCRATCH * stage.matrix) if ask.is_muon else collected
+    worst = _worst_moment(stage, parts, collected, scratch)
     counted = weights + optimizer + sum(worst)
     communication, rest = reserved_bytes(layouts, counted)
     gradients, gathered, activations, at_work, at_loss = worst
     return MemoryBytes(
         weights=weights, gradients=gradients, optimizer=optimizer, gathered=gathered, activations=activations, working=at_work,
-        logits=at_loss, communication=communication, margin=rest + more * in_flight,
+        logits=at_loss, communication=communication, margin=rest + more * np.where(layouts.recompute == NONE, in_flight, 1),
     )  # fmt: skip
 
 
@@ -135,24 +154,33 @@ class _Parts:
     logits: Values
 
 
-def _worst_moment(stage: _Stage, parts: _Parts, gradients: Values) -> list[Values]:
+_MUON_SCRATCH = 10.5  # bytes for each weight of the matrix that is orthogonalised: float32 twice while it is gathered, then bfloat16
+
+
+def _worst_moment(stage: _Stage, parts: _Parts, gradients: Values, scratch: Values) -> list[Values]:
     """Gradients, gathered layers, activations, working space and logits at the moment of a step that takes most. Tables stay gathered.
 
-    Loss: the last layer is still gathered. Backward pass of a layer: two are gathered (one works, one arrives; experts by themselves), the
-    layer before is on its way to its shards in float32, and the head's gradient waits for the end of the pass. End of that pass: gradients
-    of the layer whole, in bfloat16 and in float32. End of the last pass: the same for the tables. Optimizer: one value for each weight.
+    Loss: the last layer is still gathered. Backward pass of a layer: two are gathered (one works, one arrives; experts by themselves), and
+    the head's gradient waits for the end of the pass. From the second layer on the one before has let go of what it kept, and its gradient
+    is on its way to the shards in float32. End of that pass: gradients
+    of the layer whole, in bfloat16 and in float32 (of experts one matrix once more, in the order of its shards; their working copies are
+    gone). End of the last pass: the same for the tables, whose working copies are gone. Optimizer: its scratch.
     """
-    layer, experts, head = stage.layer, stage.expert_layer, 2 * stage.head
+    # experts that no axis divides lie with their layer; else they arrive and leave by themselves
+    joint = np.where(stage.is_joint, stage.expert_layer, 0.0)
+    layer, experts, head = stage.layer + joint, stage.expert_layer - joint, 2 * stage.head
     tables = parts.gathered * stage.tables
-    kept, biggest = parts.kept * parts.in_flight, np.maximum(layer, experts)
+    kept = parts.kept * parts.in_flight
+    leaving = np.maximum(6 * layer, (6 + 2 / 3) * experts)
     two_layers = tables + parts.gathered * (2 * layer + experts)
     zero = 0.0 * kept
     moments = [
         [parts.waiting, tables + parts.gathered * (layer + experts), kept, zero, parts.logits],
-        [parts.waiting + parts.scattered * 4 * layer + head, two_layers, kept, parts.working, zero],
-        [parts.waiting + parts.scattered * 6 * biggest + head, two_layers, kept - parts.kept, zero, zero],
-        [parts.waiting + parts.scattered * 6 * stage.tables, tables, kept - parts.kept * stage.num_layers, zero, zero],
-        [np.maximum(gradients, parts.waiting), zero, zero, gradients, zero],
+        [parts.waiting + parts.scattered * 2 * joint + head, two_layers, kept, parts.working, zero],
+        [parts.waiting + parts.scattered * (4 * layer + 2 * joint) + head, two_layers, kept - parts.kept, parts.working, zero],
+        [parts.waiting + parts.scattered * leaving + head, tables + parts.gathered * 2 * layer, kept - parts.kept, zero, zero],
+        [parts.waiting + parts.scattered * 6 * stage.tables, zero, kept - parts.kept * stage.num_layers, zero, zero],
+        [np.maximum(gradients, parts.waiting), zero, zero, scratch, zero],
     ]
     worst, most = moments[0], sum(moments[0])
     for moment in moments[1:]:
@@ -189,7 +217,11 @@ def _stage(shape: ModelShape, layouts: LayoutColumns, num_layers: Values, positi
     experts = sparse * counts.routed_experts / layouts.expert
     layer = every + np.where(sparse > 0, shared, feed)
     expert_layer = (sparse > 0) * counts.routed_experts / layouts.expert
-    return _Stage(held, experts, layer, expert_layer, tables, table * has_head, has_head, num_layers)
+    vectors = tables + num_layers * counts.norms
+    widest = np.maximum((dense > 0) * shape.hidden_dim, np.maximum(shape.query_dim, shape.num_shared_experts * shape.expert_dim))
+    matrix = np.maximum(shape.dim * widest, expert_layer / (2 + 1 * shape.gated))
+    is_joint = layouts.expert * t == 1
+    return _Stage(held, experts, layer, expert_layer, tables, table * has_head, has_head, num_layers, vectors, matrix, is_joint)
 
 
 def _in_flight_layers(layouts: LayoutColumns, num_layers: Values, position: int, passes: Values) -> Values:
@@ -217,20 +249,41 @@ def activation_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns) ->
     t = layouts.tensor
     stream = np.where(layouts.sequence_parallel, t, 1)
     sparse = shape.num_expert_layers / shape.num_layers
-    is_fused = layouts.kernels == 0
     visits = shape.experts_per_token
     everything = _attention_bytes(shape, batch, layouts) + _feed_forward_bytes(shape, layouts, visits)
-    inputs = np.where(is_fused, 2, 4) * shape.dim / stream
-    queries, keys = shape.query_dim, _key_dim(shape)
-    products = (BYTES * (queries + 2 * keys + shape.output_dim) + 4 * shape.num_heads) / t + 2 * BYTES * shape.dim / stream
-    products = products + (1 - sparse) * 2 * BYTES * shape.hidden_dim / t + sparse * visits * 2 * BYTES * (shape.dim + shape.expert_dim) / t
-    kept = np.where(layouts.recompute == FULL, inputs, np.where(layouts.recompute == SELECTIVE, inputs + products, everything))
-    # gradients of the widest values, and under recomputation the whole layer again
-    widest = np.where(sparse == 0, shape.hidden_dim, visits * shape.expert_dim)
-    working = 2 * BYTES * shape.dim + 2 * BYTES * widest / t + (layouts.recompute > 0) * everything
-    busier = (load_tables("memory")["margin"].base("imbalance") - 1) * sparse * visits * (layouts.recompute != FULL)
+    inputs = np.where(layouts.kernels == 0, 2, 4) * shape.dim / stream
+    again, more_kept = _product_bytes(shape, layouts)
+    is_selective = layouts.recompute == SELECTIVE
+    kept = np.where(layouts.recompute == NONE, everything, inputs + is_selective * (again + more_kept))
+    # gradients of the widest values, or what experts pass on; under recomputation the whole layer again, less what is there already
+    passed_on = (2 + (layouts.expert > 1)) * BYTES * visits * shape.dim
+    widest = np.where(sparse == 0, 2 * BYTES * shape.hidden_dim, np.maximum(2 * BYTES * visits * shape.expert_dim, passed_on))
+    working = 2 * BYTES * shape.dim + widest / t + (layouts.recompute != NONE) * everything
+    # what is kept of the layer is there already, and its input's gradient comes when the widest values are gone
+    late = np.maximum(BYTES * shape.dim * (t > 1) - 2 * BYTES * shape.hidden_dim / t, 0)
+    gradients = np.where(sparse == 0, 2 * BYTES * shape.dim / stream + late, 2 * BYTES * shape.dim + widest / t)
+    working = np.where(is_selective, everything - again + gradients, working)
+    busier = (load_tables("memory")["margin"].base("imbalance") - 1) * sparse * visits
     more = busier * BYTES * (2 * shape.dim + 4 * shape.expert_dim) / t
     return kept * tokens, working * tokens, more * tokens
+
+
+def _product_bytes(shape: ModelShape, layouts: LayoutColumns) -> tuple[Values, Values]:
+    """Results that selective recomputation keeps per token (agora.training.recompute): those that a backward pass needs too, and others.
+
+    Kept are products of matrices and fused attention; not the products of experts, and nothing of a ring of ranks. Of the others, what
+    tensor ranks have yet to sum up is whole on each; alone, the block's own result is the next layer's input, which is there anyway.
+    """
+    t, alone = layouts.tensor, layouts.tensor == 1
+    stream = np.where(layouts.sequence_parallel, t, 1)
+    sparse = shape.num_expert_layers / shape.num_layers
+    wide = BYTES * (1 + 1 * shape.gated)
+    fused = (layouts.context == 1) & (layouts.attention == 0)
+    attention = BYTES * (shape.query_dim + 2 * _key_dim(shape)) + fused * (BYTES * shape.output_dim + 4 * shape.num_heads)
+    latent = (shape.kv_latent > 0) * BYTES * (shape.query_latent + shape.kv_latent + shape.rope_dim)
+    dense = (1 - sparse) * wide * shape.hidden_dim + sparse * shape.num_shared_experts * wide * shape.expert_dim
+    partial = BYTES * shape.dim * (1 + np.where(alone, 0.0, 1 - sparse * (shape.num_shared_experts == 0)))
+    return (attention + dense) / t + latent, partial + sparse * BYTES * shape.num_experts / stream
 
 
 def _pair_bytes(shape: ModelShape, batch: Batch, layouts: LayoutColumns) -> tuple[Values, Values]:
@@ -275,9 +328,10 @@ def _key_dim(shape: ModelShape) -> Values:
 
 
 def logits_bytes(shape: ModelShape, layouts: LayoutColumns, chunk_rows: float) -> Values:
-    """The chunk of logits in three forms (2 + 4 + 4 bytes), the float32 gradient of the output layer, and what a chunk adds to it."""
+    """The chunk of logits in three forms (2 + 4 + 4 bytes), the float32 gradient of the output layer (twice where tensor ranks divide it),
+    and what a chunk adds to it."""
     columns = shape.vocab_size / layouts.tensor
-    return columns * (10 * chunk_rows + 6 * shape.dim)
+    return columns * (10 * chunk_rows + (6 + 4 * (layouts.tensor > 1)) * shape.dim)
 
 
 def lightest_recompute(shape: ModelShape, layout: Layout, *, seq_len: int, global_batch: int, hardware: Hardware) -> Layout:

@@ -8,21 +8,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from agora.cluster.accelerator import accelerator, check_format, hardware, network, num_placed
-from agora.cluster.calibrate import Calibration, default_calibration
+from agora.cluster.calibrate import Calibration, Interval, default_calibration
 from agora.cluster.columns import Hardware, stack_layouts
 from agora.cluster.energy import Cost, EnergyUse, PowerDraw, clock_share, cost, energy_use, power_draw
 from agora.cluster.facts import Table, load_tables
-from agora.cluster.failures import FailureModel, best_interval_s, elastic_goodput, failure_model, goodput
+from agora.cluster.failures import FailureModel
 from agora.cluster.layout import RECOMPUTES, Kernels, Layout, Precision
-from agora.cluster.memory import MemoryBytes, memory_bytes
+from agora.cluster.memory import MemoryBytes
 from agora.cluster.models import model_shape
+from agora.cluster.pricing import memory_on, times_on
+from agora.cluster.recovery import Recovery, RecoveryKind, recovery_of
 from agora.cluster.search import BATCH_TOLERANCE, TIE, Candidate, Question, SearchResult, price, search
-from agora.cluster.step_time import StepTimes, step_times
+from agora.cluster.step_time import StepTimes
+from agora.cluster.wafer import is_wafer, refuse_on_wafers, widened
 from agora.errors import ConfigError
 from agora.model.config import ModelConfig
 from agora.model.counts import flops_per_token, num_parameters
@@ -38,8 +41,6 @@ NOT_COVERED = (
     "convergence: a larger batch or a lower precision may need more tokens",
     "weather and part load of cooling, taxes, discounts",
 )
-RecoveryKind = Literal["best", "restart", "replica"]
-
 
 MAX_ACCELERATORS, MAX_SEQ_LEN = 10_000_000, 16_777_216
 # of which a value must lie inside (infinity and what is no number never do): name, least, most
@@ -233,51 +234,14 @@ def _useful_share(request: PlanRequest, shape: ModelShape) -> Callable[[Any], An
         values, rows = np.unique(np.asarray(replicate), return_inverse=True)
         for number in values.tolist():
             if number not in known:
-                known[number] = recovery_of(request, shape, int(number)).useful_share
+                known[number] = _recovery(request, shape, int(number)).useful_share
         return np.array([known[number] for number in values.tolist()])[rows]
 
     return useful
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Recovery:
-    """Failures of a job and both ways on from them. `elastic_goodput` is 0 with one replica, which cannot be lost alone."""
-
-    failures: FailureModel
-    checkpoint_interval_s: float
-    goodput: float
-    elastic_goodput: float
-    is_elastic: bool
-
-    @property
-    def useful_share(self) -> float:
-        """Share of the calendar that becomes progress."""
-        return self.elastic_goodput if self.is_elastic else self.goodput
-
-
-def recovery_of(request: PlanRequest, shape: ModelShape, replicate: int) -> Recovery:
-    """What failures cost a job of so many replicas, each of which writes the whole checkpoint in parts."""
-    per_replica = request.num_accelerators // replicate
-    failures = job_failures(request, shape, per_replica)
-    between = best_interval_s(failures)
-    synchronous = float(goodput(failures, between))
-    restart = load_tables("failures")["restart"]
-    times = (restart.base(name) for name in ("rejoin", "regroup", "detect"))
-    elastic = float(elastic_goodput(failures, per_replica, *times)) if replicate > 1 else 0.0
-    is_elastic = elastic > synchronous if request.recovery == "best" else request.recovery == "replica" and replicate > 1
-    return Recovery(
-        failures=failures, checkpoint_interval_s=between, goodput=synchronous, elastic_goodput=elastic, is_elastic=is_elastic
-    )  # fmt: skip
-
-
-def job_failures(request: PlanRequest, shape: ModelShape, num_writers: int) -> FailureModel:
-    """Interruptions of the job; `num_writers` ranks write its checkpoint."""
-    state = load_tables("memory")["state"].base("checkpoint") * num_parameters(shape).total
-    chip = accelerator(request.accelerator)
-    return failure_model(
-        num_accelerators=request.num_accelerators, checkpoint_bytes=state, accelerators_per_node=int(chip.base("per_node")),
-        num_writers=num_writers,
-    )  # fmt: skip
+def _recovery(request: PlanRequest, shape: ModelShape, replicate: int) -> Recovery:
+    return recovery_of(accelerator(request.accelerator), shape, request.num_accelerators, replicate, request.recovery)
 
 
 def machine_size(request: PlanRequest, num_spare_nodes: int) -> int:
@@ -291,11 +255,8 @@ def machine_size(request: PlanRequest, num_spare_nodes: int) -> int:
 def plan(request: PlanRequest) -> Plan:
     """Find the layout and price the run. Raises ConfigError with the reason and the nearest possible thing."""
     chip = accelerator(request.accelerator)
-    if chip.words.get("streams_weights"):
-        raise ConfigError(
-            f"{chip.name} keeps weights outside the wafer and streams them layer by layer, which this model does not price; "
-            "the nearest possible is an accelerator that holds its weights, say accelerator=GB300"
-        )
+    if is_wafer(chip):
+        refuse_on_wafers(chip, request.resolve_shape(), request.num_accelerators, request.layout, request.recovery)
     check_format(request.accelerator, request.precision if request.layout is None else request.layout.precision)
     question = question_of(request)
     if request.layout is None:
@@ -352,11 +313,11 @@ def build_plan(request: PlanRequest, question: Question, chosen: Candidate, foun
     chip, net, shape = accelerator(request.accelerator), network(request.network, request.accelerator), question.shape
     columns = stack_layouts([chosen.layout])
     batch = question.batch(chosen.global_batch)
-    steps = step_times(shape, batch, columns, question.hardware, question.constants)
+    steps = times_on(shape, batch, columns, question.hardware, question.constants)
     total = num_parameters(shape).total
     tokens = request.tokens or 20.0 * total
     num_steps = math.ceil(tokens / (chosen.global_batch * request.seq_len))
-    recovery = recovery_of(request, shape, chosen.layout.replicate)
+    recovery = _recovery(request, shape, chosen.layout.replicate)
     duration = num_steps * chosen.step_s / recovery.useful_share
     placed = machine_size(request, recovery.failures.num_spare_nodes)
     draw = power_draw(
@@ -376,10 +337,10 @@ def build_plan(request: PlanRequest, question: Question, chosen: Candidate, foun
         others=found.best[1:] if found else (),
         search=found,
         steps=steps,
-        memory=memory_bytes(shape, batch, columns),
+        memory=memory_on(shape, batch, columns, question.hardware),
         num_steps=num_steps,
         tokens=tokens,
-        interval_s=request.calibrated().interval(shape.num_experts > 0, chip.name).around(chosen.step_s),
+        interval_s=_interval(request, chip, shape).around(chosen.step_s),
         recovery=recovery,
         placed=placed,
         duration_s=duration,
@@ -395,6 +356,11 @@ def build_plan(request: PlanRequest, question: Question, chosen: Candidate, foun
             electricity_usd_per_j=per_j,
         ),
     )
+
+
+def _interval(request: PlanRequest, chip: Table, shape: ModelShape) -> Interval:
+    found = request.calibrated().interval(shape.num_experts > 0, chip.name)
+    return Interval(*widened(found.low, found.high, chip)) if is_wafer(chip) else found
 
 
 def request_for(config: ModelConfig, **changes: Any) -> PlanRequest:

@@ -11,11 +11,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from agora.cluster.accelerator import accelerator
 from agora.cluster.calibrate import load_calibration
 from agora.cluster.layout import Layout
 from agora.cluster.models import model_shape
 from agora.cluster.plan import PlanRequest
 from agora.cluster.questions import ready_question
+from agora.cluster.wafer import is_wafer
 from agora.config import apply_overrides, parse_assignments, unknown_key
 from agora.errors import ConfigError, UsageError
 from agora.model.config import ModelConfig
@@ -76,11 +78,12 @@ def _changed_shape(shape: ModelShape, changes: Mapping[str, Any]) -> ModelShape:
 
 
 def _with_layout(request: PlanRequest, changes: Mapping[str, Any]) -> PlanRequest:
-    """The layout of the words; ranks that they leave open become shards."""
+    """The layout of the words; ranks that they leave open become shards, and on wafers replicas."""
     start = Layout(precision=request.precision, kernels=request.kernels) if request.layout is None else request.layout
     if changes.get("virtual", 1) != 1 and "schedule" not in changes:
         changes = {**changes, "schedule": "interleaved"}
     layout = apply_overrides(start, changes, f"{_WHERE}: layout")
-    if "shard" not in changes and request.num_accelerators % layout.num_accelerators == 0:
-        layout = replace(layout, shard=request.num_accelerators // layout.num_accelerators * layout.shard)
+    name = "replicate" if is_wafer(accelerator(request.accelerator)) else "shard"
+    if name not in changes and request.num_accelerators % layout.num_accelerators == 0:
+        layout = replace(layout, **{name: request.num_accelerators // layout.num_accelerators * getattr(layout, name)})
     return replace(request, layout=layout, precision=layout.precision, kernels=layout.kernels)

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from agora.cluster.columns import INTERLEAVED, ONE_F_ONE_B, PARAMETERS, ZERO_BUBBLE, Hardware, LayoutColumns, stack_layouts
 from agora.cluster.constants import Constants
 from agora.cluster.layout import KERNELS, PRECISIONS, Kernels, Layout, Precision, experts_divide, possible_passes, shard_rows
-from agora.cluster.memory import memory_bytes
-from agora.cluster.step_time import Batch, step_times
+from agora.cluster.pricing import memory_on, times_on
+from agora.cluster.step_time import Batch
 from agora.errors import ConfigError
 from agora.model.shape import ModelShape
 from agora.units import format_bytes
@@ -33,6 +33,7 @@ _MIN_CONTEXT_TOKENS = 2048  # tokens of a rank when sequences are divided: no me
 BATCH_TOLERANCE = 0.1  # a batch that nobody stated may move by this share so that it divides over the data ranks
 TIE = 0.05  # candidates predicted within this share of the best may be as good: about the median error of unseen sizes (docs/log.md)
 _INTS = NDArray[np.int64]
+_STREAMED_BATCHES: _INTS = np.unique(np.round(2.0 ** (np.arange(41) / 4)).astype(np.int64))  # weights come in once for a pass, so many pay
 # Layouts that differ only in how data ranks divide state are one kind: they run the same products and nearly equal times. The best of each
 # kind is kept, so that the next best are worth a measurement of their own.
 _KIND = ("tensor", "pipeline", "virtual", "schedule", "context", "expert", "micro_batch", "recompute", "precision")
@@ -136,7 +137,7 @@ class Tally:
             return
         self.num_possible += len(batches)
         batch = question.batch(batches)
-        needed = memory_bytes(question.shape, batch, columns).total
+        needed = memory_on(question.shape, batch, columns, question.hardware).total
         lowest = int(np.argmin(needed))
         if self.least is None or needed[lowest] < self.least[0]:
             self.least = (float(needed[lowest]), columns.layout(lowest))
@@ -145,7 +146,7 @@ class Tally:
         if len(rows) == 0:
             return
         columns, batches, needed = columns.take(rows), batches[rows], needed[rows]
-        times = step_times(question.shape, question.batch(batches), columns, question.hardware, question.constants)
+        times = times_on(question.shape, question.batch(batches), columns, question.hardware, question.constants)
         useful = np.ones(len(batches)) if question.useful_share is None else question.useful_share(columns.replicate)
         per_sequence = times.total_s / batches / useful
         kept = _first_of_each_kind(columns, per_sequence)[: self.num_best]
@@ -181,8 +182,9 @@ def price(question: Question, layout: Layout) -> Candidate:
     """One layout, whether it fits or not. Raises ConfigError when it cannot be built."""
     layout.check(question.shape, seq_len=question.seq_len, global_batch=question.global_batch)
     columns, batch = stack_layouts([layout]), question.batch(np.array([question.global_batch]))
-    seconds = step_times(question.shape, batch, columns, question.hardware, question.constants).total_s
-    return Candidate(layout, question.global_batch, float(seconds[0]), float(memory_bytes(question.shape, batch, columns).total[0]))
+    seconds = times_on(question.shape, batch, columns, question.hardware, question.constants).total_s
+    needed = memory_on(question.shape, batch, columns, question.hardware).total
+    return Candidate(layout, question.global_batch, float(seconds[0]), float(needed[0]))
 
 
 @lru_cache(maxsize=4096)
@@ -194,6 +196,9 @@ def _divisors(number: int, most: int) -> list[int]:
 def _outer(question: Question) -> Iterator[tuple[int, int, int, int]]:
     """(tensor, pipeline, context, data) that divide the model and the machine."""
     shape, number = question.shape, question.num_accelerators
+    if np.any(question.hardware.streams_weights):
+        yield 1, 1, 1, number
+        return
     domain = int(np.max(question.hardware.up_domain))
     widths = (
         [shape.num_heads, shape.vocab_size]
@@ -243,16 +248,16 @@ def _join(parts: list[tuple[dict[str, Any], _INTS]], question: Question) -> tupl
 
 def _inner(question: Question, tensor: int, pipeline: int, context: int, data: int) -> tuple[dict[str, Any], _INTS, int]:
     """All choices inside one division: micro-batch, schedule, recompute, sharding, shards, experts, precision."""
-    shape = question.shape
-    micro = np.array([2**k for k in range(int(math.log2(_MAX_MICRO_BATCH)) + 1)])
+    shape, is_wafer = question.shape, bool(np.any(question.hardware.streams_weights))
+    micro = _STREAMED_BATCHES if is_wafer else np.array([2**k for k in range(int(math.log2(_MAX_MICRO_BATCH)) + 1)])
     schedules = [(1, ONE_F_ONE_B)]
     if pipeline > 1:
         schedules += [(1, ZERO_BUBBLE)] + [(v, INTERLEAVED) for v in (2, 3, 4, 5, 6, 8) if pipeline * v <= shape.num_layers]
     sharded = [(s, shards) for shards in _shards(data) for s in (1, 2, PARAMETERS) if shards > 1] or [(PARAMETERS, 1)]
     if data > 1:
-        sharded.append((0, 1))
+        sharded = [(0, 1)] if is_wafer else [*sharded, (0, 1)]
     experts = [1]
-    if shape.num_experts:
+    if shape.num_experts and not is_wafer:
         experts = [e for e in _divisors(shape.num_experts, data * context * tensor) if e & (e - 1) == 0 or e == shape.num_experts]
     codes = [PRECISIONS.index(precision) for precision in question.precisions]
     index = np.indices((len(micro), len(schedules), 3, len(sharded), len(experts), len(codes))).reshape(6, -1)
@@ -339,8 +344,19 @@ def _is_possible(question: Question) -> bool:
 
 
 def _enough_accelerators(question: Question, needed: float, have: float) -> str:
+    if np.any(question.hardware.streams_weights):
+        return _short_enough(question, needed, have)
     for factor in (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024):
         bigger = replace(question, num_accelerators=question.num_accelerators * factor, global_batch=max(question.global_batch, factor))
         if _is_possible(bigger):
             return f"{bigger.num_accelerators:,} accelerators, or {needed / have:.1f} times the memory"
     return f"{needed / have:.1f} times the memory, or shorter sequences"
+
+
+def _short_enough(question: Question, needed: float, have: float) -> str:
+    """More wafers hold no longer sequence: each has whole ones."""
+    for factor in (2, 4, 8, 16, 32, 64):
+        shorter = replace(question, seq_len=question.seq_len // factor, global_batch=question.global_batch * factor)
+        if shorter.seq_len and _is_possible(shorter):
+            return f"seq_len={shorter.seq_len}, or {needed / have:.1f} times the memory"
+    return f"{needed / have:.1f} times the memory"

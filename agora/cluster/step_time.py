@@ -47,7 +47,7 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepTimes:
-    """Seconds of one step by cause. Communication counts only where compute does not hide it."""
+    """Seconds of one step by cause. Communication counts only where compute does not hide it. `stream_s`: wafers wait for weights."""
 
     matmul_s: Values
     attention_s: Values
@@ -63,6 +63,7 @@ class StepTimes:
     optimizer_s: Values
     fixed_s: Values
     straggler_s: Values
+    stream_s: Values = 0.0
 
     @property
     def total_s(self) -> Values:

@@ -10,10 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from agora.cluster.accelerator import accelerator, hardware, network, network_levels
-from agora.cluster.plan import Plan, PlanRequest, build_plan, plan, question_of
+from agora.cluster.plan import Plan, PlanRequest, build_plan, plan, question_of, times_by_cause
 from agora.cluster.scaling import optima
 from agora.cluster.search import price
 from agora.errors import ConfigError
@@ -106,18 +104,19 @@ def _resized(label: str, request: PlanRequest, number: int) -> tuple[str, PlanRe
 
 
 def pareto(found: Sequence[Option]) -> list[Option]:
-    """The options that no other one beats in time, cost and energy together. Without a price, energy stands for cost."""
+    """The options that no other one beats in time, cost and energy together; where one of two has no price, in time and energy."""
     points = [(option, _prices(option.plan)) for option in found if option.plan is not None]
     return [option for option, mine in points if not any(_beats(theirs, mine) for _, theirs in points)]
 
 
-def _prices(plan: Plan) -> tuple[float, float, float]:
+def _prices(plan: Plan) -> tuple[float | None, ...]:
     money = plan.cost.own_usd if plan.cost.own_usd is not None else plan.cost.rent_usd
-    return plan.duration_s, money if money is not None else plan.energy.metered_j, plan.energy.metered_j
+    return plan.duration_s, money, plan.energy.metered_j
 
 
-def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
+def _beats(one: tuple[float | None, ...], other: tuple[float | None, ...]) -> bool:
+    pairs = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
+    return any(a < b for a, b in pairs) and all(a <= b for a, b in pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +153,8 @@ def grow(request: PlanRequest, num_accelerators: int) -> Growth:
 def network_growth(today: Plan, then: Plan) -> dict[str, Any]:
     """What the larger machine asks of the network: levels of switches, pods, and what it carries in a step."""
     pods = [math.ceil(plan.placed / plan.net.base("pod_domain")) for plan in (today, then)]
-    waits = [
-        float(np.ravel(plan.steps.data_s + plan.steps.pipeline_s + plan.steps.expert_s + plan.steps.context_s)[0]) for plan in (today, then)
-    ]
+    causes = ("data_s", "pipeline_s", "expert_s", "context_s", "stream_s")
+    waits = [sum(times_by_cause(plan.steps)[name] for name in causes) for plan in (today, then)]
     return {
         "levels_of_switches": [network_levels(plan.net, plan.placed) for plan in (today, then)],
         "pods": pods,

@@ -45,7 +45,7 @@ def step_trace(plan: Plan) -> dict[str, Any]:
     orders = [stage_order(layout, stage, shown) for stage in range(layout.pipeline)]
     events, end_s = _play([_Stage(order) for order in orders], _lengths(plan, passes), layout.virtual)
     causes = times_by_cause(plan.steps)
-    for name in ("data_s", "optimizer_s", "fixed_s"):
+    for name in ("data_s", "stream_s", "optimizer_s", "fixed_s"):
         if causes[name] > 0:
             events += [_event(name.removesuffix("_s"), stage, end_s, causes[name]) for stage in range(layout.pipeline)]
             end_s += causes[name]

@@ -31,6 +31,7 @@ from agora.cluster.facts import load_tables
 from agora.cluster.layout import Layout
 from agora.cluster.memory import memory_bytes, reserved_bytes
 from agora.cluster.step_time import Batch as PlannerBatch
+from agora.cluster.wafer import is_wafer
 from agora.errors import UsageError
 from agora.log import Progress, silent
 from agora.model import fast
@@ -100,7 +101,7 @@ def dry_run(
     record = extrapolated(records, numbers, num_micro_batches)
     shape, columns = shape_of(model), stack_layouts([layout])
     batch = PlannerBatch(seq_len=training.seq_len, global_batch=global_batch)
-    planned = memory_bytes(shape, batch, columns, documents=training.document_aware)
+    planned = memory_bytes(shape, batch, columns, documents=training.document_aware, optimizer=training.optimizer.name)
     flops = flops_per_token(model, training.seq_len, causal=False) * training.batch_tokens / world
     return DryRun(
         world=world, rank=rank, stage=stage, layout=layout, num_micro_batches=num_micro_batches, recorded_micro_batches=numbers,
@@ -241,8 +242,8 @@ def memory_of(name: str) -> float:
 
 
 def smallest_that_holds(num_bytes: float) -> str | None:
-    """The accelerator with the least memory that is enough, or None."""
-    tables = load_tables("accelerators")
+    """The accelerator with the least memory that is enough, or None. A wafer holds no weights, which is what a dry run counts."""
+    tables = {name: table for name, table in load_tables("accelerators").items() if not is_wafer(table)}
     enough = [(table.base("memory"), name) for name, table in tables.items() if table.base("memory") >= num_bytes]
     return min(enough)[1] if enough else None
 

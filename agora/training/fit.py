@@ -17,14 +17,13 @@ import numpy as np
 import torch
 
 from agora.cluster.columns import stack_layouts
-from agora.cluster.facts import load_tables
 from agora.cluster.layout import Layout
 from agora.cluster.memory import memory_bytes
 from agora.cluster.step_time import Batch
 from agora.errors import ConfigError
 from agora.model.config import ModelConfig
-from agora.model.counts import layer_parameters, num_parameters
-from agora.model.shape import ModelShape, shape_of
+from agora.model.counts import num_parameters
+from agora.model.shape import shape_of
 from agora.training.config import TrainingConfig
 from agora.training.machine import choose_device
 from agora.units import format_bytes, format_si
@@ -57,20 +56,9 @@ def needed_bytes(model: ModelConfig, training: TrainingConfig, layout: Layout) -
     """Bytes of the fullest rank: of weights, gradients and optimizer state; of everything."""
     shape = shape_of(model)
     batch = Batch(seq_len=training.seq_len, global_batch=max(1, training.batch_tokens // training.seq_len))
-    needed = memory_bytes(shape, batch, stack_layouts([layout]))
-    saved = _saved_by_muon(shape, layout, float(np.ravel(needed.optimizer)[0])) if training.optimizer.name == "muon" else 0.0
+    needed = memory_bytes(shape, batch, stack_layouts([layout]), documents=training.document_aware, optimizer=training.optimizer.name)
     state, total = (float(np.ravel(value)[0]) for value in (needed.weights + needed.gradients + needed.optimizer, needed.total))
-    return state - saved, total - saved
-
-
-def _saved_by_muon(shape: ModelShape, layout: Layout, two_moments: float) -> float:
-    """What the planner's two moments of AdamW are too many: Muon keeps one of a matrix. Tables and norms are AdamW's: of the fullest rank
-    one table, or both where a stage has both ends."""
-    num_tables = 1 if layout.pipeline > 1 or shape.tie_embeddings else 2
-    layers = -(-shape.num_layers // layout.pipeline)
-    vectors = num_tables * shape.vocab_size * shape.dim / layout.tensor + layers * layer_parameters(shape).norms + shape.dim
-    shards = 1 if layout.sharding == "none" else layout.shard * layout.context
-    return max(0.0, two_moments - float(vectors / shards) * load_tables("memory")["state"].base("moments")) / 2
+    return state, total
 
 
 def _layout_here(layout: Layout, num_processes: int, micro_batch: int) -> Layout:

@@ -185,11 +185,6 @@ def test_nodes_draw_what_was_metered(name: str) -> None:
     assert 0.74 < draw.nodes_w / draw.rated_w < 0.83
 
 
-def test_a_wafer_that_streams_its_weights_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"streams them.*nearest possible"):
-        plan(replace(SMALL, accelerator="WSE-3"))
-
-
 @pytest.mark.parametrize(
     ("model", "number", "keys"), [("Qwen3-0.6B", 997, {"batch_tokens", "num_accelerators"}), ("Llama-3-8B", 9_973, {"num_accelerators"})]
 )

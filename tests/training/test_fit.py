@@ -87,7 +87,7 @@ def test_processes_share_the_state_and_activations_only_warn(monkeypatch: pytest
     with caplog.at_level(logging.WARNING):
         refuse_what_cannot_fit(recipe.model, recipe.training, recipe.layout, recipe="gpu8", memory=141e9)
         assert not caplog.text
-        refuse_what_cannot_fit(recipe.model, recipe.training, recipe.layout, recipe="gpu8", memory=80e9)
+        refuse_what_cannot_fit(recipe.model, recipe.training, recipe.layout, recipe="gpu8", memory=60e9)
     assert "a step probably needs" in caplog.text and "micro_batch" in caplog.text
     with pytest.raises(ConfigError, match=r"in each of 8 processes, and 37\.3 GiB are there\. Start it on more processes"):
         refuse_what_cannot_fit(recipe.model, recipe.training, recipe.layout, recipe="gpu8", memory=40e9)
