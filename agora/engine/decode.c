@@ -122,6 +122,38 @@ INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* ---- activations ---- */
 
+/* GROUP numbers as whole ones from -127 to 127 (nearest, ties to even) times the scale that is returned; it is NaN where one of them is. */
+#if HAS_BYTES
+INLINE float round_group(const float *x, Level *out, int32_t *offset) {
+    __m512 low = _mm512_loadu_ps(x), high = _mm512_loadu_ps(x + 16);
+    __mmask16 broken = _mm512_cmp_ps_mask(low, high, _CMP_UNORD_Q);
+    float largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
+    __m512 inverse = _mm512_set1_ps(largest > 0 ? 127.0f / largest : 0);
+    __m512i q0 = _mm512_cvtps_epi32(_mm512_mul_ps(low, inverse)), q1 = _mm512_cvtps_epi32(_mm512_mul_ps(high, inverse));
+    _mm_storeu_si128((__m128i *)out, _mm512_cvtepi32_epi8(q0));
+    _mm_storeu_si128((__m128i *)out + 1, _mm512_cvtepi32_epi8(q1));
+    *offset = -128 * _mm512_reduce_add_epi32(_mm512_add_epi32(q0, q1));
+    return broken ? NAN : largest / 127.0f;
+}
+#else
+INLINE float round_group(const float *x, Level *out, int32_t *offset) {
+    float largest = 0;
+    int32_t sum = 0, broken = 0;
+    _Pragma("omp simd reduction(max : largest) reduction(| : broken)") for (int i = 0; i < GROUP; i++) {
+        largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
+        broken |= x[i] != x[i];
+    }
+    float inverse = largest > 0 ? 127.0f / largest : 0;
+    _Pragma("omp simd reduction(+ : sum)") for (int i = 0; i < GROUP; i++) {
+        int32_t q = (int32_t)((x[i] * inverse + 12582912.0f) - 12582912.0f);
+        out[LEVEL_PLACE(i)] = (Level)q;
+        sum += q;
+    }
+    *offset = -128 * sum;
+    return broken ? NAN : largest / 127.0f;
+}
+#endif
+
 static void store_row(const Shape *s, const Activations *a, int64_t row, const float *x, int64_t I) {
     if (s->kind == FLOAT32) {
         memcpy((float *)a->values + row * I, x, I * sizeof(float));
@@ -130,19 +162,9 @@ static void store_row(const Shape *s, const Activations *a, int64_t row, const f
         SIMD for (int64_t i = 0; i < I; i++) out[i] = ROUNDED(x[i]);
     } else {
         Level *out = (Level *)a->values + row * I;
-        for (int64_t g = 0; g < I / GROUP; g++, x += GROUP, out += GROUP) {
-            float largest = 0;
-            _Pragma("omp simd reduction(max : largest)") for (int i = 0; i < GROUP; i++) largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
-            float inverse = largest > 0 ? 127.0f / largest : 0;
-            int32_t sum = 0;
-            _Pragma("omp simd reduction(+ : sum)") for (int i = 0; i < GROUP; i++) {
-                int32_t q = (int32_t)((x[i] * inverse + 12582912.0f) - 12582912.0f); /* nearest, ties to even */
-                out[LEVEL_PLACE(i)] = (Level)q;
-                sum += q;
-            }
-            a->scales[row * (I / GROUP) + g] = largest / 127.0f;
-            a->offsets[row * (I / GROUP) + g] = -128 * sum;
-        }
+        float *scales = a->scales + row * (I / GROUP);
+        int32_t *offsets = a->offsets + row * (I / GROUP);
+        for (int64_t g = 0; g < I / GROUP; g++) scales[g] = round_group(x + g * GROUP, out + g * GROUP, offsets + g);
     }
 }
 
