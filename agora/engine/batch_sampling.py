@@ -48,11 +48,12 @@ def draw_batch(logits_NV: Float[Tensor, "N V"], samplers: Sequence[Sampler], for
         if row in errors:
             choices.append(errors[row])
             continue
-        try:
-            sampler.remember(token)
-        except GenerationError as error:
-            choices.append(error)
-            continue
+        if not sampler.is_plain:
+            try:
+                sampler.remember(token)
+            except GenerationError as error:
+                choices.append(error)
+                continue
         choices.append(_choice(token, sampler, logprobs[row]) if row in logprobs else Choice(token=token))
     return choices
 

@@ -125,6 +125,8 @@ class Sampler:
             assert tokenizer is not None
             self.constraint = Constraint(tokenizer, config.json_schema, grammar=config.grammar)
         self.has_penalties = config.repetition_penalty != 1 or bool(config.presence_penalty or config.frequency_penalty)
+        self.is_plain = not (self.has_penalties or self.constraint or config.logit_bias)
+        """Whether logits go to the draw as they are, but for forbidden tokens, and nothing needs to be remembered."""
         self._counts_V = torch.zeros(vocab_size if self.has_penalties else 0)
         self._seen_V = torch.zeros(len(self._counts_V), dtype=torch.bool)
         if self.has_penalties:
@@ -136,11 +138,6 @@ class Sampler:
             if not 0 <= token < vocab_size:
                 known = f"the vocabulary has {vocab_size} tokens (0 to {vocab_size - 1})"
                 raise GenerationError(f"logit_bias names token {token}, but {known}", param="logit_bias")
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether logits go to the draw as they are, but for forbidden tokens."""
-        return not (self.has_penalties or self.constraint or len(self._biased))
 
     def draw(self, logits_V: Float[Tensor, " V"]) -> Choice:
         """The next token, from the logits of one position; remembers it for the penalties.
