@@ -31,6 +31,7 @@
 #endif
 
 #define PAGE 16
+#define SPAN 128 /* positions that attention looks at together: their scores stay in the first cache */
 #define GROUP 32
 #define WIDTH 32
 #define TILE 6 /* rows that share a read of the weights: 6 x 2 sums, twice for bytes, fill 24 of 32 registers */
@@ -121,6 +122,38 @@ INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* ---- activations ---- */
 
+/* GROUP numbers as whole ones from -127 to 127 (nearest, ties to even) times the scale that is returned; it is NaN where one of them is. */
+#if HAS_BYTES
+INLINE float round_group(const float *x, Level *out, int32_t *offset) {
+    __m512 low = _mm512_loadu_ps(x), high = _mm512_loadu_ps(x + 16);
+    __mmask16 broken = _mm512_cmp_ps_mask(low, high, _CMP_UNORD_Q);
+    float largest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
+    __m512 inverse = _mm512_set1_ps(largest > 0 ? 127.0f / largest : 0);
+    __m512i q0 = _mm512_cvtps_epi32(_mm512_mul_ps(low, inverse)), q1 = _mm512_cvtps_epi32(_mm512_mul_ps(high, inverse));
+    _mm_storeu_si128((__m128i *)out, _mm512_cvtepi32_epi8(q0));
+    _mm_storeu_si128((__m128i *)out + 1, _mm512_cvtepi32_epi8(q1));
+    *offset = -128 * _mm512_reduce_add_epi32(_mm512_add_epi32(q0, q1));
+    return broken ? NAN : largest / 127.0f;
+}
+#else
+INLINE float round_group(const float *x, Level *out, int32_t *offset) {
+    float largest = 0;
+    int32_t sum = 0, broken = 0;
+    _Pragma("omp simd reduction(max : largest) reduction(| : broken)") for (int i = 0; i < GROUP; i++) {
+        largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
+        broken |= x[i] != x[i];
+    }
+    float inverse = largest > 0 ? 127.0f / largest : 0;
+    _Pragma("omp simd reduction(+ : sum)") for (int i = 0; i < GROUP; i++) {
+        int32_t q = (int32_t)((x[i] * inverse + 12582912.0f) - 12582912.0f);
+        out[LEVEL_PLACE(i)] = (Level)q;
+        sum += q;
+    }
+    *offset = -128 * sum;
+    return broken ? NAN : largest / 127.0f;
+}
+#endif
+
 static void store_row(const Shape *s, const Activations *a, int64_t row, const float *x, int64_t I) {
     if (s->kind == FLOAT32) {
         memcpy((float *)a->values + row * I, x, I * sizeof(float));
@@ -129,19 +162,9 @@ static void store_row(const Shape *s, const Activations *a, int64_t row, const f
         SIMD for (int64_t i = 0; i < I; i++) out[i] = ROUNDED(x[i]);
     } else {
         Level *out = (Level *)a->values + row * I;
-        for (int64_t g = 0; g < I / GROUP; g++, x += GROUP, out += GROUP) {
-            float largest = 0;
-            _Pragma("omp simd reduction(max : largest)") for (int i = 0; i < GROUP; i++) largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
-            float inverse = largest > 0 ? 127.0f / largest : 0;
-            int32_t sum = 0;
-            _Pragma("omp simd reduction(+ : sum)") for (int i = 0; i < GROUP; i++) {
-                int32_t q = (int32_t)((x[i] * inverse + 12582912.0f) - 12582912.0f); /* nearest, ties to even */
-                out[LEVEL_PLACE(i)] = (Level)q;
-                sum += q;
-            }
-            a->scales[row * (I / GROUP) + g] = largest / 127.0f;
-            a->offsets[row * (I / GROUP) + g] = -128 * sum;
-        }
+        float *scales = a->scales + row * (I / GROUP);
+        int32_t *offsets = a->offsets + row * (I / GROUP);
+        for (int64_t g = 0; g < I / GROUP; g++) scales[g] = round_group(x + g * GROUP, out + g * GROUP, offsets + g);
     }
 }
 
@@ -397,10 +420,9 @@ INLINE int64_t page_place(const Shape *s, const Step *step, int64_t layer, int64
     return (page * s->K + k) * s->D * PAGE;
 }
 
-INLINE void ask_for_page(const Shape *s, const Step *step, int64_t place, const int is_float) {
+INLINE void ask_for_page(const Shape *s, const void *pages, int64_t place, const int is_float) {
     int64_t size = is_float ? 4 : 2, end = (place + s->D * PAGE) * size;
-    for (int64_t at = place * size; at < end; at += 64) __builtin_prefetch((const char *)step->keys + at);
-    for (int64_t at = place * size; at < end; at += 64) __builtin_prefetch((const char *)step->values + at);
+    for (int64_t at = place * size; at < end; at += 64) __builtin_prefetch((const char *)pages + at);
 }
 
 /* Queries are turned where they lie; keys and values of row n go into their page. */
@@ -434,13 +456,17 @@ INLINE Floats load16(const void *from, int64_t place, const int is_float) {
         memcpy(&x, (const float *)from + place, sizeof x);
         return x;
     }
+#if HAS_BYTES
+    return (Floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)((const bf16 *)from + place))), 16);
+#else
     Halves x;
     memcpy(&x, (const bf16 *)from + place, sizeof x);
     return (Floats)(__builtin_convertvector(x, Words) << 16);
+#endif
 }
 
 /* Scores of a page: queries (heads, D) times keys (D, PAGE). */
-INLINE void score_page(const void *keys, int64_t place, const float *queries, int64_t D, float (*scores)[PAGE], const int heads, const int is_float) {
+INLINE void score_page(const void *keys, int64_t place, const float *queries, int64_t D, float (*scores)[SPAN], const int heads, const int is_float) {
     Floats even[4] = {0}, odd[4] = {0};
     for (int64_t d = 0; d < D; d += 2) {
         Floats one = load16(keys, place + d * PAGE, is_float), other = load16(keys, place + d * PAGE + PAGE, is_float);
@@ -455,62 +481,77 @@ INLINE void score_page(const void *keys, int64_t place, const float *queries, in
     }
 }
 
-/* Dimensions d..d + 16 * parts of out (heads, D) += shares (heads, count) times values (count, D). */
-INLINE void mix_part(const void *values, int64_t place, float (*shares)[PAGE], int64_t count, float *out, int64_t D, const int heads,
-                     const int parts, const int is_float) {
+/* Dimensions d..d + 16 * parts of out (heads, D) += shares (heads, count) times values (count, D) that lie in pages. */
+INLINE void mix_part(const void *values, const int64_t *places, int64_t d, float (*shares)[SPAN], int64_t count, float *out, int64_t D,
+                     const int heads, const int parts, const int is_float) {
     Floats sums[4][4];
-    UNROLL for (int h = 0; h < heads; h++) UNROLL for (int c = 0; c < parts; c++) memcpy(&sums[h][c], out + h * D + 16 * c, sizeof(Floats));
+    UNROLL for (int h = 0; h < heads; h++) UNROLL for (int c = 0; c < parts; c++) memcpy(&sums[h][c], out + h * D + d + 16 * c, sizeof(Floats));
     for (int64_t i = 0; i < count; i++)
         UNROLL for (int c = 0; c < parts; c++) {
-            Floats value = load16(values, place + i * D + 16 * c, is_float);
+            Floats value = load16(values, places[i / PAGE] + i % PAGE * D + d + 16 * c, is_float);
             UNROLL for (int h = 0; h < heads; h++) sums[h][c] += shares[h][i] * value;
         }
-    UNROLL for (int h = 0; h < heads; h++) UNROLL for (int c = 0; c < parts; c++) memcpy(out + h * D + 16 * c, &sums[h][c], sizeof(Floats));
+    UNROLL for (int h = 0; h < heads; h++) UNROLL for (int c = 0; c < parts; c++) memcpy(out + h * D + d + 16 * c, &sums[h][c], sizeof(Floats));
 }
 
-INLINE void mix_page(const void *values, int64_t place, float (*shares)[PAGE], int64_t count, float *out, int64_t D, const int heads,
-                     const int is_float) {
+INLINE void mix(const void *values, const int64_t *places, float (*shares)[SPAN], int64_t count, float *out, int64_t D, const int heads,
+                const int is_float) {
     int64_t d = 0;
-    for (; d + 64 <= D; d += 64) mix_part(values, place + d, shares, count, out + d, D, heads, 4, is_float);
-    for (; d + 16 <= D; d += 16) mix_part(values, place + d, shares, count, out + d, D, heads, 1, is_float);
+    for (; d + 64 <= D; d += 64) mix_part(values, places, d, shares, count, out, D, heads, 4, is_float);
+    for (; d + 16 <= D; d += 16) mix_part(values, places, d, shares, count, out, D, heads, 1, is_float);
     for (; d < D; d++)
         for (int64_t i = 0; i < count; i++) {
-            float value = is_float ? ((const float *)values)[place + i * D + d] : wide(((const bf16 *)values)[place + i * D + d]);
+            int64_t at = places[i / PAGE] + i % PAGE * D + d;
+            float value = is_float ? ((const float *)values)[at] : wide(((const bf16 *)values)[at]);
             for (int h = 0; h < heads; h++) out[h * D + d] += shares[h][i] * value;
         }
 }
 
-/* `heads` query heads of one row that share a key head: softmax over all positions so far, page by page (Milakov & Gimelshein 2018).
- * `after`: the page that is read next when these are done, or -1. */
-INLINE void attend(const Shape *s, const Step *step, int64_t layer, int64_t n, int64_t k, int64_t after, const float *queries, float *out,
+/* Scores of one head (`count`, then -infinity up to a whole page) become shares. What was mixed before shrinks when a larger score comes. */
+INLINE void share(float *scores, int64_t count, float scale, float *largest, float *total, float *mixed, int64_t D) {
+    float top = *largest, sum = 0;
+    int64_t end = (count + PAGE - 1) / PAGE * PAGE;
+    for (int64_t i = count; i < end; i++) scores[i] = -INFINITY;
+    _Pragma("omp simd reduction(max : top)") for (int64_t i = 0; i < end; i++) {
+        scores[i] *= scale;
+        top = scores[i] > top ? scores[i] : top;
+    }
+    if (top > *largest) {
+        float shrink = *largest == -INFINITY ? 0 : exponential(*largest - top);
+        *total *= shrink;
+        SIMD for (int64_t d = 0; d < D; d++) mixed[d] *= shrink;
+        *largest = top;
+    }
+    _Pragma("omp simd reduction(+ : sum)") for (int64_t i = 0; i < end; i++) {
+        scores[i] = i < count ? exponential(scores[i] - top) : 0;
+        sum += scores[i];
+    }
+    *total += sum;
+}
+
+/* `heads` query heads of one row that share a key head: softmax over all positions so far, SPAN at a time (Milakov & Gimelshein 2018).
+ * Pages lie apart, and the processor does not foresee where the next one is: values are asked for while keys are read, and meanwhile the keys
+ * of what comes next; `next` is the row and key head after this, -1 for none. */
+INLINE void attend(const Shape *s, const Step *step, int64_t layer, int64_t n, int64_t k, int64_t next, const float *queries, float *out,
                    const int heads, const int is_float) {
-    int64_t D = s->D, last = step->positions[n];
-    float largest[4], total[4], scale = 1.0f / sqrtf((float)D), scores[4][PAGE];
+    int64_t D = s->D, last = step->positions[n], places[SPAN / PAGE];
+    float largest[4], total[4], scale = 1.0f / sqrtf((float)D), scores[4][SPAN];
     for (int h = 0; h < heads; h++) largest[h] = -INFINITY, total[h] = 0;
     memset(out, 0, heads * D * sizeof(float));
-    for (int64_t first = 0; first <= last; first += PAGE) {
-        int64_t place = page_place(s, step, layer, n, k, first), count = least(PAGE, last + 1 - first);
-        /* pages lie apart: the processor does not foresee where the next one is */
-        if (first + PAGE <= last) ask_for_page(s, step, page_place(s, step, layer, n, k, first + PAGE), is_float);
-        else if (after >= 0) ask_for_page(s, step, after, is_float);
-        score_page(step->keys, place, queries, D, scores, heads, is_float);
-        for (int h = 0; h < heads; h++) {
-            float top = largest[h], sum = 0, *mixed = out + h * D, *row = scores[h];
-            SIMD for (int i = 0; i < PAGE; i++) row[i] = i < count ? row[i] * scale : -INFINITY;
-            _Pragma("omp simd reduction(max : top)") for (int i = 0; i < PAGE; i++) top = row[i] > top ? row[i] : top;
-            if (top > largest[h]) {
-                float shrink = largest[h] == -INFINITY ? 0 : exponential(largest[h] - top);
-                total[h] *= shrink;
-                SIMD for (int64_t d = 0; d < D; d++) mixed[d] *= shrink;
-                largest[h] = top;
-            }
-            _Pragma("omp simd reduction(+ : sum)") for (int i = 0; i < PAGE; i++) {
-                row[i] = i < count ? exponential(row[i] - top) : 0;
-                sum += row[i];
-            }
-            total[h] += sum;
+    for (int64_t first = 0; first <= last; first += SPAN) {
+        int64_t count = least(SPAN, last + 1 - first);
+        for (int64_t i = 0; i < count; i += PAGE) {
+            int64_t place = places[i / PAGE] = page_place(s, step, layer, n, k, first + i);
+            ask_for_page(s, step->values, place, is_float);
+            score_page(step->keys, place, queries, D, (float (*)[SPAN])&scores[0][i], heads, is_float);
         }
-        mix_page(step->values, place, scores, count, out, D, heads, is_float);
+        int64_t row = n, head = k, from = first + SPAN;
+        if (from > last) row = next / s->K, head = next % s->K, from = 0;
+        if (next >= 0 || from)
+            for (int64_t i = from; i <= least(step->positions[row], from + SPAN - 1); i += PAGE)
+                ask_for_page(s, step->keys, page_place(s, step, layer, row, head, i), is_float);
+        for (int h = 0; h < heads; h++) share(scores[h], count, scale, &largest[h], &total[h], out + h * D, D);
+        mix(step->values, places, scores, count, out, D, heads, is_float);
     }
     for (int h = 0; h < heads; h++) {
         float inverse = 1.0f / total[h];
@@ -519,14 +560,13 @@ INLINE void attend(const Shape *s, const Step *step, int64_t layer, int64_t n, i
 }
 
 #define ATTEND(is_float)                                                                                   \
-    (more == 4   ? attend(s, step, layer, n, k, after, queries + g * D, out + g * D, 4, is_float)          \
-     : more == 2 ? attend(s, step, layer, n, k, after, queries + g * D, out + g * D, 2, is_float)          \
-                 : attend(s, step, layer, n, k, after, queries + g * D, out + g * D, 1, is_float))
+    (more == 4   ? attend(s, step, layer, n, k, next, queries + g * D, out + g * D, 4, is_float)          \
+     : more == 2 ? attend(s, step, layer, n, k, next, queries + g * D, out + g * D, 2, is_float)          \
+                 : attend(s, step, layer, n, k, next, queries + g * D, out + g * D, 1, is_float))
 static void attend_row(const Shape *s, const Step *step, int64_t layer, int64_t n, int64_t k) {
-    int64_t D = s->D, G = s->H / s->K, is_last = k + 1 == s->K;
+    int64_t D = s->D, G = s->H / s->K, pair = n * s->K + k, next = pair + 1 < step->N * s->K ? pair + 1 : -1;
     const float *queries = step->wide_out + (n * (s->H + 2 * s->K) + k * G) * D;
     float *out = step->mixed + (n * s->H + k * G) * D;
-    int64_t after = n + is_last < step->N ? page_place(s, step, layer, n + is_last, is_last ? 0 : k + 1, 0) : -1;
     for (int64_t g = 0, more; g < G; g += more) {
         more = G - g >= 4 ? 4 : G - g >= 2 ? 2 : 1;
         if (s->kind == FLOAT32)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -39,13 +40,13 @@ CACHE_BYTES: Final[dict[Precision, int]] = {"float32": 4, "bfloat16": 2, "int8":
 GROUP: Final = 32
 WIDTH: Final = 32
 BLOCK_BYTES: Final = 64 * 1024 * 1024
-SOURCE: Final = Path(__file__).with_name("decode.c")
+SOURCES: Final = tuple(Path(__file__).with_name(name) for name in ("decode.c", "draw.c"))
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The kernel, built on first use; None where there is no compiler."""
-    return kernels.load((SOURCE,))
+    """Both kernels, built on first use; None where there is no compiler."""
+    return kernels.load(SOURCES)
 
 
 class _Shape(ctypes.Structure):
@@ -225,14 +226,12 @@ class NativeNetwork:
     def run(self, rows: StepRows) -> Float[Tensor, "N V"]:
         """Write keys and values of `rows` and return the logits of `rows.wanted`, float32; they are overwritten by the next call."""
         assert 0 < len(rows.tokens) <= self.max_rows
-        tokens, positions, sequence = (torch.tensor(x, dtype=torch.long) for x in (rows.tokens, rows.positions, rows.sequence))
-        wanted = torch.tensor(rows.wanted, dtype=torch.long)
         if len(rows.wanted) > len(self._logits):
             self._logits = torch.empty(len(rows.wanted), self.config.vocab_size)
-        logits_NV = self._logits[: len(rows.wanted)]
-        step = self._step
+        logits_NV = self._logits if len(rows.wanted) == len(self._logits) else self._logits[: len(rows.wanted)]
+        step, lists = self._step, [np.array(x, np.int64) for x in (rows.tokens, rows.positions, rows.sequence, rows.wanted)]
         step.N, step.logit_rows, step.table_width = len(rows.tokens), len(rows.wanted), rows.tables.shape[1]
-        step.tokens, step.positions, step.sequence = tokens.data_ptr(), positions.data_ptr(), sequence.data_ptr()
-        step.tables, step.wanted, step.logits = rows.tables.data_ptr(), wanted.data_ptr(), logits_NV.data_ptr()
+        step.tokens, step.positions, step.sequence, step.wanted = (array.ctypes.data for array in lists)
+        step.tables, step.logits = rows.tables.data_ptr(), logits_NV.data_ptr()
         self._kernel.decode_step(ctypes.byref(self._shape), ctypes.byref(self._weights), ctypes.byref(step), ctypes.c_int(self._threads))
         return logits_NV

@@ -118,12 +118,15 @@ class Sampler:
         Raises GenerationError for a bias on a token that does not exist, or a schema that cannot be followed.
         """
         self.config = config
-        self.numbers = torch.Generator().manual_seed(config.seed if config.seed is not None else secrets.randbits(63))
+        self._points: list[float] = []
+        self._numbers = torch.Generator().manual_seed(config.seed if config.seed is not None else secrets.randbits(63))
         self.constraint: Constraint | None = None
         if config.json_schema is not None or config.grammar is not None:
             assert tokenizer is not None
             self.constraint = Constraint(tokenizer, config.json_schema, grammar=config.grammar)
         self.has_penalties = config.repetition_penalty != 1 or bool(config.presence_penalty or config.frequency_penalty)
+        self.is_plain = not (self.has_penalties or self.constraint or config.logit_bias)
+        """Whether logits go to the draw as they are, but for forbidden tokens, and nothing needs to be remembered."""
         self._counts_V = torch.zeros(vocab_size if self.has_penalties else 0)
         self._seen_V = torch.zeros(len(self._counts_V), dtype=torch.bool)
         if self.has_penalties:
@@ -135,11 +138,6 @@ class Sampler:
             if not 0 <= token < vocab_size:
                 known = f"the vocabulary has {vocab_size} tokens (0 to {vocab_size - 1})"
                 raise GenerationError(f"logit_bias names token {token}, but {known}", param="logit_bias")
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether logits go to the draw as they are, but for forbidden tokens."""
-        return not (self.has_penalties or self.constraint or len(self._biased))
 
     def draw(self, logits_V: Float[Tensor, " V"]) -> Choice:
         """The next token, from the logits of one position; remembers it for the penalties.
@@ -181,7 +179,9 @@ class Sampler:
 
     def next_point(self) -> float:
         """The next random number of this answer, from 0 to 1 (not 1 itself)."""
-        return float(torch.rand(1, generator=self.numbers, dtype=torch.float64))
+        if not self._points:  # some at once: the same numbers for less work
+            self._points = torch.rand(32, generator=self._numbers, dtype=torch.float64).tolist()[::-1]
+        return self._points.pop()
 
     def _pick(self, logits_V: Tensor) -> int:
         config = self.config

@@ -14,7 +14,7 @@ class TextStream:
     """The text of one answer. Bytes that are no UTF-8 become U+FFFD."""
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._bytes = b""
         self._stop = tuple(stop)
         self._held = ""
         self.stopped = False
@@ -22,13 +22,19 @@ class TextStream:
 
     def push(self, data: bytes) -> str:
         """The text that became final with these bytes."""
-        return self._advance(self._decoder.decode(data))
+        return self._advance(self._decode(data, False))
 
     def finish(self) -> str:
         """What was held back, when no more bytes come."""
-        text = self._advance(self._decoder.decode(b"", final=True))
+        text = self._advance(self._decode(b"", True))
         rest, self._held = ("" if self.stopped else self._held), ""
         return text + rest
+
+    def _decode(self, data: bytes, is_end: bool) -> str:
+        data = self._bytes + data
+        text, used = codecs.utf_8_decode(data, "replace", is_end)
+        self._bytes = data[used:]
+        return text
 
     def _advance(self, text: str) -> str:
         if self.stopped:

@@ -6,13 +6,14 @@ Goes in: one `Form` (chat or completion) and the answers to run. Comes out: a JS
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+import orjson
 
 from agora.engine import Delta, TokenLogprob, Usage
 from agora.engine.tools import CallPiece, CallReader, ReadCall, read_calls
@@ -201,12 +202,12 @@ async def whole_body(plan: Plan, stopping: Stopping, counted: Counted) -> Json:
     return {**plan.head(plan.form.object), "choices": choices, "usage": usage}
 
 
-async def event_lines(plan: Plan, stopping: Stopping, counted: Counted) -> AsyncGenerator[str, None]:
+async def event_lines(plan: Plan, stopping: Stopping, counted: Counted) -> AsyncGenerator[bytes, None]:
     """All answers as server-sent events, those that came together in one piece. An ApiError of the first token is raised; a later one is
     an event of the stream.
     """
     head = plan.head(plan.form.chunk_object) | ({"usage": None} if plan.include_usage else {})
-    begin = f'data: {json.dumps(head)[:-1]}, "choices": ['
+    begin = b'data: %b,"choices":[' % orjson.dumps(head)[:-1]
     usages: list[Usage | None] = [None] * len(plan.answers)
     started = False
     try:
@@ -222,10 +223,10 @@ async def event_lines(plan: Plan, stopping: Stopping, counted: Counted) -> Async
                         usages[index] = delta.usage or usages[index]
                     if pieces:
                         started = True
-                        yield "".join(f"{begin}{json.dumps(piece)}]}}\n\n" for piece in pieces)
+                        yield b"".join([b"%b%b]}\n\n" % (begin, orjson.dumps(piece)) for piece in pieces])
         if plan.include_usage:
             yield _event({**head, "choices": [], "usage": plan.usage(usages)})
-        yield "data: [DONE]\n\n"
+        yield b"data: [DONE]\n\n"
     except ApiError as error:
         if not started:
             raise
@@ -234,7 +235,7 @@ async def event_lines(plan: Plan, stopping: Stopping, counted: Counted) -> Async
         counted(plan.usage(usages))
 
 
-async def first_line(lines: AsyncGenerator[str, None]) -> tuple[str, AsyncGenerator[str, None]]:
+async def first_line(lines: AsyncGenerator[bytes, None]) -> tuple[str, AsyncGenerator[bytes, None]]:
     """The first event and the rest, so that an error before it can still be an HTTP status."""
     try:
         return await anext(lines), lines
@@ -243,8 +244,8 @@ async def first_line(lines: AsyncGenerator[str, None]) -> tuple[str, AsyncGenera
         raise
 
 
-def _event(body: Json) -> str:
-    return f"data: {json.dumps(body)}\n\n"
+def _event(body: Json) -> bytes:
+    return b"data: %b\n\n" % orjson.dumps(body)
 
 
 def _reported(delta: Delta) -> list[TokenLogprob]:

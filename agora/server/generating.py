@@ -112,10 +112,10 @@ def generation_routes(served: Served, stopping: Stopping, meter: Meter) -> APIRo
     return router
 
 
-async def _streamed(request: Request, events: AsyncGenerator[str, None]) -> Response:
+async def _streamed(request: Request, events: AsyncGenerator[bytes, None]) -> Response:
     first, rest = await unless_disconnected(request, first_line(events))
 
-    async def lines() -> AsyncIterator[str]:
+    async def lines() -> AsyncIterator[bytes]:
         try:
             yield first
             async for line in rest:

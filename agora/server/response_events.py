@@ -158,23 +158,23 @@ async def whole_response(made: Response, prepared: Prepared, stopping: Stopping,
     return made.body()
 
 
-async def response_lines(made: Response, prepared: Prepared, stopping: Stopping, counted: Counted) -> AsyncGenerator[str, None]:
+async def response_lines(made: Response, prepared: Prepared, stopping: Stopping, counted: Counted) -> AsyncGenerator[bytes, None]:
     """The response as events. An ApiError of the first token is raised; a later one is an event of the stream."""
     number = 0
 
-    def lines(events: Iterator[Event]) -> str:
+    def lines(events: Iterator[Event]) -> bytes:
         nonlocal number
         told = []
         for event in events:
             told.append(f"event: {event['type']}\ndata: {json.dumps({**event, 'sequence_number': number})}\n\n")
             number += 1
-        return "".join(told)
+        return "".join(told).encode()
 
     try:
         async with aclosing(run_answer(prepared, stopping)) as batches:
             async for deltas in batches:
-                begun = lines(made.begin()) if not number else ""
-                if text := begun + "".join(lines(made.add(delta)) for delta in deltas):
+                begun = lines(made.begin()) if not number else b""
+                if text := begun + b"".join(lines(made.add(delta)) for delta in deltas):
                     yield text
         yield lines(made.end())
     except ApiError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import socket
 from collections.abc import Callable, Sequence
@@ -88,8 +89,12 @@ def serve_models(
     before: dict[int, Any] = {number: signal.signal(number, passed) for number in (signal.SIGINT, signal.SIGTERM)}
     if hung_up is not None:
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda number, frame: hung_up())
+    # A search for garbage among all that the libraries made takes 0.17 s (epyc2), in which every stream stands still. None of it becomes
+    # garbage while the server runs.
+    gc.freeze()
     try:
         _Server(config, app, ready).run(sockets=[listener])
     finally:
+        gc.unfreeze()
         for number, handler in before.items():
             signal.signal(number, handler)

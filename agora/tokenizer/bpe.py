@@ -46,6 +46,7 @@ class Tokenizer:
         self._vocab: dict[str, int] = model["vocab"]
         self._merges = [_pair(merge) for merge in model["merges"]]
         self._pieces: dict[int, str] = {index: piece for piece, index in self._vocab.items()}
+        self._bytes: dict[int, bytes] = {}  # of the tokens that were asked for
         self.special = {name: self._vocab[name] for name in SPECIAL_TOKENS}
         self._byte_ids = [self._vocab[character] for character in _byte_characters()]
         self._encoder = BatchEncoder(self._merger())
@@ -128,13 +129,16 @@ class Tokenizer:
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes of one token; a special token's are its name. Raises DataError for an id outside the vocabulary."""
-        piece = self._pieces.get(int(token))
-        if piece is None:
-            raise DataError(f"token id {token} is outside the vocabulary of {self.vocab_size}")
-        if piece in self.special:
-            return piece.encode()
-        table = _character_bytes()
-        return bytes(table[character] for character in piece)
+        token = int(token)
+        known = self._bytes.get(token)
+        if known is None:
+            piece = self._pieces.get(token)
+            if piece is None:
+                raise DataError(f"token id {token} is outside the vocabulary of {self.vocab_size}")
+            table = _character_bytes()
+            known = piece.encode() if piece in self.special else bytes(table[character] for character in piece)
+            self._bytes[token] = known
+        return known
 
     def decode_bytes(self, ids: Iterable[int], *, skip_special: bool = False) -> bytes:
         """The exact bytes of `ids`."""

@@ -104,7 +104,7 @@ def test_products_for_other_processors_agree(flag: str, needs: str, tmp_path: Pa
     model, tokens_BT = Transformer(ODD, seed=1).eval(), tokens(3, 20)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(kernels, "FLAGS", (*kernels.FLAGS, flag))
-    other = kernels.load((native.SOURCE,))
+    other = kernels.load(native.SOURCES)
     assert other is not None
     for precision in PRECISIONS:
         made = network(model, precision)
