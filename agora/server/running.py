@@ -17,7 +17,7 @@ from fastapi import Request
 
 from agora.engine import AnswerStream, Delta
 from agora.errors import AgoraError
-from agora.server.errors import ApiError, from_agora_error
+from agora.server.errors import FAILED, ApiError, from_agora_error
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ def _raise_if_failed(item: Delta | BaseException | None) -> None:
         raise from_agora_error(item) from item
     if isinstance(item, BaseException):
         logger.error("an answer failed", exc_info=item)
-        raise ApiError(500, "The server failed; its log has the details", type="server_error") from item
+        raise ApiError(500, FAILED, type="server_error") from item
     if item is not None and item.finish_reason == "cancelled":
         raise ApiError(503, "The server is stopping", type="server_error", code="server_stopping")
 

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from nicegui import ui
 
+from agora.chat.shown import safe_text
 from agora.server.api.search import Answered, Facets, Found, Result
 from agora.server.web import charts
 from agora.server.web.parts import box, button, choice, count, empty, note, post_card, text, waiting
@@ -232,7 +233,8 @@ def show_answer(found: Answered) -> None:
         text("h2", found.question, "wrap")
         if found.abstained:
             note(found.abstained)
-        said = " ".join(f"{one.text} {''.join(f'[{numbers[key]}]' for key in one.post_ids if key in numbers)}" for one in found.sentences)
+        cites = {one: f"[{number}]" for one, number in numbers.items()}
+        said = " ".join(f"{safe_text(one.text)} {''.join(cites[key] for key in one.post_ids if key in cites)}" for one in found.sentences)
         if said:
             text("div", said, "said", dir="auto")
         for warning in found.warnings:
