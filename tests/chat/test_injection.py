@@ -56,7 +56,6 @@ GIVEN = {"good": "Trains leave at noon."}
                 "⁅1⁆",
                 "⦋1⦌",
                 "﹇1﹈",
-               
                 "[l]",
                 "「1」",
                 "[\u200b1]",

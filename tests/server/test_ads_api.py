@@ -137,6 +137,17 @@ def test_a_page_of_a_shop_is_a_brief_whose_picture_is_never_taken_from_elsewhere
     assert not found["brief"]["has_product_picture"] and found["brief"]["facts"][0]["source"].startswith("page.html:")
 
 
+@pytest.mark.parametrize("named", ["page.html", "kit.json", "./page.html", "product_picture.png", "brief.json"])
+def test_a_page_names_no_file_of_the_server_as_its_picture(client: TestClient, named: str) -> None:
+    body: dict[str, Any] = {"file": {"name": "p.html", "text": f'{_PAGE}<meta property="og:image" content="{named}">'}}
+    read = lambda: client.post("/api/v1/ads/briefs/check", json=body).json()["brief"]["has_product_picture"]  # noqa: E731
+    assert not read()
+    body["pictures"] = {"logo": base64.b64encode(picture()).decode()}
+    assert not read()
+    body["pictures"]["product_picture"] = body["pictures"]["logo"]
+    assert read()
+
+
 _DEEP = "[" * 20_000 + "]" * 20_000
 _PAGE = '<title>Lamp</title><meta name="description" content="It shines.">'
 
