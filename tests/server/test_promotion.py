@@ -291,7 +291,7 @@ def test_old_models_go_by_number_and_what_can_be_gone_back_to_stays(place: Works
 
 
 def test_promotions_and_ways_back_stand_in_the_audit_log(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agora.server.promote.judge", lambda *args, **more: Verdict([]))
+    monkeypatch.setattr("agora.server.promote.judge", lambda *args, **more: Verdict(measures=[]))
     options: Any = {"tolerances": Tolerances(), "texts": [place.root / "text.txt"], "keep": 1}
     for name in ("main", "other", "worse", "main"):
         promote(place, name, by="ada", **options)
