@@ -72,7 +72,7 @@ class ChatForm:
         self._tools = tools
 
     def choice(self, index: int, answer: Answer, before: str, *, logprobs: bool) -> Json:
-        text, calls = (answer.text, [])
+        text, calls = answer.text, list[ReadCall]()
         if self._tools is not None:
             text, calls = read_calls(answer.text, is_cut=is_cut(answer.finish_reason, self._tools))
         message: Json = {"role": "assistant", "content": None if calls and not text else before + text, "refusal": None}

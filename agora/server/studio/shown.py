@@ -32,6 +32,7 @@ from agora.server.api.ads_forms import (
     Working,
 )
 from agora.server.studio.jobs import RESULTS, Job, MadeVariant, made_variants, not_written
+from agora.server.studio.workshop import read_outcome
 
 _ALWAYS: Final = ("policy.html", POLICY, ADS)
 _LONG_AGO: Final = (1980, 1, 1, 0, 0, 0)  # equal ads give equal archives
@@ -76,7 +77,8 @@ def whole_job(job: Job, work: Working, brief: BriefRead, placements: list[Placem
     ]
     return WholeJob(
         **_row(job, work, variants, read), brief=brief, placements=placements, variants=rows, not_written=lost,
-        has_results=(job.folder / RESULTS).is_file(),
+        has_results=(job.folder / RESULTS).is_file(), model=job.request.get("model"),
+        credentials=read_outcome(job.folder).get("credentials", ""),
     )  # fmt: skip
 
 
