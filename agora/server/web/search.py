@@ -140,7 +140,11 @@ class _Search:
             quick(problem)
 
     async def load_side(self) -> None:
-        facets = await self.site.call(self.viewer, self.site.areas.search.facets, self.query)
+        try:
+            facets = await self.site.call(self.viewer, self.site.areas.search.facets, self.query)
+        except Shown:  # the list beside it says what is missing
+            self.side.clear()
+            return
         kept = await self.site.call(self.viewer, self.site.areas.search.saved, self.viewer.caller)
         self.side.clear()
         with self.side:

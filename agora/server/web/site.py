@@ -39,7 +39,11 @@ PAGES: Final = (
 
 
 class Shown(Exception):
-    """Something went wrong that the page tells."""
+    """Something went wrong that the page tells. `is_missing`: what was asked for is not there."""
+
+    def __init__(self, message: str, *, is_missing: bool = False) -> None:
+        super().__init__(message)
+        self.is_missing = is_missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,7 @@ class Site:
                             ui.button("Sign out", color=None).props("type=submit flat no-caps dense").classes("ghost")
         with ui.header().classes("bar phone-only lt-md"), box("line"):
             button("", drawer.toggle, "ghost", "menu", "Menu")
-            text("span", next((page[1] for page in PAGES if page[0] == here), "Agora"), "strong")
+            ui.link("Agora", "/ask").classes("brand")
         may = any(page[0] == here for page in allowed)
         with box(f"page{' narrow' if narrow else ''}") as main:
             ui.skip_link("To the content", target=main)
@@ -148,7 +152,7 @@ class Site:
                 raise Shown("Your session ended; sign in again.")
             return await run_in_threadpool(work, *args, **kwargs)
         except ApiError as error:
-            raise Shown(str(error.detail)) from error
+            raise Shown(str(error.detail), is_missing=error.status_code == 404) from error
         except AgoraError as error:
             raise Shown(str(from_agora_error(error).detail)) from error
         except Shown:
@@ -195,6 +199,9 @@ def tell(problem: Shown) -> None:
     if mark:
         first, *more = [part.split(", or: ")[0] for part in f"agora {command}".split(", or: ")]
         empty("Nothing here yet", f"{before}:", first, *more)
+    elif problem.is_missing:
+        said = message.partition("; see GET ")[0]  # the API's address says nothing here
+        empty("It is not here", f"{said[:1].upper()}{said[1:]}. It may have been removed.")
     else:
         note(message, "bad")
 
