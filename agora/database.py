@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from agora.errors import DatabaseBusyError, DataError, UsageError
+from agora.errors import DatabaseBusyError, DatabaseError, DataError, UsageError
 
 _BUSY_MS = 10_000
 
@@ -56,7 +56,7 @@ class Database:
         self.engine.dispose()
 
     def begin(self) -> Transaction:
-        """A transaction: committed at the end of the `with`, undone by an exception. Raises DataError where the database fails,
+        """A transaction: committed at the end of the `with`, undone by an exception. Raises DatabaseError where it fails,
         DatabaseBusyError where others hold it for too long."""
         return Transaction(self)
 
@@ -114,9 +114,9 @@ class Transaction:
         if isinstance(error, SQLAlchemyError):
             raise self._explained(error) from error
 
-    def _explained(self, error: SQLAlchemyError) -> DataError:
+    def _explained(self, error: SQLAlchemyError) -> DatabaseError:
         cause = getattr(error, "orig", None) or error
-        kind = DatabaseBusyError if _is_busy(cause) else DataError
+        kind = DatabaseBusyError if _is_busy(cause) else DatabaseError
         return kind(f"{self._database.what} {self._database.where} cannot be used: {cause}")
 
 

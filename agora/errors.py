@@ -9,7 +9,8 @@ AgoraError                 anything Agora raises on purpose               exit 1
 +- DataError               input that cannot be read as what it claims
 |  +- RecordError          one record of a source is broken (quarantined, not fatal)
 |  +- SourceError          a whole file or archive is broken or hostile
-|  +- DatabaseBusyError    another process is writing the database; the same may be tried again
+|  +- DatabaseError        the database cannot be used: damaged, full, gone
+|     +- DatabaseBusyError another process is writing it; the same may be tried again
 +- StoreError              the post store is missing, locked or damaged
 |  +- StoreBusyError       another process is writing it; the same may be tried again
 +- PostIndexError          the index of posts is locked or damaged
@@ -72,7 +73,11 @@ class SourceError(DataError):
     """A file or archive as a whole cannot be read, or must not be (zip bomb, path that climbs out)."""
 
 
-class DatabaseBusyError(DataError):
+class DatabaseError(DataError):
+    """The database cannot be read or written: it is damaged, of another version, its disk is full, its server is gone."""
+
+
+class DatabaseBusyError(DatabaseError):
     """Another process is writing the database: nothing was changed, and the same may be tried again later."""
 
 

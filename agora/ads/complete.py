@@ -52,14 +52,7 @@ def complete(
 ) -> Completed:  # fmt: skip
     """Sign, score and export a folder. `page`: the HTML of the landing page. Raises as signing does (DataError, ModelError)."""
     shown = [variant for variant in made.variants if variant.pictures]
-    num_signed, said = 0, "not signed"
-    trained = writer_of(made.folder) != GRAMMAR  # backgrounds are drawn by rules here, never painted by a model
-    with progress.step("signing and scoring", total=len(made.variants), unit="variants") as step:
-        for variant in made.variants:
-            if signer is not None:
-                number, said = _signed(made.folder / variant.name, variant, signer, trained=trained)
-                num_signed += number
-            step.advance(1)
+    num_signed, said = sign_pictures(made, signer, progress=progress) if signer is not None else (0, "not signed")
     scores = {variant.name: _scored(brief, made.folder, variant, clicks, page) for variant in made.variants}
     for variant in made.variants:
         if (made.folder / variant.name).is_dir():
@@ -70,6 +63,18 @@ def complete(
     sheets, faults = write_exports(brief, made.folder, made.variants)
     best = {name.split("/")[0]: name for name in reversed(_ranked(scores)) if scores[name]["state"] == READY}
     return Completed(num_signed=num_signed, credentials=said, sheets=sheets, faults=faults, best=best)
+
+
+def sign_pictures(made: Made, signer: Signer, *, progress: Progress = silent) -> tuple[int, str]:
+    """Sign every picture that is not signed yet: how many, and what a verifier says of the last. Raises DataError, ModelError."""
+    num_signed, said = 0, "not signed"
+    trained = writer_of(made.folder) != GRAMMAR  # backgrounds are drawn by rules here, never painted by a model
+    with progress.step("signing", total=len(made.variants), unit="variants") as step:
+        for variant in made.variants:
+            number, found = _signed(made.folder / variant.name, variant, signer, trained=trained)
+            num_signed, said = num_signed + number, found if variant.pictures else said
+            step.advance(1)
+    return num_signed, said
 
 
 def write_exports(brief: Brief, out: Path, variants: Sequence[Variant] = ()) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -161,4 +166,4 @@ def _write(path: Path, text: str) -> None:
         write_atomically(path, text.encode())
 
 
-__all__ = ["EXPORTS", "SCORES", "Completed", "complete", "write_exports"]
+__all__ = ["EXPORTS", "SCORES", "Completed", "complete", "sign_pictures", "write_exports"]

@@ -1,9 +1,10 @@
 """Text that is shown is text. Goes in: words of posts, accounts, models. Comes out: the same to read, with nothing in it that a terminal, a
-browser or Markdown would act on.
+browser or Markdown would act on, and nothing that reads like a citation.
 
 Whoever shows an answer shows it as plain text; this is the second fence, for those who render Markdown all the same: no link becomes
-one that can be clicked, no image is fetched, no tag is a tag, nothing turns the direction of writing or hides, and no number in brackets
-passes for a citation: those of the answer itself are added afterwards.
+one that can be clicked, no image is fetched, no tag is a tag, nothing turns the direction of writing or hides. Citations are numbers in
+square brackets, which the answer adds afterwards: in words of others, brackets of any script around a number become round ones.
+Not covered: marks that other texts cite with, as (1), a bare \u2460 or \u00b9; here they cite nothing.
 Characters are replaced one for one by others that look alike, so a quotation keeps its length. The quotation as it was written travels
 beside it (`Citation.quote`).
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from itertools import pairwise
 from typing import Final
 
 from agora.text.words import is_unseen
@@ -25,18 +27,36 @@ _PRESENTATION: Final = frozenset("\ufe0e\ufe0f")
 _ACTIVE: Final = re.compile(
     r"(?P<tag><(?=[A-Za-z/!?]))|(?P<image>!(?=\[))|(?P<link>\](?=[(\[:]))"
     r"|(?P<scheme>(?<=[A-Za-z]):(?=//))|(?P<script>(?<=javascript):|(?<=vbscript):|(?<=data):(?=[a-z]+/)|(?<=mailto):|(?<=xmpp):)"
-    r"|(?P<cite>[\[［【〔〚⟦](?=[\s\d\u20e3\ufe0e\ufe0f,^;–-]*[\]］】〕〛⟧]|\^))|(?P<www>(?<=www)\.)|(?P<fence>`)|(?P<mail>(?<=[\w])@(?=[\w-]+\.[A-Za-z]))|(?P<entity>&(?=#?\w+;))",
+    r"|(?P<www>(?<=www)\.)|(?P<fence>`)|(?P<mail>(?<=[\w])@(?=[\w-]+\.[A-Za-z]))|(?P<entity>&(?=#?\w+;))",
     re.IGNORECASE,
 )
 _INSTEAD: Final = {
-    "tag": "‹", "image": "ǃ", "link": "⁆", "scheme": "：", "script": "：", "cite": "⁅", "www": "․", "fence": "ʹ", "mail": "＠",
+    "tag": "‹", "image": "ǃ", "link": "⁆", "scheme": "：", "script": "：", "www": "․", "fence": "ʹ", "mail": "＠",
     "entity": "＆",
 }  # fmt: skip
+
+
+def _brackets(category: str, more: str) -> frozenset[str]:
+    """All brackets of one side, but for round ones and quotation marks."""
+    found = (chr(code) for code in range(0x10000) if unicodedata.category(chr(code)) == category)
+    return frozenset(
+        one for one in found if unicodedata.normalize("NFKC", one) not in ("(", ")") and "QUOTATION" not in unicodedata.name(one, "")
+    ) | frozenset(more)
+
+
+_OPENING: Final = _brackets("Ps", "⎡⎢⎣˹˻")
+_CLOSING: Final = _brackets("Pe", "⎤⎥⎦˺˼")
+_BRACKET: Final = re.compile(f"[{re.escape(''.join(sorted(_OPENING | _CLOSING)))}]")
+_SPOKEN: Final = frozenset("「」『』｢｣﹁﹂﹃﹄〈〉《》")
+"""Around words, quotation marks of East Asia."""
+_LIKE_DIGITS: Final = frozenset("lIi|OoІіΙιОоΟοӀǀ")
 
 
 def safe_text(text: str) -> str:
     """The text with lookalikes for what would act, one for one. Newlines stay; other control characters become U+FFFD."""
     visible = "".join(_seen(text, place) for place in range(len(text)))
+    if _BRACKET.search(visible):
+        visible = "\n".join(map(_uncited, visible.split("\n")))
     return _ACTIVE.sub(lambda match: _INSTEAD[match.lastgroup or "tag"], visible)
 
 
@@ -49,6 +69,31 @@ def one_line(text: str, most: int = 200) -> str:
 def quoted(text: str, most: int = 200) -> str:
     """`one_line` in quotation marks, none inside: a quotation cannot be ended from within."""
     return f"“{one_line(text, most).translate(_MARKS)}”"
+
+
+def _uncited(line: str) -> str:
+    """The line with round brackets for those around something numbered, also where the other one is missing."""
+    shown = list(line)
+    places = [match.start() for match in _BRACKET.finditer(line)]
+    for left, right in pairwise((-1, *places, len(line))):
+        opens = left >= 0 and line[left] in _OPENING
+        closes = right < len(line) and line[right] in _CLOSING
+        if (opens or closes) and _is_numbered(line[left + 1 : right], {line[left]} if opens else {line[right]}):
+            if opens:
+                shown[left] = "("
+            if closes:
+                shown[right] = ")"
+    return "".join(shown)
+
+
+def _is_numbered(inside: str, marks: set[str]) -> bool:
+    """Whether it holds a number, is nothing but what looks like one, or begins as a footnote's name."""
+    letters = [one for one in inside if one.isalnum() or one == "|"]
+    if all(one in _LIKE_DIGITS or unicodedata.numeric(one, None) is not None for one in letters):
+        return bool(letters) and len(letters) <= 12
+    if marks <= _SPOKEN:
+        return False
+    return inside.startswith("^") or any(unicodedata.category(one)[0] == "N" for one in inside)
 
 
 def _seen(text: str, place: int) -> str:

@@ -29,6 +29,7 @@ def promote(
     corpus: Annotated[str | None, typer.Option(help="Corpus whose held-out authors to measure on (default: main).")] = None,
     text: Annotated[list[Path] | None, typer.Option(help="Text file to measure on instead; may be repeated.", show_default=False)] = None,
     documents: Annotated[int, typer.Option(min=2, help="Measure on this many documents at most, evenly spaced.")] = 200,
+    keep: Annotated[int, typer.Option(min=1, help="Keep the models of so many promotions; older ones go, their records stay.")] = 5,
     by: Annotated[str | None, typer.Option(help="Who promotes, for the record.", show_default="your user name")] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -37,7 +38,7 @@ def promote(
 
     Measured against the served one, item by item: bits per byte of held-out authors, answers on posts, what of them the posts support,
     preferences of members. How much worse each may get: promote.bits_per_byte=0.02 promote.answers=0.1 promote.own_sentences=0.15
-    promote.preferences=0.1. The record of each promotion, with its figures, is in the workspace (serving/).
+    promote.preferences=0.1. The record of each promotion, with its figures, is in the workspace (serving/); the audit log has who switched.
 
     Example: agora model promote chat-2
     """
@@ -62,7 +63,7 @@ def promote(
         raise UsageError("name one model or run to promote; example: agora model promote chat-2")
     outcome = promoting.promote(
         place, names[0], by=who, tolerances=apply_overrides(Tolerances(), settings, "promote"), corpus=corpus, texts=text or (),
-        num_documents=documents, force=force, progress=terminal_progress,
+        num_documents=documents, force=force, keep=keep, progress=terminal_progress,
     )  # fmt: skip
     result = promoting.as_plain(outcome)
     if not as_json:

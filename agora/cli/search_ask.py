@@ -74,12 +74,14 @@ def answer_as_json(answer: Answer) -> dict[str, Any]:
 
 
 def _print(answer: Answer) -> None:
+    from agora.chat.shown import safe_text
+
     numbers = {one.id: number for number, one in enumerate(answer.cited, start=1)}
     if answer.abstained:
         print(visible(answer.abstained))
     for sentence in answer.sentences:
         cites = "".join(f"[{numbers[post_id]}]" for post_id in sentence.post_ids)
-        print(f"{visible(sentence.text)} {cites}{' (labelled as coordinated)' if sentence.labelled else ''}")
+        print(f"{visible(safe_text(sentence.text))} {cites}{' (labelled as coordinated)' if sentence.labelled else ''}")
     for one in answer.cited:
         alike = f"  +{one.alike} alike" if one.alike else ""
         print(f"  [{numbers[one.id]}] {visible(one.id)}  @{visible(one.author)}  {one.created_at:%Y-%m-%d %H:%M}{alike}")

@@ -143,9 +143,10 @@ class CallReader:
             found += [piece] if piece else []
         return found
 
-    def finish(self) -> str:
-        """The words held back when no more text comes; a call that was cut off before its name is none."""
-        rest = self._held if self._state == "words" else ""
+    def finish(self, *, is_cut: bool = False) -> str:
+        """The words held back when no more text comes: what may be the beginning of a call, which it was if the answer `is_cut` off.
+        A call that was cut off before its name is none."""
+        rest = self._held if self._state == "words" and not is_cut else ""
         self._held = ""
         return rest
 
@@ -187,12 +188,12 @@ def _begun(text: str, mark: str) -> int:
     return next((n for n in range(min(len(text), len(mark) - 1), 0, -1) if mark.startswith(text[-n:])), 0)
 
 
-def read_calls(text: str) -> tuple[str, list[ReadCall]]:
-    """The words and the calls of a whole answer."""
+def read_calls(text: str, *, is_cut: bool = False) -> tuple[str, list[ReadCall]]:
+    """The words and the calls of an answer, whole or cut off."""
     reader = CallReader()
     words: list[str] = []
     calls: list[ReadCall] = []
-    for piece in [*reader.push(text), reader.finish()]:
+    for piece in [*reader.push(text), reader.finish(is_cut=is_cut)]:
         if isinstance(piece, str):
             words.append(piece)
         elif piece.name is not None:

@@ -42,6 +42,8 @@ TRIES_PER_MINUTE: Final = 20
 """Passwords tried for one name, whoever tries."""
 LOCAL: Final = "local"
 """Who acts on a server that nobody made an account for and only this machine reaches."""
+_IS_PERSON: Final = sa.or_(ACCOUNTS.c.name != LOCAL, ACCOUNTS.c.password.is_not(None))
+"""The local account is nobody's: it never has a password, and ends when somebody makes another."""
 _NAME: Final = re.compile(r"[\w][\w.@+-]{0,63}")
 _SCRYPT: Final = {"n": 2**15, "r": 8, "p": 1, "maxmem": 64 * 2**20}
 
@@ -138,10 +140,9 @@ class Accounts:
         return [{**{key: row[key] for key in row if key != "password"}, "has_password": row["password"] is not None} for row in rows]
 
     def num_people(self) -> int:
-        """Accounts that somebody made, the local one not counted: it never has a password."""
-        is_person = sa.or_(ACCOUNTS.c.name != LOCAL, ACCOUNTS.c.password.is_not(None))
+        """Accounts that somebody made, the local one not counted."""
         with self._database.begin() as connection:
-            return int(connection.execute(sa.select(sa.func.count()).select_from(ACCOUNTS).where(is_person)).scalar_one())
+            return int(connection.execute(sa.select(sa.func.count()).select_from(ACCOUNTS).where(_IS_PERSON)).scalar_one())
 
     def new_key(
         self, account: str, *, name: str, scopes: Iterable[str] | None = None, requests_per_minute: int | None = None,
@@ -245,7 +246,7 @@ class Accounts:
         return row
 
     def _refuse_last_admin(self, name: str) -> None:
-        rows = self._database.rows(sa.select(ACCOUNTS).where(ACCOUNTS.c.name != name))
+        rows = self._database.rows(sa.select(ACCOUNTS).where(ACCOUNTS.c.name != name, _IS_PERSON))
         if not any(_is_admin(row) for row in rows):
             raise UsageError(f"{name!r} is the only admin; make another one first")
 

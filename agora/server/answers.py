@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import orjson
 
 from agora.engine import Delta, TokenLogprob, Usage
-from agora.engine.tools import CallPiece, CallReader, ReadCall, read_calls
+from agora.engine.tools import CallPiece, CallReader, ReadCall, ToolUse, read_calls
 from agora.server.errors import ApiError
-from agora.server.running import Prepared, Stopping, run_answer
+from agora.server.running import Counted, Prepared, Stopping, Tally, run_answers, used
 
 
 @dataclass(slots=True)
@@ -37,8 +37,6 @@ class Answer:
         self.usage = delta.usage
 
 
-Counted = Callable[[dict[str, int]], None]
-"""Gets prompt_tokens and completion_tokens of a request when it ends, however it ends."""
 Json = dict[str, Any]
 
 
@@ -67,15 +65,17 @@ class Form(Protocol):
 
 
 class ChatForm:
-    """chat.completion. `has_tools`: answers may hold calls of functions."""
+    """chat.completion. `tools`: answers may hold calls of these functions."""
 
     prefix, object, chunk_object = "chatcmpl", "chat.completion", "chat.completion.chunk"
 
-    def __init__(self, *, has_tools: bool = False) -> None:
-        self._has_tools = has_tools
+    def __init__(self, tools: ToolUse | None = None) -> None:
+        self._tools = tools
 
     def choice(self, index: int, answer: Answer, before: str, *, logprobs: bool) -> Json:
-        text, calls = read_calls(answer.text) if self._has_tools else (answer.text, [])
+        text, calls = answer.text, list[ReadCall]()
+        if self._tools is not None:
+            text, calls = read_calls(answer.text, is_cut=is_cut(answer.finish_reason, self._tools))
         message: Json = {"role": "assistant", "content": None if calls and not text else before + text, "refusal": None}
         if calls:
             message["tool_calls"] = [called(call) for call in calls]
@@ -83,21 +83,24 @@ class ChatForm:
         return {"index": index, "message": message, "logprobs": listed, "finish_reason": finish_reason(answer.finish_reason, len(calls))}
 
     def stream(self, index: int, before: str, *, logprobs: bool) -> ChoiceStream:
-        return _ChatStream(index, before, CallReader() if self._has_tools else None, logprobs=logprobs)
+        return _ChatStream(index, before, self._tools, logprobs=logprobs)
 
 
 class _ChatStream:
-    def __init__(self, index: int, before: str, reader: CallReader | None, *, logprobs: bool) -> None:
-        self._index, self._before, self._reader, self._has_logprobs = index, before, reader, logprobs
+    def __init__(self, index: int, before: str, tools: ToolUse | None, *, logprobs: bool) -> None:
+        self._index, self._before, self._tools, self._has_logprobs = index, before, tools, logprobs
+        self._reader = CallReader() if tools is not None else None
 
     def opening(self) -> Json | None:
         return self._piece({"role": "assistant", "content": None if self._reader else self._before})
 
     def pieces(self, delta: Delta) -> list[Json]:
-        if self._reader is None:
+        if self._reader is None or self._tools is None:
             parts = [{"content": delta.text}] if delta.text else []
         else:
-            found = [*self._reader.push(delta.text), *([self._reader.finish()] if delta.finish_reason else [])]
+            found = self._reader.push(delta.text)
+            if delta.finish_reason:
+                found.append(self._reader.finish(is_cut=is_cut(delta.finish_reason, self._tools)))
             parts = [_chat_part(one) for one in found if one]
         if not parts and (delta.finish_reason or self._has_logprobs):
             parts = [{}]
@@ -119,6 +122,11 @@ def _chat_part(piece: str | CallPiece) -> Json:
         return {"tool_calls": [{"index": piece.index, "function": {"arguments": piece.arguments}}]}
     function = {"name": piece.name, "arguments": ""}
     return {"tool_calls": [{"index": piece.index, "id": piece.id, "type": "function", "function": function}]}
+
+
+def is_cut(reason: str | None, tools: ToolUse) -> bool:
+    """Whether what began like a call at the end of an answer was to be one."""
+    return reason == "length" or tools.choice != "auto"
 
 
 def called(call: ReadCall) -> Json:
@@ -175,64 +183,48 @@ class Plan:
     def head(self, object: str) -> Json:
         return {"id": f"{self.form.prefix}-{uuid.uuid4().hex}", "object": object, "created": int(time.time()), "model": self.model}
 
-    def usage(self, usages: Sequence[Usage | None]) -> dict[str, int]:
-        """Prompts are counted once however many answers they got."""
-        prompts = {prompt: usage.prompt_tokens for prompt, usage in zip(self.prompt_of, usages, strict=True) if usage}
-        read, written = sum(prompts.values()), sum(usage.completion_tokens for usage in usages if usage)
-        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-
 
 async def whole_body(plan: Plan, stopping: Stopping, counted: Counted) -> Json:
     """All answers, complete. Raises ApiError."""
-
-    async def complete(prepared: Prepared) -> Answer:
-        answer = Answer()
-        async with aclosing(run_answer(prepared, stopping)) as batches:
-            async for deltas in batches:
-                for delta in deltas:
-                    answer.add(delta)
-        return answer
-
-    answers = [await complete(prepared) for prepared in plan.answers]
+    answers = [Answer() for _ in plan.answers]
+    async with aclosing(run_answers(plan.answers, stopping, Tally(counted, plan.prompt_of))) as batches:
+        async for index, deltas in batches:
+            for delta in deltas:
+                answers[index].add(delta)
     choices = [
         plan.form.choice(index, answer, plan.before[index], logprobs=plan.logprobs) for index, answer in enumerate(answers)
     ]  # fmt: skip
-    usage = plan.usage([answer.usage for answer in answers])
-    counted(usage)
-    return {**plan.head(plan.form.object), "choices": choices, "usage": usage}
+    return {**plan.head(plan.form.object), "choices": choices, "usage": used([answer.usage for answer in answers], plan.prompt_of)}
 
 
 async def event_lines(plan: Plan, stopping: Stopping, counted: Counted) -> AsyncGenerator[bytes, None]:
-    """All answers as server-sent events, those that came together in one piece. An ApiError of the first token is raised; a later one is
-    an event of the stream.
+    """All answers as server-sent events, side by side, those that came together in one piece. An ApiError of the first token is raised; a
+    later one is an event of the stream.
     """
     head = plan.head(plan.form.chunk_object) | ({"usage": None} if plan.include_usage else {})
     begin = b'data: %b,"choices":[' % orjson.dumps(head)[:-1]
     usages: list[Usage | None] = [None] * len(plan.answers)
+    streams = [plan.form.stream(index, before, logprobs=plan.logprobs) for index, before in enumerate(plan.before)]
+    openings = [stream.opening() for stream in streams]
     started = False
     try:
-        for index, prepared in enumerate(plan.answers):
-            stream = plan.form.stream(index, plan.before[index], logprobs=plan.logprobs)
-            opening = stream.opening()
-            async with aclosing(run_answer(prepared, stopping)) as batches:
-                async for deltas in batches:
-                    pieces = [] if opening is None else [opening]
-                    opening = None
-                    for delta in deltas:
-                        pieces += stream.pieces(delta)
-                        usages[index] = delta.usage or usages[index]
-                    if pieces:
-                        started = True
-                        yield b"".join([b"%b%b]}\n\n" % (begin, orjson.dumps(piece)) for piece in pieces])
+        async with aclosing(run_answers(plan.answers, stopping, Tally(counted, plan.prompt_of))) as batches:
+            async for index, deltas in batches:
+                opening, openings[index] = openings[index], None
+                pieces = [] if opening is None else [opening]
+                for delta in deltas:
+                    pieces += streams[index].pieces(delta)
+                    usages[index] = delta.usage or usages[index]
+                if pieces:
+                    started = True
+                    yield b"".join([b"%b%b]}\n\n" % (begin, orjson.dumps(piece)) for piece in pieces])
         if plan.include_usage:
-            yield _event({**head, "choices": [], "usage": plan.usage(usages)})
+            yield _event({**head, "choices": [], "usage": used(usages, plan.prompt_of)})
         yield b"data: [DONE]\n\n"
     except ApiError as error:
         if not started:
             raise
         yield _event(error.body)
-    finally:
-        counted(plan.usage(usages))
 
 
 async def first_line(lines: AsyncGenerator[bytes, None]) -> tuple[str, AsyncGenerator[bytes, None]]:

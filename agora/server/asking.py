@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 from agora.config import unknown_value
 from agora.errors import AgoraError
 from agora.server.conversations import Conversations, State
-from agora.server.errors import ApiError, from_agora_error
+from agora.server.errors import FAILED, ApiError, from_agora_error
 from agora.server.running import Stopping
 
 SAVE_S: Final = 1.0
@@ -144,7 +144,7 @@ class Asker:
                 state, error = "failed", str(from_agora_error(failure).detail if isinstance(failure, AgoraError) else failure.detail)
             except Exception:
                 log.exception("an answer failed")
-                state, error = "failed", "The server failed; its log has the details"
+                state, error = "failed", FAILED
             if error:
                 grown.details["error"] = error
                 tell(Event("error", {"text": error}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -18,6 +19,7 @@ from agora.errors import (
     BusyError,
     ContextLengthError,
     DatabaseBusyError,
+    DatabaseError,
     GenerationError,
     IndexBusyError,
     MissingExtraError,
@@ -27,6 +29,9 @@ from agora.errors import (
     UsageError,
 )
 
+log = logging.getLogger(__name__)
+
+FAILED: Final = "The server failed; its log has the details"
 INVALID = "invalid_request_error"
 
 
@@ -54,7 +59,7 @@ DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {
     413: {"model": ErrorBody, "description": "The body is too large"},
     422: {"model": ErrorBody, "description": "Not sent: what is wrong in a request is 400, as with OpenAI"},
     429: {"model": ErrorBody, "description": "Too many requests; see the header retry-after"},
-    503: {"model": ErrorBody, "description": "Busy or stopping"},
+    503: {"model": ErrorBody, "description": "Busy or stopping, or the database cannot be used"},
 }
 """For the OpenAPI page: what every route may answer besides its result."""
 
@@ -94,13 +99,17 @@ def from_agora_error(error: AgoraError) -> ApiError:
         return ApiError(400, str(error), param=error.param)
     if isinstance(error, DatabaseBusyError):  # its message has the file's path
         return ApiError(503, "The server's database is busy; nothing was changed, try again", type="server_error", code="busy")
+    if isinstance(error, DatabaseError):
+        log.error("the database failed: %s", error)
+        return ApiError(503, "The server's database cannot be used; its log has the details", type="server_error", code="database_failed")
     if isinstance(error, (StoreBusyError, IndexBusyError)):
         return ApiError(503, str(error), type="server_error", code="busy")
     if isinstance(error, (StoreError, PostIndexError, MissingExtraError)):
         return ApiError(409, str(error), code="not_ready")
     if isinstance(error, UsageError):
         return ApiError(400, str(error))
-    return ApiError(500, str(error), type="server_error")
+    log.error("a request failed: %s", error)
+    return ApiError(500, FAILED, type="server_error")
 
 
 def unknown_model(name: str, known: Iterable[str]) -> ApiError:
@@ -135,7 +144,7 @@ def install_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _bug(request: Request, error: Exception) -> JSONResponse:
-        return ApiError(500, "The server failed; its log has the details", type="server_error").response()
+        return ApiError(500, FAILED, type="server_error").response()
 
 
 def _from_validation(error: RequestValidationError) -> ApiError:

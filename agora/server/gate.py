@@ -1,4 +1,5 @@
-"""What stands before every request. Goes in: connections. Comes out: the same with `scope["state"]["caller"]`, or a refusal.
+"""What stands before every request. Goes in: connections. Comes out: the same with `scope["state"]["caller"]`, and `"caller_now"`,
+which asks again who that is by then, or a refusal.
 
 Size of the body and the time that it takes; who asks (a key, a session's cookie, or, on a server that only this machine reaches and nobody
 made an account for, the local admin); how often; whether a browser was made to ask by another site. Plain ASGI, so that streams pass
@@ -15,7 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -40,23 +44,25 @@ _SAFE: Final = ("GET", "HEAD", "OPTIONS")
 
 @dataclass(frozen=True, slots=True)
 class GateConfig:
-    """`api_key`: one key with every scope. `is_open`: without any account, whoever reaches the port is the local admin."""
+    """`api_key`: one key with every scope. `is_open`: without any account, whoever reaches the port is the local admin. `clock`: seconds,
+    by which limits are counted."""
 
     api_key: str | None = None
     is_open: bool = False
     max_body_bytes: int = 8 * 1024 * 1024
     max_body_s: float = 60.0
     requests_per_minute: int = REQUESTS_PER_MINUTE
+    clock: Callable[[], float] = time.monotonic
 
 
 class Gate:
     """See the top of the file."""
 
-    def __init__(self, app: ASGIApp, *, config: GateConfig, accounts: Accounts | None, limits: RateLimits | None = None) -> None:
+    def __init__(self, app: ASGIApp, *, config: GateConfig, accounts: Accounts | None) -> None:
         self.app = app
         self._config = config
         self._accounts = accounts
-        self._limits = limits or RateLimits()
+        self._limits = RateLimits(config.clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -69,7 +75,8 @@ class Gate:
         except (ApiError, AgoraError) as refusal:  # an AgoraError: the database is busy
             await _refuse(from_agora_error(refusal) if isinstance(refusal, AgoraError) else refusal, scope, receive, send)
             return
-        scope.setdefault("state", {})["caller"] = caller
+        asked = {"type": "http", "method": "GET"}  # the whole scope would hold on to itself
+        scope.setdefault("state", {}).update(caller=caller, caller_now=partial(self._caller, asked, headers))
         heard = self._counted(receive) if scope["type"] == "http" else receive
         await self.app(scope, heard, _with_allowance(send, allowance))
 

@@ -75,7 +75,7 @@ def generation_routes(served: Served, stopping: Stopping, meter: Meter) -> APIRo
             model, structure = find(body.model), body.structure()
             messages = structure.messages(body.plain_messages())
             prepared = _prepare(_chat(model, messages), structure.sampling(body.sampling()), body.choices_per_prompt)
-            count, form = len(prepared), ChatForm(has_tools=structure.tools is not None)
+            count, form = len(prepared), ChatForm(structure.tools)
             return Plan(form, model.name, prepared, [""] * count, [0] * count, bool(body.logprobs), body.include_usage)
 
         return await answer(request, await run_in_threadpool(prepare), body.stream)
@@ -86,7 +86,7 @@ def generation_routes(served: Served, stopping: Stopping, meter: Meter) -> APIRo
             model, structure = find(body.model), body.structure()
             messages = structure.messages(body.messages())
             prepared = _prepare(_chat(model, messages), structure.sampling(body.sampling()), 1)[0]
-            return Made(body, has_tools=structure.tools is not None), prepared
+            return Made(body, structure.tools), prepared
 
         made, prepared = await run_in_threadpool(prepare)
         counted = meter.of(request, body.model)

@@ -15,13 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from agora.errors import UsageError
+from agora.errors import AgoraError, UsageError
 from agora.log import Progress, silent
 from agora.model.find import find_model
 from agora.server.feedback import feedback_pairs
 from agora.server.promotion import Promoted, Promotions
+from agora.server.records import AuditLog
 from agora.server.suite import Material, Tolerances, Verdict, judge
-from agora.server.tables import DATABASE_FILE, DATABASE_VARIABLE
+from agora.server.tables import DATABASE_FILE, DATABASE_VARIABLE, open_database
 from agora.settings import DEFAULT_NAME, Workspace
 from agora.training.evaluate import evenly_spaced, file_texts, heldout_texts
 from agora.training.export_checkpoint import export_checkpoint
@@ -30,6 +31,8 @@ from agora.training.preference_tuning import HELDOUT_SHARE
 from agora.training.run_folder import RunFolder
 
 NUM_DOCUMENTS: Final = 200
+KEEP: Final = 5
+"""Promotions whose models stay on the disk."""
 logger = logging.getLogger(__name__)
 
 
@@ -53,15 +56,19 @@ def promote(
     texts: Sequence[Path] = (),
     num_documents: int = NUM_DOCUMENTS,
     force: str | None = None,
+    keep: int = KEEP,
     progress: Progress = silent,
 ) -> Outcome:
     """Serve the model `wanted` (a name or folder, or a run, of which the newest checkpoint is taken) if the suite lets it, or with
-    `force`, a reason. Measured on `texts`, or on the held-out authors of a corpus (default: main).
+    `force`, a reason. Measured on `texts`, or on the held-out authors of a corpus (default: main). The models of the `keep` newest
+    promotions stay, older ones go; the server's audit log has it all.
 
     Raises UsageError for a model that is served already or does not exist, DataError without text to measure on.
     """
     if force is not None and not force.strip():
         raise UsageError("--force needs a reason, which is kept in the record")
+    if keep < 1:
+        raise UsageError(f"--keep {keep}: at least the model that is served is kept")
     promotions = Promotions(place)
     with promotions.locked(), _candidate(place, wanted, promotions.folder) as (folder, name):
         current = promotions.current()
@@ -79,6 +86,9 @@ def promote(
             figures = {"measures": [asdict(one) for one in verdict.measures], "broken": verdict.broken, "tolerances": asdict(tolerances)}
             reason = "" if verdict.holds else str(force).strip()
             promoted = promotions.promote(folder, name, by=by, figures=figures, reason=reason, before=unpromoted)
+            removed = promotions.prune(keep)
+            told = {"model": name, "in_place_of": current.number if current is not None else None, "reason": reason, "removed": removed}
+            _audit(place, by, "models.promote", promoted.number, told)
     before = current.name if current is not None else unpromoted.name if unpromoted is not None else None
     return Outcome(candidate=name, before=before, verdict=verdict, promoted=promoted)
 
@@ -87,7 +97,22 @@ def roll_back(place: Workspace, *, by: str, reason: str = "") -> Promoted:
     """Serve what was served before. Raises UsageError where there is nothing."""
     promotions = Promotions(place)
     with promotions.locked():
-        return promotions.roll_back(by=by, reason=reason)
+        before, back = promotions.current(), promotions.roll_back(by=by, reason=reason)
+        told = {"model": back.name, "in_place_of": before.number if before is not None else None, "reason": reason}
+        _audit(place, by, "models.rollback", back.number, told)
+        return back
+
+
+def _audit(place: Workspace, who: str, action: str, number: int, details: dict[str, Any]) -> None:
+    """Tell the server's audit log. The switch is made and recorded by then, so a database that fails is only warned of."""
+    try:
+        database = open_database(place)
+        try:
+            AuditLog(database).add(who, action, str(number), **details)
+        finally:
+            database.close()
+    except AgoraError as error:
+        logger.warning("the audit log has no entry of %s %d: %s", action, number, error)
 
 
 @contextmanager

@@ -6,8 +6,8 @@ WORKSPACE/serving/
   0002/promotion.json    who promoted what and when, in place of which, with the suite's figures
   0002/model/            the model as it was then, as hard links: training under its name again changes nothing here
 
-A promotion is written whole before the pointer moves. Numbers above the pointer's `last` are of promotions that a kill cut short; the next
-one takes them away.
+A promotion is written whole before the pointer moves. Of old promotions the models go and the records stay (`prune`). Numbers above the
+pointer's `last` are of promotions that a kill cut short; the next one takes them away.
 """
 
 from __future__ import annotations
@@ -130,11 +130,31 @@ class Promotions:
         previous = self.record(number).get("previous")
         if previous is None:
             raise UsageError(f"promotion {number} is the first one; there is nothing before it to go back to")
-        self.record(int(previous))  # a promotion that was removed cannot be served
+        name = self.record(int(previous))["name"]
+        if not (self._place(int(previous)) / MODEL).is_dir():
+            raise UsageError(
+                f"the model of promotion {previous}, {name}, was removed as an old one; promote it again: agora model promote {name}"
+            )
         self._point(int(previous), int(pointer["last"]), [*pointer["history"], _switch(by, "rollback", number, int(previous), reason)])
         current = self.current()
         assert current is not None
         return current
+
+    def prune(self, keep: int) -> list[int]:
+        """Remove the models of old promotions; their records stay. Kept are the one that is served, the one before it, and the `keep`
+        newest. Gives the numbers of what was removed. Inside `locked`; a kill leaves some of them there."""
+        pointer = self._pointer()
+        if pointer is None:
+            return []
+        number = int(pointer["number"])
+        numbers = sorted((int(one.parent.name) for one in self.folder.glob(f"*/{MODEL}") if one.parent.name.isdecimal()), reverse=True)
+        kept = {number, self.record(number).get("previous"), *numbers[:keep]}
+        removed = [one for one in numbers if one not in kept]
+        for one in removed:
+            gone = self._place(one) / f".{MODEL}-removed"  # at once: half a model is never in its place
+            (self._place(one) / MODEL).rename(gone)
+            shutil.rmtree(gone)
+        return removed
 
     def _keep(
         self, number: int, model: Path, name: str, *, by: str, figures: Mapping[str, Any], reason: str, previous: int | None = None

@@ -10,11 +10,11 @@ from contextlib import aclosing
 from typing import Any
 
 from agora.engine import Delta, Usage
-from agora.engine.tools import CallPiece, CallReader
-from agora.server.answers import Counted
+from agora.engine.tools import CallPiece, CallReader, ToolUse
+from agora.server.answers import is_cut
 from agora.server.errors import ApiError
 from agora.server.responses import ResponsesRequest
-from agora.server.running import Prepared, Stopping, run_answer
+from agora.server.running import Counted, Prepared, Stopping, Tally, run_answer, used
 
 Event = dict[str, Any]
 
@@ -65,9 +65,9 @@ class _Item:
 class Response:
     """One response as it grows. What it yields are its events, without their numbers."""
 
-    def __init__(self, body: ResponsesRequest, *, has_tools: bool) -> None:
-        self._body = body
-        self._reader = CallReader() if has_tools else None
+    def __init__(self, body: ResponsesRequest, tools: ToolUse | None) -> None:
+        self._body, self._tools = body, tools
+        self._reader = CallReader() if tools is not None else None
         self.id, self.created = f"resp_{uuid.uuid4().hex}", int(time.time())
         self.items: list[_Item] = []
         self.finish: str | None = None
@@ -84,10 +84,11 @@ class Response:
 
     def add(self, delta: Delta) -> Iterator[Event]:
         """What one Delta adds."""
-        if self._reader is None:
-            pieces: list[str | CallPiece] = [delta.text]
-        else:
-            pieces = [*self._reader.push(delta.text), *([self._reader.finish()] if delta.finish_reason else [])]
+        pieces: list[str | CallPiece] = [delta.text]
+        if self._reader is not None and self._tools is not None:
+            pieces = self._reader.push(delta.text)
+            if delta.finish_reason:
+                pieces.append(self._reader.finish(is_cut=is_cut(delta.finish_reason, self._tools)))
         for piece in pieces:
             if piece:
                 yield from self._piece(piece)
@@ -116,14 +117,9 @@ class Response:
         self.items.append(_Item(len(self.items), call))
         yield from self.items[-1].begun()
 
-    def counted(self) -> dict[str, int]:
-        """The counts as chat completions call them."""
-        read, written = (self.usage.prompt_tokens, self.usage.completion_tokens) if self.usage else (0, 0)
-        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-
     def body(self) -> dict[str, Any]:
         """The response as it is now."""
-        counted = self.counted()
+        counted = used([self.usage], [0])
         usage = {
             "input_tokens": counted["prompt_tokens"], "input_tokens_details": {"cached_tokens": 0},
             "output_tokens": counted["completion_tokens"], "output_tokens_details": {"reasoning_tokens": 0},
@@ -147,14 +143,13 @@ class Response:
 
 async def whole_response(made: Response, prepared: Prepared, stopping: Stopping, counted: Counted) -> dict[str, Any]:
     """The response, complete. Raises ApiError."""
-    async with aclosing(run_answer(prepared, stopping)) as batches:
+    async with aclosing(run_answer(prepared, stopping, Tally(counted))) as batches:
         async for deltas in batches:
             for delta in deltas:
                 for _ in made.add(delta):
                     pass
     for _ in made.end():
         pass
-    counted(made.counted())
     return made.body()
 
 
@@ -171,7 +166,7 @@ async def response_lines(made: Response, prepared: Prepared, stopping: Stopping,
         return "".join(told).encode()
 
     try:
-        async with aclosing(run_answer(prepared, stopping)) as batches:
+        async with aclosing(run_answer(prepared, stopping, Tally(counted))) as batches:
             async for deltas in batches:
                 begun = lines(made.begin()) if not number else b""
                 if text := begun + b"".join(lines(made.add(delta)) for delta in deltas):
@@ -182,8 +177,6 @@ async def response_lines(made: Response, prepared: Prepared, stopping: Stopping,
             raise
         details = error.body["error"]
         yield lines(iter([{"type": "error", "code": details["code"], "message": details["message"], "param": details["param"]}]))
-    finally:
-        counted(made.counted())
 
 
 __all__ = ["Response", "response_lines", "whole_response"]

@@ -1,6 +1,7 @@
-"""From the engine's threads to the web's event loop. Goes in: an answer ready to run. Comes out: its Deltas, awaited.
+"""From the engine's threads to the web's event loop. Goes in: answers ready to run. Comes out: their Deltas, awaited.
 
-Whoever stops listening (a client that went away, a closed stream) cancels the answer within one token.
+Whoever stops listening (a client that went away, a closed stream) cancels the answer within one token. What it used is counted when it has
+ended, whether anybody still listens or not.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from fastapi import Request
 
-from agora.engine import AnswerStream, Delta
+from agora.engine import AnswerStream, Delta, Usage
 from agora.errors import AgoraError
-from agora.server.errors import ApiError, from_agora_error
+from agora.server.errors import FAILED, ApiError, from_agora_error
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ PACE_S: Final = 1 / 60
 """A stream is written to this often at most, as screens show no more. The first token goes out at once, and so does the end."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Prepared:
     """An answer that was accepted and not begun. `cancelled` ends it."""
 
@@ -34,11 +36,46 @@ class Prepared:
     cancelled: threading.Event
 
 
+Counted = Callable[[dict[str, int]], None]
+"""Gets prompt_tokens and completion_tokens of a request when it has ended, however it ended."""
+
+
+def used(usages: Sequence[Usage | None], prompt_of: Sequence[int]) -> dict[str, int]:
+    """Tokens of several answers. Prompts (`prompt_of` each answer) are counted once however many answers they got."""
+    prompts = {prompt: usage.prompt_tokens for prompt, usage in zip(prompt_of, usages, strict=True) if usage}
+    read, written = sum(prompts.values()), sum(usage.completion_tokens for usage in usages if usage)
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+
+
+class Tally:
+    """What the answers of one request used, counted when the last of them has ended. Called from any thread."""
+
+    def __init__(self, counted: Counted, prompt_of: Sequence[int] = (0,)) -> None:
+        self._counted, self._prompt_of = counted, prompt_of
+        self._usages: list[Usage | None] = [None] * len(prompt_of)
+        self._left = len(prompt_of)
+        self._mutex = threading.Lock()
+
+    def ended(self, index: int, usage: Usage | None) -> None:
+        """Answer `index` has ended. Raises nothing: it is called from the engine's thread."""
+        with self._mutex:
+            self._usages[index] = usage
+            self._left -= 1
+            if self._left:
+                return
+        try:
+            self._counted(used(self._usages, self._prompt_of))
+        except Exception:
+            logger.exception("tokens of an answer could not be counted")
+
+
 class Stopping:
-    """Set when the server goes down: running answers end at their next token."""
+    """Set when the server goes down: running answers end at their next token. `ending`: answers that nobody may be listening to any more,
+    kept until they have told what they used."""
 
     def __init__(self) -> None:
         self.running: set[threading.Event] = set()
+        self.ending: set[Prepared] = set()
         self.stopped = False
 
     def stop(self) -> None:
@@ -91,11 +128,15 @@ class _Inbox:
             self._bell.set_result(None)
 
 
-async def run_answer(answer: Prepared, stopping: Stopping) -> AsyncGenerator[list[Delta], None]:
+async def run_answer(answer: Prepared, stopping: Stopping, tally: Tally, index: int = 0) -> AsyncGenerator[list[Delta], None]:
     """The Deltas of one answer, computed in another thread: all that came since the last time, PACE_S apart. Raises ApiError."""
-    inbox, cancelled = _Inbox(), answer.cancelled
+    inbox, cancelled, spent = _Inbox(), answer.cancelled, _Spent()
 
     def tell(item: Delta | BaseException | None) -> None:
+        spent.see(item)
+        if item is None:
+            tally.ended(index, spent.usage)
+            stopping.ending.discard(answer)
         try:
             inbox.put(item)
         except RuntimeError:  # the loop is closed: nobody listens any more
@@ -115,6 +156,7 @@ async def run_answer(answer: Prepared, stopping: Stopping) -> AsyncGenerator[lis
         if isinstance(item, AgoraError) or item.finish_reason:
             tell(None)
 
+    stopping.ending.add(answer)
     stopping.running.add(cancelled)
     if stopping.stopped:
         cancelled.set()
@@ -139,12 +181,68 @@ async def run_answer(answer: Prepared, stopping: Stopping) -> AsyncGenerator[lis
         stopping.running.discard(cancelled)
 
 
+async def run_answers(answers: Sequence[Prepared], stopping: Stopping, tally: Tally) -> AsyncGenerator[tuple[int, list[Delta]], None]:
+    """The Deltas of several answers at once, each with its number, as they come. Raises ApiError."""
+    if len(answers) == 1:
+        async with aclosing(run_answer(answers[0], stopping, tally)) as batches:
+            async for deltas in batches:
+                yield 0, deltas
+        return
+    arrived: asyncio.Queue[tuple[int, list[Delta]] | ApiError | None] = asyncio.Queue()
+
+    async def read(index: int, answer: Prepared) -> None:
+        try:
+            async with aclosing(run_answer(answer, stopping, tally, index)) as batches:
+                async for deltas in batches:
+                    arrived.put_nowait((index, deltas))
+        except ApiError as error:
+            arrived.put_nowait(error)
+        finally:
+            arrived.put_nowait(None)
+
+    readers = [asyncio.ensure_future(read(index, answer)) for index, answer in enumerate(answers)]
+    try:
+        num_open = len(readers)
+        while num_open:
+            item = await arrived.get()
+            if isinstance(item, ApiError):
+                raise item
+            if item is None:
+                num_open -= 1
+            else:
+                yield item
+    finally:
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+
+
+class _Spent:
+    """What one answer used. Where the model does not say at the end of one that was broken off, its pieces count as tokens."""
+
+    def __init__(self) -> None:
+        self._usage: Usage | None = None
+        self._num_pieces = 0
+
+    def see(self, item: object) -> None:
+        if isinstance(item, Delta):
+            self._num_pieces += bool(item.text or item.token is not None)
+            self._usage = item.usage or self._usage
+
+    @property
+    def usage(self) -> Usage | None:
+        said = self._usage
+        if said is not None and (said.prompt_tokens or said.completion_tokens):
+            return said
+        return Usage(prompt_tokens=0, completion_tokens=self._num_pieces) if self._num_pieces else said
+
+
 def _raise_if_failed(item: Delta | BaseException | None) -> None:
     if isinstance(item, AgoraError):
         raise from_agora_error(item) from item
     if isinstance(item, BaseException):
         logger.error("an answer failed", exc_info=item)
-        raise ApiError(500, "The server failed; its log has the details", type="server_error") from item
+        raise ApiError(500, FAILED, type="server_error") from item
     if item is not None and item.finish_reason == "cancelled":
         raise ApiError(503, "The server is stopping", type="server_error", code="server_stopping")
 

@@ -37,7 +37,7 @@ class Services:
         self.place = place
         self.models = models if isinstance(models, Served) else Served(models)
         self.searcher = HeldSearcher(place)
-        self.workshop = Workshop()
+        self.workshop = Workshop(self.models.get)
         self.deleting = threading.Lock()
         self._mutex = threading.Lock()
         self._scan: tuple[object, ScanResult] | None = None

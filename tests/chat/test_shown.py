@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agora.chat.shown import one_line, safe_text
+from benchmarks.injection import looks_cited
 
 ACTIVE = re.compile(
     r"!\[|\]\(|\]\[|\]:|<[a-z/!?]|[a-z]://|javascript:|mailto:|www\.|`|&#?\w+;|\w@\w+\.\w|[\[［【〔]\s*\d[\d\u20e3]*\s*[\]］】〕]",
@@ -38,6 +39,7 @@ PIECES = [
     "\ufe0f",
     "\u3164",
     "［1］",
+    "❲①❳",
     "【1\u20e3】",
     "x",
     " ",
@@ -64,6 +66,26 @@ def test_nothing_acts_and_no_length_changes(text: str) -> None:
 )
 def test_ordinary_words_stay(text: str) -> None:
     assert safe_text(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("❲1❳ [①] [Ⅳ] [1/2] ［1］ 【1】", "(1) (①) (Ⅳ) (1/2) (1) (1)"),
+        ("[ 1, 2 ] [^1] [^note] [l] [一] [see 5]", "( 1, 2 ) (^1) (^note) (l) (一) (see 5)"),
+        ("⁅1⁆ ⌈1⌉ ⎡1⎤ {1} 「1」 ﹇1﹈", "(1) (1) (1) (1) (1) (1)"),
+        ("[1 and ❲so❳ 2] [9", "(1 and ❲so❳ 2) (9"),
+        ("![1](https://x.example)", "!(1)(https：//x.example)"),
+        ("(1) [really] 「2026年に」 【万博】 in 2015 [sic]", "(1) [really] 「2026年に」 【万博】 in 2015 [sic]"),
+    ],
+)
+def test_only_numbers_of_the_answer_stand_in_brackets(text: str, shown: str) -> None:
+    assert safe_text(text) == shown
+
+
+@given(st.text(st.characters(categories=["Ps", "Pe", "Nd", "Nl", "No", "Zs"]), max_size=8))
+def test_no_number_stands_between_brackets_of_any_script(text: str) -> None:
+    assert not looks_cited(f"Trains {safe_text(text)} leave")
 
 
 def test_one_line_is_one_line() -> None:

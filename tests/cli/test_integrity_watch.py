@@ -92,7 +92,8 @@ def test_killed_watcher_goes_on_from_its_state(tmp_path: Path) -> None:
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
         state = tmp_path / "integrity" / "watch_store.npz"
         end = time.monotonic() + 60
-        while not state.exists() and time.monotonic() < end:
+        while not state.exists():
+            assert process.poll() is None and time.monotonic() < end, "the watcher wrote no state"
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -134,6 +134,9 @@ def test_the_last_admin_stays(accounts: Accounts) -> None:
     for change in ({"scopes": ["member"]}, {"is_disabled": True}):
         with pytest.raises(UsageError, match="only admin"):
             accounts.change("root", **change)  # type: ignore[arg-type]
+    accounts.ensure("local", scopes=["admin"])  # nobody can sign in as that
+    with pytest.raises(UsageError, match="only admin"):
+        accounts.change("root", is_disabled=True)
     accounts.add("second", scopes=["admin"])
     accounts.change("root", scopes=["member"])
 

@@ -6,9 +6,11 @@ import base64
 import io
 import json
 import shutil
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from agora.database import Database
+from agora.engine import SamplingConfig
 from agora.server.accounts import Accounts
 from agora.server.app import create_app
 from agora.server.gate import GateConfig
+from agora.server.studio.served_writer import answered
 from agora.server.tables import open_database
 from agora.settings import Workspace
 
@@ -135,6 +139,17 @@ def test_a_page_of_a_shop_is_a_brief_whose_picture_is_never_taken_from_elsewhere
     found = client.post("/api/v1/ads/briefs/check", json={"file": {"name": "shop.html", "text": page, "colours": ["#ff0000"]}}).json()
     assert found["brief"]["product"] == "Kettle" and found["brief"]["colours"] == ["#ff0000"]
     assert not found["brief"]["has_product_picture"] and found["brief"]["facts"][0]["source"].startswith("page.html:")
+
+
+@pytest.mark.parametrize("named", ["page.html", "kit.json", "./page.html", "product_picture.png", "brief.json"])
+def test_a_page_names_no_file_of_the_server_as_its_picture(client: TestClient, named: str) -> None:
+    body: dict[str, Any] = {"file": {"name": "p.html", "text": f'{_PAGE}<meta property="og:image" content="{named}">'}}
+    read = lambda: client.post("/api/v1/ads/briefs/check", json=body).json()["brief"]["has_product_picture"]  # noqa: E731
+    assert not read()
+    body["pictures"] = {"logo": base64.b64encode(picture()).decode()}
+    assert not read()
+    body["pictures"]["product_picture"] = body["pictures"]["logo"]
+    assert read()
 
 
 _DEEP = "[" * 20_000 + "]" * 20_000
@@ -296,3 +311,54 @@ def test_jobs_are_their_owners_own_and_a_key_releases_nothing(tmp_path: Path) ->
         refused = client.post(f"/api/v1/ads/jobs/{job}/release", json={}, headers=of("ada"))
         assert refused.status_code == 403 and "person" in error(refused)
     database.close()
+
+
+@pytest.fixture
+def written_by_a_model(scripted_model: Any, tmp_path: Path) -> Iterator[TestClient]:
+    """A server whose model answers every request with one of the facts."""
+    database, place = open_database(tmp_path / "server.db"), Workspace(tmp_path / "workspace").create()
+    scripted_model.says = json.dumps({"text": "dims to 2 watts"})
+    app = create_app([scripted_model], gate=GateConfig(is_open=True), database=database, place=place)
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        yield client
+    database.close()
+
+
+def test_the_served_model_writes_and_pictures_are_signed_by_an_untrusted_issuer(
+    written_by_a_model: TestClient, scripted_model: Any
+) -> None:
+    pytest.importorskip("skia")
+    pytest.importorskip("c2pa")
+    from agora.ads.provenance import verify
+
+    client = written_by_a_model
+    kit = client.get("/api/v1/ads/kit").json()
+    assert (kit["model"], kit["can_sign"]) == ("scripted", True)
+    brief = {**BRIEF, "placements": ["mobile-banner"]}
+    job = made(client, brief=brief, variants=1, with_pictures=True, by_model=True, is_signed=True)
+    assert job["work"]["state"] == "finished", job["work"]
+    (variant,) = job["variants"]
+    assert job["model"] == variant["written_by"] == "scripted" and {one["text"] for one in variant["texts"]} == {"dims to 2 watts"}
+    assert any("dims to 2 watts" in one["content"] for one in scripted_model.messages)
+    assert "untrusted issuer" in job["credentials"] and "compositeWithTrainedAlgorithmicMedia" in job["credentials"]
+    for ending, kind in (("png", "image/png"), ("svg", "image/svg+xml")):
+        found = verify(client.get(variant["pictures"][0][ending]).content, kind)
+        assert found.is_valid and not found.is_trusted
+
+
+def test_without_a_model_that_is_served_none_can_write(client: TestClient) -> None:
+    assert client.get("/api/v1/ads/kit").json()["model"] is None
+    answer = client.post("/api/v1/ads/jobs", json={**TEXTS, "by_model": True})
+    assert answer.status_code == 409 and "agora serve --model" in error(answer)
+
+
+def test_a_model_that_is_gone_or_fails_is_told_to_the_work() -> None:
+    asked = {"model": "gone", "messages": [], "sampling": asdict(SamplingConfig())}
+    assert "not served any more" in json.loads(answered(asked, lambda name: None, threading.Event()))["error"]
+
+    class Broken:
+        def chat(self, *args: Any, **more: Any) -> Any:
+            raise RuntimeError("/secret/path")
+
+    told = json.loads(answered(asked, lambda name: Broken(), threading.Event()))  # type: ignore[arg-type,return-value]
+    assert told == {"error": "the model failed; the server's log has the details"}

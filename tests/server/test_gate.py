@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import Request
 from fastapi.testclient import TestClient
 
 from agora.engine import LocalModel
@@ -16,6 +19,7 @@ from agora.server.app import create_app
 from agora.server.gate import SESSION_COOKIE, GateConfig
 from agora.server.limits import RateLimits
 from agora.server.tables import open_database
+from agora.server.web.site import Site, Viewer, read_parameters, still_in
 
 HERE = "http://127.0.0.1:8000"
 
@@ -24,8 +28,8 @@ class Served:
     def __init__(self, model: LocalModel, path: Path, **config: object) -> None:
         self.database = open_database(path / "server.db")
         self.accounts = Accounts(self.database)
-        app = create_app([model], gate=GateConfig(**config), database=self.database)  # type: ignore[arg-type]
-        self.client = TestClient(app, base_url=HERE)
+        self.app = create_app([model], gate=GateConfig(**config), database=self.database)  # type: ignore[arg-type]
+        self.client = TestClient(self.app, base_url=HERE)
 
     def get(self, path: str = "/v1/models", **headers: str) -> httpx.Response:
         return self.client.get(path, headers={name.replace("_", "-"): value for name, value in headers.items()})
@@ -168,3 +172,63 @@ def test_a_busy_database_is_tried_again_and_its_path_is_not_told(served: Served,
     other.close()
     assert code(refused) == (503, "busy") and str(tmp_path) not in refused.text
     assert served.client.post("/api/v1/conversations", json={"title": "x"}).status_code == 201
+
+
+def test_a_broken_database_is_told_without_its_path_and_in_full_in_the_log(
+    served: Served, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    served.accounts.ensure("local", scopes=["admin"])
+    served.database.engine.dispose()
+    for file in tmp_path.glob("server.db*"):
+        file.write_bytes(b"no database " * 1_000)
+    for refused in (served.get(), served.client.post("/api/v1/conversations", json={"title": "x"})):
+        assert code(refused) == (503, "database_failed")
+        assert str(tmp_path) not in refused.text and "server.db" not in refused.text and "not a database" not in refused.text
+    assert str(tmp_path / "server.db") in caplog.text and "not a database" in caplog.text
+
+
+def test_a_page_opened_before_is_over_with_what_opened_it(served: Served) -> None:
+    pages: list[Viewer] = []
+
+    async def open_page(request: Request) -> dict[str, str]:
+        viewer = Site.enter(request)
+        assert isinstance(viewer, Viewer)
+        pages.append(viewer)
+        return {}
+
+    served.app.get("/page")(open_page)
+    is_in = lambda: [asyncio.run(still_in(page)) for page in pages]  # noqa: E731
+    served.get("/page")
+    served.get("/page", authorization="Bearer anything")
+    assert is_in() == [True, True]
+    served.accounts.add("root", scopes=["admin"])
+    assert is_in() == [False, False]
+    pages.clear()
+    key = served.accounts.new_key("root", name="k")
+    served.get("/page", authorization=f"Bearer {key.secret}")
+    served.client.get("/page", headers={"cookie": f"{SESSION_COOKIE}={served.accounts.new_session('root')}"})
+    assert is_in() == [True, True]
+    served.accounts.revoke(key.id)
+    assert is_in() == [False, True]
+    served.accounts.add("second", scopes=["admin"])
+    served.accounts.change("root", scopes=["member"])
+    assert is_in() == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("given", "value", "problem"),
+    [("8", 8, None), ("abc", 1_024, "n='abc'"), ("", 1_024, "n=''"), ("1e3", 1_024, "n='1e3'"), ("9" * 5_000, 1_024, "n='9999")],
+)
+def test_an_address_with_a_wrong_number_shows_the_default_and_says_so(given: str, value: int, problem: str | None) -> None:
+    asked = [inspect.Parameter("n", inspect.Parameter.KEYWORD_ONLY, default=1_024, annotation=int)]
+    values, problems = read_parameters(asked, {"n": given})
+    assert values == {"n": value} and len(problems) == (problem is not None)
+    assert problem is None or (problems[0].startswith(problem) and problems[0].endswith("is not a whole number; shown is n=1,024."))
+
+
+def test_not_a_number_is_no_number() -> None:
+    asked = [inspect.Parameter("tokens", inspect.Parameter.KEYWORD_ONLY, default=1.5, annotation=float)]
+    assert read_parameters(asked, {"tokens": "nan"}) == (
+        {"tokens": 1.5},
+        ["tokens='nan' in the address is not a number; shown is tokens=1.5."],
+    )

@@ -28,10 +28,12 @@ from agora.model.hf import save_hf
 from agora.model.transformer import Transformer
 from agora.server import suite
 from agora.server.app import create_app
-from agora.server.promote import promote
+from agora.server.promote import promote, roll_back
 from agora.server.promotion import Promotions
+from agora.server.records import AuditLog
 from agora.server.served import PromotionWatch, Served
 from agora.server.suite import Material, Measure, Tolerances, Verdict, checks, judge, reply_to
+from agora.server.tables import open_database
 from agora.settings import Workspace
 from tests.conftest import TINY_TEXTS
 
@@ -269,6 +271,40 @@ def test_the_command_promotes_refuses_forces_and_goes_back(place: Workspace) -> 
         run(place, "other", "promote.answer=0.3", *text)
     with pytest.raises(UsageError, match="needs a reason"):
         run(place, "other", "--force", " ", *text)
+
+
+def test_old_models_go_by_number_and_what_can_be_gone_back_to_stays(place: Workspace) -> None:
+    promotions = Promotions(place)
+    for name in ("other", "worse", "main", "other", "worse"):
+        keep(place, name)
+    with promotions.locked():
+        promotions.roll_back(by="bob")
+        assert promotions.prune(1) == [2, 1]  # 4 is served in place of 3; 5 is the newest
+    assert sorted(int(one.parent.name) for one in promotions.folder.glob("*/model")) == [3, 4, 5]
+    current = promotions.current()
+    assert current is not None and current.number == 4 and set(current.earlier_names) == {"main", "other", "worse"}
+    with promotions.locked():
+        assert promotions.roll_back(by="bob").number == 3 and promotions.prune(2) == []
+        with pytest.raises(UsageError, match=r"promotion 2, worse, was removed.*agora model promote worse"):
+            promotions.roll_back(by="bob")
+    assert promotions.record(1)["name"] == "other"
+
+
+def test_promotions_and_ways_back_stand_in_the_audit_log(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agora.server.promote.judge", lambda *args, **more: Verdict(measures=[]))
+    options: Any = {"tolerances": Tolerances(), "texts": [place.root / "text.txt"], "keep": 1}
+    for name in ("main", "other", "worse", "main"):
+        promote(place, name, by="ada", **options)
+    roll_back(place, by="bob", reason="it is slow")
+    database = open_database(place)
+    rows = AuditLog(database).read(action="models")
+    database.close()
+    assert [(one["who"], one["action"], one["what"]) for one in rows[:2]] == [
+        ("bob", "models.rollback", "3"),
+        ("ada", "models.promote", "4"),
+    ]
+    assert rows[0]["details"] == {"model": "worse", "in_place_of": 4, "reason": "it is slow"}
+    assert rows[1]["details"] == {"model": "main", "in_place_of": 3, "reason": "", "removed": [2]}
 
 
 def test_one_promotion_at_a_time(place: Workspace) -> None:

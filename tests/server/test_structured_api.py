@@ -126,6 +126,26 @@ def test_the_model_is_told_of_functions_and_of_what_they_returned(both: Scripted
     assert both.model.sampling.grammar is not None and both.model.sampling.json_schema is None
 
 
+@pytest.mark.parametrize("most", [1, 3, 6, 9, 14, 25])
+def test_a_call_that_is_cut_off_leaves_nothing_of_its_markup(client: OpenAI, most: int) -> None:
+    asked: Any = {"model": "roomy", "messages": HELLO, "tools": [MOVE], "tool_choice": "required", "max_tokens": most, "seed": 3}
+    whole = client.chat.completions.create(**asked).choices[0]
+    chunks = [chunk.choices[0] for chunk in client.chat.completions.create(**asked, stream=True)]
+    made = client.responses.create(model="roomy", input="hello", tools=[FLAT_MOVE], tool_choice="required", max_output_tokens=most)
+    assert whole.finish_reason == chunks[-1].finish_reason == "length" and made.status == "incomplete"
+    assert not whole.message.content and not made.output_text and not any(chunk.delta.content for chunk in chunks)
+    calls = [one.function for one in whole.message.tool_calls or []]  # type: ignore[union-attr]
+    assert len(calls) <= 1 and all(one.name == "move" and "tool_call" not in one.arguments for one in calls)
+
+
+def test_words_that_only_begin_like_a_call_stay_where_the_answer_ends_by_itself(both: Scripted) -> None:
+    both.model.says = "if a <tool"
+    asked: Any = {"model": "scripted", "messages": HELLO, "tools": [MOVE]}
+    assert both.client.chat.completions.create(**asked).choices[0].message.content == "if a <tool"
+    chunks = both.client.chat.completions.create(**asked, stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "if a <tool"
+
+
 def test_functions_that_must_not_be_called_are_not_told(both: Scripted) -> None:
     both.model.says = SAYS
     answer = both.client.chat.completions.create(model="scripted", messages=HELLO, tools=[MOVE], tool_choice="none").choices[0].message

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -81,6 +82,11 @@ class AdsArea:
     def _workshop(self) -> Workshop:
         return self._services.workshop
 
+    @property
+    def _model(self) -> str | None:
+        writer = self._services.writer
+        return None if writer is None else writer.name
+
     def kit(self) -> Kit:
         """What a brief may name."""
         with told():
@@ -94,6 +100,7 @@ class AdsArea:
             placements=_placements(()), platforms=known,
             tones=list(TONES), special_categories=list(SPECIAL_CATEGORIES), fonts=list(FAMILIES),
             sheets=[NamedRow(name=name, title=sheet_named(name).title) for name in sheet_names()], example=BriefForm(**example),
+            model=self._model, can_sign=find_spec("c2pa") is not None,
         )  # fmt: skip
 
     def audiences(self) -> AudiencesFound:
@@ -153,7 +160,11 @@ class AdsArea:
 
     def make(self, caller: Caller, body: NewJob) -> WholeJob:
         """Keep a brief and begin to make its ads."""
+        if body.by_model and self._model is None:
+            raise NotReady("No model is served that could write. Serve one: agora serve --model NAME")
         with told():
+            if body.is_signed and find_spec("c2pa") is None:
+                raise MissingExtraError("c2pa-python", "ads", "content credentials")
             from agora.server.studio.jobs import jobs_folder, new_job
 
             root = jobs_folder(self._services.place)
@@ -166,6 +177,7 @@ class AdsArea:
                 request = {
                     "owner": caller.account, "by": caller.name, "audiences": self._chosen(body.audiences, brief), "variants": body.variants,
                     "seed": body.seed, "with_pictures": body.with_pictures, "targeting": body.targeting.model_dump(),
+                    "model": self._model if body.by_model else None, "is_signed": body.is_signed,
                 }  # fmt: skip
                 job = new_job(self._services.place, folder, request, brief.product)
         self._note(caller, "ads.make", job.name, product=brief.product)

@@ -90,12 +90,16 @@ class TargetingForm(Body):
 
 
 class NewJob(NewBrief):
-    """`audiences`: ids of found audiences; an empty list: everybody; left out: the three nearest to the brief."""
+    """`audiences`: ids of found audiences; an empty list: everybody; left out: the three nearest to the brief. `by_model`: the served model
+    writes (the kit's `model`), else rules; both keep to the brief's facts. `is_signed`: pictures get content credentials (C2PA) with a
+    certificate made on this server, which is intact to verifiers, of an issuer whom they do not know."""
 
     audiences: list[Id] | None = Field(default=None, max_length=MAX_AUDIENCES)
     variants: Annotated[int, Field(ge=1, le=MAX_VARIANTS)] = 3
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     with_pictures: bool = True
+    by_model: bool = False
+    is_signed: bool = False
     targeting: TargetingForm = Field(default_factory=TargetingForm)
 
 
@@ -156,7 +160,8 @@ class NamedRow(BaseModel):
 
 
 class Kit(BaseModel):
-    """What a brief may name, and an example to begin with."""
+    """What a brief may name, and an example to begin with. `model`: the served one that may write, if any. `can_sign`: whether pictures can
+    get content credentials here."""
 
     placements: list[PlacementRow]
     platforms: list[NamedRow]
@@ -164,6 +169,8 @@ class Kit(BaseModel):
     special_categories: list[str]
     fonts: list[str]
     sheets: list[NamedRow]
+    model: str | None
+    can_sign: bool
     example: BriefForm
 
 
@@ -304,6 +311,10 @@ class JobRow(BaseModel):
 
 
 class WholeJob(JobRow):
+    """`model`: who writes, where it is a model. `credentials`: what a verifier says of the signed pictures; empty for unsigned ones."""
+
+    model: str | None
+    credentials: str
     brief: BriefRead
     placements: list[PlacementRow]
     variants: list[VariantRow]

@@ -22,6 +22,8 @@ MIN_VOICES: Final = 3
 MIN_LETTERS: Final = 4
 NAMED_SHARE: Final = 0.4
 """Of a word's posts, so many have an article or the like before it: things are spoken about, deeds seldom."""
+ALONE_SHARE: Final = 0.5
+"""After an article, so often no other word follows that the article may belong to: "the only" is no thing."""
 BURST: Final = 2
 """A word must stand in so many times the posts of the newest ones: what was never said before is mostly somebody's campaign."""
 MAX_SHARE: Final = 0.02
@@ -60,19 +62,21 @@ class Openers:
 def topics(searcher: HeldSearcher) -> list[str]:
     """Words of the newest posts, the most telling first. Labelled posts do not count."""
     voices: dict[str, set[str]] = defaultdict(set)
-    posts, named = Counter[str](), Counter[str]()
+    posts, named, alone = Counter[str](), Counter[str](), Counter[str]()
+    common = function_words()
     for hit in searcher.find("", mode="latest", limit=NEWEST).hits:
         if hit.label is not None or (hit.post.get("lang") or "en") != "en":
             continue  # the question is asked in English
         words = _WORD.findall(_LINK.sub(" ", hit.post["text"]).lower())
         posts.update(set(words))
-        for before, word in zip(["", *words], words, strict=False):
+        for before, word, after in zip(["", *words], words, [*words[1:], ""], strict=False):
             voices[word].add(hit.voice)
             named[word] += before in _ARTICLES
-    common = function_words()
+            alone[word] += before in _ARTICLES and (not after or after in common)
     used = [
         word for word, some in voices.items()
         if len(some) >= MIN_VOICES and len(word) >= MIN_LETTERS and word not in common and named[word] >= NAMED_SHARE * posts[word]
+        and alone[word] >= ALONE_SHARE * named[word]
     ]  # fmt: skip
     used.sort(key=lambda word: (-len(voices[word]), word))
     most = MAX_SHARE * max(searcher.find("", limit=1).total, NEWEST)

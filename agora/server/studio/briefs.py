@@ -70,12 +70,9 @@ def read_job_brief(folder: Path) -> Brief:
         raise DataError("the brief is gone; make a new one")
     brief = read_brief(path)
     kit = json.loads((folder / KIT).read_text(encoding="utf-8"))
-    given: dict[str, Any] = {role: folder / kit[role] for role in ROLES if role in kit}
+    # Only pictures that were sent: what a page names as its picture may be any file of the folder.
+    given: dict[str, Any] = {role: folder / kit[role] if role in kit else None for role in ROLES}
     given |= {key: tuple(kit[key]) for key in ("colours", "fonts") if kit.get(key)}
-    for role in ROLES:
-        picture = given.get(role, getattr(brief.brand, role))
-        if picture is not None and picture.resolve().parent != folder.resolve():
-            given[role] = None
     return replace(brief, brand=replace(brief.brand, **given))
 
 

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import queue
 import sys
 import threading
 import time
@@ -61,13 +62,13 @@ class _Line:
 
     def tell(self) -> None:
         self._told = time.monotonic()
-        print(json.dumps({"title": self._title, "done": self._done, "total": self._total, "note": self._note}), flush=True)  # noqa: T201
+        _say(json.dumps({"title": self._title, "done": self._done, "total": self._total, "note": self._note}))
 
 
 def main(folder: Path) -> int:
     """Do it. The exit code says only whether this process did its own part; the outcome stands in the folder."""
     os.nice(_NICE)
-    threading.Thread(target=_end_with_input, daemon=True).start()
+    threading.Thread(target=_listen, daemon=True).start()
     with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,25 +107,43 @@ def find(folder: Path, request: dict[str, Any], progress: Progress) -> dict[str,
 
 def make(folder: Path, request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """The ads of a job."""
+    from agora.ads.complete import sign_pictures
     from agora.ads.policy import Targeting
+    from agora.ads.provenance import own_signer
     from agora.ads.studio import StudioConfig, make_ads
     from agora.server.studio.briefs import read_job_brief
     from agora.server.studio.jobs import audience_of
+    from agora.server.studio.served_writer import ServedWriter
 
     aimed: dict[str, Any] = {key: tuple(value) for key, value in request["targeting"].items()}
+    is_signed, model = bool(request.get("is_signed")), request.get("model")
     made = make_ads(
         read_job_brief(folder / "brief"), folder / "out", audiences=[audience_of(one) for one in request["audiences"]],
-        config=StudioConfig(num_variants=request["variants"], seed=request["seed"], with_pictures=request["with_pictures"]),
+        writer=ServedWriter(model, _say, _heard) if model else None,
+        config=StudioConfig(
+            num_variants=request["variants"], seed=request["seed"], with_pictures=request["with_pictures"], with_credentials=is_signed
+        ),
         targeting=Targeting(**aimed), progress=progress,
     )  # fmt: skip
-    return {"pictures": made.num_pictures, "failed_checks": made.num_failed_checks}
+    signer = own_signer(folder.parents[1] / "signing") if is_signed and made.num_pictures else None
+    credentials = sign_pictures(made, signer, progress=progress)[1] if signer is not None else ""
+    return {"pictures": made.num_pictures, "failed_checks": made.num_failed_checks, "credentials": credentials}
 
 
-def _end_with_input() -> None:
+_heard: queue.SimpleQueue[str] = queue.SimpleQueue()
+"""Lines from the server: answers of its model."""
+
+
+def _listen() -> None:
     """The server holds the other end: when it dies, this process does."""
     with contextlib.suppress(OSError, ValueError):
-        sys.stdin.read()
+        for line in sys.stdin:
+            _heard.put(line)
     os._exit(1)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ the server or the machine stopped. Starting it again goes on.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any, Final
 
 import agora
 from agora.files import write_atomically
+from agora.server.studio.served_writer import ASK, Find, answered
 
 OUTCOME: Final = "outcome.json"
 LOG: Final = "work.log"
@@ -35,14 +37,15 @@ class Task:
     total: int | None = None
     note: str = ""
     process: subprocess.Popen[str] | None = None
-    is_cancelled: bool = False
+    cancelled: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
 
 
 class Workshop:
-    """Threads may share it."""
+    """Threads may share it. `find`: the served model of a name, for work that has one write."""
 
-    def __init__(self) -> None:
+    def __init__(self, find: Find = lambda name: None) -> None:
+        self._find = find
         self._mutex = threading.Lock()
         self._turn = threading.Lock()
         self._tasks: dict[Path, Task] = {}
@@ -69,7 +72,7 @@ class Workshop:
         if task is None:
             return False
         with self._mutex:
-            task.is_cancelled = True
+            task.cancelled.set()
             process = task.process
         if process is not None:
             process.terminate()
@@ -87,11 +90,11 @@ class Workshop:
     def _run(self, folder: Path, task: Task) -> None:
         try:
             with self._turn:
-                if not task.is_cancelled:
+                if not task.cancelled.is_set():
                     self._work(folder, task)
             if not self._is_closing and not (folder / OUTCOME).is_file() and folder.is_dir():
-                message = "" if task.is_cancelled else f"The work ended without a word; see {LOG} in its folder"
-                write_outcome(folder, CANCELLED if task.is_cancelled else FAILED, message=message)
+                message = "" if task.cancelled.is_set() else f"The work ended without a word; see {LOG} in its folder"
+                write_outcome(folder, CANCELLED if task.cancelled.is_set() else FAILED, message=message)
         finally:
             with self._mutex:
                 del self._tasks[folder]
@@ -108,12 +111,17 @@ class Workshop:
             )
         with self._mutex:
             task.process, task.state = process, RUNNING
-            if task.is_cancelled:
+            if task.cancelled.is_set():
                 process.terminate()
         with process:
-            assert process.stdout is not None
+            assert process.stdout is not None and process.stdin is not None
             for line in process.stdout:
                 told = json.loads(line)
+                if ASK in told:
+                    with contextlib.suppress(BrokenPipeError):  # it was cancelled meanwhile
+                        process.stdin.write(answered(told[ASK], self._find, task.cancelled) + "\n")
+                        process.stdin.flush()
+                    continue
                 task.title, task.done, task.total, task.note = told["title"], told["done"], told["total"], told["note"]
 
 

@@ -180,7 +180,7 @@ class _Admin:
                 tile("Accounts", f"{found.accounts:,}")
                 tile("From", day(found.first), f"to {day(found.last)}")
                 tile("Deletions", f"{found.deletions:,}")
-            with box("halves"):
+            with box("thirds"):
                 for title, counts in (("Source", found.sources), ("Kind", found.kinds), ("Language", found.langs)):
                     with box("card"):
                         text("h2", title)
@@ -239,7 +239,7 @@ class _Admin:
         self.area.clear()
         with self.area:
             if not rows:
-                empty("Nothing yet", "Verdicts, deletions, keys and accounts are written down here.")
+                empty("Nothing yet", "Verdicts, deletions, keys, accounts, ads and promotions of models are written down here.")
                 return
             with box("card"):
                 table(

@@ -99,7 +99,7 @@ class _Ads:
                 for one in found.audiences:
                     audience_card(one)
         elif work is not None and work.state == "finished":
-            empty("No audience can be shown", "Groups were found or not, but none may be shown; the reasons stand below.")
+            empty("No audience can be shown", "No group of authors is large and harmless enough; the rules stand below.")
         with box("card"):
             text("h3", "What is never shown")
             rules = found.rules

@@ -110,6 +110,10 @@ class JobPage:
                 tile("Held", job.held, "a person has to see them")
                 tile("Blocked", job.blocked + len(job.not_written), "do not run, with the reason")
                 tile("Pictures", job.num_pictures, f"{len(job.placements)} sizes")
+            if job.model is not None:
+                text("p", f"Written by the model {job.model}, each text held against the facts of the brief.", "small soft wrap")
+            if job.credentials:
+                note(f"Content credentials: {job.credentials}.")
         sub_pages({f"/ads/{job.id}?part={key}": name for key, name in PARTS.items()}, f"/ads/{job.id}?part={self.part}")
 
     async def pictures(self, job: WholeJob) -> None:

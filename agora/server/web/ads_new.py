@@ -220,6 +220,18 @@ class NewAds:
                 self.variants = ui.number("Variants for each audience", value=3, min=1, max=10, step=1).props(_FIELD)
                 self.seed = ui.number("Seed: equal seeds, equal ads", value=0, min=0, max=2**31 - 1, step=1).props(_FIELD)
             self.with_pictures = ui.checkbox("Make pictures too", value=True).props("dense")
+            self.is_signed = ui.checkbox("Sign the pictures (content credentials, C2PA)", value=False).props("dense")
+            self.is_signed.set_visibility(kit.can_sign)
+            text(
+                "p", "With a certificate made on this server: verifiers then say that a picture is intact, how it was made, and that "
+                "its issuer is untrusted, since anybody can make such a certificate.", "tiny soft wrap",
+            ).bind_visibility_from(self.is_signed, "value")  # fmt: skip
+            self.by_model = ui.checkbox(f"Let the model {kit.model} write the texts", value=False).props("dense")
+            self.by_model.set_visibility(kit.model is not None)
+            text(
+                "p", "Each text is held against the facts of the brief all the same; one that says more is not used and stands under "
+                "Policy. It takes longer.", "tiny soft wrap",
+            ).bind_visibility_from(self.by_model, "value")  # fmt: skip
             with ui.expansion("Targeting besides the audience").props("dense"), box("thirds"):
                 self.ages = ui.input("Ages, such as 25-40").props(f"{_FIELD} maxlength=7")
                 self.sexes = ui.input("Sexes, with commas").props(f"{_FIELD} maxlength=60")
@@ -294,6 +306,7 @@ class NewAds:
             given = {
                 "audiences": [key for key, made in self.chosen.items() if made.value], "variants": int(self.variants.value or 0),
                 "seed": int(self.seed.value or 0), "with_pictures": bool(self.with_pictures.value),
+                "is_signed": bool(self.is_signed.value), "by_model": bool(self.by_model.value),
                 "targeting": {"ages": ages, "sexes": _parts(self.sexes.value), "postcodes": _parts(self.postcodes.value)},
             }  # fmt: skip
             try:

@@ -73,7 +73,7 @@ def closeness(curve: Sequence[CurvePoint]) -> None:
 def network(data: NetworkData) -> None:
     """Accounts as dots, joined where they shared the same things."""
     top = max((weight for *_, weight in data.edges), default=1)
-    with _svg(480, 330, f"Network of {len(data.nodes)} accounts; the table of members says the same in words"):
+    with _svg(480, 330, f"Network of {len(data.nodes)} accounts; the table of members says the same in words").classes("free"):
         for is_strong in (False, True):
             path = "".join(
                 f"M{data.nodes[left].x:.0f} {data.nodes[left].y:.0f}L{data.nodes[right].x:.0f} {data.nodes[right].y:.0f}"
@@ -91,9 +91,9 @@ def network(data: NetworkData) -> None:
 
 def lines(
     series: Mapping[str, Points], *, x_is_log: bool = False, top: float | None = None, y_label: Callable[[float], str] = count,
-    x_label: Callable[[float], str] = count, name: str = "Chart",
+    x_label: Callable[[float], str] = lambda value: count(round(value)), name: str = "Chart",
 ) -> None:  # fmt: skip
-    """Curves over one axis."""
+    """Curves over one axis, which counts steps unless `x_label` says otherwise."""
     points = [point for one in series.values() for point in one]
     if len(points) < 2:
         text("p", "Too few points to draw yet.", "small soft")

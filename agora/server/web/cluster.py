@@ -161,7 +161,7 @@ def _show_plan(made: Planned) -> None:
     with box("halves"):
         with box("card"):
             text("h2", "Layout")
-            text("p", plan["layout_in_words"], "wrap")
+            text("p", plan["layout_in_words"].replace("_", "-"), "wrap")
             for sentence in plan["in_words"]:
                 text("p", sentence, "small wrap")
         with box("stack wide").style("gap:16px"):
@@ -201,14 +201,18 @@ def _show_plan(made: Planned) -> None:
 def _options(title: str, options: list[OptionRow]) -> None:
     with box("card"):
         text("h2", title)
-        rows = [
-            (one.label, _days(one.row["days"]), f"{one.row['facility_mw']:,.3g}", f"${count(one.row['own_usd'] or one.row['rent_usd'])}",
-             f"{one.row['model_flops_share']:.0%}", one.row["layout"]) if one.row else (one.label, "–", "–", "–", "–", one.reason or "")
-            for one in options
-        ]  # fmt: skip
+        rows = [_option(one) for one in options]
         best = [number for number, one in enumerate(options) if one.is_unbeaten]
         table(("option", "days", "MW", "cost", "of peak", "layout"), rows, numbers=(1, 2, 3, 4), best=best)
         text("p", "Shaded: no other option is better in time, cost and energy together.", "tiny soft")
+
+
+def _option(one: OptionRow) -> tuple[str, ...]:
+    if not one.row:
+        return (one.label, "–", "–", "–", "–", one.reason or "")
+    cost = f"${count(one.row['own_usd'] or one.row['rent_usd'])}"
+    layout = one.row["layout"].replace("_", "-")
+    return (one.label, _days(one.row["days"]), f"{one.row['facility_mw']:,.3g}", cost, f"{one.row['model_flops_share']:.0%}", layout)
 
 
 def _days(days: float | None) -> str:

@@ -9,7 +9,7 @@ from nicegui import ui
 
 from agora.server.api.campaigns import AppealRow, CampaignRow, Decision, NewAppeal, NewVerdict, Queue, Timeline, WholeCampaign
 from agora.server.web import charts
-from agora.server.web.parts import box, button, count, empty, moment, note, table, text, tile, waiting
+from agora.server.web.parts import box, button, count, empty, moment, note, table, text, tile, unbroken, waiting
 from agora.server.web.site import Shown, Site, Viewer, loaded, quick
 
 Fill = Callable[[], Callable[[], str]]
@@ -76,8 +76,8 @@ def _row(row: CampaignRow) -> None:
                 if row.open_appeals:
                     text("span", f"{row.open_appeals} open appeals", "chip bad")
             text("span", f"{moment(row.first_at)} – {moment(row.last_at)}", "small soft")
-        text("p", " ".join(row.sentences), "wrap")
-        text("p", f"{row.labelled} labelled  ·  {row.id}", "tiny soft mono")
+        text("p", unbroken(" ".join(row.sentences)), "wrap")
+        text("p", f"{row.labelled} of them labelled" if row.labelled else "none of them labelled", "tiny soft")
 
 
 def _reset(site: Site, viewer: Viewer) -> None:
@@ -152,7 +152,7 @@ class _Campaign:
                 text("p", found.state_in_words, "soft")
             button("Give a verdict", lambda: self.verdict(found), "main", "gavel")
         for sentence in found.sentences:
-            text("p", sentence, "wrap")
+            text("p", unbroken(sentence), "wrap")
         if found.ruling:
             of = f" ({found.ruling.explanation})" if found.ruling.explanation else ""
             note(

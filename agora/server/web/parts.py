@@ -5,6 +5,7 @@ Nothing here makes HTML out of a value: text goes into text nodes and attributes
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -16,6 +17,7 @@ from agora.server.api.ads_forms import Working
 from agora.server.api.search import Cited, Post
 from agora.units import format_bytes
 
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d|\d+ min \d\d s")
 FOLLOW_S: Final = 1.0
 """How often a page asks how far work is."""
 
@@ -184,6 +186,11 @@ def moment(at: str | None) -> str:
 def day(at: str | None) -> str:
     """The day of an ISO time."""
     return _written(at, "%-d\u00a0%b\u00a0%Y")
+
+
+def unbroken(sentence: str) -> str:
+    """The sentence with dates and times that no line ends within."""
+    return _DATE.sub(lambda match: match[0].replace("-", "\u2011").replace(" ", "\u00a0"), sentence)
 
 
 def _written(at: str | None, form: str) -> str:

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from nicegui import ui
 
+from agora.chat.shown import safe_text
 from agora.server.api.search import Answered, Facets, Found, Result
 from agora.server.web import charts
 from agora.server.web.parts import box, button, choice, count, empty, note, post_card, text, waiting
@@ -139,7 +140,11 @@ class _Search:
             quick(problem)
 
     async def load_side(self) -> None:
-        facets = await self.site.call(self.viewer, self.site.areas.search.facets, self.query)
+        try:
+            facets = await self.site.call(self.viewer, self.site.areas.search.facets, self.query)
+        except Shown:  # the list beside it says what is missing
+            self.side.clear()
+            return
         kept = await self.site.call(self.viewer, self.site.areas.search.saved, self.viewer.caller)
         self.side.clear()
         with self.side:
@@ -232,7 +237,8 @@ def show_answer(found: Answered) -> None:
         text("h2", found.question, "wrap")
         if found.abstained:
             note(found.abstained)
-        said = " ".join(f"{one.text} {''.join(f'[{numbers[key]}]' for key in one.post_ids if key in numbers)}" for one in found.sentences)
+        cites = {one: f"[{number}]" for one, number in numbers.items()}
+        said = " ".join(f"{safe_text(one.text)} {''.join(cites[key] for key in one.post_ids if key in cites)}" for one in found.sentences)
         if said:
             text("div", said, "said", dir="auto")
         for warning in found.warnings:

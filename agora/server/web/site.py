@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, ParamSpec, TypeVar, get_type_hints
@@ -39,15 +39,21 @@ PAGES: Final = (
 
 
 class Shown(Exception):
-    """Something went wrong that the page tells."""
+    """Something went wrong that the page tells. `is_missing`: what was asked for is not there."""
+
+    def __init__(self, message: str, *, is_missing: bool = False) -> None:
+        super().__init__(message)
+        self.is_missing = is_missing
 
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who looks at a page. `secret`: the session, asked again at each action, so that one that ended is over at once."""
+    """Who looks at a page. `now` asks again who that is: at each action, so that it is over at once when a session ends, a key is revoked,
+    or the first account is made on a server that was this machine's before."""
 
     caller: Caller
-    secret: str | None
+    now: Callable[[], Awaitable[Caller | None]]
+    has_session: bool
 
 
 class Site:
@@ -59,36 +65,43 @@ class Site:
         self._dark: dict[int, bool] = {}
 
     def page(self, address: str, title: str, here: str, *, narrow: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
-        """A page of ours: `build(viewer, ...)` fills its frame for whoever may see it; its other parameters come from the address."""
+        """A page of ours: `build(viewer, ...)` fills its frame for whoever may see it; its other parameters come from the address. One
+        that cannot be read is told on the page, which shows the parameter's default instead."""
 
         def add(build: Callable[..., None]) -> Callable[..., None]:
-            def show(request: Request, **given: Any) -> Response | None:
-                viewer = self._enter(request)
-                if isinstance(viewer, Response):
-                    return viewer
-                with self.frame(viewer, here, narrow=narrow) as may:
-                    if may:
-                        build(viewer, **given)
-                return None
-
             hints = get_type_hints(build)
             asked = [one.replace(annotation=hints[name]) for name, one in inspect.signature(build).parameters.items() if name != "viewer"]
+
+            def show(request: Request, **given: Any) -> Response | None:
+                viewer = self.enter(request)
+                if isinstance(viewer, Response):
+                    return viewer
+                values, problems = read_parameters(asked, given)
+                with self.frame(viewer, here, narrow=narrow) as may:
+                    if may:
+                        for problem in problems:
+                            note(problem, "warn")
+                        build(viewer, **values)
+                return None
+
+            # All are words to FastAPI, whose own refusal is no page.
+            words = [one.replace(annotation=str, default=_as_word(one.default), kind=inspect.Parameter.KEYWORD_ONLY) for one in asked]
             request = inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
-            keywords = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in asked]
-            show.__signature__ = inspect.Signature([request, *keywords])  # type: ignore[attr-defined]
-            show.__annotations__ = {"request": Request, **{one.name: one.annotation for one in keywords}}
+            show.__signature__ = inspect.Signature([request, *words])  # type: ignore[attr-defined]
+            show.__annotations__ = {"request": Request, **{one.name: str for one in words}}
             ui.page(address, title=f"{title} - Agora")(show)
             return build
 
         return add
 
-    def _enter(self, request: Request) -> Viewer | Response:
+    @staticmethod
+    def enter(request: Request) -> Viewer | Response:
         """Who looks, or a redirection to the sign-in page."""
         caller = getattr(request.state, "caller", None)
         if caller is None:
             address = request.url.path + (f"?{request.url.query}" if request.url.query else "")
             return RedirectResponse(f"/sign-in?next={quote(address, safe='')}", status_code=303)
-        return Viewer(caller, session_secret(request.headers))
+        return Viewer(caller, request.state.caller_now, session_secret(request.headers) is not None)
 
     @contextmanager
     def frame(self, viewer: Viewer, here: str, *, narrow: bool = False) -> Iterator[bool]:
@@ -117,12 +130,12 @@ class Site:
 
                 with box("line"):
                     button("", turn, "ghost", "dark_mode", "Dark or light")
-                    if viewer.secret:
+                    if viewer.has_session:
                         with box("", "form", method="post", action="/sign-out"):
                             ui.button("Sign out", color=None).props("type=submit flat no-caps dense").classes("ghost")
         with ui.header().classes("bar phone-only lt-md"), box("line"):
             button("", drawer.toggle, "ghost", "menu", "Menu")
-            text("span", next((page[1] for page in PAGES if page[0] == here), "Agora"), "strong")
+            ui.link("Agora", "/ask").classes("brand")
         may = any(page[0] == here for page in allowed)
         with box(f"page{' narrow' if narrow else ''}") as main:
             ui.skip_link("To the content", target=main)
@@ -134,12 +147,12 @@ class Site:
     async def call(self, viewer: Viewer, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of one of the API's functions, in a thread. Raises Shown with what is to be told."""
         try:
-            if not await run_in_threadpool(self._still_in, viewer):
+            if not await still_in(viewer):
                 ui.navigate.to("/sign-in")
                 raise Shown("Your session ended; sign in again.")
             return await run_in_threadpool(work, *args, **kwargs)
         except ApiError as error:
-            raise Shown(str(error.detail)) from error
+            raise Shown(str(error.detail), is_missing=error.status_code == 404) from error
         except AgoraError as error:
             raise Shown(str(from_agora_error(error).detail)) from error
         except Shown:
@@ -148,11 +161,35 @@ class Site:
             log.exception("a page failed")
             raise Shown("The server failed; its log has the details.") from error
 
-    def _still_in(self, viewer: Viewer) -> bool:
-        if viewer.secret is None:
-            return True
-        now = self.people.accounts.caller_of_session(viewer.secret)
-        return now is not None and now.scopes >= viewer.caller.scopes
+
+def _as_word(default: Any) -> Any:
+    return default if default is inspect.Parameter.empty else str(default)
+
+
+def read_parameters(asked: Sequence[inspect.Parameter], given: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """The values of an address for parameters of type str, int or float, and what is to be told of those that are none."""
+    values: dict[str, Any] = {}
+    problems = []
+    for one in asked:
+        word = given[one.name]
+        try:
+            values[one.name] = one.annotation(word)
+            if values[one.name] != values[one.name]:  # "nan" is a float
+                raise ValueError
+        except ValueError:
+            values[one.name] = one.default
+            kind = "a whole number" if one.annotation is int else "a number"
+            problems.append(f"{one.name}={word[:60]!r} in the address is not {kind}; shown is {one.name}={one.default:,}.")
+    return values, problems
+
+
+async def still_in(viewer: Viewer) -> bool:
+    """Whether the one who opened the page may still do what the page offers. Raises AgoraError where the database is busy."""
+    try:
+        now = await viewer.now()
+    except ApiError:  # a key that is none any more
+        return False
+    return now is not None and now.account == viewer.caller.account and now.scopes >= viewer.caller.scopes
 
 
 def tell(problem: Shown) -> None:
@@ -162,6 +199,9 @@ def tell(problem: Shown) -> None:
     if mark:
         first, *more = [part.split(", or: ")[0] for part in f"agora {command}".split(", or: ")]
         empty("Nothing here yet", f"{before}:", first, *more)
+    elif problem.is_missing:
+        said = message.partition("; see GET ")[0]  # the API's address says nothing here
+        empty("It is not here", f"{said[:1].upper()}{said[1:]}. It may have been removed.")
     else:
         note(message, "bad")
 

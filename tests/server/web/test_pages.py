@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
+import httpx
 import pytest
 
 from tests.server.web.conftest import PASSWORD
@@ -105,6 +107,30 @@ def test_a_plan_follows_its_sliders_and_its_address(tab: Any) -> None:
     page.get_by_text("Kinds side by side").wait_for()
     tab.shot("cluster")
     assert "n=4096" not in page.url
+
+
+ODD = ("abc", "", "-1", "1e400", "nan", "9" * 400, "1;2", "\x00", "\ud800".encode("utf-8", "surrogatepass"), "<script>", "../..", "é" * 300)
+ASKED = (
+    "/ask?q=", "/search?q=", "/search?mode=", "/cluster?n=", "/cluster?tokens=", "/cluster?model=", "/cluster?on=", "/admin?tab=",
+    "/training?compare=", "/integrity?x=", "/ads?x=", "/ads/nothing?part=", "/sign-in?next=", "/ask/", "/training/", "/integrity/", "/ads/",
+    "/shared/", "/nowhere/",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("address", ASKED)
+def test_whatever_an_address_asks_for_a_page_answers(address: str, site: str) -> None:
+    with httpx.Client(base_url=site, follow_redirects=True) as client:
+        for odd in ODD:
+            answer = client.get(f"{address}{quote(odd, safe='')}")
+            assert answer.status_code in (200, 404) and answer.headers["content-type"].startswith("text/html"), (odd, answer.text)
+
+
+def test_a_wrong_number_in_an_address_is_told_and_the_usual_one_shown(tab: Any) -> None:
+    page = tab.open("/cluster?n=abc&tokens=nan")
+    page.get_by_text("n='abc' in the address is not a whole number; shown is n=1,024.").wait_for()
+    page.get_by_text("tokens='nan' in the address is not a number").wait_for()
+    page.get_by_text("1,024 accelerators").wait_for()
+    page.get_by_text("Kinds side by side").wait_for()
 
 
 def test_an_admin_makes_and_revokes_a_key_and_reads_the_audit_log(tab: Any) -> None:
