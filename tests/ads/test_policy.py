@@ -129,8 +129,8 @@ def test_a_frame_stands_in_neighbouring_sentences_but_not_across_a_long_text() -
 def test_meaning_finds_what_no_rule_knows_and_leaves_traceable_texts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     said = {
         "clean": {"-": 0.9, "medical": 0.1},
-        "ill": {"-": 0.2, "medical": 0.7, "special:jobs": 0.1},
-        "job": {"-": 0.1, "special:jobs": 0.9},
+        "ill": {"-": 0.05, "medical": 0.85, "special:jobs": 0.1},
+        "job": {"-": 0.2, "medical": 0.1, "special:jobs": 0.7},
     }
     monkeypatch.setattr(likeness, "is_available", lambda language: language == "en")
     asked = []

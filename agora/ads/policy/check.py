@@ -121,7 +121,7 @@ def _by_meaning(texts: Mapping[str, str], found: dict[tuple[str, str], Finding])
         probabilities = likeness.meaning_of(text)
         near = likeness.nearest_rule(probabilities)
         for name, probability in probabilities.items():
-            if near is not None and name.startswith(f"{SPECIAL}:") and (name == near or probability >= likeness.LEAST_SPECIAL):
+            if near is not None and name.startswith(f"{SPECIAL}:") and (name == near or probability >= likeness.LEAST_OTHER):
                 categories.setdefault(name.removeprefix(f"{SPECIAL}:"), (field, text))
         if near is not None and is_clean and not near.startswith(f"{SPECIAL}:"):
             reason = likeness.LIKENESS_REASON.format(rule=near)
