@@ -67,7 +67,7 @@ def without_marks(text: str, refused: str) -> str:
     if "!" not in refused:
         return text
     text = regex.sub(r"[!！]+\s+(?=\S)", ". ", text)
-    return regex.sub(r"[!！¡]", "", regex.sub(r"！+(?=\S)", "。", text))
+    return str(regex.sub(r"[!！¡]", "", regex.sub(r"！+(?=\S)", "。", text)))
 
 
 def _cells(ad: Ad, column: Column) -> list[str]:

@@ -166,7 +166,7 @@ def _fits(rule: Rule, mark: str, text: str, language: str) -> bool:
 
 def _near(fitting: regex.Match[str], start: int, end: int) -> bool:
     """Whether the words of fitting stand just before a mark (or, in Japanese, behind it)."""
-    return 0 <= start - fitting.end() <= _REACH or 0 <= fitting.start() - end <= 1
+    return bool(0 <= start - fitting.end() <= _REACH or 0 <= fitting.start() - end <= 1)
 
 
 def _says(fact: str, words: str, language: str) -> bool:
