@@ -1,13 +1,14 @@
 # ruff: noqa: E501 - lists of words
 """Does the policy find what must not run, and leave the rest alone? Ads written for this (benchmarks/ads_policy_*.txt), in eight languages.
 
-python -m benchmarks ads_policy [--part A|B|...|H] [--learn yes]
+python -m benchmarks ads_policy [--part A|B|...|K] [--learn yes]
 
-An ad counts as found when any rule speaks; `right_rule` says how often it is the one that the suite names. Parts A to G were there to work with
-(B was written beside the rules, C, F and G after the rules of their day, and then looked at). Part H was written last and no rule was changed
-for it: the figure to expect of ads that nobody has seen. The bars are held against A and B, by the rules alone; H counts in no bar and is measured by
-the rules alone and, where the extra `minilm` is installed, with likeness in meaning, which is learnt from the English ads of all other
-parts (--learn yes writes it anew). --quick: A and B alone. Precision is over violating and clean ads together.
+An ad counts as found when any rule speaks; `right_rule` says how often it is the one that the suite names. All parts but J were there to work
+with (B was written beside the rules, C, F, G and H after the rules of their day, and then looked at; K against them). Part J is one half of
+ads written without a look at the rules (I is the other half): of J only totals were looked at, and no rule was changed for it: the figure to
+expect of ads that nobody has seen. The bars are held against A and B, by the rules alone; J counts in no bar and is measured by the rules
+alone and, where the extra `minilm` is installed, with likeness in meaning, which is learnt from the English ads of all other parts
+(--learn yes writes it anew). --quick: A and B alone. Precision is over violating and clean ads together.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from agora.files import write_atomically
 from benchmarks.registry import Benchmark, Result
 
 SUITES = tuple(sorted(Path(__file__).parent.glob("ads_policy_*.txt")))
-PARTS, FRESH = "ABCDEFGH", "H"
+PARTS, FRESH = "ABCDEFGHIJK", "J"
 IN_BARS = ("A", "B")
 NOT_LEARNT = ("shouting", "number")
 RECALL_BAR, SPECIAL_BAR, PRECISION_BAR = 0.95, 1.0, 0.90
@@ -87,10 +88,13 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
         found = _found(language, rule, given, text)
         for key in ("bars", of) if of in IN_BARS or part else (of,):
             _count(counts[key], rule, found)
-        if of == FRESH and language == likeness.LANGUAGE:
-            _count(counts["H, English, rules alone"], rule, found)
-            if with_meaning:
-                _count(counts["H, English, with meaning"], rule, _found(language, rule, given, text, by_meaning=True))
+        if of == FRESH:
+            groups = ("all", "English" if language == likeness.LANGUAGE else "other languages")
+            meant = _found(language, rule, given, text, by_meaning=True) if with_meaning else None
+            for group in groups:
+                _count(counts[f"{FRESH}, {group}, rules alone"], rule, found)
+                if meant is not None:
+                    _count(counts[f"{FRESH}, {group}, with meaning"], rule, meant)
         if of != FRESH and rule == "-" and found:
             wrong.append(f"{of} {language} {found}: {text}")
         elif of != FRESH and rule not in ("-", *found):

@@ -141,6 +141,11 @@ def brief_from_page(path: Path, *, language: str | None = None) -> Brief:
         raise DataError(f"{path} {_TOO_MUCH}") from error
     if not page.name:
         raise DataError(f"{path} names no product: it has no JSON-LD Product, og:title or <title>; write a brief.toml instead")
+    if not re.match(r"https?://[^/\s]+", page.url):
+        raise DataError(
+            f'{path} does not say at which web address it stands (landing page {page.url!r}): add <link rel="canonical" '
+            'href="https://..."> or og:url to the saved page, or write a brief.toml with landing_page'
+        )
     where = {key: f"{path.name}:{line}" for key, line in page.lines.items()}
     spoken = language or page.language or "en"
     facts = tuple(

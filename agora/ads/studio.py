@@ -21,6 +21,7 @@ import hashlib
 import json
 import re
 import shutil
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -166,7 +167,12 @@ def recheck(brief: Brief, out: Path, *, targeting: Targeting | None = None) -> l
     for one, copy in zip(report["variants"], copies, strict=True):
         aimed = replace(targeting or _read_targeting(out), release=releases.get(texts_sha256(copy.texts())))
         audience = _audience(one["audience"], out)
-        findings = [*_untraced(copy, brief), *check(copy, brief, _with_audience(aimed, audience), by_meaning=False, campaign=campaign)]
+        shown = _other_pictures(copy, brief, out / one["name"], one["pictures"])
+        findings = [
+            *_untraced(copy, brief),
+            *shown,
+            *check(copy, brief, _with_audience(aimed, audience), by_meaning=False, campaign=campaign),
+        ]
         found.append(Variant(name=one["name"], audience=audience, copy=copy, findings=tuple(findings), pictures=tuple(one["pictures"])))
     _write_reports(brief, out, found, report["not_written"])
     return found
@@ -204,6 +210,28 @@ def _untraced(copy: Copy, brief: Brief) -> list[Finding]:
     statements = brief.statements(copy.language)
     found = [blocked_in(text, statements, copy.language, topics=copy.topics, field=name) for name, text in copy.texts().items()]
     return [Finding(rule="claim", severity="block", field=one.field, span=one.text, reason=one.reason) for one in found if one is not None]
+
+
+def _other_pictures(copy: Copy, brief: Brief, folder: Path, pictures: Sequence[str]) -> list[Finding]:
+    """Pictures that show another text than copy.json holds now."""
+    texts = {"headline": _headline(brief, copy), "description": _under(brief, copy), "call_to_action": copy.call_to_action}
+    found = []
+    for name in pictures:
+        table = _read_json(folder / f"{name}.json")
+        try:
+            lines = {field: " ".join(lines) for field, lines in table["layout"]["lines"].items()}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{folder / name}.json does not say what its picture shows ({error!r}); make the ads anew") from error
+        for field, text in texts.items():
+            if field in lines and _squeezed(lines[field]) != _squeezed(text):
+                reason = f"{name}.png shows {lines[field]!r}, {COPY} says {text!r}: put the text back, or make the ads anew"
+                found.append(Finding(rule="picture", severity="block", field=field, span=lines[field], reason=reason))
+    return found
+
+
+def _squeezed(text: str) -> str:
+    """A text without what line breaks change: blanks, hyphens, and the ending dot."""
+    return re.sub(r"[\s\u00ad\u2010-]+", "", unicodedata.normalize("NFKC", text)).rstrip(".")
 
 
 def _placements(brief: Brief) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -108,6 +110,9 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", help="File to write (default: ADS with the ending .SHEET.csv).", show_default=False)
     ] = None,
+    pictures: Annotated[
+        str, typer.Option("--pictures", metavar="URL", help="Public address of the folder with the pictures, for ads without image_url.")
+    ] = "",
     check: Annotated[bool, typer.Option("--check", help="ADS is a CSV sheet already: only check it.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -131,8 +136,9 @@ def export(
         return
     target = out or ads.with_suffix(f".{sheet}.csv")
     found = read_ads(ads)
-    write_sheet(found, table, out=target)
-    emit({"sheet": table.title, "ads": len(found), "file": target, "note": table.note, "columns_as_of": table.date}, as_json=as_json)
+    text = write_sheet(found, table, out=target, pictures=pictures)
+    rows = len(list(csv.reader(io.StringIO(text)))) - 1
+    emit({"sheet": table.title, "ads": rows, "file": target, "note": table.note, "columns_as_of": table.date}, as_json=as_json)
     next_command(f"agora ads export {target} {sheet} --check")
 
 

@@ -104,6 +104,12 @@ def test_a_page_gives_product_brand_price_and_sentences_with_their_lines(tmp_pat
     assert brief.brand.product_picture is None  # nothing is fetched
 
 
+@pytest.mark.parametrize("address", ["", "/lamp", "shop.example/lamp"])
+def test_a_page_that_does_not_say_where_it_stands_is_refused_at_once(tmp_path: Path, address: str) -> None:
+    with pytest.raises(DataError, match=r"lamp\.html does not say at which web address .*canonical.*landing_page"):
+        brief_from_page(written(tmp_path, PAGE.replace("https://shop.example/lamp", address), "lamp.html"))
+
+
 def test_a_page_without_a_product_is_refused_and_broken_json_ld_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(DataError, match="names no product"):
         brief_from_page(written(tmp_path, "<html><body>hello</body></html>", "a.html"))

@@ -39,7 +39,8 @@ def test_one_command_makes_signs_scores_and_exports_and_goes_on(tmp_path: Path) 
     made = run(tmp_path, *words)
     assert made.exit_code == 0, made.output
     result, out = json.loads(made.stdout.splitlines()[0]), tmp_path / "out"
-    assert "untrusted issuer" in result["content_credentials"] and result["sheets"] == ["google", "meta", "x", "openai"]
+    assert "untrusted issuer" in result["content_credentials"] and result["sheets"] == ["google", "meta", "x"]
+    assert "--pictures URL" in result["sheets_not_written"]["openai"]  # it takes pictures by link alone
     folder = out / "everybody" / "en-1"
     for name in ("mobile-banner.png", "mobile-banner.svg", "medium-rectangle.png", "medium-rectangle.svg"):
         found = verify_file(folder / name)
@@ -49,7 +50,9 @@ def test_one_command_makes_signs_scores_and_exports_and_goes_on(tmp_path: Path) 
     assert 0 < scores["score"] <= 1 and set(scores["pictures"]) == {"mobile-banner", "medium-rectangle"}
     assert not scores["landing_page"]["missing_numbers"]
     assert {"copy.json", "policy.json", "contact_sheet.html", "google.csv", "meta.csv"} <= {path.name for path in folder.iterdir()}
-    assert len(list(csv.reader((out / "exports" / "google.csv").read_text(encoding="utf-8-sig").splitlines()))) == 4
+    assert (
+        len(list(csv.reader((out / "exports" / "google.csv").read_text(encoding="utf-8-sig").splitlines()))) == 2
+    )  # the same assets: one ad
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
     assert run(tmp_path, *words).exit_code == 0
     assert before == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}

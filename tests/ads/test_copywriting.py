@@ -37,6 +37,32 @@ def brief_of(*, language: str = "en", **others: Any) -> Brief:
     return Brief(facts=facts, **(given | others))
 
 
+@pytest.mark.parametrize(
+    ("fact", "true", "turned"),
+    [
+        ("weighs 240 g", "Weighs 240 g", "240 g weighs more than you"),
+        ("2 for the price of 3", "2 for the price of 3", "3 for the price of 2"),
+        ("the shoe weighs less than a cup", "The shoe weighs less than a cup", "A cup weighs less than the shoe"),
+        ("the shoe weighs less than a cup", "The shoe weighs less than a cup", "The shoe weighs less than you"),
+        ("from 10 to 20 EUR", "From 10 to 20 EUR", "From 20 to 10 EUR"),
+        ("4 cups in 2 sizes", "In 2 sizes, 4 cups", "2 cups in 4 sizes"),
+    ],
+)
+def test_comparisons_and_numbers_keep_the_order_of_their_fact(fact: str, true: str, turned: str) -> None:
+    facts = [Fact(id="fact", text=fact, source="brief.toml:1", language="en")]
+    assert blocked_in(true, facts, "en") is None
+    assert blocked_in(turned, facts, "en") is not None
+
+
+def test_what_is_turned_round_is_named_as_such_in_other_languages_too() -> None:
+    for language, fact, turned in (
+        ("de", "wiegt 240 g", "240 g wiegen mehr als du"), ("fr", "2 pour le prix de 3", "3 pour le prix de 2"),
+        ("es", "el cuero dura más que la lana", "la lana dura más que el cuero"),
+    ):  # fmt: skip
+        found = blocked_in(turned, [Fact(id="fact", text=fact, source="b:1", language=language)], language)
+        assert found is not None and "otherwise than the fact" in found.reason, turned
+
+
 def readers(*terms: str, language: str = "en") -> Any:
     return SimpleNamespace(terms=terms, language=language)
 

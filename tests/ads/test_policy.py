@@ -42,6 +42,18 @@ def test_a_superlative_or_number_needs_a_fact_that_says_it_of_the_same_thing() -
     assert rules_of("The fastest desk, 40 days", brief_of("fastest lamp of the test", "40 hours of light")) >= {"superlative", "number"}
 
 
+def test_no_fact_allows_promised_income_or_another_mark_but_what_the_product_fits() -> None:
+    for text, rule in (
+        ("Earn 4,000 EUR a week from home, guaranteed", "income"), ("Runs softer than Nike", "trademark"),
+        ("Official partner of Lego", "trademark"), ("The Tesla among mowers", "trademark"),
+    ):  # fmt: skip
+        assert rule in rules_of(text, brief_of(text)), text
+    assert rules_of("Works with Samsung phones", brief_of("works with Samsung phones")) == set()
+    assert "trademark" in rules_of("Works with Samsung phones")
+    assert "trademark" in rules_of("Better than Samsung phones", brief_of("works with Samsung phones"))
+    assert "trademark" in rules_of("Works with Samsung phones. Beats Samsung!", brief_of("works with Samsung phones"))
+
+
 def test_every_rule_says_why_and_has_words_in_several_languages() -> None:
     for name in RULES:
         rule = rule_named(name)
@@ -126,11 +138,11 @@ def test_a_frame_stands_in_neighbouring_sentences_but_not_across_a_long_text() -
     assert not list(read_frames(f"We fight with words. {far} {far} A town had the flu once.", "en", "medical"))
 
 
-def test_meaning_finds_what_no_rule_knows_and_leaves_traceable_texts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_meaning_finds_what_no_rule_knows_and_facts_allow_only_what_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
     said = {
         "clean": {"-": 0.9, "medical": 0.1},
-        "ill": {"-": 0.2, "medical": 0.7, "special:jobs": 0.1},
-        "job": {"-": 0.1, "special:jobs": 0.9},
+        "ill": {"-": 0.05, "medical": 0.85, "special:jobs": 0.1},
+        "job": {"-": 0.2, "medical": 0.1, "special:jobs": 0.7},
     }
     monkeypatch.setattr(likeness, "is_available", lambda language: language == "en")
     asked = []
@@ -144,8 +156,11 @@ def test_meaning_finds_what_no_rule_knows_and_leaves_traceable_texts_alone(monke
     assert [(one.rule, one.severity) for one in found] == [("medical", "review")]
     assert [one.rule for one in check({"headline": "Our hall waits"}, brief_of())] == ["special:jobs"]
     assert check({"headline": "Quiet green evenings"}, brief_of()) == [] and len(asked) == 3
-    assert check({"headline": "walnut evenings"}, brief_of("walnut evenings")) == [] and len(asked) == 3  # a fact carries it
-    assert check({"headline": "Quiet walnut evenings"}, brief_of(), by_meaning=False) == [] and len(asked) == 3
+    said["ill"] = {"-": 0.05, "superlative": 0.95}
+    assert check({"headline": "walnut evenings"}, brief_of("walnut evenings")) == []  # a fact can allow a superlative
+    said["ill"] = {"-": 0.05, "medical": 0.95}
+    assert check({"headline": "walnut evenings"}, brief_of("walnut evenings"))  # and no cure
+    assert check({"headline": "Quiet walnut evenings"}, brief_of(), by_meaning=False) == [] and len(asked) == 5
 
 
 @pytest.mark.skipif(not is_installed(), reason="the extra minilm is not installed")

@@ -109,6 +109,13 @@ def test_pictures_are_made_kept_and_shown_on_one_sheet(tmp_path: Path) -> None:
     config = StudioConfig(num_variants=1)
     made = make_ads(brief, out, audiences=[], config=config)
     assert made.num_pictures == 2 and made.num_failed_checks == 0
+    assert [one.findings for one in recheck(brief, out)] == [()]
+    copied = out / "everybody" / "en-1" / "copy.json"
+    kept = copied.read_text()
+    copied.write_text(kept.replace('"call_to_action": "', '"call_to_action": "Lamp 3 '))
+    (edited,) = recheck(brief, out)
+    assert edited.state == BLOCKED and {(one.rule, one.field) for one in edited.findings} >= {("picture", "call_to_action")}
+    copied.write_text(kept)
     before = {path.name: path.stat().st_mtime_ns for path in (out / "everybody" / "en-1").iterdir()}
     sheet = (out / "contact_sheet.html").read_text()
     assert make_ads(brief, out, audiences=[], config=config).num_pictures == 2

@@ -4,9 +4,9 @@ rests on, or why it is blocked.
 A clause passes when ONE statement of the brief holds everything that it says: every number with its unit, sign and qualifier ("up to"),
 every name, every superlative together with what it is about, every other word. Free are words that claim nothing (articles, connecting
 words of data/*.toml), names of product and brand, and the audience's topics. What a fact denies may not be affirmed, nor the reverse, and
-what limits the fact travels with the claim (qualifiers.py).
+what limits the fact travels with the claim (qualifiers.py). Comparisons and numbers keep the order of the fact (comparisons.py).
 
-Not covered: a fact that is false, and meaning that only the order of words makes ("dogs for children", "children for dogs").
+Not covered: a fact that is false, and other meaning that only the order of words makes ("dogs for children", "children for dogs").
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Final, Literal
 import regex
 
 from agora.ads.brief import Fact
+from agora.ads.copywriting.comparisons import out_of_order, turned
 from agora.ads.copywriting.language import Language, language_named
 from agora.ads.copywriting.qualifiers import left_out
 from agora.ads.copywriting.shorten import without_emoji
@@ -43,6 +44,8 @@ _CURRENCY: Final = frozenset("€$£¥₩₹")
 _SILENT: Final = frozenset("&*†@#")
 _REACH: Final = 3
 """How many words before a word still deny it."""
+_EMPHASIS: Final = frozenset(["just", "only", "nur", "bloß", "seulement", "solo", "sólo", "solamente", "apenas", "soltanto"])
+"""Before a number they limit nothing that the fact does not say."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,7 +108,10 @@ def unsupported(
         for token in _tokens(clause, spoken):
             kind = "number" if token.kind == "number" else kind_of(token, spoken)
             counted = token.kind == "number" or (is_superlative is not None and token.kind == "word" and is_superlative(token.text))
-            if counted and all(_missing([token], clause, fact, own, spoken) for fact in statements):
+            if counted and all(
+                _missing([token], clause, fact, own, spoken) or _turns_numbers(_tokens(clause, spoken), _tokens(fact.text, spoken), spoken)
+                for fact in statements
+            ):
                 shown = _shown(token, clause)
                 found.append(Blocked(reason=f"the {kind} {shown!r} is in no fact of the brief", field="", text=shown))
     return found
@@ -178,10 +184,12 @@ def _check(
     said = [token for token in _tokens(clause, language) if _needs_fact(token, language, free)]
     if not said:
         return None
-    problem, limit = "", ""
+    problem, limit, is_turned = "", "", ""
     own = {token.text for name in names for token in _tokens(name.text, language)}
     for fact in statements:
         problem_here = _missing(said, clause, fact, own, language)
+        if not problem_here and _turns(said, clause, fact, own, language):
+            problem_here = is_turned = "order"
         if not problem_here and fact.id not in NAMES:
             telling = {token.text for token in said if token.text not in own}
             dropped = left_out(_folded(clause), _folded(sentence), _folded(fact.text), telling, language)
@@ -192,7 +200,27 @@ def _check(
         problem = problem or problem_here
     if limit:
         return Blocked(reason=f"the fact says {limit!r}, which {clause!r} leaves out", field=field, text=clause)
+    if is_turned:
+        return Blocked(reason=f"{clause!r} compares or counts otherwise than the fact: say it in its order", field=field, text=clause)
     return Blocked(reason=_reason(said, statements, own, language, clause), field=field, text=clause)
+
+
+def _turns(said: Sequence[_Token], clause: str, fact: Fact, own: set[str], language: Language) -> bool:
+    """Whether the clause has all words of the fact and says them the other way round."""
+    whole = _tokens(fact.text, language)
+    told = [token.text for token in whole if _needs_fact(token, language, frozenset())]
+    ours = [token.text for token in said if token.text not in own]
+    is_compared = turned(_folded(clause), _folded(fact.text), ours, told, language.code)
+    return is_compared or _turns_numbers(_tokens(clause, language), whole, language)
+
+
+def _turns_numbers(clause: Sequence[_Token], fact: Sequence[_Token], language: Language) -> bool:
+    """Whether numbers that no unit tells apart stand in another order than in the fact."""
+    places = [at for at, one in enumerate(clause) if one.kind == "number"]
+    units = [_around(at, clause, language)[3] for at in places]
+    if len(set(units)) == len(units):
+        return False
+    return out_of_order([clause[at].text for at in places], [one.text for one in fact if one.kind == "number"])
 
 
 def _reason(said: Sequence[_Token], statements: Sequence[Fact], own: set[str], language: Language, clause: str) -> str:
@@ -308,6 +336,7 @@ def _same_number(token: _Token, clause: Sequence[_Token], fact: Sequence[_Token]
     """Whether the number stands in the fact with the same signs, qualifier and unit, wherever it stands in the clause."""
     theirs = [_around(at, fact, language) for at, one in enumerate(fact) if one.kind == "number" and one.text == token.text]
     ours = [_around(at, clause, language) for at, one in enumerate(clause) if one.kind == "number" and one.text == token.text]
+    ours = [(one[0], one[1], "" if one[2] in _EMPHASIS and all(not other[2] for other in theirs) else one[2], one[3]) for one in ours]
     return all(
         any(mine[:3] == other[:3] and (mine[3] == other[3] or same_word(mine[3], other[3], language)) for other in theirs) for mine in ours
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -20,7 +21,8 @@ FORMULA_STARTS: Final = tuple("=+-@\t\r\n|%")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """One column, or `repeat` columns with numbers behind the name. `source`: a field of Ad; or `value`, the same in every row."""
+    """One column, or `repeat` columns with numbers behind the name. `source`: a field of Ad; or `value`, the same in every row.
+    `refused`: marks that the platform does not take here. `hint`: what to do where a required cell is empty."""
 
     name: str
     source: str = ""
@@ -32,6 +34,8 @@ class Column:
     repeat: int = 0
     at_least: int = 0
     unique: bool = False
+    refused: str = ""
+    hint: str = ""
     one_of: tuple[str, ...] = ()
 
     @property
@@ -42,7 +46,8 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sheet:
-    """A platform's sheet."""
+    """A platform's sheet. `assets_once`: ads of a group with the same assets in another order are one ad to the platform.
+    `picture`: the placement whose picture it takes."""
 
     name: str
     title: str
@@ -56,11 +61,19 @@ class Sheet:
     group_key: tuple[str, ...] = ()
     link_width: int = 0
     unique_rows: bool = False
+    assets_once: bool = False
+    picture: str = ""
 
     @property
     def header(self) -> tuple[str, ...]:
         """All headers in order."""
         return tuple(name for column in self.columns for name in column.names)
+
+    def assets(self, row: Mapping[str, str]) -> tuple[frozenset[str], ...]:
+        """What one ad is made of, whatever the order: the texts of each repeated column, its group and its links."""
+        repeated = [frozenset(row.get(name, "").casefold() for name in column.names) - {""} for column in self.columns if column.repeat]
+        single = [frozenset([row.get(name, "")]) for name in (*self.group_key, *(one.name for one in self.columns if one.kind == "url"))]
+        return (*repeated, *single)
 
     def width(self, text: str) -> int:
         """How long a text is for this platform."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -45,7 +46,7 @@ def validate(text: str, sheet: str | Sheet) -> list[Fault]:
         faults.append(Fault(1, "-", "", "holds no ad"))
     if len(rows) - 1 > sheet.max_rows:
         faults.append(Fault(len(rows), "-", str(len(rows) - 1), f"ads are more than {sheet.max_rows}"))
-    seen: dict[tuple[str, ...], int] = {}
+    seen: dict[object, int] = {}
     for line, row in rows[1:]:
         if len(row) != len(header):
             faults.append(Fault(line, "-", str(len(row)), f"cells, but the header has {len(header)}"))
@@ -65,7 +66,7 @@ def _row_faults(sheet: Sheet, line: int, row: Mapping[str, str]) -> list[Fault]:
         cells = [(name, row[name]) for name in column.names if name in row]
         filled = [(name, cell) for name, cell in cells if cell.strip()]
         if column.required and not filled:
-            faults.append(Fault(line, column.name, "", "is required"))
+            faults.append(Fault(line, column.name, "", f"is required{': ' if column.hint else ''}{column.hint}"))
         if len(filled) < column.at_least:
             faults.append(Fault(line, column.name, str(len(filled)), f"given; at least {column.at_least} are needed"))
         if column.repeat and column.unique and len({cell.casefold() for _, cell in filled}) < len(filled):
@@ -85,6 +86,9 @@ def _cell_reasons(sheet: Sheet, column: Column, cell: str) -> list[str]:
         reasons.append(f"is {width} wide; at most {column.max}")
     if column.min and width < column.min:
         reasons.append(f"is {width} wide; at least {column.min}")
+    for mark in column.refused:
+        if mark in unicodedata.normalize("NFKC", text):
+            reasons.append(f"has {mark!r}, which the platform refuses here; leave it out")
     if column.one_of and text not in column.one_of:
         reasons.append(f"is none of {', '.join(column.one_of)}")
     if column.kind == "url" and not _is_url(text):
@@ -96,8 +100,8 @@ def _cell_reasons(sheet: Sheet, column: Column, cell: str) -> list[str]:
     return reasons
 
 
-def _repeated(sheet: Sheet, line: int, row: Mapping[str, str], seen: dict[tuple[str, ...], int]) -> list[Fault]:
-    """Columns that are unique within a group, and rows that must not repeat."""
+def _repeated(sheet: Sheet, line: int, row: Mapping[str, str], seen: dict[object, int]) -> list[Fault]:
+    """Columns that are unique within a group, and rows that must not repeat, or not with the same assets in another order."""
     group = tuple(row.get(name, "") for name in sheet.group_key)
     keys: list[tuple[str, tuple[str, ...]]] = []
     for column in sheet.columns:
@@ -110,6 +114,8 @@ def _repeated(sheet: Sheet, line: int, row: Mapping[str, str], seen: dict[tuple[
         if key in seen:
             faults.append(Fault(line, name, key[-1], f"stands in line {seen[key]} already"))
         seen.setdefault(key, line)
+    if sheet.assets_once and (first := seen.setdefault(sheet.assets(row), line)) != line:
+        faults.append(Fault(line, "row", "", f"has the assets of line {first} in another order, which is the same ad; leave one out"))
     return faults
 
 

@@ -33,6 +33,8 @@ from agora.ads.sensitive import touches
 NUMBER, QUANTITY, SHOUTING, TRADEMARK = "number", "quantity", "shouting", "trademark"
 NUMBER_REASON = "A number needs a proof: no fact of the brief has it with this unit. Correct it, or add the fact with its source."
 _SENTENCE = regex.compile(r"(?<=[.!?。！？])\s*")
+_REACH = 20
+"""Characters between "works with" and the mark that it works with."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,13 +79,13 @@ def check(
             rule = rule_named(name)
             looked_at = _without_innocent(rule, written if name == SHOUTING else without_emoji(text), spoken)
             for span in itertools.chain(_FINDERS.get(name, _matches)(rule, looked_at, spoken), _by_frames(rule, looked_at, spoken, brief)):
-                if not (rule.unless_in_brief and _in_brief(span, brief, spoken)):
+                if not _allowed_by_fact(rule, span, looked_at, brief, spoken):
                     _note(found, Finding(rule=name, severity=rule.severity, field=field, span=span.strip(), reason=rule.reason))
     meant: dict[str, tuple[str, str]] = {}
     if by_meaning and likeness.is_available(spoken) and not is_released:
         topics = copy.topics if isinstance(copy, Copy) else ()
-        untraced = {field: text for field, text in texts.items() if blocked_in(text, brief.statements(spoken), spoken, topics=topics)}
-        meant = _by_meaning(untraced, found)
+        traced = [field for field, text in texts.items() if not blocked_in(text, brief.statements(spoken), spoken, topics=topics)]
+        meant = _by_meaning(texts, found, traced)
     categories = {one: ("campaign", one) for one in campaign} | meant | _categories(texts, spoken, brief)
     return [*found.values(), *_special(categories, aimed, is_released=is_released)]
 
@@ -113,27 +115,34 @@ def _without_innocent(rule: Rule, text: str, language: str) -> str:
     return text
 
 
-def _by_meaning(texts: Mapping[str, str], found: dict[tuple[str, str], Finding]) -> dict[str, tuple[str, str]]:
-    """Notes texts near in meaning to known violations, where no rule found anything. Returns the special categories they are near to."""
+def _by_meaning(texts: Mapping[str, str], found: dict[tuple[str, str], Finding], traced: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Notes texts near in meaning to known violations, where no rule found anything. Returns the special categories they are near to.
+    `traced`: fields that facts carry; a rule that facts can allow says nothing of them."""
     categories: dict[str, tuple[str, str]] = {}
     is_clean = not found
     for field, text in texts.items():
         probabilities = likeness.meaning_of(text)
         near = likeness.nearest_rule(probabilities)
         for name, probability in probabilities.items():
-            if near is not None and name.startswith(f"{SPECIAL}:") and (name == near or probability >= likeness.LEAST_SPECIAL):
+            if near is not None and name.startswith(f"{SPECIAL}:") and (name == near or probability >= likeness.LEAST_OTHER):
                 categories.setdefault(name.removeprefix(f"{SPECIAL}:"), (field, text))
-        if near is not None and is_clean and not near.startswith(f"{SPECIAL}:"):
+        if near is not None and is_clean and not near.startswith(f"{SPECIAL}:") and not (_allows_facts(near) and field in traced):
             reason = likeness.LIKENESS_REASON.format(rule=near)
             _note(found, Finding(rule=near, severity="review", field=field, span=text, reason=reason))
     return categories
+
+
+def _allows_facts(name: str) -> bool:
+    return name == TRADEMARK or rule_named(name).unless_in_brief
 
 
 def _by_frames(rule: Rule, text: str, language: str, brief: Brief) -> Iterator[str]:
     """Concepts that break the rule together. Of a rule that a fact can allow: where no single fact says all of them."""
     known = {one.text.casefold() for one in brief.statements() if one.id in NAMES}
     for reading in read_frames(text, language, rule.name):
-        if rule.name == TRADEMARK and any(part.casefold() in known for part in reading.parts):
+        if rule.name == TRADEMARK and any(
+            part.casefold() in known or _allowed_by_fact(rule, part, text, brief, language) for part in reading.parts
+        ):
             continue
         if not (
             rule.unless_in_brief and any(all(_says(fact.text, part, language) for part in reading.parts) for fact in brief.statements())
@@ -141,8 +150,23 @@ def _by_frames(rule: Rule, text: str, language: str, brief: Brief) -> Iterator[s
             yield reading.span
 
 
-def _in_brief(span: str, brief: Brief, language: str) -> bool:
-    return any(_says(one.text, span, language) for one in brief.statements())
+def _allowed_by_fact(rule: Rule, span: str, text: str, brief: Brief, language: str) -> bool:
+    """Whether a fact says this, where a fact can allow it. A mark is allowed only as what the product fits, by text and fact alike."""
+    if rule.name == TRADEMARK:
+        return _fits(rule, span, text, language) and any(_fits(rule, span, one.text, language) for one in brief.statements())
+    return rule.unless_in_brief and any(_says(one.text, span, language) for one in brief.statements())
+
+
+def _fits(rule: Rule, mark: str, text: str, language: str) -> bool:
+    """Whether a text names a mark, each time, as what the product works with."""
+    marks = [match.span() for match in regex.finditer(regex.escape(mark.strip()), text, regex.IGNORECASE)]
+    fitting = [match for pattern in in_language(rule.parts["compatible"], language) for match in pattern.finditer(text)]
+    return bool(marks) and all(any(_near(one, start, end) for one in fitting) for start, end in marks)
+
+
+def _near(fitting: regex.Match[str], start: int, end: int) -> bool:
+    """Whether the words of fitting stand just before a mark (or, in Japanese, behind it)."""
+    return bool(0 <= start - fitting.end() <= _REACH or 0 <= fitting.start() - end <= 1)
 
 
 def _says(fact: str, words: str, language: str) -> bool:

@@ -17,14 +17,14 @@ import regex
 Severity = Literal["block", "review"]
 SPECIAL: Final = "special"
 RULES: Final = ("superlative", "quantity", "before_after", "income", "medical", "personal", "trademark", "shouting")
-_PARTS: Final = ("verbs", "conditions", "address")
+_PARTS: Final = ("verbs", "conditions", "address", "compatible")
 _CASED: Final = ("shouting",)
 Patterns = Mapping[str, regex.Pattern[str]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
-    """`patterns`: one per language. `parts`: what else the rule's file holds (verbs and conditions, address, marks).
+    """`patterns`: one per language. `parts`: what else the rule's file holds (verbs and conditions, address, words of fitting, marks).
     `innocent`: phrases that are read no further."""
 
     name: str
