@@ -97,10 +97,10 @@ def aurora(stage: Stage) -> list[Item]:
 
 def orbit(stage: Stage) -> list[Item]:
     """One large disc behind the product, thin rings around it, and a small disc that answers."""
-    near, mid, loud, other = stage.palette.shapes
+    _near, mid, loud, other = stage.palette.shapes
     x, y = stage.focus.center
     radius = stage.clear_radius(stage.reach * stage.rng.uniform(1.0, 1.12)) or 0.3 * stage.reach
-    items: list[Item] = [_flat(stage), _glow(x, y, radius * 3, near, 0.9, stage)]
+    items: list[Item] = [_flat(stage)]
     items += [
         Stroke(circle(x, y, radius * factor), mid, 0.55 - 0.13 * step, max(1.0, 0.0022 * stage.long))
         for step, factor in enumerate((1.28, 1.6, 1.98))
@@ -175,7 +175,9 @@ def paper(stage: Stage) -> list[Item]:
     x, y = stage.focus.center
     items: list[Item] = [_flat(stage)]
     turn = stage.rng.uniform(0, 2 * math.pi)
-    for step, (tone, factor) in enumerate(((near, 1.75), (mix(near, mid, 0.6), 1.42), (mix(mid, loud, 0.5), 1.12))):
+    for step, (tone, factor) in enumerate(
+        ((near, 1.75), (mix(near, mid, 0.6), 1.42), (mix(mid, loud, 0.5) if stage.has_product else loud, 1.12))
+    ):
         sheet = _blob(x, y, stage.reach * factor, turn + 0.8 * step, 0.10)
         depth = 0.010 * stage.long
         for layer in range(5):
@@ -254,10 +256,10 @@ def _within(steps: tuple[Step, ...], field: Box) -> tuple[Step, ...]:
 
 def contours(stage: Stage) -> list[Item]:
     """Fine lines like those of a map, around the product."""
-    _near, mid, loud, _other = stage.palette.shapes
+    _near, _mid, loud, _other = stage.palette.shapes
     x, y = stage.focus.center
     turn = stage.rng.uniform(0, 2 * math.pi)
-    items: list[Item] = [_flat(stage), _glow(x, y, stage.reach * 2.6, mid, 0.75, stage)]
+    items: list[Item] = [_flat(stage)]
     step = max(0.016 * stage.long, 6.0)
     count = int(min(18, 2.2 * stage.reach / step))
     for ring in range(count):
@@ -274,7 +276,9 @@ def rays(stage: Stage) -> list[Item]:
     reach = 1.6 * math.hypot(stage.width, stage.height)
     count = 14
     turn = stage.rng.uniform(0, 2 * math.pi / count)
-    light = Radial((x, y), 0.75 * stage.long, (Stop(0, mid, 0.95), Stop(0.45, near, 0.8), Stop(1, near, 0.0)))
+    light: Solid | Radial = Radial((x, y), 0.75 * stage.long, (Stop(0, mid, 0.95), Stop(0.45, near, 0.8), Stop(1, near, 0.0)))
+    if not stage.has_product:
+        light = Solid(near)
     items: list[Item] = [_flat(stage)]
     for index in range(count):
         start = turn + 2 * math.pi * index / count
@@ -287,13 +291,13 @@ def rays(stage: Stage) -> list[Item]:
         items.append(Fill(polygon(points), light))
     radius = stage.clear_radius(stage.reach * 0.98)
     if radius > 0:
-        items.append(Fill(circle(x, y, radius), Radial((x, y), radius, (Stop(0, mix(mid, loud, 0.5)), Stop(1, loud)))))
+        items.append(Fill(circle(x, y, radius), Solid(loud)))
     return items
 
 
 def halftone(stage: Stage) -> list[Item]:
     """A field of dots that grow towards the product."""
-    near, mid, loud, _other = stage.palette.shapes
+    _near, mid, loud, _other = stage.palette.shapes
     x, y = stage.focus.center
     pitch = max(0.024 * stage.long, 9.0)
     path: list[Step] = []
@@ -306,8 +310,65 @@ def halftone(stage: Stage) -> list[Item]:
             dot = Box(dot_x - radius, dot_y - radius, dot_x + radius, dot_y + radius)
             if radius > 0.045 * pitch and not any(text.grown(pitch * 0.7).overlaps(dot) for text in stage.texts):
                 path += circle(dot_x, dot_y, radius)
-    dots: list[Item] = [Fill(tuple(path), Solid(mix(mid, loud, 0.35)))] if path else []
-    return [_flat(stage), _glow(x, y, far * 1.3, near, 1.0, stage), *dots]
+    dots: list[Item] = [Fill(tuple(path), Solid(mix(mid, loud, 0.35) if stage.has_product else loud))] if path else []
+    return [_flat(stage), *dots]
+
+
+def tiles(stage: Stage) -> list[Item]:
+    """A grid of quarter discs, half discs and discs in few colours; in quiet tones behind a product, where no text is."""
+    near, mid, loud, other = stage.palette.shapes
+    tones = (near, mid) if stage.has_product else (loud, other, other, stage.palette.ink, mid)
+    cell = stage.short / (3 if stage.long < 2.4 * stage.short else 2)
+    columns, rows = (max(1, round(side / cell)) for side in (stage.width, stage.height))
+    wide, tall = stage.width / columns, stage.height / rows
+    items: list[Item] = [_flat(stage)]
+    before: dict[tuple[int, int], int] = {}
+    for down in range(rows):
+        for across in range(columns):
+            left, top = across * wide, down * tall
+            box = Box(left, top, left + wide, top + tall)
+            kind, turn, tone = (int(stage.rng.integers(most)) for most in (6, 4, len(tones)))
+            while len(tones) > 2 and tones[tone] in {tones[before[at]] for at in ((across - 1, down), (across, down - 1)) if at in before}:
+                tone = (tone + 1) % len(tones)
+            before[across, down] = tone
+            if kind and not any(text.grown(0.1 * cell).overlaps(box) for text in stage.texts):
+                items.append(Fill(_tile(box, kind, turn), Solid(tones[tone])))
+    return items
+
+
+def _tile(box: Box, kind: int, turn: int) -> tuple[Step, ...]:
+    """One shape in its cell: a quarter disc (1, 2), a half disc (3), a disc (4), a leaf between two corners (5), turned."""
+    left, top, right, bottom = box.left, box.top, box.right, box.bottom
+    k, wide, tall = 0.5522847498, box.width, box.height
+    if kind == 4:
+        return rectangle(box, min(wide, tall) / 2)
+    if kind == 5:
+        if turn % 2:
+            a, b, c, d = (left, top), (right, bottom), (right, top), (left, bottom)
+        else:
+            a, b, c, d = (left, bottom), (right, top), (left, top), (right, bottom)
+        return ("M", a), ("C", (*_toward(a, c, k), *_toward(b, c, k), *b)), ("C", (*_toward(b, d, k), *_toward(a, d, k), *a)), ("Z", ())
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+    if kind == 3:
+        start, end = corners[turn], corners[(turn + 1) % 4]
+        far_end, far_start = corners[(turn + 2) % 4], corners[(turn + 3) % 4]
+        middle = _toward(_toward(start, far_start, 0.5), _toward(end, far_end, 0.5), 0.5)
+        near_start, near_end = _toward(start, far_start, 0.5), _toward(end, far_end, 0.5)
+        return (
+            ("M", start), ("C", (*_toward(start, near_start, k), *_toward(middle, near_start, k), *middle)),
+            ("C", (*_toward(middle, near_end, k), *_toward(end, near_end, k), *end)), ("Z", ()),
+        )  # fmt: skip
+    center, one, across, two = corners[turn], corners[(turn + 1) % 4], corners[(turn + 2) % 4], corners[(turn + 3) % 4]
+    return ("M", center), ("L", one), ("C", (*_toward(one, across, k), *_toward(two, across, k), *two)), ("Z", ())
+
+
+def _toward(start: tuple[float, float], end: tuple[float, float], share: float) -> tuple[float, float]:
+    return start[0] + (end[0] - start[0]) * share, start[1] + (end[1] - start[1]) * share
+
+
+def plain(stage: Stage) -> list[Item]:
+    """The ground alone."""
+    return [_flat(stage)]
 
 
 KINDS: Final[dict[str, Callable[[Stage], list[Item]]]] = {
@@ -320,13 +381,15 @@ KINDS: Final[dict[str, Callable[[Stage], list[Item]]]] = {
     "contours": contours,
     "rays": rays,
     "halftone": halftone,
+    "tiles": tiles,
 }
-GRAINY: Final = frozenset({"aurora", "paper", "waves", "orbit", "arches", "contours"})
+PLAIN: Final = "plain"  # under a mark; no kind that a style draws
+GRAINY: Final = frozenset({"aurora"})  # the others show the brand's colours exactly
 
 
 def background(kind: str, stage: Stage) -> list[Item]:
     """The items of a kind, with fine grain over them where it suits and the file may be large."""
-    items = KINDS[kind](stage)
+    items = (KINDS | {PLAIN: plain})[kind](stage)
     if stage.grain and kind in GRAINY:
         light = oklch(stage.palette.ground)[0]
         strength = 0.055 if kind == "paper" else 0.04
@@ -337,6 +400,16 @@ def background(kind: str, stage: Stage) -> list[Item]:
             )
         )
     return items
+
+
+_WEIGHTS: Final = {"orbit": (0.56, 0.54, 1.0), "rays": (0.5, 1.0, 0.9), "arches": (0.5, 0.7, 0.62), "contours": (0.6, 0.45, 0.6)}
+
+
+def weight_of(kind: str, panel: Box) -> Box:
+    """Where a kind has its weight in a field without a product: a square around a point of it."""
+    across, down, share = _WEIGHTS.get(kind, (0.62, 0.55, 0.8))
+    x, y, half = panel.left + across * panel.width, panel.top + down * panel.height, 0.5 * share * min(panel.width, panel.height)
+    return Box(x - half, y - half, x + half, y + half)
 
 
 @lru_cache(maxsize=8)

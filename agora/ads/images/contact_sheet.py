@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
-from agora.ads.images.render import Picture
+from agora.ads.images.picture import Picture
 from agora.files import write_atomically
 
 _STYLE = """

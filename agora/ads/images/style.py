@@ -11,10 +11,10 @@ from typing import Final
 
 import numpy as np
 
+from agora.ads.images.arrangement import Wish
 from agora.ads.images.background import KINDS
 from agora.ads.images.color import SCHEMES, Scheme
 from agora.ads.images.fonts import Family, families_for, family_named
-from agora.ads.images.layout import Wish
 from agora.ads.images.typeset import Voice
 from agora.ads.placements import Shape
 from agora.errors import UsageError
@@ -84,7 +84,7 @@ def style_of(
         raise UsageError(f"scheme {scheme!r} is not one of {', '.join(schemes)}")
     if background is not None and background not in kinds:
         raise UsageError(f"background {background!r} is not one of {', '.join(kinds)}")
-    wish = Wish(text_first=bool(rng.random() < 0.72), centered=bool(rng.random() < 0.3))
+    wish = Wish(text_first=bool(rng.random() < 0.72), centered=bool(rng.random() < 0.25), panel=bool(rng.random() < 0.5))
     corner = float(rng.choice([0.5, 0.5, 0.22, 0.0]))
     return Style(
         family=family,
