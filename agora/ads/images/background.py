@@ -80,7 +80,8 @@ def _glow(x: float, y: float, radius: float, color: str, alpha: float, stage: St
 
 def aurora(stage: Stage) -> list[Item]:
     """Soft light in two or three colours of the palette."""
-    _near, mid, loud, other = stage.palette.shapes
+    near, mid, loud, other = stage.palette.shapes
+    other = other if oklch(other)[1] > 0.05 else near  # a grey or black one would look like dirt
     x, y = stage.focus.center
     spread = max(stage.reach * 2.3, 0.55 * stage.long)
     items: list[Item] = [_flat(stage)]
@@ -319,15 +320,14 @@ def tiles(stage: Stage) -> list[Item]:
     near, mid, loud, other = stage.palette.shapes
     tones = (near, mid) if stage.has_product else (loud, other, other, stage.palette.ink, mid)
     cell = stage.short / (3 if stage.long < 2.4 * stage.short else 2)
-    columns, rows = (max(1, round(side / cell)) for side in (stage.width, stage.height))
-    wide, tall = stage.width / columns, stage.height / rows
+    columns, rows = (math.ceil(round(side / cell, 3)) for side in (stage.width, stage.height))
     items: list[Item] = [_flat(stage)]
     before: dict[tuple[int, int], int] = {}
     for down in range(rows):
         for across in range(columns):
-            left, top = across * wide, down * tall
-            box = Box(left, top, left + wide, top + tall)
-            kind, turn, tone = (int(stage.rng.integers(most)) for most in (6, 4, len(tones)))
+            box = Box(across * cell, down * cell, (across + 1) * cell, (down + 1) * cell)
+            kind, turn, tone = (int(stage.rng.integers(most)) for most in (11, 4, len(tones)))
+            kind = 0 if kind == 0 else 1 + kind % 5
             while len(tones) > 2 and tones[tone] in {tones[before[at]] for at in ((across - 1, down), (across, down - 1)) if at in before}:
                 tone = (tone + 1) % len(tones)
             before[across, down] = tone
@@ -405,9 +405,10 @@ def background(kind: str, stage: Stage) -> list[Item]:
 _WEIGHTS: Final = {"orbit": (0.56, 0.54, 1.0), "rays": (0.5, 1.0, 0.9), "arches": (0.5, 0.7, 0.62), "contours": (0.6, 0.45, 0.6)}
 
 
-def weight_of(kind: str, panel: Box) -> Box:
+def weight_of(kind: str, panel: Box, rng: np.random.Generator) -> Box:
     """Where a kind has its weight in a field without a product: a square around a point of it."""
     across, down, share = _WEIGHTS.get(kind, (0.62, 0.55, 0.8))
+    across += float(rng.uniform(-0.12, 0.12))
     x, y, half = panel.left + across * panel.width, panel.top + down * panel.height, 0.5 * share * min(panel.width, panel.height)
     return Box(x - half, y - half, x + half, y + half)
 

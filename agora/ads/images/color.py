@@ -190,8 +190,9 @@ def _accent(ground: str, carrier: str, other: str | None, ink: str) -> str:
 
 def _shapes(ground: str, carrier: str, other: str | None, dark: bool) -> tuple[str, ...]:
     light, chroma, _ = oklch(ground)
-    step = 0.055 if dark else -0.05
+    up = dark or light < 0.75  # darker tones of a full colour look like dirt
+    step = 0.055 if up else -0.05
     near = shade(carrier, min(0.95, max(0.1, light + step)), chroma=0.95 if chroma > 0.05 else 0.5)
     mid = shade(carrier, min(0.9, max(0.15, light + 2.4 * step)), chroma=1.05, turn=10)
-    loud = carrier if contrast(carrier, ground) >= 1.5 else shade(carrier, light + (0.22 if dark else -0.24), turn=-14)
+    loud = carrier if contrast(carrier, ground) >= 1.5 else shade(carrier, light + (0.22 if up else -0.24), turn=-14)
     return near, mid, loud, other or shade(carrier, min(0.85, max(0.35, oklch(carrier)[0] + 0.12)), turn=48)

@@ -129,14 +129,14 @@ def _beside(measure: Measure, shown: Shown, size: float, *, share: float, first:
     content, gutter, width, height = measure.content, 0.045 * measure.width, measure.width, measure.height
     span = content.width * share
     column = Box(content.left, content.top, content.left + span, content.bottom)
-    panel = Box(column.right + 0.6 * gutter, 0, width, height)
+    panel = Box(column.right + 0.6 * content.left, 0, width, height)
     if not first:
         column = Box(content.right - span, content.top, content.right, content.bottom)
-        panel = Box(0, 0, column.left - 0.6 * gutter, height)
+        panel = Box(0, 0, column.left - 0.9 * content.left, height)
     found = _column(measure, shown, size, column, frame=f"beside-{'first' if first else 'last'}")
     if found is None:
         return None
-    inner, outer = 0.4 * gutter, width - content.right
+    inner, outer = gutter - 0.6 * content.left, width - content.right
     room = Box(panel.left + (inner if first else outer), 0.075 * height, panel.right - (outer if first else inner), 0.925 * height)
     if measure.wish.panel:
         found.panel = panel
@@ -247,6 +247,8 @@ def _stacked(measure: Measure, shown: Shown, size: float, *, share: float, first
     if measure.wish.panel:
         product = found.product
         found.panel = Box(0, product.top + 0.4 * product.height, measure.width, product.bottom + 0.7 * step)
+        if product.height < 0.62 * room.height:  # a small product lies on a field as high as its room
+            found.panel = Box(0, room.top, measure.width, room.bottom + 0.7 * step)
     return found
 
 

@@ -51,7 +51,7 @@ class Solver:
                     found.score = rating(measure, shown, found) + measure.wish.jitter * float(self.rng.random())
                     if best is None or found.score > best.score:
                         best = found
-            if best is not None and best.parts["headline"].block.size >= max(measure.min_text, 0.42 * measure.largest):
+            if best is not None and best.parts["headline"].block.size >= max(measure.min_text, 0.55 * measure.largest):
                 break  # no need to look at divided words
         if best is None:
             return None
@@ -88,10 +88,11 @@ def largest(frame: Frame, sizes: list[float]) -> Arrangement | None:
 
 
 def _is_uneven(found: Arrangement) -> bool:
-    """Whether a line of the headline is nearly empty beside the others, or ends within a compound."""
+    """Whether a line of the headline is nearly empty beside the others, ends within a compound, or begins within a phrase."""
     lines = found.parts["headline"].block.lines
     widest = max(line.width for line in lines)
-    return any(line.width < 0.45 * widest or line.text.endswith(("-", "–", "/")) for line in lines[:-1]) or lines[-1].width < 0.3 * widest
+    nearly_empty = any(line.width < 0.45 * widest for line in lines[:-1]) or lines[-1].width < 0.3 * widest
+    return nearly_empty or any(line.text.endswith(("-", "–", "/")) for line in lines[:-1]) or any(line.is_torn for line in lines[1:])
 
 
 def rating(measure: Measure, shown: Shown, found: Arrangement) -> float:
@@ -101,7 +102,7 @@ def rating(measure: Measure, shown: Shown, found: Arrangement) -> float:
     score -= 0.07 * max(0, len(head.lines) - measure.preferred_lines)
     score -= 0.32 * sum(line.width < 0.42 * max(other.width for other in head.lines) for line in head.lines)
     score -= 0.14 * sum(line.text.endswith(("-", "–", "/")) for line in head.lines[:-1])
-    score -= 0.8 * sum(line.hyphen for line in head.lines)
+    score -= 0.6 * sum(line.hyphen for line in head.lines) + 0.3 * sum(line.is_torn for line in head.lines[1:])
     missing = []
     if measure.product_ratio is not None and not shown.product:
         score -= 1.6

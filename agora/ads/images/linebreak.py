@@ -20,6 +20,7 @@ from agora.ads.images.shaping import clusters
 
 _NOT_FIRST: Final = set("、。，．,.！？!?：；:;）)」』】〉》］]｝}・ーぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶ々〜…‥％%℃”’»›")
 _NOT_LAST: Final = set("（(「『【〈《［[｛{“‘«‹¥￥$€£#")
+_TORN: Final = 0.6  # cost of a break within a Japanese phrase
 _NUMBER: Final = re.compile(r"^[\(\[\"'“«]*[~≈<>≤≥+\-−–]?[$€£¥₹₽]?[~+\-−]?\d[\d.,:/'’\u00a0\u202f–-]*[kKmM]?[$€£¥₹₽%‰°]?$")
 _CURRENCY: Final = re.compile(r"^(?:[$€£¥₹₽]|USD|EUR|GBP|CHF|JPY|Rs\.?|Nr\.?|No\.?|n°|№|#)$", re.IGNORECASE)
 _SMALL: Final = frozenset(
@@ -145,6 +146,11 @@ class Line:
         joined = "".join((" " if atom.space and position else "") + atom.text for position, atom in enumerate(self.atoms))
         return joined + ("-" if self.hyphen else "")
 
+    @property
+    def is_torn(self) -> bool:
+        """Whether it begins within a Japanese phrase."""
+        return self.atoms[0].penalty >= _TORN
+
 
 def atoms_of(text: str) -> list[Atom]:
     """Words with what belongs to them; Chinese and Japanese in characters."""
@@ -212,9 +218,9 @@ def _divide_cost(last: str, first: str, second: str) -> float:
     if kinds[0] == kinds[1] and kinds[1] in ("katakana", "kanji"):
         return 0.25 if kinds[0] == "katakana" else 0.2
     if last in "おご" and kinds[1] == "kanji":
-        return 0.45
+        return _TORN
     if kinds[1] == "hiragana":
-        return 0.0 if first in "おご" and kinds[2] == "kanji" else 0.4
+        return 0.0 if first in "おご" and kinds[2] == "kanji" else _TORN
     return 0.0 if kinds[0] == "hiragana" else 0.05
 
 

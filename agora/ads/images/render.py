@@ -108,7 +108,7 @@ def _texts(
         return Setter(text, voice, language=language) if text.strip() else None
 
     return Texts(
-        headline=Setter(headline, style.headline(place.shape, length=len(headline)), language=language),
+        headline=Setter(headline, style.headline(place.shape, headline), language=language),
         description=setter(description, style.description(small)),
         call_to_action=Setter(call_to_action, style.button(), language=language),
         disclosure=Setter(disclosure, style.disclosure(float(place.min_text_px)), language=language),
@@ -154,19 +154,19 @@ class _Work:
     def _back(self, rng: np.random.Generator, painter: Painter | None, seed: int) -> None:
         place, found = self.place, self.found
         everything = Box(0, 0, place.width, place.height)
+        kind = backgrounds.PLAIN if found.frame.startswith("row") else self.style.background  # a row is full without shapes
         if painter is not None:
             pixels = np.full((place.height, place.width, 4), 255, np.uint8)
             pixels[..., :3] = painter(place, self.palette, seed)
             self.scene.groups.append(Group("background", (Raster(pixels),)))
         elif self.field is None or found.panel is None:
             stage = self._stage(self.palette, everything, found.focus, rng, texts=found.text_boxes)
-            self.scene.groups.append(Group("background", tuple(backgrounds.background(self.style.background, stage))))
+            self.scene.groups.append(Group("background", tuple(backgrounds.background(kind, stage))))
         else:
             panel = Box(*(round(edge) for edge in (found.panel.left, found.panel.top, found.panel.right, found.panel.bottom)))
-            focus = found.product or backgrounds.weight_of(self.style.background, panel)
+            focus = found.product or backgrounds.weight_of(self.style.background, panel, rng)
             inner = Box(focus.left - panel.left, focus.top - panel.top, focus.right - panel.left, focus.bottom - panel.top)
             stage = self._stage(self.field, Box(0, 0, panel.width, panel.height), inner, rng, texts=())
-            kind = "plain" if found.frame.startswith("row") else self.style.background
             self.scene.groups.append(Group("background", (Fill(rectangle(everything), Solid(self.palette.ground)),)))
             self.scene.groups.append(Group("field", tuple(backgrounds.background(kind, stage)), frame=panel))
 

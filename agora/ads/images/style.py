@@ -20,6 +20,7 @@ from agora.ads.placements import Shape
 from agora.errors import UsageError
 
 _BODY: Final = {"Fraunces": "Hanken Grotesk", "Space Grotesk": "Hanken Grotesk"}  # display families take a quieter one for small text
+_LONG: Final = 15  # letters of a word that leaves room for little else in a line
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,9 +34,9 @@ class Style:
     corner: float
     wish: Wish
 
-    def headline(self, shape: Shape, *, length: int) -> Voice:
-        """The voice of the headline; narrow where there is little room."""
-        tight = shape in ("skyscraper", "leaderboard", "banner") or length > 70
+    def headline(self, shape: Shape, text: str) -> Voice:
+        """The voice of the headline; narrow where there is little room or a word is long."""
+        tight = shape in ("skyscraper", "leaderboard", "banner") or len(text) > 70 or max(len(word) for word in text.split()) > _LONG
         width = max(self.family.narrow, 82) if tight else 100
         leading = 1.02 if self.family.name != "Fraunces" else 1.04
         return Voice(family=self.family.name, weight=self.family.heavy, width=width, tracking=self.family.tracking, leading=leading)
