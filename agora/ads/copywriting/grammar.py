@@ -198,7 +198,8 @@ class Grammar:
         mark, name = self.language.advertisement, "alt_text"
         colon = "：" if self.language.is_unspaced else ": "
         said, tail = headline.casefold(), ""
-        if self.brief.product.casefold() not in said:
+        names = [name for name in (self.brief.product, self.brief.short_name) if name]
+        if not any(name.casefold() in said for name in names):
             tail = f" – {self.brief.product}"
         names_brand = self.brief.brand.name.casefold() in f"{said}{tail.casefold()}"  # said once is enough
         head = f"{mark}{colon}" if mark else ""

@@ -82,7 +82,7 @@ class Measure:
         self.is_row = self.shape in _IN_A_ROW
         self.is_wide = self.shape in ("landscape", "billboard")
         self.content = self._content()
-        self.step = max(10.0, 0.05 * self.short)  # between groups
+        self.step = max(10.0, 0.05 * self.short, 0.024 * self.height)  # between groups
         head = _HEADLINE[self.shape]
         share = head.share if product_ratio is not None else head.alone
         self.preferred_lines, self.max_lines = head.preferred, head.most
