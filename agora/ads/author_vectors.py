@@ -68,7 +68,7 @@ def author_points(
     points = normalize(points)
     if by_meaning(method, language):
         words = [str(word) for word in reader.get_feature_names_out()]
-        points = normalize(np.hstack([points, _MEANING * normalize(weights @ _meanings(words, users))]))
+        points = normalize(np.hstack([points, _MEANING * normalize(weights @ _meanings(words, users, seed))]))
     points[np.asarray(weights.getnnz(axis=1)) == 0] = 0.0
     return np.asarray(points)
 
@@ -84,16 +84,20 @@ def _users(written: Written, names: Sequence[str], speakers: Voices) -> dict[str
     return {word: len(some) for word, some in sorted(users.items()) if _LEAST_USERS <= len(some) <= most}
 
 
-def _meanings(words: Sequence[str], users: dict[str, int]) -> Points:
-    """A vector per word; all zero for those beyond `_MOST_WORDS`."""
+def _meanings(words: Sequence[str], users: dict[str, int], seed: int) -> Points:
+    """A vector per word, in `_DIMS` dimensions at most; all zero for those beyond `_MOST_WORDS`."""
     import pyarrow as pa
+    from sklearn.decomposition import TruncatedSVD
 
     chosen = sorted(range(len(words)), key=lambda row: (-users[words[row]], words[row]))[:_MOST_WORDS]
     if len(chosen) < len(words):
         log.info("the meaning of the %d words that most use is looked at, of %d", len(chosen), len(words))
     found = np.asarray(_model().vectors(pa.array([words[row] for row in chosen])), dtype=np.float64)
+    found -= found.mean(axis=0)
+    if min(found.shape) > _DIMS:
+        found = TruncatedSVD(_DIMS, random_state=seed).fit_transform(found)
     table = np.zeros((len(words), found.shape[1]))
-    table[chosen] = found - found.mean(axis=0)
+    table[chosen] = found
     return table
 
 

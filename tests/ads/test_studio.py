@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from agora.ads.brief import read_brief
 from agora.ads.policy import Targeting
 from agora.ads.studio import BLOCKED, HELD, READY, StudioConfig, make_ads, read_releases, recheck, release
 from agora.cli import app
-from agora.errors import DataError, OtherRunError, UsageError
+from agora.errors import DataError, MissingExtraError, OtherRunError, QuerySyntaxError, UsageError
 
 TEXTS = StudioConfig(num_variants=2, with_pictures=False)
 
@@ -195,3 +196,9 @@ def test_one_ad_of_a_special_category_holds_the_whole_campaign(tmp_path: Path) -
     path.write_text(re.sub('"headline": "[^"]*"', '"headline": "Apartments for rent"', path.read_text()))
     assert recheck(brief, out)[1].state == HELD
     assert "special:housing" in {finding.rule for finding in recheck(brief, out)[1].findings}
+
+
+def test_an_error_of_a_drawing_process_arrives_as_it_is() -> None:
+    for error in (MissingExtraError("noto", "ads-cjk", "a letter"), QuerySyntaxError("a bracket is open", 3)):
+        again = pickle.loads(pickle.dumps(error))
+        assert type(again) is type(error) and str(again) == str(error) and vars(again) == vars(error)

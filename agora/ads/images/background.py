@@ -8,74 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 import numpy as np
 
-from agora.ads.images.color import Palette, mix, oklch, shade
+from agora.ads.images.color import mix, oklch, shade
 from agora.ads.images.scene import Box, Fill, Item, Linear, Radial, Raster, Solid, Step, Stop, Stroke, circle, polygon, rectangle, smooth
+from agora.ads.images.stage import Stage, flat, glow
+from agora.ads.images.tiles import tiles
 
 _GRAIN_TILE: Final = 192  # pixels; repeats are not seen at this strength
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What a background is drawn for."""
-
-    width: int
-    height: int
-    palette: Palette
-    focus: Box
-    quiet: Box
-    texts: tuple[Box, ...]
-    rng: np.random.Generator
-    grain: bool
-    has_product: bool = True
-
-    @property
-    def short(self) -> float:
-        """The shorter side."""
-        return float(min(self.width, self.height))
-
-    @property
-    def long(self) -> float:
-        """The longer side."""
-        return float(max(self.width, self.height))
-
-    @property
-    def side_by_side(self) -> bool:
-        """Whether text and focus are beside each other rather than one above the other."""
-        return self.quiet.right <= self.focus.left + 1 or self.focus.right <= self.quiet.left + 1 or self.width >= 1.15 * self.height
-
-    @property
-    def all(self) -> Box:
-        """The whole picture."""
-        return Box(0, 0, self.width, self.height)
-
-    @property
-    def reach(self) -> float:
-        """A radius that covers the product generously; without one, the room that the text leaves."""
-        if not self.has_product:
-            return 0.5 * self.focus.width
-        return 0.5 * max(min(self.focus.width, self.focus.height), 0.78 * math.sqrt(self.focus.width * self.focus.height), 0.5 * self.short)
-
-    def clear_radius(self, wanted: float) -> float:
-        """`wanted`, or less where a disc of it around the focus would reach a text or the button."""
-        x, y = self.focus.center
-        apart = [math.hypot(max(box.left - x, 0.0, x - box.right), max(box.top - y, 0.0, y - box.bottom)) for box in self.texts]
-        return max(0.0, min([wanted, *(distance - 0.02 * self.short for distance in apart)]))
-
-
-def _flat(stage: Stage, color: str | None = None) -> Fill:
-    return Fill(rectangle(stage.all), Solid(color or stage.palette.ground))
-
-
-def _glow(x: float, y: float, radius: float, color: str, alpha: float, stage: Stage) -> Fill:
-    """A soft spot without an edge."""
-    stops = tuple(Stop(at, color, alpha * (1 - at) ** 2 * (1 + 2 * at)) for at in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
-    return Fill(rectangle(stage.all), Radial((x, y), radius, stops))
 
 
 def aurora(stage: Stage) -> list[Item]:
@@ -84,15 +27,15 @@ def aurora(stage: Stage) -> list[Item]:
     other = other if oklch(other)[1] > 0.05 else near  # a grey or black one would look like dirt
     x, y = stage.focus.center
     spread = max(stage.reach * 2.3, 0.55 * stage.long)
-    items: list[Item] = [_flat(stage)]
+    items: list[Item] = [flat(stage)]
     turn = stage.rng.uniform(0, 2 * math.pi)
     for step, (color, alpha) in enumerate(((mid, 0.9), (loud, 0.75), (other, 0.6))):
         angle = turn + step * 2.1
         items.append(
-            _glow(x + 0.55 * spread * math.cos(angle), y + 0.45 * spread * math.sin(angle), spread * (1 - 0.12 * step), color, alpha, stage)
+            glow(x + 0.55 * spread * math.cos(angle), y + 0.45 * spread * math.sin(angle), spread * (1 - 0.12 * step), color, alpha, stage)
         )
     far = stage.quiet.center
-    items.append(_glow(far[0], far[1], 0.8 * stage.long, stage.palette.ground, 0.85, stage))
+    items.append(glow(far[0], far[1], 0.8 * stage.long, stage.palette.ground, 0.85, stage))
     return items
 
 
@@ -101,7 +44,7 @@ def orbit(stage: Stage) -> list[Item]:
     _near, mid, loud, other = stage.palette.shapes
     x, y = stage.focus.center
     radius = stage.clear_radius(stage.reach * stage.rng.uniform(1.0, 1.12)) or 0.3 * stage.reach
-    items: list[Item] = [_flat(stage)]
+    items: list[Item] = [flat(stage)]
     items += [
         Stroke(circle(x, y, radius * factor), mid, 0.55 - 0.13 * step, max(1.0, 0.0022 * stage.long))
         for step, factor in enumerate((1.28, 1.6, 1.98))
@@ -127,7 +70,7 @@ def arches(stage: Stage) -> list[Item]:
     base = float(stage.height) if stage.focus.bottom > 0.6 * stage.height else stage.focus.bottom + 0.06 * stage.short
     half = stage.reach * 1.22
     top = min(stage.focus.top, stage.focus.center[1] - half * 0.5)
-    items: list[Item] = [_flat(stage)]
+    items: list[Item] = [flat(stage)]
     tones = (near, mix(near, mid, 0.7), mix(mid, loud, 0.6), loud)
     for step, tone in enumerate(tones):
         factor = 1.45 - 0.24 * step
@@ -142,7 +85,7 @@ def waves(stage: Stage) -> list[Item]:
     """Layers of long waves in two tones from the side of the product."""
     near, mid, loud, _other = stage.palette.shapes
     wide = stage.side_by_side
-    items: list[Item] = [_flat(stage)]
+    items: list[Item] = [flat(stage)]
     tones = (near, mix(near, mid, 0.75), mix(mid, loud, 0.45), mix(mid, loud, 0.9))
     to_right = stage.focus.center[0] >= stage.quiet.center[0]
     to_bottom = stage.focus.center[1] >= stage.quiet.center[1]
@@ -174,7 +117,7 @@ def paper(stage: Stage) -> list[Item]:
     """Cut paper: a few sheets with round edges, each with a soft shadow on the next."""
     near, mid, loud, _other = stage.palette.shapes
     x, y = stage.focus.center
-    items: list[Item] = [_flat(stage)]
+    items: list[Item] = [flat(stage)]
     turn = stage.rng.uniform(0, 2 * math.pi)
     for step, (tone, factor) in enumerate(
         ((near, 1.75), (mix(near, mid, 0.6), 1.42), (mix(mid, loud, 0.5) if stage.has_product else loud, 1.12))
@@ -213,7 +156,7 @@ def blocks(stage: Stage) -> list[Item]:
     """A field of colour under the product, a hard edge, and one quarter disc in the corner."""
     near, mid, loud, other = stage.palette.shapes
     wide = stage.side_by_side
-    items: list[Item] = [_flat(stage)]
+    items: list[Item] = [flat(stage)]
     if wide:
         to_right = stage.focus.center[0] >= stage.quiet.center[0]
         edge = (stage.focus.left + stage.quiet.right) / 2 if to_right else (stage.focus.right + stage.quiet.left) / 2
@@ -260,7 +203,7 @@ def contours(stage: Stage) -> list[Item]:
     _near, _mid, loud, _other = stage.palette.shapes
     x, y = stage.focus.center
     turn = stage.rng.uniform(0, 2 * math.pi)
-    items: list[Item] = [_flat(stage)]
+    items: list[Item] = [flat(stage)]
     step = max(0.016 * stage.long, 6.0)
     count = int(min(18, 2.2 * stage.reach / step))
     for ring in range(count):
@@ -280,7 +223,7 @@ def rays(stage: Stage) -> list[Item]:
     light: Solid | Radial = Radial((x, y), 0.75 * stage.long, (Stop(0, mid, 0.95), Stop(0.45, near, 0.8), Stop(1, near, 0.0)))
     if not stage.has_product:
         light = Solid(near)
-    items: list[Item] = [_flat(stage)]
+    items: list[Item] = [flat(stage)]
     for index in range(count):
         start = turn + 2 * math.pi * index / count
         end = start + math.pi / count
@@ -312,63 +255,12 @@ def halftone(stage: Stage) -> list[Item]:
             if radius > 0.045 * pitch and not any(text.grown(pitch * 0.7).overlaps(dot) for text in stage.texts):
                 path += circle(dot_x, dot_y, radius)
     dots: list[Item] = [Fill(tuple(path), Solid(mix(mid, loud, 0.35) if stage.has_product else loud))] if path else []
-    return [_flat(stage), *dots]
-
-
-def tiles(stage: Stage) -> list[Item]:
-    """A grid of quarter discs, half discs and discs in few colours; in quiet tones behind a product, where no text is."""
-    near, mid, loud, other = stage.palette.shapes
-    tones = (near, mid) if stage.has_product else (loud, other, other, stage.palette.ink, mid)
-    cell = stage.short / (3 if stage.long < 2.4 * stage.short else 2)
-    columns, rows = (math.ceil(round(side / cell, 3)) for side in (stage.width, stage.height))
-    items: list[Item] = [_flat(stage)]
-    before: dict[tuple[int, int], int] = {}
-    for down in range(rows):
-        for across in range(columns):
-            box = Box(across * cell, down * cell, (across + 1) * cell, (down + 1) * cell)
-            kind, turn, tone = (int(stage.rng.integers(most)) for most in (11, 4, len(tones)))
-            kind = 0 if kind == 0 else 1 + kind % 5
-            while len(tones) > 2 and tones[tone] in {tones[before[at]] for at in ((across - 1, down), (across, down - 1)) if at in before}:
-                tone = (tone + 1) % len(tones)
-            before[across, down] = tone
-            if kind and not any(text.grown(0.1 * cell).overlaps(box) for text in stage.texts):
-                items.append(Fill(_tile(box, kind, turn), Solid(tones[tone])))
-    return items
-
-
-def _tile(box: Box, kind: int, turn: int) -> tuple[Step, ...]:
-    """One shape in its cell: a quarter disc (1, 2), a half disc (3), a disc (4), a leaf between two corners (5), turned."""
-    left, top, right, bottom = box.left, box.top, box.right, box.bottom
-    k, wide, tall = 0.5522847498, box.width, box.height
-    if kind == 4:
-        return rectangle(box, min(wide, tall) / 2)
-    if kind == 5:
-        if turn % 2:
-            a, b, c, d = (left, top), (right, bottom), (right, top), (left, bottom)
-        else:
-            a, b, c, d = (left, bottom), (right, top), (left, top), (right, bottom)
-        return ("M", a), ("C", (*_toward(a, c, k), *_toward(b, c, k), *b)), ("C", (*_toward(b, d, k), *_toward(a, d, k), *a)), ("Z", ())
-    corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-    if kind == 3:
-        start, end = corners[turn], corners[(turn + 1) % 4]
-        far_end, far_start = corners[(turn + 2) % 4], corners[(turn + 3) % 4]
-        middle = _toward(_toward(start, far_start, 0.5), _toward(end, far_end, 0.5), 0.5)
-        near_start, near_end = _toward(start, far_start, 0.5), _toward(end, far_end, 0.5)
-        return (
-            ("M", start), ("C", (*_toward(start, near_start, k), *_toward(middle, near_start, k), *middle)),
-            ("C", (*_toward(middle, near_end, k), *_toward(end, near_end, k), *end)), ("Z", ()),
-        )  # fmt: skip
-    center, one, across, two = corners[turn], corners[(turn + 1) % 4], corners[(turn + 2) % 4], corners[(turn + 3) % 4]
-    return ("M", center), ("L", one), ("C", (*_toward(one, across, k), *_toward(two, across, k), *two)), ("Z", ())
-
-
-def _toward(start: tuple[float, float], end: tuple[float, float], share: float) -> tuple[float, float]:
-    return start[0] + (end[0] - start[0]) * share, start[1] + (end[1] - start[1]) * share
+    return [flat(stage), *dots]
 
 
 def plain(stage: Stage) -> list[Item]:
     """The ground alone."""
-    return [_flat(stage)]
+    return [flat(stage)]
 
 
 KINDS: Final[dict[str, Callable[[Stage], list[Item]]]] = {

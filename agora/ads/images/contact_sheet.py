@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
+from typing import Final
 
 from agora.ads.images.picture import Picture
 from agora.files import write_atomically
@@ -25,9 +26,9 @@ figcaption b { color: #17171a; font-weight: 600; }
 .bad { color: #a3130c; font-weight: 600; }
 .good { color: #14663b; font-weight: 600; }
 """
-_SHOWN_AREA = 105_000  # square pixels of a picture on the page, so large and small placements stand side by side
-_SHOWN_HEIGHT = 440
-_WIDE = 2.6  # width by height from which a picture stands below the others
+_SHOWN_AREA: Final = 105_000  # square pixels of a picture on the page, so large and small placements stand side by side
+_SHOWN_HEIGHT: Final = 440
+_WIDE: Final = 2.6  # width by height from which a picture stands below the others
 
 
 def contact_sheet(pictures: Iterable[tuple[str, Picture]], *, title: str) -> str:

@@ -27,6 +27,7 @@ from agora.ads.images.picture import BrandKit, Layout, Picture
 from agora.ads.images.product import Product, fitted, read_picture, read_product, rounded, shadow
 from agora.ads.images.reading import button_colors, measured, mended, opposite, readable_color, region, small_panel, soft_field
 from agora.ads.images.scene import Box, Fill, Group, Item, Raster, Scene, Solid, draw, rectangle, to_svg
+from agora.ads.images.stage import Stage
 from agora.ads.images.style import Style, style_of
 from agora.ads.images.typeset import Setter
 from agora.ads.placements import Placement, placement_named
@@ -170,8 +171,8 @@ class _Work:
             self.scene.groups.append(Group("background", (Fill(rectangle(everything), Solid(self.palette.ground)),)))
             self.scene.groups.append(Group("field", tuple(backgrounds.background(kind, stage)), frame=panel))
 
-    def _stage(self, colors: Palette, area: Box, focus: Box, rng: np.random.Generator, *, texts: tuple[Box, ...]) -> backgrounds.Stage:
-        return backgrounds.Stage(
+    def _stage(self, colors: Palette, area: Box, focus: Box, rng: np.random.Generator, *, texts: tuple[Box, ...]) -> Stage:
+        return Stage(
             width=round(area.width),
             height=round(area.height),
             palette=colors,
