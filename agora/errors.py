@@ -25,11 +25,23 @@ AgoraError                 anything Agora raises on purpose               exit 1
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class AgoraError(Exception):
     """Base of every error that Agora raises on purpose. `exit_code` is what the command line returns."""
 
     exit_code = 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Between processes an error travels as it is, whatever its constructor asks for."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[AgoraError], args: tuple[Any, ...], state: dict[str, Any]) -> AgoraError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class UsageError(AgoraError):

@@ -19,13 +19,14 @@ from typing import Any, Final
 import numpy as np
 
 from agora.ads.images import Picture, render
-from agora.ads.images.background import KINDS, Stage, background
+from agora.ads.images.background import KINDS, background
 from agora.ads.images.checks import MIN_CONTRAST, outside, overlaps, text_contrast
 from agora.ads.images.color import palette
 from agora.ads.images.disclosure import disclosure_in
 from agora.ads.images.linebreak import Line
 from agora.ads.images.product import Product
 from agora.ads.images.scene import Box, Fill, Group, Scene, Solid, draw
+from agora.ads.images.stage import Stage
 from agora.ads.images.style import style_of
 from agora.ads.images.typeset import Block, Setter
 from agora.ads.placements import Placement, placements

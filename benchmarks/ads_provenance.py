@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from agora.ads.provenance import own_signer, sign, verify
+from agora.ads.provenance import TERMS, own_signer, sign, verify
 from benchmarks.registry import Benchmark, Result, whole_number
 
 
@@ -31,7 +31,7 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
         signer = own_signer(Path(work))
         for number in range(num):
             data, media_type = _picture(number, random)
-            signed = sign(data, media_type, signer=signer, composite=number % 2 == 0)
+            signed = sign(data, media_type, signer=signer, source_type=TERMS[number % len(TERMS)])
             tried["valid"] += 1
             right["valid"] += verify(signed, media_type).is_valid
             for place in random.integers(0, len(signed), per_picture):
@@ -44,7 +44,7 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
                     missed.append({"type": media_type, "byte": int(place), "of": len(signed)})
     for number in range(3):
         data, media_type = _picture(number, np.random.default_rng(number), side=16)
-        signed = sign(data, media_type, signer=signer, composite=True)
+        signed = sign(data, media_type, signer=signer, source_type="compositeWithTrainedAlgorithmicMedia")
         for place in range(len(signed)):
             changed = bytearray(signed)
             changed[place] ^= 1 << int(random.integers(0, 8))

@@ -4,8 +4,9 @@ none that is nobody's business.
     found = find_audiences(store, voices)
     found.audiences, found.withheld
 
-Authors of one language are grouped by k-means on TF-IDF of their words, weighed by voice (a campaign of N accounts counts once). Labels are
-class-based TF-IDF (Grootendorst, "BERTopic", 2022, eq. 1). What is shown:
+Authors of one language are grouped by k-means on their words, and on the meaning of these where the extra `minilm` is installed
+(author_vectors.py), weighed by voice (a campaign of N accounts counts once). Labels are class-based TF-IDF (Grootendorst, "BERTopic", 2022,
+eq. 1). What is shown:
 - only audiences of at least `min_voices` voices (never below 50) and terms that so many of its voices use, both by counts with noise and
   rounded down to tens (counts.py): one person's coming or going shows at most where a rounding edge happens to lie that day;
 - none whose members touch a sensitive topic (sensitive.py) in more than `sensitive_share` of their posts, nor with such a term;
@@ -27,12 +28,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from agora.ads.author_vectors import Method, Points, author_points
 from agora.ads.author_words import AuthorWords, Written, read_author_words
 from agora.ads.counts import Counts
 from agora.ads.opt_outs import account_key, account_keys
 from agora.ads.sensitive import any_sensitive, is_sensitive, known_languages
 from agora.ads.sensitive_groups import private_matter
-from agora.errors import ConfigError, DataError, MissingExtraError, UsageError
+from agora.errors import ConfigError, DataError, UsageError
 from agora.integrity.voice import Voices, count_voices, voice_weights
 from agora.log import Progress, silent
 from agora.posts.store import PostStore
@@ -44,12 +46,14 @@ SENSITIVE: Final = "sensitive topic"
 NO_LIST: Final = "language without a list of sensitive words"
 NO_TERMS: Final = "no term that enough voices share"
 _LEAST_VOICES: Final = 50
-_LEAST_USERS: Final = 10
+_ALIKE: Final = 0.15
+"""Likeness to a list, as a share of what its own members have, from which an author is like it: strangers have none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AudienceConfig:
-    """`num_clusters` None: one per `voices_per_cluster` voices of a language."""
+    """`num_clusters` None: one per `voices_per_cluster` voices of a language. `method`: by `words`, by `meaning` too, or `auto`: by
+    meaning where MiniLM is installed."""
 
     min_voices: int = 50
     sensitive_share: float = 0.15
@@ -59,6 +63,7 @@ class AudienceConfig:
     num_terms: int = 12
     posts_per_author: int = 50
     min_posts: int = 2
+    method: Method = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -120,7 +125,7 @@ def find_audiences(
             if language not in known_languages():
                 withheld[NO_LIST] += 1
             elif seen.seen(count_voices(names, speakers), language) >= chosen.min_voices:
-                for group in _groups(written, sorted(names), speakers, chosen):
+                for group in _groups(written, sorted(names), speakers, language, chosen):
                     result = _shown(group, written, sorted(names), speakers, language, chosen, seen)
                     if isinstance(result, Audience):
                         audiences.append(result)
@@ -151,14 +156,10 @@ def lookalikes(
     if language not in known_languages():
         raise DataError(f"the list writes in {language!r}, for which there is no list of sensitive words: no audience is made like it")
     names = sorted(name for name, one in written.authors.items() if one.language == language)
-    vectors = _vectors(written, names, speakers, chosen)
+    points = author_points(written, names, speakers, language, method=chosen.method, seed=chosen.seed)
     place = {name: row for row, name in enumerate(names)}
-    rows = [place[name] for name in known if name in place]
-    middle = np.asarray(vectors[rows].mean(axis=0)).ravel()
-    scores = np.asarray(vectors @ middle).ravel()
-    scores[rows] = -1.0
-    near = [names[row] for row in np.argsort(-scores, kind="stable")[:size] if scores[row] > 0]
-    near = [name for name in near if written.authors[name].sensitive_share <= chosen.sensitive_share]
+    near = [names[row] for row in _near(points, [place[name] for name in known if name in place])]
+    near = [name for name in near if written.authors[name].sensitive_share <= chosen.sensitive_share][:size]
     result = _shown(near, written, names, speakers, language, chosen, seen, is_lookalike=True)
     if not isinstance(result, Audience):
         raise DataError(f"no audience like the list can be shown: {result}")
@@ -175,59 +176,31 @@ def _read(store: PostStore, config: AudienceConfig, opted_out: Collection[str], 
     return written
 
 
-def _vocabulary(written: Written, names: Sequence[str], speakers: Voices, config: AudienceConfig) -> list[str]:
-    """Words that enough voices use, and not nearly all."""
-    users: dict[str, set[tuple[str, str]]] = defaultdict(set)
-    for name in names:
-        voice = speakers.of(name)
-        for word in written.authors[name].words:
-            users[word].add(voice)
-    most = 0.5 * count_voices(names, speakers)
-    return sorted(word for word, some in users.items() if _LEAST_USERS <= len(some) <= most)
-
-
-def _vectors(written: Written, names: Sequence[str], speakers: Voices, config: AudienceConfig) -> Any:
-    """One TF-IDF row per author."""
-    try:
-        from sklearn.feature_extraction import DictVectorizer
-        from sklearn.feature_extraction.text import TfidfTransformer
-    except ImportError as error:
-        raise MissingExtraError("scikit-learn", "ads", "finding audiences") from error
-    vocabulary = frozenset(_vocabulary(written, names, speakers, config))
-    counts = [{word: count for word, count in written.authors[name].words.items() if word in vocabulary} for name in names]
-    if not any(counts):
-        from scipy.sparse import csr_matrix
-
-        return csr_matrix((len(names), 1))
-    return TfidfTransformer(sublinear_tf=True).fit_transform(DictVectorizer(dtype=np.float64).fit_transform(counts))
-
-
-def _groups(written: Written, names: Sequence[str], speakers: Voices, config: AudienceConfig) -> list[list[str]]:
+def _groups(written: Written, names: Sequence[str], speakers: Voices, language: str, config: AudienceConfig) -> list[list[str]]:
     """Authors by interest."""
-    vectors = _vectors(written, names, speakers, config)
+    points = author_points(written, names, speakers, language, method=config.method, seed=config.seed)
     from sklearn.cluster import KMeans
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.preprocessing import normalize
 
     weights = voice_weights(names, speakers)
-    has_words = np.asarray(vectors.getnnz(axis=1)) > 0
-    rows = np.flatnonzero(has_words).tolist()
+    rows = np.flatnonzero(points.any(axis=1)).tolist()
     wanted = config.num_clusters or min(config.max_clusters, max(2, count_voices(names, speakers) // config.voices_per_cluster))
-    number = min(wanted, len(rows))
+    number = min(wanted, len(np.unique(points[rows].round(5), axis=0)))
     if number < 1:
         return []
-    dims = min(64, vectors.shape[1] - 1, len(rows) - 1)
-    points = vectors[rows]
-    if dims >= 2:
-        points = normalize(TruncatedSVD(dims, random_state=config.seed).fit_transform(points))
-    dense = points if isinstance(points, np.ndarray) else points.toarray()
-    number = min(number, len(np.unique(dense.round(5), axis=0)))
     model = KMeans(number, n_init=4, random_state=config.seed)
-    labels = model.fit_predict(points, sample_weight=np.array([weights[names[row]] for row in rows]))
+    labels = model.fit_predict(points[rows], sample_weight=np.array([weights[names[row]] for row in rows]))
     found: dict[int, list[str]] = defaultdict(list)
     for row, label in zip(rows, labels, strict=True):
         found[int(label)].append(names[int(row)])
     return [found[label] for label in sorted(found)]
+
+
+def _near(points: Points, rows: Sequence[int]) -> list[int]:
+    """Other rows near to the middle of `rows`, the nearest first."""
+    scores = points @ points[rows].mean(axis=0)
+    least = max(_ALIKE * float(np.median(scores[rows])), 1e-9)
+    scores[rows] = -1.0
+    return [int(row) for row in np.argsort(-scores, kind="stable") if scores[row] >= least]
 
 
 def _shown(

@@ -106,13 +106,13 @@ def _named(ads: Sequence[Ad], name: str) -> list[Ad]:
 
 def _signed(folder: Path, variant: Variant, signer: Signer, *, trained: bool) -> tuple[int, str]:
     """Sign the pictures of a variant that are not signed yet; how many, and what a verifier says of the last one."""
-    from agora.ads.provenance import sign_file, verify_file
+    from agora.ads.provenance import sign_file, studio_source_type, verify_file
 
     number, said = 0, "not signed"
     for path in sorted(folder / f"{name}{ending}" for name in variant.pictures for ending in SIGNED):
         found = verify_file(path)
         if not found.is_valid:
-            found = sign_file(path, signer, composite=True, trained=trained)
+            found = sign_file(path, signer, source_type=studio_source_type(trained=trained))
             number += 1
         said = found.in_words
     return number, said

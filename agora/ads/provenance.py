@@ -1,19 +1,19 @@
 """Content credentials in pictures (C2PA). Goes in: PNG, JPEG or SVG bytes. Comes out: the same picture with a signed manifest, verified.
 
-    signed = sign(png, "image/png", signer=own_signer(Path("signing")), composite=True)
+    signed = sign(png, "image/png", signer=own_signer(Path("signing")), source_type="composite")
     verify(signed, "image/png").is_valid
 
-The manifest says `c2pa.created` with the IPTC digital source type: trainedAlgorithmicMedia (a trained model made all of it),
-compositeWithTrainedAlgorithmicMedia (a real product picture, or typeset text, with what a model painted or wrote), composite and
-algorithmicMedia (the same, by software without a trained model): C2PA specification 2.1, 18.15,
-and https://cv.iptc.org/newscodes/digitalsourcetype/. By default the certificate is made here, by nobody whom a verifier knows: a picture
-then verifies as intact and its issuer as untrusted, and this is said. A certificate of a known issuer is used instead where it is given.
+The manifest says `c2pa.created` with the IPTC digital source type (C2PA specification 2.1, 18.15): how the picture was made, as far as it
+is known. Of a picture of the studio it is known (`studio_source_type`); of any other its maker has to say it. By default the certificate
+is made here, by nobody whom a verifier knows: a picture then verifies as intact and its issuer as untrusted, and this is said. A
+certificate of a known issuer is used instead where it is given.
 
 Not covered: the manifest can be stripped, and a platform may do so. It says what the signer claims; it does not prove that.
 """
 
 from __future__ import annotations
 
+import difflib
 import io
 import json
 import os
@@ -21,7 +21,7 @@ import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 from agora import __version__
 from agora.ads.manifest_bytes import deviation
@@ -29,11 +29,13 @@ from agora.errors import DataError, MissingExtraError, ModelError, UsageError
 from agora.files import write_atomically
 
 SOURCE_TYPES: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/"
-SOURCE_TYPE: Final = {
-    (True, True): "compositeWithTrainedAlgorithmicMedia", (False, True): "trainedAlgorithmicMedia", (True, False): "composite",
-    (False, False): "algorithmicMedia",
-}  # fmt: skip
-"""The IPTC term by (it is a composite, a trained model made a part)."""
+SourceType = Literal[
+    "digitalCapture", "computationalCapture", "negativeFilm", "positiveFilm", "print", "humanEdits", "algorithmicallyEnhanced",
+    "digitalCreation", "dataDrivenMedia", "trainedAlgorithmicMedia", "algorithmicMedia", "screenCapture", "virtualRecording", "composite",
+    "compositeCapture", "compositeSynthetic", "compositeWithTrainedAlgorithmicMedia",
+]  # fmt: skip
+"""The terms of http://cv.iptc.org/newscodes/digitalsourcetype/ (release of 2024-10-23) that are not retired."""
+TERMS: Final[tuple[SourceType, ...]] = get_args(SourceType)
 GENERATOR: Final = "Agora"
 TYPES: Final = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
 CERTIFICATE_FILE, KEY_FILE = "certificate_chain.pem", "private_key.pem"
@@ -99,17 +101,14 @@ def signer_from_files(certificates: Path, private_key: Path, *, algorithm: str =
 
 
 def sign(
-    data: bytes, media_type: str, *, signer: Signer, composite: bool, trained: bool = True, title: str = "",
-    agent: str = "Agora ads studio",
+    data: bytes, media_type: str, *, signer: Signer, source_type: SourceType, title: str = "", agent: str = "Agora ads studio"
 ) -> bytes:  # fmt: skip
-    """`data` with credentials. `composite`: parts of it are not generated (product picture, typeset text). `trained`: a trained model
-    painted or wrote a part of it. Verified before it is returned.
+    """`data` with credentials that say how it was made, verified before it is returned.
 
     Raises DataError for a picture that cannot be signed, ModelError where verification after signing fails."""
     c2pa = _c2pa()
-    kind = SOURCE_TYPE[composite, trained]
     action = {
-        "action": "c2pa.created", "digitalSourceType": SOURCE_TYPES + kind,
+        "action": "c2pa.created", "digitalSourceType": SOURCE_TYPES + source_type,
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"), "softwareAgent": {"name": agent, "version": __version__},
     }  # fmt: skip
     manifest = {
@@ -128,7 +127,7 @@ def sign(
         raise DataError(f"a picture of type {media_type} ({len(data):,} bytes) cannot be signed: {error}") from None
     signed = out.getvalue()
     found = verify(signed, media_type)
-    if not found.is_valid or not found.source_type == SOURCE_TYPES + kind:
+    if not found.is_valid or not found.source_type == SOURCE_TYPES + source_type:
         raise ModelError(f"the signed picture does not verify: {found.in_words}")
     return signed
 
@@ -150,6 +149,38 @@ def verify(data: bytes, media_type: str) -> Verified:
     return found
 
 
+def source_type_named(name: str) -> SourceType:
+    """A term by its name or address. Raises UsageError with the nearest one."""
+    plain = name.strip().removeprefix(SOURCE_TYPES)
+    for term in TERMS:
+        if term.casefold() == plain.casefold():
+            return term
+    close = difflib.get_close_matches(plain, TERMS, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"it is one of {', '.join(TERMS)}"
+    raise UsageError(f"source type {name!r} is no term of the IPTC vocabulary; {hint}")
+
+
+def studio_source_type(*, trained: bool) -> SourceType:
+    """Of a picture of the studio: product, typeset words and a background drawn by rules; or, `trained`, parts by a trained model."""
+    return "compositeWithTrainedAlgorithmicMedia" if trained else "composite"
+
+
+def known_source_type(path: Path) -> SourceType:
+    """How a picture was made, where the studio's own record of it lies beside it. Raises UsageError saying what to do for all others."""
+    try:
+        is_ours = {"layout", "checks"} <= json.loads(path.with_suffix(".json").read_text(encoding="utf-8")).keys()
+        writer = str(json.loads((path.parent / "copy.json").read_text(encoding="utf-8"))["written_by"])
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        is_ours, writer = False, ""
+    if not is_ours:
+        raise UsageError(
+            f"how {path} was made is not known; say it with --source-type: digitalCapture (a photograph), humanEdits (a photograph "
+            "retouched by hand), digitalCreation (drawn by a person), trainedAlgorithmicMedia (made by a generative model), "
+            f"compositeWithTrainedAlgorithmicMedia (partly so), or another of {SOURCE_TYPES}"
+        )
+    return studio_source_type(trained=writer != "grammar")
+
+
 def verify_file(path: Path) -> Verified:
     """`verify` of a file, by its ending. Raises UsageError for other endings and files that do not exist."""
     if path.suffix.lower() not in TYPES:
@@ -159,14 +190,14 @@ def verify_file(path: Path) -> Verified:
     return verify(path.read_bytes(), TYPES[path.suffix.lower()])
 
 
-def sign_file(path: Path, signer: Signer, *, composite: bool, trained: bool = True, out: Path | None = None) -> Verified:
+def sign_file(path: Path, signer: Signer, *, source_type: SourceType, out: Path | None = None) -> Verified:
     """Sign a file where it is, or into `out`."""
     if path.suffix.lower() not in TYPES:
         raise UsageError(f"{path}: ending {path.suffix!r} is none of {', '.join(TYPES)}")
     if not path.is_file():
         raise UsageError(f"{path} does not exist")
     media_type = TYPES[path.suffix.lower()]
-    signed = sign(path.read_bytes(), media_type, signer=signer, composite=composite, trained=trained, title=path.name)
+    signed = sign(path.read_bytes(), media_type, signer=signer, source_type=source_type, title=path.name)
     write_atomically(out or path, signed)
     return verify(signed, media_type)
 

@@ -76,6 +76,7 @@ def make(
     """
     from agora.ads.brief import read_brief
     from agora.ads.complete import complete
+    from agora.ads.drawing import usable_cores
     from agora.ads.studio import BLOCKED, HELD, READY, StudioConfig, make_ads
 
     place, read = Workspace.find(workspace), read_brief(brief)
@@ -84,7 +85,10 @@ def make(
     chosen = _audiences_for(place, audiences, like, opt_outs, read)
     config = StudioConfig(num_variants=variants, seed=seed, with_pictures=not texts_only, with_credentials=signer is not None)
     writer = _writer(place, model, endpoint, endpoint_model)
-    made = make_ads(read, out, audiences=chosen, writer=writer, config=config, targeting=_targeting(target), progress=terminal_progress)
+    made = make_ads(
+        read, out, audiences=chosen, writer=writer, config=config, targeting=_targeting(target), processes=usable_cores(),
+        progress=terminal_progress,
+    )  # fmt: skip
     added = complete(read, made, signer=signer, clicks=judge, page=landing, progress=terminal_progress)
     result = {
         "audiences": [one.label for one in chosen] or ["everybody"], "ready": made.count(READY), "held_for_a_person": made.count(HELD),

@@ -1,16 +1,20 @@
-"""`agora ads score|experiment|export|verify`: what comes after the pictures. The area's file registers them."""
+"""`agora ads score|experiment|export|verify|sign`: what comes after the pictures. The area's file registers them."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from agora.cli.output import JsonOption, emit, next_command, terminal_progress
 from agora.errors import UsageError
+
+if TYPE_CHECKING:
+    from agora.ads.provenance import Verified
 
 _FORMATS = ("text", "json", "html")
 
@@ -21,6 +25,7 @@ def register(app: typer.Typer) -> None:
     app.command("experiment")(experiment)
     app.command("export")(export)
     app.command("verify")(verify)
+    app.command("sign")(sign)
 
 
 def score(
@@ -143,31 +148,61 @@ def export(
 
 
 def verify(
-    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="PNG, JPEG or SVG files.")],
-    sign_with: Annotated[
-        Path | None,
-        typer.Option("--sign", help="Sign them first, with the certificate kept in this folder (made if absent).", show_default=False),
-    ] = None,
-    generated: Annotated[bool, typer.Option("--generated", help="With --sign: all of it is generated (default: parts of it).")] = False,
-    as_json: JsonOption = False,
+    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="PNG, JPEG or SVG files.")], as_json: JsonOption = False
 ) -> None:
     """Check content credentials: intact, by whom, and how the picture says it was made.
 
     Example: agora ads verify out/*.png
     """
+    from agora.ads.provenance import verify_file
+
+    _say_verified({path: verify_file(path) for path in pictures}, as_json=as_json)
+
+
+def sign(
+    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="PNG, JPEG or SVG files; they are signed where they are.")],
+    source_type: Annotated[
+        str | None,
+        typer.Option(
+            "--source-type",
+            metavar="TERM",
+            show_default=False,
+            help="How they were made, a term of the IPTC: digitalCapture, humanEdits, digitalCreation, trainedAlgorithmicMedia, "
+            "compositeWithTrainedAlgorithmicMedia, ... Left out: only pictures that the studio made.",
+        ),
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option("--keep", help="Sign with a certificate made here and kept in this folder.", show_default=False)
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option("--certificate", help="PEM file of a certificate chain; with --key.", show_default=False)
+    ] = None,
+    key: Annotated[Path | None, typer.Option("--key", help="PEM file of the certificate's private key.", show_default=False)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Sign pictures with content credentials that say how they were made, and verify them.
+
+    Example: agora ads sign shoe.jpg --source-type digitalCapture --keep signing
+    """
+    from agora.ads.provenance import known_source_type, own_signer, sign_file, signer_from_files, source_type_named
+
+    if keep is not None and (certificate is not None or key is not None):
+        raise UsageError("--keep and --certificate are two ways to sign; give one of them")
+    if keep is None and (certificate is None or key is None):
+        raise UsageError("who signs? give --certificate CHAIN.pem and --key KEY.pem, or --keep FOLDER for a certificate made here")
+    kinds = {path: source_type_named(source_type) if source_type is not None else known_source_type(path) for path in pictures}
+    signer = own_signer(keep) if keep is not None else signer_from_files(certificate or Path(), key or Path())
+    _say_verified({path: sign_file(path, signer, source_type=kind) for path, kind in kinds.items()}, as_json=as_json)
+    next_command(f"agora ads verify {pictures[0]}")
+
+
+def _say_verified(found: Mapping[Path, Verified], *, as_json: bool) -> None:
+    """What each picture says; DataError where one has no valid credentials."""
     from dataclasses import asdict
 
-    from agora.ads.provenance import own_signer, sign_file, verify_file
     from agora.errors import DataError
 
-    if generated and sign_with is None:
-        raise UsageError("--generated says how pictures are signed; give --sign FOLDER too")
-    if sign_with is not None:
-        signer = own_signer(sign_with)
-        found = {str(path): sign_file(path, signer, composite=not generated) for path in pictures}
-    else:
-        found = {str(path): verify_file(path) for path in pictures}
-    emit({path: asdict(one) if as_json else one.in_words for path, one in found.items()}, as_json=as_json, keys_are_data=True)
+    emit({str(path): asdict(one) if as_json else one.in_words for path, one in found.items()}, as_json=as_json, keys_are_data=True)
     broken = [path for path, one in found.items() if not one.is_valid]
     if broken:
         raise DataError(f"{len(broken)} of {len(found)} pictures have no valid content credentials, first {broken[0]}")

@@ -5,23 +5,38 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from agora.ads import author_vectors
 from agora.ads.audiences import SENSITIVE, TOO_SMALL, AudienceConfig, find_audiences, lookalikes
 from agora.ads.author_words import read_author_words
 from agora.ads.counts import Counts, workspace_counts
 from agora.ads.opt_outs import read_opt_outs
-from agora.errors import ConfigError, DataError, UsageError
+from agora.errors import ConfigError, DataError, MissingExtraError, UsageError
 from agora.integrity.voice import Voices
 from agora.posts.schema import posts_table
 from agora.posts.store import PostStore
-from benchmarks.ads_audience import INTERESTS, PEOPLE, _posts
+from agora.text import minilm
+from benchmarks.ads_audience import BOUGHT as BRIGADES
+from benchmarks.ads_audience import INTERESTS, LEFT, PEOPLE, SYNONYMS, _posts, _written, leaked
 
 pytest.importorskip("sklearn")
+SQUARE = ("cycling", "baking", "gardening", "small", "illness", "campaign")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def by_words() -> Iterator[None]:
+    """As without the extra: loading MiniLM takes longer than all tests here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(minilm, "is_installed", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +44,7 @@ def square(tmp_path_factory: pytest.TempPathFactory) -> PostStore:
     """Three crowds, a group of 30, a crowd about an illness, a campaign of 200 accounts."""
     drawn = random.Random(2)
     store = PostStore.open(tmp_path_factory.mktemp("square") / "posts", create=True)
-    store.append(posts_table([row for name, people in PEOPLE.items() for row in _posts(name, people, 5, drawn, "t")]))
+    store.append(posts_table([row for name in SQUARE for row in _posts(name, PEOPLE[name], 5, drawn, "t")]))
     store.close()
     return store
 
@@ -103,6 +118,47 @@ def test_lookalikes_write_like_the_list_and_are_not_of_it(square: PostStore) -> 
     found = lookalikes(square, seeds, BOUGHT, size=70)
     assert found.is_lookalike and not set(seeds) & set(found.members)
     assert all(member.startswith("baking") for member in found.members)
+
+
+class Synonyms:
+    """Vectors in which bike and bicycle words are near each other and far from bread."""
+
+    def vectors(self, words: pa.Array) -> np.ndarray:
+        return np.array([[1.0, 0.1] if word in SYNONYMS or word in INTERESTS["cycling"] else [0.0, 1.0] for word in words.to_pylist()])
+
+
+def test_lookalikes_by_meaning_share_no_word_with_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = random.Random(7)
+    rows = [row for name in ("cycling", "baking") for row in _posts(name, 64, 3, drawn, "m")]
+    with PostStore.open(tmp_path / "posts", create=True) as store:
+        store.append(posts_table(rows + _written("wheelers", SYNONYMS, 64, 3, drawn, "m")))
+        seeds = [f"cycling{number}" for number in range(64)]
+        with pytest.raises(DataError, match="no audience like the list"):
+            lookalikes(store, seeds, config=AudienceConfig(method="words"))
+        with pytest.raises(MissingExtraError, match="minilm"):
+            lookalikes(store, seeds, config=AudienceConfig(method="meaning"))
+        monkeypatch.setattr(minilm, "is_installed", lambda: True)
+        monkeypatch.setattr(author_vectors, "_model", Synonyms)
+        found = lookalikes(store, seeds, config=AudienceConfig(method="meaning"))
+    assert {member.rstrip("0123456789") for member in found.members} == {"wheelers"} and len(found.members) == 64
+
+
+@pytest.mark.parametrize(("people", "days"), [(49, 0), (50, 6), (51, 8), (59, 27), (60, 28)])
+def test_a_crowd_is_shown_with_fifty_voices_and_the_noise_of_the_day(people: int, days: int) -> None:
+    shown = sum(Counts(b"secret", date(2026, 1, day)).seen(people, "crowd") >= 50 for day in range(1, 29))
+    assert shown == days
+
+
+def test_the_crowds_that_the_benchmark_hides_never_appear(tmp_path: Path) -> None:
+    drawn = random.Random(5)
+    hidden = ("fortynine", "leaving", "treatment", "strike", "brigade", "mixed")
+    with PostStore.open(tmp_path / "posts", create=True) as store:
+        store.append(posts_table([row for name in ("surfing", *hidden) for row in _posts(name, PEOPLE[name], 3, drawn, "n")]))
+        gone = {f"leaving{number}" for number in range(LEFT)}
+        config = AudienceConfig(num_clusters=len(hidden) + 2)
+        found = find_audiences(store, Voices(BRIGADES), config=config, opted_out=gone, counts=Counts(b"secret", date(2026, 1, 1)))
+    assert leaked(found) == []
+    assert any(member.startswith("surfing") for one in found.audiences for member in one.members)
 
 
 def test_a_short_list_and_a_list_about_an_illness_give_no_lookalikes(square: PostStore) -> None:

@@ -206,3 +206,14 @@ def test_a_subordinate_clause_is_no_beginning() -> None:
     for code, text in (("en", "If you order before noon, it ships from Bern."), ("de", "Wenn du vormittags bestellst, geht es heute los.")):
         assert beginnings(text, language_named(code)) == [text]
     assert "Made of wool. If you order" not in beginnings("Made of wool. If you order, it ships", language_named("en"))
+
+
+@pytest.mark.parametrize("tone", ["plain", "warm", "lively"])
+@pytest.mark.parametrize("language", ["en", "de", "ja"])
+def test_an_alt_text_names_the_brand_once_and_a_call_to_action_says_what_happens(tone: str, language: str) -> None:
+    for product in ("Lynx 2", "Norrland Lynx 2"):
+        for copy in write_copies(
+            brief_of(language=language, tone=tone, product=product), readers(language=language), num_variants=4, seed=1
+        ):
+            assert copy.alt_text.count("Norrland") == 1, copy.alt_text
+            assert "!" not in copy.call_to_action and len(copy.call_to_action.split()[0]) > 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import stat
 from pathlib import Path
 
@@ -12,7 +13,20 @@ pytest.importorskip("c2pa")
 from PIL import Image
 
 from agora.ads.manifest_bytes import deviation
-from agora.ads.provenance import KEY_FILE, Signer, own_signer, sign, sign_file, signer_from_files, verify, verify_file
+from agora.ads.provenance import (
+    KEY_FILE,
+    TERMS,
+    Signer,
+    SourceType,
+    known_source_type,
+    own_signer,
+    sign,
+    sign_file,
+    signer_from_files,
+    source_type_named,
+    verify,
+    verify_file,
+)  # fmt: skip
 from agora.errors import DataError, UsageError
 
 
@@ -33,7 +47,7 @@ KINDS = {"image/png": lambda: picture("PNG"), "image/jpeg": lambda: picture("JPE
 
 @pytest.mark.parametrize("media_type", list(KINDS))
 def test_signed_picture_verifies_and_any_of_its_bytes_matters(media_type: str, signer: Signer) -> None:
-    signed = sign(KINDS[media_type](), media_type, signer=signer, composite=True)
+    signed = sign(KINDS[media_type](), media_type, signer=signer, source_type="compositeWithTrainedAlgorithmicMedia")
     found = verify(signed, media_type)
     assert found.is_valid and not found.is_trusted and "untrusted issuer" in found.in_words and found.generator == "Agora"
     assert found.source_type.endswith("/compositeWithTrainedAlgorithmicMedia") and deviation(signed, media_type) is None
@@ -45,7 +59,7 @@ def test_signed_picture_verifies_and_any_of_its_bytes_matters(media_type: str, s
 
 @pytest.mark.parametrize("label", [b"c2pa.actions.v2\0", b"c2pa.hash.data\0"])
 def test_every_byte_that_describes_an_assertion_matters(label: bytes, signer: Signer) -> None:
-    signed = sign(picture("JPEG"), "image/jpeg", signer=signer, composite=True)
+    signed = sign(picture("JPEG"), "image/jpeg", signer=signer, source_type="compositeWithTrainedAlgorithmicMedia")
     toggles = signed.index(b"\x13" + label)
     for mask in (0x20, 0x40, 0x80, 0x04, 0x08, 0x10, 0x01):
         changed = bytearray(signed)
@@ -58,7 +72,7 @@ def test_every_byte_that_describes_an_assertion_matters(label: bytes, signer: Si
 
 
 def test_every_character_of_the_frames_in_an_svg_matters(signer: Signer) -> None:
-    signed = sign(SVG, "image/svg+xml", signer=signer, composite=True)
+    signed = sign(SVG, "image/svg+xml", signer=signer, source_type="compositeWithTrainedAlgorithmicMedia")
     start = signed.index(b">", signed.index(b"<c2pa:manifest")) + 1
     for place in range(start, start + 400):
         changed = bytearray(signed)
@@ -66,14 +80,32 @@ def test_every_character_of_the_frames_in_an_svg_matters(signer: Signer) -> None
         assert not verify(bytes(changed), "image/svg+xml").is_valid, place - start
 
 
-@pytest.mark.parametrize(("composite", "term"), [(True, "composite"), (False, "algorithmicMedia")])
-def test_what_no_model_made_is_not_declared_as_a_models(composite: bool, term: str, signer: Signer) -> None:
-    signed = sign(SVG, "image/svg+xml", signer=signer, composite=composite, trained=False)
+@pytest.mark.parametrize("term", TERMS)
+def test_a_picture_says_how_it_was_made_as_it_was_told(term: SourceType, signer: Signer) -> None:
+    signed = sign(SVG, "image/svg+xml", signer=signer, source_type=term)
     assert verify(signed, "image/svg+xml").source_type == f"http://cv.iptc.org/newscodes/digitalsourcetype/{term}"
 
 
+def test_how_a_picture_of_the_studio_was_made_is_known_and_of_others_it_has_to_be_said(tmp_path: Path) -> None:
+    for writer, term in (("grammar", "composite"), ("qwen", "compositeWithTrainedAlgorithmicMedia")):
+        (tmp_path / "copy.json").write_text(json.dumps({"written_by": writer}))
+        (tmp_path / "square.json").write_text(json.dumps({"layout": {}, "checks": {}}))
+        assert known_source_type(tmp_path / "square.png") == term
+    with pytest.raises(UsageError, match=r"holiday\.jpg was made is not known; say it with --source-type: digitalCapture"):
+        known_source_type(tmp_path / "holiday.jpg")
+    (tmp_path / "square.json").write_text("[]")
+    with pytest.raises(UsageError, match="not known"):
+        known_source_type(tmp_path / "square.png")
+
+
+def test_a_term_is_known_by_name_and_address_and_another_one_is_refused() -> None:
+    assert source_type_named("http://cv.iptc.org/newscodes/digitalsourcetype/humanEdits") == source_type_named("humanedits") == "humanEdits"
+    with pytest.raises(UsageError, match="did you mean 'digitalCapture'"):
+        source_type_named("digitalCaptured")
+
+
 def test_padding_behind_the_signature_is_looked_at(signer: Signer) -> None:
-    signed = bytearray(sign(picture("JPEG"), "image/jpeg", signer=signer, composite=False))
+    signed = bytearray(sign(picture("JPEG"), "image/jpeg", signer=signer, source_type="trainedAlgorithmicMedia"))
     place = signed.rfind(b"\x63pad") + 40
     assert signed[place] == 0
     signed[place] = 7
@@ -88,7 +120,7 @@ def test_picture_without_credentials_says_so() -> None:
 
 def test_what_is_no_picture_cannot_be_signed(signer: Signer) -> None:
     with pytest.raises(DataError, match="cannot be signed"):
-        sign(b"hello", "image/png", signer=signer, composite=True)
+        sign(b"hello", "image/png", signer=signer, source_type="compositeWithTrainedAlgorithmicMedia")
 
 
 def test_key_is_kept_private_and_used_again(tmp_path: Path) -> None:
@@ -101,7 +133,7 @@ def test_key_is_kept_private_and_used_again(tmp_path: Path) -> None:
 def test_files_are_signed_in_place_and_others_refused(tmp_path: Path, signer: Signer) -> None:
     path = tmp_path / "a.svg"
     path.write_bytes(SVG)
-    assert sign_file(path, signer, composite=False).source_type.endswith("/trainedAlgorithmicMedia")
+    assert sign_file(path, signer, source_type="trainedAlgorithmicMedia").source_type.endswith("/trainedAlgorithmicMedia")
     assert verify_file(path).is_valid
     with pytest.raises(UsageError, match=r"ending '.gif'"):
         verify_file(tmp_path / "a.gif")

@@ -76,7 +76,7 @@ def found_in(folder: Path, crowds: dict[str, tuple[str, str]], seed: int) -> Fou
     drawn = random.Random(seed)
     with PostStore.open(folder / f"posts{seed}", create=True) as store:
         store.append(posts_table([row for name, (language, words) in crowds.items() for row in crowd(name, words, language, 85, drawn)]))
-        return find_audiences(store, config=AudienceConfig(seed=seed, voices_per_cluster=85))
+        return find_audiences(store, config=AudienceConfig(seed=seed, voices_per_cluster=85, method="words"))
 
 
 @pytest.mark.parametrize("seed", [1, 2])

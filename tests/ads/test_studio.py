@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from agora.ads.brief import read_brief
 from agora.ads.policy import Targeting
 from agora.ads.studio import BLOCKED, HELD, READY, StudioConfig, make_ads, read_releases, recheck, release
 from agora.cli import app
-from agora.errors import DataError, OtherRunError, UsageError
+from agora.errors import DataError, MissingExtraError, OtherRunError, QuerySyntaxError, UsageError
 
 TEXTS = StudioConfig(num_variants=2, with_pictures=False)
 
@@ -55,11 +57,39 @@ def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(tmp_path: Path, monkey
         make_ads(brief, tmp_path / "out", audiences=[], config=TEXTS)
     monkeypatch.setattr(studio, "_make", real)
     make_ads(brief, tmp_path / "out", audiences=[], config=TEXTS)
-
-    def content(folder: Path) -> dict[str, bytes]:
-        return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
     assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_two_processes_make_the_same_ads_as_one_and_an_interrupt_leaves_no_half_variant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = brief_at(tmp_path)
+    path.write_text(path.read_text().replace('"square", "mobile-banner"', '"medium-rectangle", "mobile-banner", "leaderboard"'))
+    brief, config = read_brief(path), StudioConfig(num_variants=4)
+    make_ads(brief, tmp_path / "one", audiences=[], config=config)
+    monkeypatch.setattr(studio, "read_picture", lambda *_: pytest.fail("nothing was made before"))
+    real, taken = studio.replacing_folder, []
+
+    def interrupted(folder: Path) -> Any:
+        taken.append(folder)
+        if len(taken) == 3:
+            raise KeyboardInterrupt
+        return real(folder)
+
+    monkeypatch.setattr(studio, "replacing_folder", interrupted)
+    before = set(multiprocessing.active_children())
+    with pytest.raises(KeyboardInterrupt):
+        make_ads(brief, tmp_path / "two", audiences=[], config=config, processes=2)
+    assert set(multiprocessing.active_children()) <= before
+    made = sorted(one.name for one in (tmp_path / "two" / "everybody").iterdir() if one.is_dir())
+    assert made == ["en-1", "en-2"]
+    monkeypatch.undo()
+    make_ads(brief, tmp_path / "two", audiences=[], config=config, processes=2)
+    assert content(tmp_path / "two") == content(tmp_path / "one")
 
 
 def test_a_folder_of_another_job_or_of_somebody_else_is_refused(tmp_path: Path) -> None:
@@ -173,3 +203,9 @@ def test_one_ad_of_a_special_category_holds_the_whole_campaign(tmp_path: Path) -
     path.write_text(re.sub('"headline": "[^"]*"', '"headline": "Apartments for rent"', path.read_text()))
     assert recheck(brief, out)[1].state == HELD
     assert "special:housing" in {finding.rule for finding in recheck(brief, out)[1].findings}
+
+
+def test_an_error_of_a_drawing_process_arrives_as_it_is() -> None:
+    for error in (MissingExtraError("noto", "ads-cjk", "a letter"), QuerySyntaxError("a bracket is open", 3)):
+        again = pickle.loads(pickle.dumps(error))  # noqa: S301  (our own, as between processes)
+        assert type(again) is type(error) and str(again) == str(error) and vars(again) == vars(error)

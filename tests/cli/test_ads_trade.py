@@ -49,8 +49,16 @@ def test_pictures_are_signed_and_verified(tmp_path: Path) -> None:
     picture = tmp_path / "a.svg"
     picture.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="5" height="5"/></svg>', encoding="utf-8")
     assert isinstance(run.invoke(app, ["ads", "verify", str(picture)]).exception, DataError)
-    done = run.invoke(app, ["ads", "verify", str(picture), "--sign", str(tmp_path / "keys")])
-    assert done.exit_code == 0 and "untrusted issuer" in done.stdout
+    keys = ["--keep", str(tmp_path / "keys")]
+    for asked, what in (
+        (keys, "is not known"),
+        (["--source-type", "print"], "who signs"),
+        ([*keys, "--source-type", "prin"], "did you mean"),
+    ):
+        refused = run.invoke(app, ["ads", "sign", str(picture), *asked]).exception
+        assert isinstance(refused, UsageError) and what in str(refused)
+    done = run.invoke(app, ["ads", "sign", str(picture), *keys, "--source-type", "digitalCreation"])
+    assert done.exit_code == 0 and "untrusted issuer" in done.stdout and "digitalCreation" in done.stdout
     assert run.invoke(app, ["ads", "verify", str(picture)]).exit_code == 0
 
 

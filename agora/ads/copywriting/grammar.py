@@ -196,17 +196,21 @@ class Grammar:
 
     def _alt_text(self, headline: str) -> str:
         mark, name = self.language.advertisement, "alt_text"
-        brand, colon = self.brief.brand.name, "：" if self.language.is_unspaced else ": "
+        colon = "：" if self.language.is_unspaced else ": "
+        said, tail = headline.casefold(), ""
+        names = [name for name in (self.brief.product, self.brief.short_name) if name]
+        if not any(name.casefold() in said for name in names):
+            tail = f" – {self.brief.product}"
+        names_brand = self.brief.brand.name.casefold() in f"{said}{tail.casefold()}"  # said once is enough
         head = f"{mark}{colon}" if mark else ""
-        product, short = self.brief.product, self.brief.short_name
+        with_brand = head if names_brand else f"{head}{self.brief.brand.name}{colon}"
         tries = [
-            f"{head}{brand}{colon}{headline} – {product}",
-            f"{head}{brand}{colon}{headline}",
+            f"{with_brand}{headline}{tail}",
+            f"{with_brand}{headline}",
             f"{head}{headline}",
-            f"{head}{short}",
+            f"{head}{self.brief.short_name}",
             headline,
         ]
-        tries = tries[1:] if product.casefold() in headline.casefold() else tries
         return next((text for text in tries if self.fits(text, name)), "") or self._fallback(name)
 
 

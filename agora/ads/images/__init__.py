@@ -2,6 +2,7 @@
 
 from agora.ads.images.checks import Checks
 from agora.ads.images.disclosure import disclosure_in
-from agora.ads.images.render import BrandKit, Layout, Picture, render
+from agora.ads.images.picture import BrandKit, Layout, Picture
+from agora.ads.images.render import render
 
 __all__ = ["BrandKit", "Checks", "Layout", "Picture", "disclosure_in", "render"]

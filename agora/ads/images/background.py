@@ -8,99 +8,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 import numpy as np
 
-from agora.ads.images.color import Palette, mix, oklch, shade
+from agora.ads.images.color import mix, oklch, shade
 from agora.ads.images.scene import Box, Fill, Item, Linear, Radial, Raster, Solid, Step, Stop, Stroke, circle, polygon, rectangle, smooth
+from agora.ads.images.stage import Stage, flat, glow
+from agora.ads.images.tiles import tiles
 
 _GRAIN_TILE: Final = 192  # pixels; repeats are not seen at this strength
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What a background is drawn for."""
-
-    width: int
-    height: int
-    palette: Palette
-    focus: Box
-    quiet: Box
-    texts: tuple[Box, ...]
-    rng: np.random.Generator
-    grain: bool
-    has_product: bool = True
-
-    @property
-    def short(self) -> float:
-        """The shorter side."""
-        return float(min(self.width, self.height))
-
-    @property
-    def long(self) -> float:
-        """The longer side."""
-        return float(max(self.width, self.height))
-
-    @property
-    def side_by_side(self) -> bool:
-        """Whether text and focus are beside each other rather than one above the other."""
-        return self.quiet.right <= self.focus.left + 1 or self.focus.right <= self.quiet.left + 1 or self.width >= 1.15 * self.height
-
-    @property
-    def all(self) -> Box:
-        """The whole picture."""
-        return Box(0, 0, self.width, self.height)
-
-    @property
-    def reach(self) -> float:
-        """A radius that covers the product generously; without one, the room that the text leaves."""
-        if not self.has_product:
-            return 0.5 * self.focus.width
-        return 0.5 * max(min(self.focus.width, self.focus.height), 0.78 * math.sqrt(self.focus.width * self.focus.height), 0.5 * self.short)
-
-    def clear_radius(self, wanted: float) -> float:
-        """`wanted`, or less where a disc of it around the focus would reach a text or the button."""
-        x, y = self.focus.center
-        apart = [math.hypot(max(box.left - x, 0.0, x - box.right), max(box.top - y, 0.0, y - box.bottom)) for box in self.texts]
-        return max(0.0, min([wanted, *(distance - 0.02 * self.short for distance in apart)]))
-
-
-def _flat(stage: Stage, color: str | None = None) -> Fill:
-    return Fill(rectangle(stage.all), Solid(color or stage.palette.ground))
-
-
-def _glow(x: float, y: float, radius: float, color: str, alpha: float, stage: Stage) -> Fill:
-    """A soft spot without an edge."""
-    stops = tuple(Stop(at, color, alpha * (1 - at) ** 2 * (1 + 2 * at)) for at in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
-    return Fill(rectangle(stage.all), Radial((x, y), radius, stops))
-
-
 def aurora(stage: Stage) -> list[Item]:
     """Soft light in two or three colours of the palette."""
-    _near, mid, loud, other = stage.palette.shapes
+    near, mid, loud, other = stage.palette.shapes
+    other = other if oklch(other)[1] > 0.05 else near  # a grey or black one would look like dirt
     x, y = stage.focus.center
     spread = max(stage.reach * 2.3, 0.55 * stage.long)
-    items: list[Item] = [_flat(stage)]
+    items: list[Item] = [flat(stage)]
     turn = stage.rng.uniform(0, 2 * math.pi)
     for step, (color, alpha) in enumerate(((mid, 0.9), (loud, 0.75), (other, 0.6))):
         angle = turn + step * 2.1
         items.append(
-            _glow(x + 0.55 * spread * math.cos(angle), y + 0.45 * spread * math.sin(angle), spread * (1 - 0.12 * step), color, alpha, stage)
+            glow(x + 0.55 * spread * math.cos(angle), y + 0.45 * spread * math.sin(angle), spread * (1 - 0.12 * step), color, alpha, stage)
         )
     far = stage.quiet.center
-    items.append(_glow(far[0], far[1], 0.8 * stage.long, stage.palette.ground, 0.85, stage))
+    items.append(glow(far[0], far[1], 0.8 * stage.long, stage.palette.ground, 0.85, stage))
     return items
 
 
 def orbit(stage: Stage) -> list[Item]:
     """One large disc behind the product, thin rings around it, and a small disc that answers."""
-    near, mid, loud, other = stage.palette.shapes
+    _near, mid, loud, other = stage.palette.shapes
     x, y = stage.focus.center
     radius = stage.clear_radius(stage.reach * stage.rng.uniform(1.0, 1.12)) or 0.3 * stage.reach
-    items: list[Item] = [_flat(stage), _glow(x, y, radius * 3, near, 0.9, stage)]
+    items: list[Item] = [flat(stage)]
     items += [
         Stroke(circle(x, y, radius * factor), mid, 0.55 - 0.13 * step, max(1.0, 0.0022 * stage.long))
         for step, factor in enumerate((1.28, 1.6, 1.98))
@@ -126,7 +70,7 @@ def arches(stage: Stage) -> list[Item]:
     base = float(stage.height) if stage.focus.bottom > 0.6 * stage.height else stage.focus.bottom + 0.06 * stage.short
     half = stage.reach * 1.22
     top = min(stage.focus.top, stage.focus.center[1] - half * 0.5)
-    items: list[Item] = [_flat(stage)]
+    items: list[Item] = [flat(stage)]
     tones = (near, mix(near, mid, 0.7), mix(mid, loud, 0.6), loud)
     for step, tone in enumerate(tones):
         factor = 1.45 - 0.24 * step
@@ -141,7 +85,7 @@ def waves(stage: Stage) -> list[Item]:
     """Layers of long waves in two tones from the side of the product."""
     near, mid, loud, _other = stage.palette.shapes
     wide = stage.side_by_side
-    items: list[Item] = [_flat(stage)]
+    items: list[Item] = [flat(stage)]
     tones = (near, mix(near, mid, 0.75), mix(mid, loud, 0.45), mix(mid, loud, 0.9))
     to_right = stage.focus.center[0] >= stage.quiet.center[0]
     to_bottom = stage.focus.center[1] >= stage.quiet.center[1]
@@ -173,9 +117,11 @@ def paper(stage: Stage) -> list[Item]:
     """Cut paper: a few sheets with round edges, each with a soft shadow on the next."""
     near, mid, loud, _other = stage.palette.shapes
     x, y = stage.focus.center
-    items: list[Item] = [_flat(stage)]
+    items: list[Item] = [flat(stage)]
     turn = stage.rng.uniform(0, 2 * math.pi)
-    for step, (tone, factor) in enumerate(((near, 1.75), (mix(near, mid, 0.6), 1.42), (mix(mid, loud, 0.5), 1.12))):
+    for step, (tone, factor) in enumerate(
+        ((near, 1.75), (mix(near, mid, 0.6), 1.42), (mix(mid, loud, 0.5) if stage.has_product else loud, 1.12))
+    ):
         sheet = _blob(x, y, stage.reach * factor, turn + 0.8 * step, 0.10)
         depth = 0.010 * stage.long
         for layer in range(5):
@@ -210,7 +156,7 @@ def blocks(stage: Stage) -> list[Item]:
     """A field of colour under the product, a hard edge, and one quarter disc in the corner."""
     near, mid, loud, other = stage.palette.shapes
     wide = stage.side_by_side
-    items: list[Item] = [_flat(stage)]
+    items: list[Item] = [flat(stage)]
     if wide:
         to_right = stage.focus.center[0] >= stage.quiet.center[0]
         edge = (stage.focus.left + stage.quiet.right) / 2 if to_right else (stage.focus.right + stage.quiet.left) / 2
@@ -254,10 +200,10 @@ def _within(steps: tuple[Step, ...], field: Box) -> tuple[Step, ...]:
 
 def contours(stage: Stage) -> list[Item]:
     """Fine lines like those of a map, around the product."""
-    _near, mid, loud, _other = stage.palette.shapes
+    _near, _mid, loud, _other = stage.palette.shapes
     x, y = stage.focus.center
     turn = stage.rng.uniform(0, 2 * math.pi)
-    items: list[Item] = [_flat(stage), _glow(x, y, stage.reach * 2.6, mid, 0.75, stage)]
+    items: list[Item] = [flat(stage)]
     step = max(0.016 * stage.long, 6.0)
     count = int(min(18, 2.2 * stage.reach / step))
     for ring in range(count):
@@ -274,8 +220,10 @@ def rays(stage: Stage) -> list[Item]:
     reach = 1.6 * math.hypot(stage.width, stage.height)
     count = 14
     turn = stage.rng.uniform(0, 2 * math.pi / count)
-    light = Radial((x, y), 0.75 * stage.long, (Stop(0, mid, 0.95), Stop(0.45, near, 0.8), Stop(1, near, 0.0)))
-    items: list[Item] = [_flat(stage)]
+    light: Solid | Radial = Radial((x, y), 0.75 * stage.long, (Stop(0, mid, 0.95), Stop(0.45, near, 0.8), Stop(1, near, 0.0)))
+    if not stage.has_product:
+        light = Solid(near)
+    items: list[Item] = [flat(stage)]
     for index in range(count):
         start = turn + 2 * math.pi * index / count
         end = start + math.pi / count
@@ -287,13 +235,13 @@ def rays(stage: Stage) -> list[Item]:
         items.append(Fill(polygon(points), light))
     radius = stage.clear_radius(stage.reach * 0.98)
     if radius > 0:
-        items.append(Fill(circle(x, y, radius), Radial((x, y), radius, (Stop(0, mix(mid, loud, 0.5)), Stop(1, loud)))))
+        items.append(Fill(circle(x, y, radius), Solid(loud)))
     return items
 
 
 def halftone(stage: Stage) -> list[Item]:
     """A field of dots that grow towards the product."""
-    near, mid, loud, _other = stage.palette.shapes
+    _near, mid, loud, _other = stage.palette.shapes
     x, y = stage.focus.center
     pitch = max(0.024 * stage.long, 9.0)
     path: list[Step] = []
@@ -306,8 +254,13 @@ def halftone(stage: Stage) -> list[Item]:
             dot = Box(dot_x - radius, dot_y - radius, dot_x + radius, dot_y + radius)
             if radius > 0.045 * pitch and not any(text.grown(pitch * 0.7).overlaps(dot) for text in stage.texts):
                 path += circle(dot_x, dot_y, radius)
-    dots: list[Item] = [Fill(tuple(path), Solid(mix(mid, loud, 0.35)))] if path else []
-    return [_flat(stage), _glow(x, y, far * 1.3, near, 1.0, stage), *dots]
+    dots: list[Item] = [Fill(tuple(path), Solid(mix(mid, loud, 0.35) if stage.has_product else loud))] if path else []
+    return [flat(stage), *dots]
+
+
+def plain(stage: Stage) -> list[Item]:
+    """The ground alone."""
+    return [flat(stage)]
 
 
 KINDS: Final[dict[str, Callable[[Stage], list[Item]]]] = {
@@ -320,13 +273,15 @@ KINDS: Final[dict[str, Callable[[Stage], list[Item]]]] = {
     "contours": contours,
     "rays": rays,
     "halftone": halftone,
+    "tiles": tiles,
 }
-GRAINY: Final = frozenset({"aurora", "paper", "waves", "orbit", "arches", "contours"})
+PLAIN: Final = "plain"  # under a mark; no kind that a style draws
+GRAINY: Final = frozenset({"aurora"})  # the others show the brand's colours exactly
 
 
 def background(kind: str, stage: Stage) -> list[Item]:
     """The items of a kind, with fine grain over them where it suits and the file may be large."""
-    items = KINDS[kind](stage)
+    items = (KINDS | {PLAIN: plain})[kind](stage)
     if stage.grain and kind in GRAINY:
         light = oklch(stage.palette.ground)[0]
         strength = 0.055 if kind == "paper" else 0.04
@@ -337,6 +292,17 @@ def background(kind: str, stage: Stage) -> list[Item]:
             )
         )
     return items
+
+
+_WEIGHTS: Final = {"orbit": (0.56, 0.54, 1.0), "rays": (0.5, 1.0, 0.9), "arches": (0.5, 0.7, 0.62), "contours": (0.6, 0.45, 0.6)}
+
+
+def weight_of(kind: str, panel: Box, rng: np.random.Generator) -> Box:
+    """Where a kind has its weight in a field without a product: a square around a point of it."""
+    across, down, share = _WEIGHTS.get(kind, (0.62, 0.55, 0.8))
+    across += float(rng.uniform(-0.12, 0.12))
+    x, y, half = panel.left + across * panel.width, panel.top + down * panel.height, 0.5 * share * min(panel.width, panel.height)
+    return Box(x - half, y - half, x + half, y + half)
 
 
 @lru_cache(maxsize=8)

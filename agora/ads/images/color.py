@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from agora.errors import UsageError
 Scheme = Literal["light", "tint", "bold", "dark"]
 SCHEMES: Final[tuple[Scheme, ...]] = ("light", "tint", "bold", "dark")
 _HEX = re.compile(r"#?([0-9a-fA-F]{6}|[0-9a-fA-F]{3})")
+_NEAR: Final = 0.22  # distance of colours below which a product is lost on its ground
 _DEFAULT: Final = ("#1f4fd8", "#ff7a45")  # of a brief without colours
 
 
@@ -106,8 +107,11 @@ def mix(one: str, other: str, share: float) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Palette:
-    """Roles of colours in one picture. `shapes` are for the background, from quiet to loud."""
+    """Roles of colours in one picture. `shapes` are for the background, from quiet to loud; `carrier` and `other` are the brand's own
+    colours, exactly as given."""
 
+    carrier: str
+    other: str | None
     ground: str
     ink: str
     muted: str
@@ -145,20 +149,50 @@ def _palette(ground: str, carrier: str, other: str | None, *, dark: bool) -> Pal
     if contrast(on_accent, accent) < 5:
         on_accent = max(("#ffffff", "#000000"), key=lambda color: contrast(color, accent))
     return Palette(
-        ground=ground, ink=ink, muted=muted, accent=accent, on_accent=on_accent, shapes=_shapes(ground, carrier, other, dark), is_dark=dark
-    )
+        carrier=carrier, other=other, ground=ground, ink=ink, muted=muted, accent=accent, on_accent=on_accent,
+        shapes=_shapes(ground, carrier, other, dark), is_dark=dark,
+    )  # fmt: skip
+
+
+def on_field(base: Palette, *, apart_from: str | None = None) -> Palette:
+    """The palette of a field of colour that lies beside the ground of `base`: exactly a colour of the brand, where one stands out.
+
+    `apart_from` is the colour of a product that lies on the field: of the brand's colours the one that is less like it is taken.
+    """
+    known = [color for color in (base.carrier, base.other) if color is not None and contrast(color, base.ground) >= 1.35]
+    light = oklch(base.ground)[0]
+    field = known[0] if known else shade(base.carrier, light + (0.13 if light < 0.6 else -0.13))
+    if apart_from is not None and known and distance(field, apart_from) < _NEAR:
+        field = max((*known, base.shapes[1]), key=lambda color: distance(color, apart_from))
+    partner = base.carrier if field != base.carrier else base.other
+    made = _palette(field, field, partner, dark=oklch(field)[0] < 0.68)
+    light = oklch(field)[0]
+    up = 1 if light < 0.88 else -1
+    near, mid = (shade(field, light + up * step, chroma=0.9) for step in (0.05, 0.11))
+    loud = partner or shade(field, light + 0.24 if light < 0.6 else light - 0.24)
+    fourth = next(color for color in (base.ground, base.ink, made.ink) if color not in (loud, field))
+    return replace(made, shapes=(near, mid, loud, fourth))
+
+
+def distance(one: str, other: str) -> float:
+    """How unlike two colours look, 0..1: their distance in OKLab."""
+    (light, chroma, hue), (light2, chroma2, hue2) = oklch(one), oklch(other)
+    a, b = (chroma * part(math.radians(hue)) - chroma2 * part(math.radians(hue2)) for part in (math.cos, math.sin))
+    return math.sqrt((light - light2) ** 2 + a**2 + b**2)
 
 
 def _accent(ground: str, carrier: str, other: str | None, ink: str) -> str:
-    """What stands out from the ground: a colour of the brand if one does, else the ink."""
-    standing = [color for color in (other, carrier) if color is not None and contrast(color, ground) >= 2.2]
-    return max(standing, key=lambda color: oklch(color)[1], default=ink)
+    """What stands out from the ground: a colour of the brand if one does (a grey only where it does so strongly), else the ink."""
+    known = [color for color in (other, carrier) if color is not None]
+    standing = [color for color in known if contrast(color, ground) >= (2.4 if oklch(color)[1] > 0.04 else 6)]
+    return max(standing, key=lambda color: min(5.0, contrast(color, ground)) + 4 * oklch(color)[1], default=ink)
 
 
 def _shapes(ground: str, carrier: str, other: str | None, dark: bool) -> tuple[str, ...]:
     light, chroma, _ = oklch(ground)
-    step = 0.055 if dark else -0.05
+    up = dark or light < 0.75  # darker tones of a full colour look like dirt
+    step = 0.055 if up else -0.05
     near = shade(carrier, min(0.95, max(0.1, light + step)), chroma=0.95 if chroma > 0.05 else 0.5)
     mid = shade(carrier, min(0.9, max(0.15, light + 2.4 * step)), chroma=1.05, turn=10)
-    loud = carrier if contrast(carrier, ground) >= 1.5 else shade(carrier, light + (0.22 if dark else -0.24), turn=-14)
+    loud = carrier if contrast(carrier, ground) >= 1.5 else shade(carrier, light + (0.22 if up else -0.24), turn=-14)
     return near, mid, loud, other or shade(carrier, min(0.85, max(0.35, oklch(carrier)[0] + 0.12)), turn=48)

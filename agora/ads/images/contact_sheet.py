@@ -6,8 +6,9 @@ import base64
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
+from typing import Final
 
-from agora.ads.images.render import Picture
+from agora.ads.images.picture import Picture
 from agora.files import write_atomically
 
 _STYLE = """
@@ -20,12 +21,14 @@ p { margin: 0; color: var(--soft); }
 .row { display: flex; flex-wrap: wrap; gap: 26px; align-items: flex-start; }
 figure { margin: 0; max-width: 100%; }
 figure img { display: block; max-width: 100%; height: auto; background: #fff; box-shadow: 0 1px 2px #0002, 0 6px 22px #00000014; }
-figcaption { margin-top: 9px; font-size: 12.5px; color: var(--soft); max-width: 380px; }
+figcaption { margin-top: 9px; font-size: 12.5px; color: var(--soft); }
 figcaption b { color: #17171a; font-weight: 600; }
 .bad { color: #a3130c; font-weight: 600; }
 .good { color: #14663b; font-weight: 600; }
 """
-_SHOWN_AREA = 105_000  # square pixels of a picture on the page, so large and small placements stand side by side
+_SHOWN_AREA: Final = 105_000  # square pixels of a picture on the page, so large and small placements stand side by side
+_SHOWN_HEIGHT: Final = 440
+_WIDE: Final = 2.6  # width by height from which a picture stands below the others
 
 
 def contact_sheet(pictures: Iterable[tuple[str, Picture]], *, title: str) -> str:
@@ -39,7 +42,7 @@ def contact_sheet(pictures: Iterable[tuple[str, Picture]], *, title: str) -> str
     failing = sum(not picture.checks.passed for _, group in groups for picture in group)
     verdict = f'<span class="bad">{failing} fail a check</span>' if failing else '<span class="good">all pass every check</span>'
     body = "".join(
-        f'<section><h2>{escape(name)}</h2><div class="row">{"".join(_figure(picture) for picture in group)}</div></section>'
+        f'<section><h2>{escape(name)}</h2><div class="row">{"".join(map(_figure, _by_height(group)))}</div></section>'
         for name, group in groups
     )
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title><style>{_STYLE}</style>'
@@ -52,9 +55,19 @@ def write_contact_sheet(path: Path, pictures: Iterable[tuple[str, Picture]], *, 
     write_atomically(path, contact_sheet(pictures, title=title))
 
 
+def _scale(picture: Picture) -> float:
+    layout = picture.layout
+    return min(1.0, (_SHOWN_AREA / (layout.width * layout.height)) ** 0.5, _SHOWN_HEIGHT / layout.height)
+
+
+def _by_height(group: list[Picture]) -> list[Picture]:
+    """The highest first, so that rows are full; wide ones last."""
+    return sorted(group, key=lambda one: (one.layout.width / one.layout.height >= _WIDE, -one.layout.height * _scale(one)))
+
+
 def _figure(picture: Picture) -> str:
     layout, checks = picture.layout, picture.checks
-    scale = min(1.0, (_SHOWN_AREA / (layout.width * layout.height)) ** 0.5)
+    scale = _scale(picture)
     data = base64.b64encode(picture.png).decode()
     words = " ".join(layout.lines["headline"])
     image = f'<img src="data:image/png;base64,{data}" width="{round(layout.width * scale)}" alt="{escape(words, quote=True)}">'
@@ -66,4 +79,5 @@ def _figure(picture: Picture) -> str:
     )
     problems = "".join(f'<br><span class="bad">{escape(problem)}</span>' for problem in checks.problems)
     warnings = "".join(f"<br>{escape(warning)}" for warning in checks.warnings)
-    return f"<figure>{image}<figcaption>{facts}{problems}{warnings}</figcaption></figure>"
+    width = max(170, round(layout.width * scale))
+    return f'<figure style="width: {width}px">{image}<figcaption>{facts}{problems}{warnings}</figcaption></figure>'

@@ -41,28 +41,18 @@ class Family:
     weights: tuple[int, int] = (400, 700)
 
 
+def _packaged(name: str, variable: str = "wght", **look: Any) -> Family:
+    """A family as the packages fontpkg-* hold it: one file with the axes in its name."""
+    package = f"fontpkg-{name.lower().replace(' ', '-')}"
+    file = f"files/{name.replace(' ', '')}[{variable}].ttf"
+    return Family(name=name, package=package, module=package.replace("-", "_"), file=file, **{"weights": (100, 900), **look})
+
+
 FAMILIES: Final[dict[str, Family]] = {
     family.name: family
     for family in (
-        Family(
-            name="Archivo",
-            package="fontpkg-archivo",
-            module="fontpkg_archivo",
-            file="files/Archivo[wdth,wght].ttf",
-            tracking=-0.012,
-            heavy=800,
-            narrow=62,
-            weights=(100, 900),
-        ),
-        Family(
-            name="Hanken Grotesk",
-            package="fontpkg-hanken-grotesk",
-            module="fontpkg_hanken_grotesk",
-            file="files/HankenGrotesk[wght].ttf",
-            tracking=-0.022,
-            heavy=750,
-            weights=(100, 900),
-        ),
+        _packaged("Archivo", "wdth,wght", tracking=-0.012, heavy=800, narrow=62),
+        _packaged("Hanken Grotesk", tracking=-0.022, heavy=750),
         Family(
             name="Manrope",
             package="font-manrope",
@@ -72,35 +62,12 @@ FAMILIES: Final[dict[str, Family]] = {
             heavy=750,
             weights=(200, 800),
         ),
-        Family(
-            name="Fraunces",
-            package="fontpkg-fraunces",
-            module="fontpkg_fraunces",
-            file="files/Fraunces[SOFT,WONK,opsz,wght].ttf",
-            tracking=-0.014,
-            heavy=600,
-            axes=(("opsz", 72.0), ("SOFT", 0.0), ("WONK", 0.0)),
-            weights=(100, 900),
-        ),
-        Family(
-            name="Space Grotesk",
-            package="fontpkg-space-grotesk",
-            module="fontpkg_space_grotesk",
-            file="files/SpaceGrotesk[wght].ttf",
-            tracking=-0.03,
-            heavy=700,
-            weights=(300, 700),
-        ),
+        _packaged("Fraunces", "SOFT,WONK,opsz,wght", tracking=-0.014, heavy=600, axes=(("opsz", 72.0), ("SOFT", 0.0), ("WONK", 0.0))),
+        _packaged("Space Grotesk", tracking=-0.03, weights=(300, 700)),
     )
 }
 # For letters that the families lack; tried in this order, then the fonts of the system.
-_ARABIC: Final = Family(
-    name="Noto Sans Arabic",
-    package="fontpkg-noto-sans-arabic",
-    module="fontpkg_noto_sans_arabic",
-    file="files/NotoSansArabic[wdth,wght].ttf",
-    weights=(100, 900),
-)
+_ARABIC: Final = _packaged("Noto Sans Arabic", "wdth,wght")
 _CJK: Final = {
     is_bold: Family(
         name=f"Noto Sans CJK {weight}",

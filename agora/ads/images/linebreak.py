@@ -20,6 +20,7 @@ from agora.ads.images.shaping import clusters
 
 _NOT_FIRST: Final = set("、。，．,.！？!?：；:;）)」』】〉》］]｝}・ーぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶ々〜…‥％%℃”’»›")
 _NOT_LAST: Final = set("（(「『【〈《［[｛{“‘«‹¥￥$€£#")
+_TORN: Final = 0.6  # cost of a break within a Japanese phrase
 _NUMBER: Final = re.compile(r"^[\(\[\"'“«]*[~≈<>≤≥+\-−–]?[$€£¥₹₽]?[~+\-−]?\d[\d.,:/'’\u00a0\u202f–-]*[kKmM]?[$€£¥₹₽%‰°]?$")
 _CURRENCY: Final = re.compile(r"^(?:[$€£¥₹₽]|USD|EUR|GBP|CHF|JPY|Rs\.?|Nr\.?|No\.?|n°|№|#)$", re.IGNORECASE)
 _SMALL: Final = frozenset(
@@ -145,6 +146,11 @@ class Line:
         joined = "".join((" " if atom.space and position else "") + atom.text for position, atom in enumerate(self.atoms))
         return joined + ("-" if self.hyphen else "")
 
+    @property
+    def is_torn(self) -> bool:
+        """Whether it begins within a Japanese phrase."""
+        return self.atoms[0].penalty >= _TORN
+
 
 def atoms_of(text: str) -> list[Atom]:
     """Words with what belongs to them; Chinese and Japanese in characters."""
@@ -196,12 +202,32 @@ def _of_word(word: str, penalty: float) -> list[Atom]:
         else:
             parts[-1] += cluster
     atoms = [Atom(parts[0], True, penalty)]
-    for before, part in itertools.pairwise(parts):
-        katakana = all("\u30a0" <= edge <= "\u30ff" for edge in (before[-1], part[0]))
-        kanji = all("\u4e00" <= edge <= "\u9fff" for edge in (before[-1], part[0]))
-        penalty = 0.25 if katakana else 0.2 if kanji else -0.03 if before[-1] in "、。，！？" else 0.3 if before[-1] in "-–/" else 0.02
-        atoms.append(Atom(part, False, penalty))
+    for before, part, after in zip(parts, parts[1:], [*parts[2:], ""], strict=False):
+        atoms.append(Atom(part, False, _divide_cost(before[-1], part[0], after[:1])))
     return atoms
+
+
+def _divide_cost(last: str, first: str, second: str) -> float:
+    """What a break between two characters costs. Japanese phrases end with hiragana (particles, endings) and begin with something
+    else, or with an honorific o or go before a kanji; a break before other hiragana tears a phrase."""
+    kinds = [_kana_or_kanji(letter) for letter in (last, first, second)]
+    if last in "、。，！？":
+        return -0.03
+    if last in "-–/":
+        return 0.3
+    if kinds[0] == kinds[1] and kinds[1] in ("katakana", "kanji"):
+        return 0.25 if kinds[0] == "katakana" else 0.2
+    if last in "おご" and kinds[1] == "kanji":
+        return _TORN
+    if kinds[1] == "hiragana":
+        return 0.0 if first in "おご" and kinds[2] == "kanji" else _TORN
+    return 0.0 if kinds[0] == "hiragana" else 0.05
+
+
+def _kana_or_kanji(letter: str) -> str:
+    if "\u3041" <= letter <= "\u309f":
+        return "hiragana"
+    return "katakana" if "\u30a0" <= letter <= "\u30ff" else "kanji" if "\u4e00" <= letter <= "\u9fff" else ""
 
 
 def _may_divide(before: str, after: str) -> bool:

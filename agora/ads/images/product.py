@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from agora.ads.images.color import hex_color, rgb
 from agora.ads.images.scene import Raster
 from agora.errors import DataError, MissingExtraError
 
@@ -33,6 +34,12 @@ class Product:
     def ratio(self) -> float:
         """Width divided by height."""
         return float(self.pixels.shape[1] / self.pixels.shape[0])
+
+    @property
+    def color(self) -> str:
+        """The mean colour of what is seen, as hex."""
+        seen = self.pixels[self.pixels[..., 3] > 128][:, :3]
+        return hex_color(*(seen.mean(axis=0) if len(seen) else (128.0, 128.0, 128.0)))
 
 
 def read_picture(source: Path | bytes, *, what: str) -> np.ndarray:
@@ -148,8 +155,6 @@ def rounded(pixels: np.ndarray, radius: float) -> np.ndarray:
 
 def shadow(pixels: np.ndarray, left: int, top: int, color: str, *, strength: float, floor: bool) -> list[Raster]:
     """Soft shadows under a picture that lies at left, top: a wide one below and, on a `floor`, a narrow one where it stands."""
-    from agora.ads.images.color import rgb
-
     ndimage = _ndimage()
     height, width = pixels.shape[:2]
     unit = max(2.0, 0.045 * min(width, height))

@@ -136,11 +136,13 @@ Item = Fill | Stroke | Raster
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Items that belong together. `title` is what is read there."""
+    """Items that belong together. `title` is what is read there. In a `frame` (whole pixels) the items count from its upper left corner,
+    and nothing of them is seen outside it."""
 
     name: str
     items: tuple[Item, ...]
     title: str = ""
+    frame: Box | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +225,13 @@ def draw(scene: Scene, groups: Iterable[str] | None = None) -> np.ndarray:
     chosen = None if groups is None else set(groups)
     for group in scene.groups:
         if chosen is None or group.name in chosen:
+            canvas.save()
+            if group.frame is not None:
+                canvas.clipRect(skia.Rect.MakeLTRB(group.frame.left, group.frame.top, group.frame.right, group.frame.bottom))
+                canvas.translate(group.frame.left, group.frame.top)
             for item in group.items:
                 _draw_item(skia, canvas, item)
+            canvas.restore()
     return np.ascontiguousarray(surface.makeImageSnapshot().toarray(colorType=skia.kRGBA_8888_ColorType)[..., :3])
 
 
@@ -287,12 +294,20 @@ def to_svg(scene: Scene, *, title: str) -> str:
     definitions: list[str] = []
     body: list[str] = []
     for group in scene.groups:
-        body.append(f"<g id={quoteattr(group.name)}>" + (f"<title>{escape(group.title)}</title>" if group.title else ""))
+        place = _svg_frame(group.frame, definitions) if group.frame is not None else ""
+        body.append(f"<g id={quoteattr(group.name)}{place}>" + (f"<title>{escape(group.title)}</title>" if group.title else ""))
         body += [_svg_item(item, scene, definitions) for item in group.items]
         body.append("</g>")
     size = f'width="{scene.width}" height="{scene.height}" viewBox="0 0 {scene.width} {scene.height}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" {size}>'
     return "\n".join([head, f"<title>{escape(title)}</title>", "<defs>", *definitions, "</defs>", *body, "</svg>", ""])
+
+
+def _svg_frame(frame: Box, definitions: list[str]) -> str:
+    name = f"d{len(definitions)}"
+    size = f'width="{_number(frame.width)}" height="{_number(frame.height)}"'
+    definitions.append(f'<clipPath id="{name}"><rect {size}/></clipPath>')
+    return f' transform="translate({_number(frame.left)} {_number(frame.top)})" clip-path="url(#{name})"'
 
 
 def _svg_item(item: Item, scene: Scene, definitions: list[str]) -> str:

@@ -11,15 +11,16 @@ from typing import Final
 
 import numpy as np
 
+from agora.ads.images.arrangement import Wish
 from agora.ads.images.background import KINDS
 from agora.ads.images.color import SCHEMES, Scheme
 from agora.ads.images.fonts import Family, families_for, family_named
-from agora.ads.images.layout import Wish
 from agora.ads.images.typeset import Voice
 from agora.ads.placements import Shape
 from agora.errors import UsageError
 
 _BODY: Final = {"Fraunces": "Hanken Grotesk", "Space Grotesk": "Hanken Grotesk"}  # display families take a quieter one for small text
+_LONG: Final = 15  # letters of a word that leaves room for little else in a line
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,9 +34,9 @@ class Style:
     corner: float
     wish: Wish
 
-    def headline(self, shape: Shape, *, length: int) -> Voice:
-        """The voice of the headline; narrow where there is little room."""
-        tight = shape in ("skyscraper", "leaderboard", "banner") or length > 70
+    def headline(self, shape: Shape, text: str) -> Voice:
+        """The voice of the headline; narrow where there is little room or a word is long."""
+        tight = shape in ("skyscraper", "leaderboard", "banner") or len(text) > 70 or max(len(word) for word in text.split()) > _LONG
         width = max(self.family.narrow, 82) if tight else 100
         leading = 1.02 if self.family.name != "Fraunces" else 1.04
         return Voice(family=self.family.name, weight=self.family.heavy, width=width, tracking=self.family.tracking, leading=leading)
@@ -84,7 +85,7 @@ def style_of(
         raise UsageError(f"scheme {scheme!r} is not one of {', '.join(schemes)}")
     if background is not None and background not in kinds:
         raise UsageError(f"background {background!r} is not one of {', '.join(kinds)}")
-    wish = Wish(text_first=bool(rng.random() < 0.72), centered=bool(rng.random() < 0.3))
+    wish = Wish(text_first=bool(rng.random() < 0.72), centered=bool(rng.random() < 0.25), panel=bool(rng.random() < 0.5))
     corner = float(rng.choice([0.5, 0.5, 0.22, 0.0]))
     return Style(
         family=family,

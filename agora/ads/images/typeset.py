@@ -222,18 +222,3 @@ def _moved(glyph: Glyph, x: float, baseline: float, size: float) -> list[Step]:
         (kind, tuple(left + number * scale if index % 2 == 0 else base - number * scale for index, number in enumerate(numbers)))
         for kind, numbers in glyph.face.outline(glyph.index)
     ]
-
-
-def largest_block(
-    setter: Setter, box_width: float, sizes: Sequence[float], *, max_lines: int, max_height: float, divide: bool = False
-) -> Block | None:
-    """The block at the largest of `sizes` (ascending) that fits the width, the lines and the height; found by halving."""
-    low, high, found = 0, len(sizes) - 1, None
-    while low <= high:
-        middle = (low + high) // 2
-        block = setter.block(box_width, sizes[middle], max_lines=max_lines, divide=divide)
-        if block is not None and block.height <= max_height:
-            found, low = block, middle + 1
-        else:
-            high = middle - 1
-    return found

@@ -100,3 +100,20 @@ def test_breaks_are_the_best_of_all_with_that_many_lines(listed: list[str], widt
         chosen.append(at)
     best = min(cost(cuts) for cuts in combinations(range(1, len(atoms)), len(lines) - 1))
     assert cost(tuple(chosen)) == pytest.approx(best)
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "lines"),
+    [
+        ("新鮮なお茶を2日でお届けします", 9, ["新鮮なお茶を2日で", "お届けします"]),
+        ("毎朝の一杯を、もっと静かに。", 7, ["毎朝の一杯を、", "もっと静かに。"]),
+        ("静岡の小さな農園から", 6, ["静岡の小さな", "農園から"]),
+    ],
+)
+def test_japanese_breaks_between_phrases(text: str, width: float, lines: list[str]) -> None:
+    assert lines_of(text, width) == lines
+
+
+def test_a_break_within_a_japanese_phrase_is_told() -> None:
+    found = break_lines(atoms_of("お届けします"), len, 1.0, 3, max_lines=2)
+    assert found is not None and [line.is_torn for line in found] == [False, True]

@@ -17,6 +17,7 @@ from agora.ads.images import Picture, render
 from agora.ads.images.background import KINDS
 from agora.ads.images.checks import Checks, outside, overlaps, text_contrast
 from agora.ads.images.contact_sheet import contact_sheet, write_contact_sheet
+from agora.ads.images.encode import encoded
 from agora.ads.images.product import Product, read_product
 from agora.ads.images.scene import Box, Fill, Group, Scene, Solid, draw, rectangle
 from agora.ads.placements import placements
@@ -105,15 +106,44 @@ def svg_pixels(svg: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("place", "kind"), [("x-card", "aurora"), ("x-card", "waves"), ("half-page", "halftone"), ("leaderboard", "paper")]
+    ("place", "kind", "has_product"),
+    [("x-card", "aurora", True), ("x-card", "waves", False), ("half-page", "halftone", True), ("half-page", "tiles", False)],
 )
-def test_the_svg_looks_like_the_png(place: str, kind: str, product: Product) -> None:
-    picture = make(placement=place, background=kind, product_picture=product)
+def test_the_svg_looks_like_the_png(place: str, kind: str, has_product: bool, product: Product) -> None:
+    picture = make(placement=place, background=kind, product_picture=product if has_product else None)
     with Image.open(io.BytesIO(picture.png)) as image:
         drawn = np.array(image.convert("RGB")).astype(int)
     away = np.abs(drawn - svg_pixels(picture.svg)).max(axis=2)
     # two renderers smooth edges a little differently; whole areas must agree
     assert away.mean() < 2.5 and (away > 48).mean() < 0.004
+
+
+@pytest.mark.parametrize("scheme", ["bold", "light"])
+@pytest.mark.parametrize("place", ["story", "billboard", "mobile-banner"])
+def test_without_a_product_a_field_of_the_brand_s_own_colours_fills_what_is_left(place: str, scheme: str) -> None:
+    picture = make(headline="Quiet mornings", placement=place, scheme=scheme, background="tiles")
+    with Image.open(io.BytesIO(picture.png)) as image:
+        pixels = np.array(image.convert("RGB")).reshape(-1, 3)
+    share = {color: float((pixels == [int(color[at : at + 2], 16) for at in (1, 3, 5)]).all(axis=1).mean()) for color in Kit().colours}
+    assert picture.checks.passed and min(share.values()) > 0.02, share  # exactly these, not nearly
+    assert sum(share.values()) > (0.55 if scheme == "bold" else 0.1)
+
+
+def test_a_file_of_few_colours_keeps_those_of_the_brand() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3)).astype(np.uint8)
+    noise[:40], noise[40:60] = (15, 76, 58), (255, 122, 69)
+    png, kept = encoded(noise, 60_000, keep=("#0f4c3a", "#ff7a45", "#123456"))
+    assert len(png) <= 60_000 and (kept[:40] == (15, 76, 58)).all() and (kept[40:60] == (255, 122, 69)).all()
+
+
+@pytest.mark.parametrize(("place", "least"), [("story", 36), ("square", 28), ("landscape", 22), ("medium-rectangle", 14)])
+def test_the_disclosure_can_be_read_where_a_picture_is_shown_small_and_the_headline_rules(
+    place: str, least: float, product: Product
+) -> None:
+    for thing in (product, None):
+        sizes = make(placement=place, product_picture=thing).layout.text_px
+        assert sizes["disclosure"] >= least
+        assert sizes["headline"] > 1.6 * max(size for name, size in sizes.items() if name != "headline") or place == "medium-rectangle"
 
 
 def test_the_svg_needs_no_font_and_no_other_file_and_names_its_layers() -> None:
