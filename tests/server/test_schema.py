@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,16 @@ EXAMPLES = 8
 GENERATED = ("/v1/chat/completions", "/v1/completions", "/v1/responses")
 LEFT_OUT = r"/v1/(chat/completions|completions|responses)|/ask$|/deletions$"
 """Models are asked below, of a model that is there; searches and deletions have tests of their own."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ended() -> Iterator[None]:
+    """What the applications hold open, and the thread with an event loop in which schemathesis ran them, end with this file: else both
+    stay until the process does, and whatever then drops that loop is blamed for it."""
+    yield
+    asgi = sys.modules.get("schemathesis.python.asgi")
+    if asgi is not None:
+        asgi._shutdown()
 
 
 def application(tiny_model: LocalModel, square: Workspace, place: Path) -> FastAPI:
