@@ -43,6 +43,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 def measure(model: str, case: planner_memory.Case) -> dict[str, Any]:
     """The fuller of first and last stage."""
     from agora.cluster.models import model_shape
+    from agora.config import from_dict
     from agora.training.config import TrainingConfig
     from agora.training.dryrun import dry_run, recorded_numbers
     from agora.training.optimizers import OptimizerConfig
@@ -52,7 +53,7 @@ def measure(model: str, case: planner_memory.Case) -> dict[str, Any]:
     passes = recorded_numbers(layout, layout.num_micro_batches(case.global_batch))[0]
     training = TrainingConfig(
         batch_tokens=passes * layout.data * layout.micro_batch * seq_len, seq_len=seq_len, micro_batch=layout.micro_batch,
-        document_aware=False, optimizer=OptimizerConfig(name=case.optimizer),
+        document_aware=False, optimizer=from_dict(OptimizerConfig, {"name": case.optimizer}, "optimizer"),
     )  # fmt: skip
     config = config_of(model_shape(model), seq_len)
     ranks = {0, layout.num_accelerators - 1} if layout.pipeline > 1 else {0}

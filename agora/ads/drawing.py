@@ -66,8 +66,9 @@ def draw(asked: Asked) -> Picture:
     if asked.with_credentials:
         place = replace(place, max_kb=place.max_kb - CREDENTIALS_KB)
     path = brief.brand.product_picture
+    texts = texts_shown(brief, copy)
     return render(
-        **texts_shown(brief, copy), brand=brief.brand,
+        headline=texts["headline"], description=texts["description"], call_to_action=texts["call_to_action"], brand=brief.brand,
         product_picture=None if path is None else _product(path, path.stat().st_mtime_ns if path.is_file() else 0), placement=place,
         seed=asked.seed, language=copy.language,
     )  # fmt: skip

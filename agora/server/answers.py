@@ -227,7 +227,7 @@ async def event_lines(plan: Plan, stopping: Stopping, counted: Counted) -> Async
         yield _event(error.body)
 
 
-async def first_line(lines: AsyncGenerator[bytes, None]) -> tuple[str, AsyncGenerator[bytes, None]]:
+async def first_line(lines: AsyncGenerator[bytes, None]) -> tuple[bytes, AsyncGenerator[bytes, None]]:
     """The first event and the rest, so that an error before it can still be an HTTP status."""
     try:
         return await anext(lines), lines

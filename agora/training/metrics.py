@@ -80,10 +80,10 @@ class MetricsLog:
         """One line, handed to the system at once. Raises OSError that names the file."""
         self._file.write(json.dumps(dataclasses.asdict(metrics)))
         with self._without_board():
-            for name in _SHOWN if self._board is not None else ():
-                value = getattr(metrics, name)
-                if value is not None:
-                    self._board.add_scalar(name, value, metrics.step)
+            if (board := self._board) is not None:
+                for name in _SHOWN:
+                    if (value := getattr(metrics, name)) is not None:
+                        board.add_scalar(name, value, metrics.step)
 
     @contextmanager
     def _without_board(self) -> Iterator[None]:
