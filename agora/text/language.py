@@ -87,11 +87,13 @@ def _function_words() -> _Words:
     )  # fmt: skip
 
 
+@functools.cache
 def function_words() -> frozenset[str]:
     """The commonest articles, pronouns, prepositions of every language with a list: words that say nothing about a topic."""
     return frozenset(_function_words().words.to_pylist())
 
 
+@functools.cache
 def function_words_of(language: str) -> frozenset[str]:
     """Those of one language (ISO 639-1); none where it has no list."""
     content = json.loads(resources.files("agora.text").joinpath("function_words.json").read_text(encoding="utf-8"))
