@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
@@ -57,7 +58,7 @@ def write_contact_sheet(path: Path, pictures: Iterable[tuple[str, Picture]], *, 
 
 def _scale(picture: Picture) -> float:
     layout = picture.layout
-    return min(1.0, (_SHOWN_AREA / (layout.width * layout.height)) ** 0.5, _SHOWN_HEIGHT / layout.height)
+    return min(1.0, math.sqrt(_SHOWN_AREA / (layout.width * layout.height)), _SHOWN_HEIGHT / layout.height)
 
 
 def _by_height(group: list[Picture]) -> list[Picture]:

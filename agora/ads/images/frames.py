@@ -28,7 +28,7 @@ def frames(measure: Measure, shown: Shown) -> Iterator[Frame]:
     elif not shown.product:
         yield from _without_product(measure, shown)
     elif measure.is_wide:
-        shares = (0.5, 0.56, 0.63) if shape == "landscape" else (0.6, 0.7)
+        shares: tuple[float, ...] = (0.5, 0.56, 0.63) if shape == "landscape" else (0.6, 0.7)
         yield from (partial(_beside, measure, shown, share=share, first=first) for share in shares for first in _BOTH)
     else:
         shares = (0.34, 0.44, 0.54)
@@ -42,7 +42,7 @@ def frames(measure: Measure, shown: Shown) -> Iterator[Frame]:
 def _without_product(measure: Measure, shown: Shown) -> Iterator[Frame]:
     yield partial(_alone, measure, shown)
     if measure.is_wide:
-        shares = (0.54, 0.62, 0.72) if measure.shape == "landscape" else (0.6, 0.7, 0.8)
+        shares: tuple[float, ...] = (0.54, 0.62, 0.72) if measure.shape == "landscape" else (0.6, 0.7, 0.8)
         yield from (partial(_split, measure, shown, share=share, first=first) for share in shares for first in _BOTH)
     else:
         shares = (0.2, 0.3, 0.4, 0.5) if measure.shape != "square" else (0.24, 0.34, 0.44)
