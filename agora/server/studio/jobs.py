@@ -21,8 +21,9 @@ from typing import Any, Final
 
 from agora.ads.audiences import Audience
 from agora.ads.brief import Brief
+from agora.ads.job_folder import COPY, POLICY
 from agora.ads.policy import Finding
-from agora.ads.studio import BLOCKED, COPY, HELD, POLICY, READY
+from agora.ads.studio import BLOCKED, HELD, READY
 from agora.errors import DataError
 from agora.files import write_atomically
 from agora.server.studio.briefs import read_job_brief

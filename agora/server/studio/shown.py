@@ -11,10 +11,11 @@ from typing import Any, Final, cast
 
 from agora.ads.brief import Brief, Fact
 from agora.ads.copywriting import Copy
+from agora.ads.job_folder import POLICY
 from agora.ads.limits import limits_of, platforms_named, width_of
 from agora.ads.placements import placement_named
 from agora.ads.policy.special import texts_sha256
-from agora.ads.studio import ADS, BLOCKED, HELD, POLICY, READY, read_copy, read_releases
+from agora.ads.studio import ADS, BLOCKED, HELD, READY, read_copy, read_releases
 from agora.server.api.ads_forms import (
     BriefRead,
     ClaimRow,
