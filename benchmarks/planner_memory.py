@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from benchmarks.registry import REPOSITORY, Benchmark, Result
 
@@ -27,7 +27,7 @@ class Case:
 
     layout: Any
     global_batch: int
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: Any = "adamw"
     seq_len: int = SEQ_LEN
 
 
