@@ -27,7 +27,7 @@ class Case:
 
     layout: Any
     global_batch: int
-    optimizer: str = "adamw"
+    optimizer: Any = "adamw"
     seq_len: int = SEQ_LEN
 
 
@@ -137,7 +137,7 @@ def case_of(line: dict[str, Any], where: str) -> Case:
     from agora.config import from_dict
 
     layout = from_dict(Layout, line["layout"], where)
-    return Case(layout, int(line["global_batch"]), str(line.get("optimizer", "adamw")), int(line["seq_len"]))
+    return Case(layout, int(line["global_batch"]), line.get("optimizer", "adamw"), int(line["seq_len"]))
 
 
 BENCHMARK = Benchmark(

@@ -10,6 +10,7 @@ returned. Not covered: memory of the host, offloading.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 import numpy as np
 
@@ -31,6 +32,8 @@ from agora.cluster.layout import RECOMPUTES, Layout
 from agora.cluster.step_time import BYTES, Batch
 from agora.model.counts import layer_parameters
 from agora.model.shape import ModelShape
+
+Optimizer = Literal["adamw", "muon"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,10 +77,11 @@ class _Stage:
     vectors: Values
     matrix: Values
     is_joint: Values
+    is_staged: Values
 
 
 def memory_bytes(
-    shape: ModelShape, batch: Batch, layouts: LayoutColumns, *, documents: bool = True, optimizer: str = "adamw"
+    shape: ModelShape, batch: Batch, layouts: LayoutColumns, *, documents: bool = True, optimizer: Optimizer = "adamw"
 ) -> MemoryBytes:
     """Peak bytes of the fullest rank. `documents`: rows hold several, which may not see each other (training.document_aware); `optimizer`:
     adamw or muon (training.optimizer.name)."""
@@ -162,9 +166,9 @@ def _worst_moment(stage: _Stage, parts: _Parts, gradients: Values, scratch: Valu
 
     Loss: the last layer is still gathered. Backward pass of a layer: two are gathered (one works, one arrives; experts by themselves), and
     the head's gradient waits for the end of the pass. From the second layer on the one before has let go of what it kept, and its gradient
-    is on its way to the shards in float32. End of that pass: gradients
-    of the layer whole, in bfloat16 and in float32 (of experts one matrix once more, in the order of its shards; their working copies are
-    gone). End of the last pass: the same for the tables, whose working copies are gone. Optimizer: its scratch.
+    is on its way to the shards in float32. End of that pass: gradients of the layer whole, in bfloat16 and in float32 (of experts one
+    matrix once more, in the order of its shards; their working copies are gone, but for two that chunks of a pipeline still hold as they
+    came). End of the last pass: the same for the tables, whose working copies are gone. Optimizer: its scratch.
     """
     # experts that no axis divides lie with their layer; else they arrive and leave by themselves
     joint = np.where(stage.is_joint, stage.expert_layer, 0.0)
@@ -173,12 +177,13 @@ def _worst_moment(stage: _Stage, parts: _Parts, gradients: Values, scratch: Valu
     kept = parts.kept * parts.in_flight
     leaving = np.maximum(6 * layer, (6 + 2 / 3) * experts)
     two_layers = tables + parts.gathered * (2 * layer + experts)
+    last_gathered = tables + parts.gathered * 2 * (layer + stage.is_staged * experts)
     zero = 0.0 * kept
     moments = [
         [parts.waiting, tables + parts.gathered * (layer + experts), kept, zero, parts.logits],
         [parts.waiting + parts.scattered * 2 * joint + head, two_layers, kept, parts.working, zero],
         [parts.waiting + parts.scattered * (4 * layer + 2 * joint) + head, two_layers, kept - parts.kept, parts.working, zero],
-        [parts.waiting + parts.scattered * leaving + head, tables + parts.gathered * 2 * layer, kept - parts.kept, zero, zero],
+        [parts.waiting + parts.scattered * leaving + head, last_gathered, kept - parts.kept, zero, zero],
         [parts.waiting + parts.scattered * 6 * stage.tables, zero, kept - parts.kept * stage.num_layers, zero, zero],
         [np.maximum(gradients, parts.waiting), zero, zero, scratch, zero],
     ]
@@ -202,7 +207,7 @@ def _stage(shape: ModelShape, layouts: LayoutColumns, num_layers: Values, positi
     counts = layer_parameters(shape)
     t = layouts.tensor
     sparse_layers = shape.num_expert_layers
-    is_alone = layouts.pipeline == 1
+    is_alone = np.asarray(layouts.pipeline == 1)
     dense_total = shape.num_layers - sparse_layers
     # layers without experts come first
     dense = np.clip(dense_total - position * (shape.num_layers - num_layers), 0, num_layers)
@@ -221,7 +226,7 @@ def _stage(shape: ModelShape, layouts: LayoutColumns, num_layers: Values, positi
     widest = np.maximum((dense > 0) * shape.hidden_dim, np.maximum(shape.query_dim, shape.num_shared_experts * shape.expert_dim))
     matrix = np.maximum(shape.dim * widest, expert_layer / (2 + 1 * shape.gated))
     is_joint = layouts.expert * t == 1
-    return _Stage(held, experts, layer, expert_layer, tables, table * has_head, has_head, num_layers, vectors, matrix, is_joint)
+    return _Stage(held, experts, layer, expert_layer, tables, table * has_head, has_head, num_layers, vectors, matrix, is_joint, ~is_alone)
 
 
 def _in_flight_layers(layouts: LayoutColumns, num_layers: Values, position: int, passes: Values) -> Values:

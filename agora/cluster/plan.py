@@ -19,7 +19,7 @@ from agora.cluster.energy import Cost, EnergyUse, PowerDraw, clock_share, cost, 
 from agora.cluster.facts import Table, load_tables
 from agora.cluster.failures import FailureModel
 from agora.cluster.layout import RECOMPUTES, Kernels, Layout, Precision
-from agora.cluster.memory import MemoryBytes
+from agora.cluster.memory import MemoryBytes, Optimizer
 from agora.cluster.models import model_shape
 from agora.cluster.pricing import memory_on, times_on
 from agora.cluster.recovery import Recovery, RecoveryKind, recovery_of
@@ -64,6 +64,7 @@ class PlanRequest:
     batch_tokens              tokens of one step, moved by up to 10% where that is faster; 0 = 4M, and 16M from 8,192 accelerators on
     precision                 number format of the matrix products
     kernels                   element-wise work: fused (compiled) or plain
+    optimizer                 adamw, or muon: one moment of a matrix less in memory; nothing else of the plan knows it
     layout                    price this layout (layout.KEY=VALUE) instead of searching
     recovery                  what a failure takes away: restart = the job, replica = one replica where there are several, best = the better
     power_cap                 share of the accelerators' TDP that they may draw
@@ -86,6 +87,7 @@ class PlanRequest:
     batch_tokens: float = 0.0
     precision: Precision = "bf16"
     kernels: Kernels = "plain"
+    optimizer: Optimizer = "adamw"
     layout: Layout | None = None
     recovery: RecoveryKind = "best"
     power_cap: float = 1.0
@@ -220,6 +222,7 @@ def question_of(request: PlanRequest) -> Question:
         constants=request.calibrated().constants,
         precisions=(request.precision,),
         kernels=request.kernels,
+        optimizer=request.optimizer,
         useful_share=_useful_share(request, shape),
         imbalance=load_tables("memory")["margin"].base("imbalance"),
         batch_tolerance=0.0 if request.batch_tokens else BATCH_TOLERANCE,
@@ -337,7 +340,7 @@ def build_plan(request: PlanRequest, question: Question, chosen: Candidate, foun
         others=found.best[1:] if found else (),
         search=found,
         steps=steps,
-        memory=memory_on(shape, batch, columns, question.hardware),
+        memory=memory_on(shape, batch, columns, question.hardware, question.optimizer),
         num_steps=num_steps,
         tokens=tokens,
         interval_s=_interval(request, chip, shape).around(chosen.step_s),

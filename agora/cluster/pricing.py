@@ -7,7 +7,7 @@ import numpy as np
 
 from agora.cluster.columns import Hardware, LayoutColumns
 from agora.cluster.constants import Constants
-from agora.cluster.memory import MemoryBytes, memory_bytes
+from agora.cluster.memory import MemoryBytes, Optimizer, memory_bytes
 from agora.cluster.step_time import Batch, StepTimes, step_times
 from agora.cluster.wafer import streaming_memory, streaming_times
 from agora.model.shape import ModelShape
@@ -19,7 +19,8 @@ def times_on(shape: ModelShape, batch: Batch, layouts: LayoutColumns, hardware: 
     return price(shape, batch, layouts, hardware, constants)
 
 
-def memory_on(shape: ModelShape, batch: Batch, layouts: LayoutColumns, hardware: Hardware) -> MemoryBytes:
+def memory_on(shape: ModelShape, batch: Batch, layouts: LayoutColumns, hardware: Hardware, optimizer: Optimizer = "adamw") -> MemoryBytes:
     """Bytes of the fullest rank."""
-    price = streaming_memory if np.any(hardware.streams_weights) else memory_bytes
-    return price(shape, batch, layouts)
+    if np.any(hardware.streams_weights):
+        return streaming_memory(shape, batch, layouts)
+    return memory_bytes(shape, batch, layouts, optimizer=optimizer)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from agora.cluster.columns import INTERLEAVED, ONE_F_ONE_B, PARAMETERS, ZERO_BUBBLE, Hardware, LayoutColumns, stack_layouts
 from agora.cluster.constants import Constants
 from agora.cluster.layout import KERNELS, PRECISIONS, Kernels, Layout, Precision, experts_divide, possible_passes, shard_rows
+from agora.cluster.memory import Optimizer
 from agora.cluster.pricing import memory_on, times_on
 from agora.cluster.step_time import Batch
 from agora.errors import ConfigError
@@ -53,6 +54,7 @@ class Question:
     constants: Constants
     precisions: tuple[Precision, ...] = ("bf16",)
     kernels: Kernels = "plain"
+    optimizer: Optimizer = "adamw"
     max_tensor: int = 0
     useful_share: Callable[[Any], Any] | None = None
     imbalance: float = 1.0
@@ -137,7 +139,7 @@ class Tally:
             return
         self.num_possible += len(batches)
         batch = question.batch(batches)
-        needed = memory_on(question.shape, batch, columns, question.hardware).total
+        needed = memory_on(question.shape, batch, columns, question.hardware, question.optimizer).total
         lowest = int(np.argmin(needed))
         if self.least is None or needed[lowest] < self.least[0]:
             self.least = (float(needed[lowest]), columns.layout(lowest))
@@ -183,7 +185,7 @@ def price(question: Question, layout: Layout) -> Candidate:
     layout.check(question.shape, seq_len=question.seq_len, global_batch=question.global_batch)
     columns, batch = stack_layouts([layout]), question.batch(np.array([question.global_batch]))
     seconds = times_on(question.shape, batch, columns, question.hardware, question.constants).total_s
-    needed = memory_on(question.shape, batch, columns, question.hardware).total
+    needed = memory_on(question.shape, batch, columns, question.hardware, question.optimizer).total
     return Candidate(layout, question.global_batch, float(seconds[0]), float(needed[0]))
 
 

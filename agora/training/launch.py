@@ -167,7 +167,7 @@ def _predict(name: str, model: ModelConfig, training: TrainingConfig, layout: La
     return plan(PlanRequest(
         model="", shape=shape_of(model), accelerator=name, num_accelerators=layout.num_accelerators, seq_len=training.seq_len,
         batch_tokens=training.batch_tokens, tokens=training.num_tokens, layout=layout, precision=layout.precision,
-        recovery="restart",
+        optimizer=training.optimizer.name, recovery="restart",
     ))  # fmt: skip
 
 

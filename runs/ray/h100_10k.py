@@ -2,7 +2,7 @@
 # h100_10k: 10,240 processes on 1,280 nodes, 8 each
 # layout: replicate 5, shard 32, tensor 2, pipeline 8, virtual 8, context 4, expert 8, micro_batch 1, parameters,
 # interleaved, recompute selective, bf16; 10,240 ranks
-# predicted on H100: 5.3 s a step, 42.8 GiB on the fullest rank, 36.5 days in all (agora cluster plan)
+# predicted on H100: 5.3 s a step, 15.6 GiB on the fullest rank, 36.5 days in all (agora cluster plan)
 # an interruption every 4 h 56 min is to be expected
 # 90 s from SIGTERM to the end of the save
 # Made by: agora train launch h100_10k --ray

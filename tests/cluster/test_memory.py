@@ -80,18 +80,18 @@ MIXTURE = replace(DENSE, num_experts=8, experts_per_token=2, expert_dim=256)
     ("model", "layout"),
     [
         (DENSE, Layout(shard=2, tensor=2, micro_batch=4)),
-        (MIXTURE, Layout(shard=2, tensor=2, context=2, expert=2, micro_batch=16)),
+        (MIXTURE, Layout(shard=2, expert=2, micro_batch=8)),
     ],
-    ids=["dense", "experts in a ring"],
+    ids=["dense", "experts"],
 )
 def test_selective_recomputation_keeps_what_training_keeps(model: ModelConfig, layout: Layout) -> None:
-    """Of two more layers: what a rank of the program holds more at its peak, and what the planner says that they keep."""
+    """Of one more layer: what a rank of the program holds more at its peak, and what the planner says that it keeps."""
     layout, seq_len, rows = replace(layout, recompute="selective"), 1024, layout.data * layout.micro_batch
     batch = Batch(seq_len=seq_len, global_batch=rows)
     training = TrainingConfig(batch_tokens=rows * seq_len, seq_len=seq_len, micro_batch=layout.micro_batch, document_aware=False)
-    peaks = [dry_run(replace(model, num_layers=number), training, layout).record.by_kind["activations"] for number in (2, 4)]
+    peaks = [dry_run(replace(model, num_layers=number), training, layout).record.by_kind["activations"] for number in (2, 3)]
     kept, _, _ = activation_bytes(shape_of(model), batch, stack_layouts([layout]))
-    assert peaks[1] - peaks[0] == pytest.approx(2 * value(kept), rel=0.01)
+    assert peaks[1] - peaks[0] == pytest.approx(value(kept), rel=0.01)
 
 
 def test_muon_holds_one_moment_of_a_matrix_and_two_of_the_rest() -> None:
