@@ -420,10 +420,9 @@ INLINE int64_t page_place(const Shape *s, const Step *step, int64_t layer, int64
     return (page * s->K + k) * s->D * PAGE;
 }
 
-INLINE void ask_for_page(const Shape *s, const Step *step, int64_t place, const int is_float) {
+INLINE void ask_for_page(const Shape *s, const void *pages, int64_t place, const int is_float) {
     int64_t size = is_float ? 4 : 2, end = (place + s->D * PAGE) * size;
-    for (int64_t at = place * size; at < end; at += 64) __builtin_prefetch((const char *)step->keys + at, 0, 2);
-    for (int64_t at = place * size; at < end; at += 64) __builtin_prefetch((const char *)step->values + at, 0, 2);
+    for (int64_t at = place * size; at < end; at += 64) __builtin_prefetch((const char *)pages + at);
 }
 
 /* Queries are turned where they lie; keys and values of row n go into their page. */
@@ -531,8 +530,8 @@ INLINE void share(float *scores, int64_t count, float scale, float *largest, flo
 }
 
 /* `heads` query heads of one row that share a key head: softmax over all positions so far, SPAN at a time (Milakov & Gimelshein 2018).
- * Pages lie apart, and the processor does not foresee where the next one is: what is read after these is asked for meanwhile. `next`: the row
- * and key head after this, -1 for none. */
+ * Pages lie apart, and the processor does not foresee where the next one is: values are asked for while keys are read, and meanwhile the keys
+ * of what comes next; `next` is the row and key head after this, -1 for none. */
 INLINE void attend(const Shape *s, const Step *step, int64_t layer, int64_t n, int64_t k, int64_t next, const float *queries, float *out,
                    const int heads, const int is_float) {
     int64_t D = s->D, last = step->positions[n], places[SPAN / PAGE];
@@ -541,15 +540,16 @@ INLINE void attend(const Shape *s, const Step *step, int64_t layer, int64_t n, i
     memset(out, 0, heads * D * sizeof(float));
     for (int64_t first = 0; first <= last; first += SPAN) {
         int64_t count = least(SPAN, last + 1 - first);
+        for (int64_t i = 0; i < count; i += PAGE) {
+            int64_t place = places[i / PAGE] = page_place(s, step, layer, n, k, first + i);
+            ask_for_page(s, step->values, place, is_float);
+            score_page(step->keys, place, queries, D, (float (*)[SPAN])&scores[0][i], heads, is_float);
+        }
         int64_t row = n, head = k, from = first + SPAN;
         if (from > last) row = next / s->K, head = next % s->K, from = 0;
-        int64_t more = from == 0 && next < 0 ? 0 : least(SPAN, step->positions[row] + 1 - from);
-        for (int64_t i = 0; i < count || i < more; i += PAGE) {
-            if (i < more) ask_for_page(s, step, page_place(s, step, layer, row, head, from + i), is_float);
-            if (i >= count) continue;
-            places[i / PAGE] = page_place(s, step, layer, n, k, first + i);
-            score_page(step->keys, places[i / PAGE], queries, D, (float (*)[SPAN])&scores[0][i], heads, is_float);
-        }
+        if (next >= 0 || from)
+            for (int64_t i = from; i <= least(step->positions[row], from + SPAN - 1); i += PAGE)
+                ask_for_page(s, step->keys, page_place(s, step, layer, row, head, i), is_float);
         for (int h = 0; h < heads; h++) share(scores[h], count, scale, &largest[h], &total[h], out + h * D, D);
         mix(step->values, places, scores, count, out, D, heads, is_float);
     }
