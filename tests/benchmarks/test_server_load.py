@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from benchmarks.server_load import _figures, _problems
+from benchmarks.server_load import _figures, _problems, _times, _verdict
 from benchmarks.server_load_clients import END, read, request_bytes
 
 
@@ -38,3 +38,9 @@ def test_lost_and_mixed_streams_are_seen_and_tokens_that_came_together_are_one_a
     found = _figures([phase], 2)
     assert (found["wait_p95_ms"], found["tokens"], found["first_p50_ms"]) == (20.0, 20, 100.0)
     assert 0 <= found["token_p50_ms"] < found["wait_p95_ms"]
+
+
+def test_verdicts_name_the_bar_and_whether_it_holds() -> None:
+    one, many = {"wait_p95_ms": 2.0, "token_p95_ms": 0.0}, {"wait_p95_ms": 6.0, "token_p95_ms": 1.0}
+    assert _verdict("x", _times(many, one, "wait_p95_ms")).endswith("3.0 times (bar 3.0: holds)")
+    assert _verdict("x", _times(many, one, "token_p95_ms")).endswith("inf times (bar 3.0: MISSED)")

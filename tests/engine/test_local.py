@@ -8,8 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from agora.engine import Conversation, Generator, LocalModel, SamplingConfig, load_local_model, parse_device
+from agora.engine import (
+    BatchEngine,
+    Conversation,
+    Generator,
+    LocalModel,
+    SamplingConfig,
+    batch_sampling,
+    load_local_model,
+    native,
+    parse_device,
+)
+from agora.engine.plain import PlainNetwork
 from agora.errors import BusyError, ContextLengthError, UsageError
+from agora.model import kernels
 from agora.model.find import find_model
 from agora.model.transformer import Transformer
 from agora.settings import Workspace
@@ -54,6 +66,21 @@ def test_completion_begins_a_document(tiny_parts: Parts, model: LocalModel) -> N
     tokenizer = tiny_parts[1]
     expected = Generator(*tiny_parts).stream([tokenizer.special["<|endoftext|>"], *tokenizer.encode("Rain")], ANSWER_8)
     assert [delta.token for delta in model.complete("Rain", ANSWER_8)] == [delta.token for delta in expected]
+
+
+def test_without_a_compiler_the_answers_are_the_same(tiny_workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [ANSWER_8, SamplingConfig(seed=3, max_tokens=8), SamplingConfig(seed=4, top_p=0.9, max_tokens=8)]
+    folder = tiny_workspace / "models" / "tiny"
+    expected = [[delta.token for delta in load_local_model(folder, precision="float32").complete("Rain", one)] for one in asked]
+    monkeypatch.setenv("PATH", "")
+    assert kernels.load(native.SOURCES) is None
+    for place in (native, batch_sampling):
+        monkeypatch.setattr(place, "library", lambda: None)
+    model = load_local_model(folder)
+    assert isinstance(model.generator, BatchEngine) and isinstance(model.generator._scheduler.network, PlainNetwork)
+    assert [[delta.token for delta in model.complete("Rain", one)] for one in asked] == expected
+    with pytest.raises(UsageError, match="C compiler"):
+        load_local_model(folder, precision="int8")
 
 
 def test_forged_roles_in_content_stay_text(tiny_parts: Parts, model: LocalModel) -> None:

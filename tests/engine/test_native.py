@@ -93,6 +93,20 @@ def test_what_a_page_held_before_does_not_matter(precision: Precision) -> None:
     assert torch.equal(whole(made, tokens_BT, tables(2)), expected)
 
 
+def drawn(kernel: ctypes.CDLL | None) -> list[int]:
+    """What a build of draw.c draws: the most likely tokens, and others."""
+    assert kernel is not None
+    logits = torch.randn(9, 1000, generator=torch.Generator().manual_seed(2))
+    forbidden, temperatures, points = torch.tensor([7, 8]), torch.tensor([0.0, 0.5, 2.0] * 3), torch.linspace(0, 0.99, 9).double()
+    found = torch.zeros(9, dtype=torch.long)
+    sizes = [ctypes.c_int64(9), ctypes.c_int64(1000)]
+    kernel.draw_rows(
+        ctypes.c_void_p(logits.data_ptr()), *sizes, ctypes.c_void_p(forbidden.data_ptr()), ctypes.c_int64(2),
+        *(ctypes.c_void_p(one.data_ptr()) for one in (temperatures, points, found)),
+    )  # fmt: skip
+    return found.tolist()
+
+
 @pytest.mark.parametrize(
     ("flag", "needs"),
     [("-march=cascadelake", "avx512_vnni"), ("-march=haswell", "avx2"), ("-DAGORA_PLAIN", "")],
@@ -106,6 +120,7 @@ def test_products_for_other_processors_agree(flag: str, needs: str, tmp_path: Pa
     monkeypatch.setattr(kernels, "FLAGS", (*kernels.FLAGS, flag))
     other = kernels.load(native.SOURCES)
     assert other is not None
+    assert drawn(other) == drawn(native.library())
     for precision in PRECISIONS:
         made = network(model, precision)
         expected = whole(made, tokens_BT, tables(3))
@@ -116,6 +131,17 @@ def test_products_for_other_processors_agree(flag: str, needs: str, tmp_path: Pa
         assert error.median() < (2e-2 if precision == "int8" else 1e-5) * expected.std() and error.max() < 0.1 * expected.std()
         for row in range(3):  # and there too a row depends on nothing beside it
             assert torch.equal(whole(made, tokens_BT[row : row + 1], tables(3)[row : row + 1])[0], got[row])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_what_is_not_a_number_shows_in_the_logits_of_its_row_alone(precision: Precision) -> None:
+    model, tokens_BT = Transformer(ODD, seed=1).eval(), tokens(2, 20)
+    with torch.no_grad():
+        model.embedding[201, 5] = torch.nan
+    expected = whole(network(model, precision), tokens_BT, tables(2))
+    tokens_BT[1, 7] = 201
+    got = whole(network(model, precision), tokens_BT, tables(2))
+    assert got[1, 7:].isnan().all() and torch.equal(got[0], expected[0]) and torch.equal(got[1, :7], expected[1, :7])
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
