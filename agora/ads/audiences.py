@@ -28,7 +28,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from agora.ads.author_vectors import Method, Points, author_points
+from agora.ads.author_vectors import Method, author_vectors
 from agora.ads.author_words import AuthorWords, Written, read_author_words
 from agora.ads.counts import Counts
 from agora.ads.opt_outs import account_key, account_keys
@@ -46,8 +46,6 @@ SENSITIVE: Final = "sensitive topic"
 NO_LIST: Final = "language without a list of sensitive words"
 NO_TERMS: Final = "no term that enough voices share"
 _LEAST_VOICES: Final = 50
-_ALIKE: Final = 0.15
-"""Likeness to a list, as a share of what its own members have, from which an author is like it: strangers have none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,10 +154,13 @@ def lookalikes(
     if language not in known_languages():
         raise DataError(f"the list writes in {language!r}, for which there is no list of sensitive words: no audience is made like it")
     names = sorted(name for name, one in written.authors.items() if one.language == language)
-    points = author_points(written, names, speakers, language, method=chosen.method, seed=chosen.seed)
+    vectors = author_vectors(written, names, speakers, language, method=chosen.method, seed=chosen.seed)
     place = {name: row for row, name in enumerate(names)}
-    near = [names[row] for row in _near(points, [place[name] for name in known if name in place])]
-    near = [name for name in near if written.authors[name].sensitive_share <= chosen.sensitive_share][:size]
+    rows = [place[name] for name in known if name in place]
+    scores = vectors.likeness(rows)
+    scores[rows] = -1.0
+    near = [names[row] for row in np.argsort(-scores, kind="stable")[:size] if scores[row] > 0]
+    near = [name for name in near if written.authors[name].sensitive_share <= chosen.sensitive_share]
     result = _shown(near, written, names, speakers, language, chosen, seen, is_lookalike=True)
     if not isinstance(result, Audience):
         raise DataError(f"no audience like the list can be shown: {result}")
@@ -178,7 +179,7 @@ def _read(store: PostStore, config: AudienceConfig, opted_out: Collection[str], 
 
 def _groups(written: Written, names: Sequence[str], speakers: Voices, language: str, config: AudienceConfig) -> list[list[str]]:
     """Authors by interest."""
-    points = author_points(written, names, speakers, language, method=config.method, seed=config.seed)
+    points = author_vectors(written, names, speakers, language, method=config.method, seed=config.seed).points(config.seed)
     from sklearn.cluster import KMeans
 
     weights = voice_weights(names, speakers)
@@ -193,14 +194,6 @@ def _groups(written: Written, names: Sequence[str], speakers: Voices, language: 
     for row, label in zip(rows, labels, strict=True):
         found[int(label)].append(names[int(row)])
     return [found[label] for label in sorted(found)]
-
-
-def _near(points: Points, rows: Sequence[int]) -> list[int]:
-    """Other rows near to the middle of `rows`, the nearest first."""
-    scores = points @ points[rows].mean(axis=0)
-    least = max(_ALIKE * float(np.median(scores[rows])), 1e-9)
-    scores[rows] = -1.0
-    return [int(row) for row in np.argsort(-scores, kind="stable") if scores[row] >= least]
 
 
 def _shown(

@@ -12,6 +12,7 @@ import functools
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -33,6 +34,9 @@ _MOST_WORDS: Final = 20_000
 _MEANING: Final = 1.0
 """Weight of meaning beside words: the same."""
 
+_ALIKE: Final = 0.15
+"""Likeness by meaning to a list, as a share of what its own members have, from which an author is like it: words of all kinds have some."""
+
 Points = npt.NDArray[np.float64]
 """[authors, dimensions]"""
 
@@ -46,12 +50,41 @@ def by_meaning(method: Method, language: str) -> bool:
     return minilm.is_installed()
 
 
-def author_points(
-    written: Written, names: Sequence[str], speakers: Voices, language: str, *, method: Method = "auto", seed: int = 0
-) -> Points:
-    """One row per name: unit length, or all zero where an author has no word that others share. Raises MissingExtraError."""
-    try:
+@dataclass(frozen=True, slots=True)
+class AuthorVectors:
+    """One row per author: `words` (sparse TF-IDF, unit length) and, where meaning is looked at, `meaning` (unit length)."""
+
+    words: Any
+    meaning: Points | None
+
+    def points(self, seed: int) -> Points:
+        """Dense rows for grouping, all zero where an author has no word that others share."""
         from sklearn.decomposition import TruncatedSVD
+        from sklearn.preprocessing import normalize
+
+        dims = min(_DIMS, self.words.shape[1] - 1, self.words.shape[0] - 1)
+        few = self.words.toarray() if dims < 2 else TruncatedSVD(dims, random_state=seed).fit_transform(self.words)
+        found = normalize(few)
+        if self.meaning is not None:
+            found = normalize(np.hstack([found, _MEANING * self.meaning]))
+        found[np.asarray(self.words.getnnz(axis=1)) == 0] = 0.0
+        return np.asarray(found)
+
+    def likeness(self, rows: Sequence[int]) -> npt.NDArray[np.float64]:
+        """How like each author is to the middle of `rows`; not above 0 where there is no likeness."""
+        middle = np.asarray(self.words[rows].mean(axis=0)).ravel()
+        scores = np.asarray(self.words @ middle).ravel()
+        if self.meaning is None:
+            return scores
+        both = scores + _MEANING * (self.meaning @ self.meaning[rows].mean(axis=0))
+        return np.asarray(both - _ALIKE * float(np.median(both[rows])))
+
+
+def author_vectors(
+    written: Written, names: Sequence[str], speakers: Voices, language: str, *, method: Method = "auto", seed: int = 0
+) -> AuthorVectors:
+    """The vectors of `names`. Raises MissingExtraError."""
+    try:
         from sklearn.feature_extraction import DictVectorizer
         from sklearn.feature_extraction.text import TfidfTransformer
         from sklearn.preprocessing import normalize
@@ -60,17 +93,15 @@ def author_points(
     users = _users(written, names, speakers)
     counts = [{word: count for word, count in written.authors[name].words.items() if word in users} for name in names]
     if not any(counts):
-        return np.zeros((len(names), 1))
+        from scipy.sparse import csr_matrix
+
+        return AuthorVectors(csr_matrix((len(names), 1)), None)
     reader = DictVectorizer(dtype=np.float64)
-    weights = TfidfTransformer(sublinear_tf=True).fit_transform(reader.fit_transform(counts))
-    dims = min(_DIMS, weights.shape[1] - 1, len(names) - 1)
-    points = weights.toarray() if dims < 2 else TruncatedSVD(dims, random_state=seed).fit_transform(weights)
-    points = normalize(points)
-    if by_meaning(method, language):
-        words = [str(word) for word in reader.get_feature_names_out()]
-        points = normalize(np.hstack([points, _MEANING * normalize(weights @ _meanings(words, users, seed))]))
-    points[np.asarray(weights.getnnz(axis=1)) == 0] = 0.0
-    return np.asarray(points)
+    words = TfidfTransformer(sublinear_tf=True).fit_transform(reader.fit_transform(counts))
+    if not by_meaning(method, language):
+        return AuthorVectors(words, None)
+    known = [str(word) for word in reader.get_feature_names_out()]
+    return AuthorVectors(words, normalize(words @ _meanings(known, users, seed)))
 
 
 def _users(written: Written, names: Sequence[str], speakers: Voices) -> dict[str, int]:
@@ -106,4 +137,4 @@ def _model() -> Any:
     return minilm.load_minilm()
 
 
-__all__ = ["Method", "Points", "author_points", "by_meaning"]
+__all__ = ["AuthorVectors", "Method", "author_vectors", "by_meaning"]

@@ -133,8 +133,8 @@ def test_lookalikes_by_meaning_share_no_word_with_the_list(tmp_path: Path, monke
     with PostStore.open(tmp_path / "posts", create=True) as store:
         store.append(posts_table(rows + _written("wheelers", SYNONYMS, 64, 3, drawn, "m")))
         seeds = [f"cycling{number}" for number in range(64)]
-        with pytest.raises(DataError, match="no audience like the list"):
-            lookalikes(store, seeds, config=AudienceConfig(method="words"))
+        by_words = lookalikes(store, seeds, config=AudienceConfig(method="words"))
+        assert any(member.startswith("baking") for member in by_words.members)  # all that is shared is small talk
         with pytest.raises(MissingExtraError, match="minilm"):
             lookalikes(store, seeds, config=AudienceConfig(method="meaning"))
         monkeypatch.setattr(minilm, "is_installed", lambda: True)
@@ -151,9 +151,10 @@ def test_a_crowd_is_shown_with_fifty_voices_and_the_noise_of_the_day(people: int
 
 def test_the_crowds_that_the_benchmark_hides_never_appear(tmp_path: Path) -> None:
     drawn = random.Random(5)
-    hidden = ("fortynine", "leaving", "treatment", "strike", "brigade", "mixed")
+    hidden = ("fortynine", "leaving", "treatment", "mixed")
     with PostStore.open(tmp_path / "posts", create=True) as store:
-        store.append(posts_table([row for name in ("surfing", *hidden) for row in _posts(name, PEOPLE[name], 3, drawn, "n")]))
+        rows = [row for name in hidden for row in _posts(name, PEOPLE[name], 3, drawn, "n")]
+        store.append(posts_table(rows + _posts("surfing", PEOPLE["surfing"], 6, drawn, "n")))
         gone = {f"leaving{number}" for number in range(LEFT)}
         config = AudienceConfig(num_clusters=len(hidden) + 2)
         found = find_audiences(store, Voices(BRIGADES), config=config, opted_out=gone, counts=Counts(b"secret", date(2026, 1, 1)))

@@ -197,13 +197,13 @@ class Grammar:
     def _alt_text(self, headline: str) -> str:
         mark, name = self.language.advertisement, "alt_text"
         colon = "：" if self.language.is_unspaced else ": "
-        said, tail = headline.casefold(), ""
+        brand, said = self.brief.brand.name, headline.casefold()
         names = [name for name in (self.brief.product, self.brief.short_name) if name]
-        if not any(name.casefold() in said for name in names):
-            tail = f" – {self.brief.product}"
-        names_brand = self.brief.brand.name.casefold() in f"{said}{tail.casefold()}"  # said once is enough
+        fresh = [name for name in names if brand.casefold() not in said or brand.casefold() not in name.casefold()]  # once is enough
+        tail = f" – {fresh[0]}" if fresh and not any(name.casefold() in said for name in names) else ""
+        names_brand = brand.casefold() in f"{said}{tail.casefold()}"
         head = f"{mark}{colon}" if mark else ""
-        with_brand = head if names_brand else f"{head}{self.brief.brand.name}{colon}"
+        with_brand = head if names_brand else f"{head}{brand}{colon}"
         tries = [
             f"{with_brand}{headline}{tail}",
             f"{with_brand}{headline}",

@@ -49,17 +49,13 @@ def orbit(stage: Stage) -> list[Item]:
         Stroke(circle(x, y, radius * factor), mid, 0.55 - 0.13 * step, max(1.0, 0.0022 * stage.long))
         for step, factor in enumerate((1.28, 1.6, 1.98))
     ]
-    items.append(
-        Fill(
-            circle(x, y, radius), Linear((x - radius, y - radius), (x + radius, y + radius), (Stop(0, loud), Stop(1, mix(loud, mid, 0.65))))
-        )
-    )
+    disc = Linear((x - radius, y - radius), (x + radius, y + radius), (Stop(0, loud), Stop(1, mix(loud, mid, 0.65))))
+    items.append(Fill(circle(x, y, radius), disc if stage.has_product else Solid(loud)))
     angle = math.radians(stage.rng.choice([215.0, 320.0, 40.0, 140.0]))
     small = circle(x + 1.28 * radius * math.cos(angle), y + 1.28 * radius * math.sin(angle), radius * 0.11)
     items.append(Fill(small, Solid(other)))
-    if not stage.has_product:  # the disc alone carries the picture: a half moon of the second colour gives it depth
-        moon = rectangle(Box(x - radius * 0.52, y - radius * 0.52, x + radius * 0.52, y + radius * 0.52), radius * 0.52)
-        items.append(Fill(moon, Linear((x, y - radius * 0.52), (x, y + radius * 0.52), (Stop(0, other), Stop(1, other, 0.0)))))
+    if not stage.has_product:  # the disc alone carries the picture
+        items.append(Fill(circle(x, y, radius * 0.52), Solid(other)))
     return items
 
 
@@ -83,10 +79,12 @@ def arches(stage: Stage) -> list[Item]:
 
 def waves(stage: Stage) -> list[Item]:
     """Layers of long waves in two tones from the side of the product."""
-    near, mid, loud, _other = stage.palette.shapes
+    near, mid, loud, other = stage.palette.shapes
     wide = stage.side_by_side
     items: list[Item] = [flat(stage)]
-    tones = (near, mix(near, mid, 0.75), mix(mid, loud, 0.45), mix(mid, loud, 0.9))
+    tones = (near, mid, loud, other)
+    if stage.has_product:
+        tones = (near, mix(near, mid, 0.75), mix(mid, loud, 0.45), mix(mid, loud, 0.9))
     to_right = stage.focus.center[0] >= stage.quiet.center[0]
     to_bottom = stage.focus.center[1] >= stage.quiet.center[1]
     phase = stage.rng.uniform(0, 2 * math.pi)
@@ -209,7 +207,8 @@ def contours(stage: Stage) -> list[Item]:
     for ring in range(count):
         fade = 1 - ring / count
         path = _blob(x, y, stage.reach * 0.55 + ring * step * 1.5, turn + 0.12 * ring, 0.09 + 0.006 * ring)
-        items.append(Stroke(path, loud, 0.12 + 0.45 * fade**1.5, max(1.0, 0.0017 * stage.long)))
+        alpha = 0.12 + 0.45 * fade**1.5 if stage.has_product else 0.4 + 0.6 * fade
+        items.append(Stroke(path, loud, alpha, max(1.0, (0.0017 if stage.has_product else 0.003) * stage.long)))
     return items
 
 

@@ -28,7 +28,7 @@ def frames(measure: Measure, shown: Shown) -> Iterator[Frame]:
     elif not shown.product:
         yield from _without_product(measure, shown)
     elif measure.is_wide:
-        shares = (0.5, 0.56, 0.63) if shape == "landscape" else (0.6, 0.7)
+        shares: tuple[float, ...] = (0.5, 0.56, 0.63) if shape == "landscape" else (0.6, 0.7)
         yield from (partial(_beside, measure, shown, share=share, first=first) for share in shares for first in _BOTH)
     else:
         shares = (0.34, 0.44, 0.54)

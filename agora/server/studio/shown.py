@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import Any, Final, cast
 
 from agora.ads.brief import Brief, Fact
 from agora.ads.copywriting import Copy
-from agora.ads.job_folder import ADS, POLICY, read_copy, read_releases
+from agora.ads.job_folder import POLICY
 from agora.ads.limits import limits_of, platforms_named, width_of
 from agora.ads.placements import placement_named
 from agora.ads.policy.special import texts_sha256
-from agora.ads.studio import BLOCKED, HELD, READY
+from agora.ads.studio import ADS, BLOCKED, HELD, READY, read_copy, read_releases
 from agora.server.api.ads_forms import (
     BriefRead,
     ClaimRow,
@@ -34,7 +33,6 @@ from agora.server.api.ads_forms import (
     Working,
 )
 from agora.server.studio.jobs import RESULTS, Job, MadeVariant, made_variants, not_written
-from agora.server.studio.workshop import read_outcome
 
 _ALWAYS: Final = ("policy.html", POLICY, ADS)
 _LONG_AGO: Final = (1980, 1, 1, 0, 0, 0)  # equal ads give equal archives
@@ -79,8 +77,7 @@ def whole_job(job: Job, work: Working, brief: BriefRead, placements: list[Placem
     ]
     return WholeJob(
         **_row(job, work, variants, read), brief=brief, placements=placements, variants=rows, not_written=lost,
-        has_results=(job.folder / RESULTS).is_file(), model=job.request.get("model"),
-        credentials=read_outcome(job.folder).get("credentials", ""),
+        has_results=(job.folder / RESULTS).is_file(),
     )  # fmt: skip
 
 
@@ -107,20 +104,13 @@ def archive_of(job: Job) -> bytes:
 
 def _row(job: Job, work: Working, variants: Sequence[MadeVariant], brief: Brief) -> dict[str, Any]:
     states = [one.state for one in variants]
-    shown = next((one for one in variants if one.pictures), None)
-    cover = _address(job, shown, min(shown.pictures, key=_from_cover), "png") if shown is not None else None
+    cover = next((_address(job, one, one.pictures[0], "png") for one in variants if one.pictures), None)
     return {
         "id": job.name, "product": brief.product, "brand": brief.brand.name, "by": job.request["by"], "made_at": job.request["made_at"],
         "work": work, "audiences": [one["label"] for one in job.request["audiences"]] or ["everybody"], "ready": states.count(READY),
         "held": states.count(HELD), "blocked": states.count(BLOCKED), "num_pictures": sum(len(one.pictures) for one in variants),
         "cover": cover,
     }  # fmt: skip
-
-
-def _from_cover(placement: str) -> float:
-    """How far the shape of a size is from that of a cover (4:3), in which it is shown cut."""
-    size = placement_named(placement)
-    return abs(math.log(size.width / size.height / (4 / 3)))
 
 
 def _texts(copy: Copy, brief: Brief) -> list[TextRow]:
