@@ -38,6 +38,10 @@ PAGES: Final = (
 """Folder of the address, name, icon, scope."""
 
 
+_TURN: Final = "() => { const dark = !document.body.classList.contains('body--dark'); setDark(dark); emit(dark); }"
+"""In the browser, so that it is at once, and the other of what is seen, whoever chose that; the server is told and keeps it."""
+
+
 class Shown(Exception):
     """Something went wrong that the page tells. `is_missing`: what was asked for is not there."""
 
@@ -124,12 +128,11 @@ class Site:
             with box("stack tight"):
                 text("div", viewer.caller.name, "small soft wrap").style("padding:0 10px")
 
-                def turn() -> None:
-                    self._dark[viewer.caller.account] = not dark.value
-                    dark.value = not dark.value
+                def turned(event: Any) -> None:
+                    self._dark[viewer.caller.account] = dark.value = bool(event.args)
 
                 with box("line"):
-                    button("", turn, "ghost", "dark_mode", "Dark or light")
+                    button("", lambda: None, "ghost", "dark_mode", "Dark or light").on("click", turned, js_handler=_TURN)
                     if viewer.has_session:
                         with box("", "form", method="post", action="/sign-out"):
                             ui.button("Sign out", color=None).props("type=submit flat no-caps dense").classes("ghost")

@@ -133,6 +133,21 @@ def test_a_wrong_number_in_an_address_is_told_and_the_usual_one_shown(tab: Any) 
     page.get_by_text("Kinds side by side").wait_for()
 
 
+def test_dark_and_light_turn_to_the_other_of_what_is_seen_and_stay(site: str, new_tab: Callable[..., Any]) -> None:
+    tab = new_tab(site, color_scheme="dark")
+    page = tab.open("/training")
+    is_dark = "document.body.classList.contains('body--dark')"
+    assert page.evaluate(is_dark)
+    page.get_by_label("Dark or light").click()
+    assert not page.evaluate(is_dark)  # without waiting: the browser does it
+    page.get_by_role("link", name="Ads").click()
+    tab.settled()
+    assert not page.evaluate(is_dark)
+    page.get_by_label("Dark or light").click()
+    page.wait_for_function(is_dark)
+    assert tab.problems == []
+
+
 def test_an_admin_makes_and_revokes_a_key_and_reads_the_audit_log(tab: Any) -> None:
     page = tab.open("/admin")
     page.get_by_role("button", name="New key").first.click()
