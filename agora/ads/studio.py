@@ -51,7 +51,7 @@ from agora.ads.job_folder import (
     to_json,
     writer_of,
 )  # fmt: skip
-from agora.ads.policy import Finding, Release, Targeting, check, is_blocked, special_categories, texts_sha256
+from agora.ads.policy import Finding, Release, Targeting, check, is_blocked, special_by_meaning, special_categories, texts_sha256
 from agora.ads.policy_page import policy_page
 from agora.errors import DataError, OtherRunError, UsageError
 from agora.files import replacing_folder, write_atomically
@@ -279,8 +279,8 @@ def _variant(
 
 
 def _campaign(copies: Iterable[Copy], brief: Brief, *, declared: str = "") -> tuple[str, ...]:
-    """Every special category of a campaign: of one of its ads, of its brief, or as it was declared when it was made."""
-    found = dict.fromkeys([declared] if declared else [])
+    """Every special category of a campaign: of one of its ads, of its brief, also by meaning, or as it was declared when it was made."""
+    found = dict.fromkeys([*([declared] if declared else []), *special_by_meaning(brief)])
     for copy in copies:
         found |= dict.fromkeys(special_categories(copy, brief))
     return tuple(found)

@@ -77,6 +77,7 @@ def make(
     from agora.ads.brief import read_brief
     from agora.ads.complete import complete
     from agora.ads.drawing import usable_cores
+    from agora.ads.policy import likeness
     from agora.ads.studio import BLOCKED, HELD, READY, StudioConfig, make_ads
 
     place, read = Workspace.find(workspace), read_brief(brief)
@@ -92,7 +93,8 @@ def make(
     added = complete(read, made, signer=signer, clicks=judge, page=landing, progress=terminal_progress)
     result = {
         "audiences": [one.label for one in chosen] or ["everybody"], "ready": made.count(READY), "held_for_a_person": made.count(HELD),
-        "blocked_by_policy": made.count(BLOCKED), "not_written": len(made.not_written), "pictures": made.num_pictures,
+        "blocked_by_policy": made.count(BLOCKED), "special_categories_by_meaning": likeness.said_of(read.languages),
+        "not_written": len(made.not_written), "pictures": made.num_pictures,
         "pictures_that_fail_a_check": made.num_failed_checks, "content_credentials": added.credentials, "sheets": list(added.sheets),
         "sheets_not_written": dict(added.faults), "best_by_score": dict(added.best), "folder": out,
     }  # fmt: skip
@@ -138,6 +140,7 @@ def check(
     """
     from agora.ads.brief import read_brief
     from agora.ads.complete import write_exports
+    from agora.ads.policy import likeness
     from agora.ads.studio import BLOCKED, HELD, READY, recheck
 
     read = read_brief(brief)
@@ -145,10 +148,11 @@ def check(
     write_exports(read, folder, found)
     states = {state: [one.name for one in found if one.state == state] for state in (READY, HELD, BLOCKED)}
     reasons = {one.name: [finding.record() for finding in one.findings] for one in found if one.findings}
+    by_meaning = likeness.said_of(read.languages)
     if as_json:
-        emit({**states, "findings": reasons}, as_json=True)
+        emit({**states, "special_categories_by_meaning": by_meaning, "findings": reasons}, as_json=True)
     else:
-        emit({state: len(names) for state, names in states.items()}, as_json=False)
+        emit({**{state: len(names) for state, names in states.items()}, "special_categories_by_meaning": by_meaning}, as_json=False)
         for name, findings in reasons.items():
             for finding in findings:
                 print(f"{name} {finding['field']} {finding['rule']}: {finding['span']!r} {finding['reason']}")

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from agora.ads import studio
 from agora.ads.brief import read_brief
-from agora.ads.policy import Targeting
+from agora.ads.policy import Targeting, likeness
 from agora.ads.studio import BLOCKED, HELD, READY, StudioConfig, make_ads, read_releases, recheck, release
 from agora.cli import app
 from agora.errors import DataError, MissingExtraError, OtherRunError, QuerySyntaxError, UsageError
@@ -187,6 +187,27 @@ def test_a_brief_without_its_special_category_does_not_set_ads_free(tmp_path: Pa
     recheck(plain, out)
     release(out, by="Ada Fernwood")
     assert {one.state for one in recheck(plain, out)} == {READY}
+
+
+def test_a_brief_that_is_near_a_special_category_in_meaning_is_held_where_meaning_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brief = read_brief(brief_at(tmp_path))
+    asked: list[str] = []
+
+    def meaning(text: str) -> dict[str, float]:
+        asked.append(text)
+        return {"-": 0.3, "special:credit": 0.5, "special:jobs": 0.2}
+
+    monkeypatch.setattr(likeness, "is_available", lambda language: language == "en")
+    monkeypatch.setattr(likeness, "meaning_of", meaning)
+    made = make_ads(brief, tmp_path / "out", audiences=[], config=TEXTS)
+    assert {one.state for one in made.variants} == {HELD}
+    assert {(finding.rule, finding.field) for one in made.variants for finding in one.findings} == {("special:credit", "campaign")}
+    assert asked == [". ".join([brief.product, *(one.text for one in (*brief.offers, *brief.facts))])] and likeness.said_of(["en"]) == "on"
+    monkeypatch.setattr(likeness, "is_available", lambda language: False)
+    assert make_ads(brief, tmp_path / "rules", audiences=[], config=TEXTS).count(READY) == 2
+    assert "agora[minilm]" in likeness.said_of(["de", "en"]) and "English only" in likeness.said_of(["de"])
 
 
 def test_one_ad_of_a_special_category_holds_the_whole_campaign(tmp_path: Path) -> None:

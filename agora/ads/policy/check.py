@@ -95,6 +95,15 @@ def special_categories(copy: Copy, brief: Brief) -> tuple[str, ...]:
     return tuple(_categories(copy.texts(), copy.language, brief))
 
 
+def special_by_meaning(brief: Brief) -> tuple[str, ...]:
+    """The special category that a brief as a whole is near to in meaning, where MiniLM is installed and facts are in English."""
+    statements = [one.text for one in (*brief.offers, *brief.facts) if one.language == likeness.LANGUAGE]
+    if not statements or not likeness.is_available(likeness.LANGUAGE):
+        return ()
+    found = likeness.special_of([brief.product, *statements])
+    return () if found is None else (found,)
+
+
 def _categories(texts: Mapping[str, str], language: str, brief: Brief) -> dict[str, tuple[str, str]]:
     return categories_of({field: plainly(text)[0] for field, text in texts.items()}, language, brief.special_category)
 
@@ -230,4 +239,4 @@ def _special(categories: Mapping[str, tuple[str, str]], targeting: Targeting, *,
 
 _FINDERS = {"medical": _medical, "personal": _personal, "trademark": _trademark}
 
-__all__ = ["NUMBER", "QUANTITY", "Finding", "check", "is_blocked", "special_categories"]
+__all__ = ["NUMBER", "QUANTITY", "Finding", "check", "is_blocked", "special_by_meaning", "special_categories"]
