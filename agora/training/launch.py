@@ -33,6 +33,12 @@ NO_ACCELERATOR: Final = "none"
 _RESOURCES: Final = {"NVIDIA": "nvidia.com/gpu", "AMD": "amd.com/gpu"}  # names that the vendors' device plugins give their GPUs
 _PROCESSORS_STOP_S: Final = 120.0  # without an accelerator nothing is predicted
 _LEAST_STOP_S: Final = 90.0  # starting python's handlers, the agent, the last log lines
+_MOST_STOP_S: Final = 65_000  # Slurm holds seconds before the limit in 16 bits (manual of sbatch, --signal)
+WARNED_S: Final = 60  # Slurm looks at limits now and then, so that its warning may come a minute late (same place)
+_ONLY: Final[dict[str, tuple[Target, ...]]] = {
+    "hours": ("slurm",), "partition": ("slurm",), "account": ("slurm",), "setup": ("slurm", "kubernetes"), "stop_s": ("slurm", "kubernetes"),
+    "image": ("kubernetes",), "claim": ("kubernetes",), "namespace": ("kubernetes",), "kind": ("kubernetes",),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +86,8 @@ class LaunchConfig:
                 raise ConfigError(f"launch.{name}={getattr(self, name)} must be 0 or more")
         if not 0.1 <= self.hours <= 24 * 365:
             raise ConfigError(f"launch.hours={self.hours} must be from 0.1 to {24 * 365}")
+        if self.stop_s > _MOST_STOP_S:
+            raise ConfigError(f"launch.stop_s={self.stop_s} must be at most {_MOST_STOP_S}")
         check_settings(asdict(self))
 
 
@@ -122,6 +130,7 @@ def make_job(
     Raises ConfigError with the nearest possible thing for a layout that does not divide, or that the accelerator's memory cannot hold.
     """
     check_words(words := tuple(words))
+    _refuse_unused(config, target)
     if target == "kubernetes":
         check_kubernetes(config.name, config.workspace)
     name = config.accelerator or usual_accelerator or NO_ACCELERATOR
@@ -136,11 +145,28 @@ def make_job(
         )
     predicted = None if name == NO_ACCELERATOR else _predict(name, model, training, layout)
     restarts, stop_s = _patience(config, predicted, target)
+    if target == "slurm" and config.hours * 3600 < 2 * (stop_s + WARNED_S):
+        raise ConfigError(
+            f"launch.hours={config.hours} leaves no time to train: the job is told to stop {stop_s + WARNED_S} s before its limit, "
+            f"and queued again; try launch.hours={math.ceil(2 * (stop_s + WARNED_S) / 360) / 10}"
+        )
     return Job(
         recipe=recipe, words=words, name=dns_label(config.name or recipe), config=config,
         num_nodes=layout.num_accelerators // per_node, per_node=per_node, resource=resource, restarts=restarts, stop_s=stop_s,
-        made_by=made_by, facts=_facts(layout, name, predicted, stop_s), target=target,
+        made_by=made_by, facts=_facts(layout, name, predicted, None if target == "ray" else stop_s), target=target,
     )  # fmt: skip
+
+
+def _refuse_unused(config: LaunchConfig, target: Target) -> None:
+    """Raises ConfigError for a setting that the file has no place for."""
+    usual = LaunchConfig()
+    for name, targets in _ONLY.items():
+        value = getattr(config, name)
+        if target not in targets and value != getattr(usual, name):
+            raise ConfigError(
+                f"launch.{name}={value} is for {' and '.join('--' + one for one in targets)}; with --{target} nothing would read it, so "
+                "leave it out"
+            )
 
 
 def _spread(layout: Layout, num_accelerators: int) -> Layout:
@@ -183,7 +209,7 @@ def _patience(config: LaunchConfig, predicted: Plan | None, target: Target) -> t
     return config.restarts or 3 + math.ceil(2 * expected), math.ceil(stop_s)
 
 
-def _facts(layout: Layout, name: str, predicted: Plan | None, stop_s: int) -> tuple[str, ...]:
+def _facts(layout: Layout, name: str, predicted: Plan | None, stop_s: int | None) -> tuple[str, ...]:
     facts = [f"layout: {layout.describe()}; {layout.num_accelerators:,} ranks"]
     if predicted is not None:
         memory = format_bytes(predicted.chosen.memory_bytes)
@@ -192,7 +218,7 @@ def _facts(layout: Layout, name: str, predicted: Plan | None, stop_s: int) -> tu
             f"{predicted.duration_s / 86400:.1f} days in all (agora cluster plan)",
             f"an interruption every {format_seconds(predicted.failures.mean_time_s)} is to be expected",
         ]
-    return (*facts, f"{stop_s} s from SIGTERM to the end of the save")
+    return tuple(facts) if stop_s is None else (*facts, f"{stop_s} s from SIGTERM to the end of the save")
 
 
 def torchrun(job: Job, *, endpoint: str, identity: str, log_dir: str, num_nodes: str | None = None) -> list[str]:

@@ -7,7 +7,7 @@ the step, save and end, and the job is queued again. `scancel --signal` reaches 
 
 from __future__ import annotations
 
-from agora.training.launch import Job, header, quoted, torchrun
+from agora.training.launch import WARNED_S, Job, header, quoted, torchrun
 
 
 def script(job: Job) -> str:
@@ -27,10 +27,9 @@ def options(job: Job) -> list[str]:
     """What Slurm is asked for."""
     c, gpus = job.config, [f"--gpus-per-node={job.per_node}"] if job.resource else []
     places = [f"--{name}={value}" for name, value in (("partition", c.partition), ("account", c.account)) if value]
-    # seconds between the warning and the limit: the time to stop, and one more minute because Slurm looks at limits now and then
     return [
         f"--job-name={job.name}", *places, f"--nodes={job.num_nodes}", "--ntasks-per-node=1", *gpus, "--exclusive", "--mem=0",
-        f"--time={_time(c.hours)}", f"--signal=B:USR1@{job.stop_s + 60}", "--requeue", "--open-mode=append", f"--output={job.name}-%j.log",
+        f"--time={_time(c.hours)}", f"--signal=B:USR1@{job.stop_s + WARNED_S}", "--requeue", "--open-mode=append", f"--output={job.name}-%j.log",
     ]  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from agora.errors import TrainingError
 
 _PATIENCE_S: Final = 600.0
 _LOOK_S: Final = 0.05
+_LOOKS_PER_S: Final = 10_000  # of all processes together: the store answers some tens of thousands of requests per second
 _NAME: Final = "agora-start"
 
 
@@ -33,25 +34,29 @@ def meet(rank: int, size: int) -> Any:
     """A store of this start alone. Raises TrainingError when the others do not come."""
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = dist.TCPStore(host, port, is_master=False, timeout=timedelta(seconds=_PATIENCE_S))  # type: ignore[attr-defined]
-    name = _invite(store, size, time.monotonic() + _PATIENCE_S) if rank == 0 else _accept(store, rank, time.monotonic() + _PATIENCE_S)
+    until = time.monotonic() + _PATIENCE_S
+    name = _invite(store, size, until) if rank == 0 else _accept(store, rank, until, max(_LOOK_S, size / _LOOKS_PER_S))
     return dist.distributed_c10d.PrefixStore(name, store)
 
 
 def _invite(store: Any, size: int, until: float) -> str:
     name = f"{_NAME}-{uuid.uuid4().hex}"
     store.set(_NAME, name)
-    waiting = set(range(1, size))
-    while waiting:
-        come = {rank for rank in waiting if store.check([f"{name}/greeting/{rank}"])}
-        for rank in come:
-            store.set(f"{name}/answer/{rank}", store.get(f"{name}/greeting/{rank}"))
-        waiting -= come
-        if not come:
-            _pause(until, f"{len(waiting)} of {size} processes, e.g. rank {min(waiting, default=0)},")
+    come = 1
+    while come < size:  # in their order: whoever came meanwhile is answered with them
+        first = come
+        while come < size and store.check([f"{name}/greeting/{come}"]):
+            come += 1
+        if come > first:
+            ranks = range(first, come)
+            greetings = store.multi_get([f"{name}/greeting/{rank}" for rank in ranks])
+            store.multi_set([f"{name}/answer/{rank}" for rank in ranks], greetings)
+        else:
+            _pause(until, _LOOK_S, f"rank {come} of {size} processes")
     return name
 
 
-def _accept(store: Any, rank: int, until: float) -> str:
+def _accept(store: Any, rank: int, until: float, look_s: float) -> str:
     mine, greeted = uuid.uuid4().hex.encode(), ""
     while True:
         name = store.get(_NAME).decode()  # waits for the first start
@@ -60,10 +65,10 @@ def _accept(store: Any, rank: int, until: float) -> str:
             greeted = name
         if store.check([f"{name}/answer/{rank}"]) and store.get(f"{name}/answer/{rank}") == mine:
             return str(name)
-        _pause(until, "the first process")
+        _pause(until, look_s, "the first process")
 
 
-def _pause(until: float, who: str) -> None:
+def _pause(until: float, look_s: float, who: str) -> None:
     if time.monotonic() > until:
         raise TrainingError(f"{who} did not come within {_PATIENCE_S:.0f} s; look into its log, or start again")
-    time.sleep(_LOOK_S)
+    time.sleep(look_s)

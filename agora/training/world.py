@@ -8,6 +8,7 @@ Without those variables, or with one process, nothing is started and every quest
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from agora.training.meeting import meet, needs_meeting
 T = TypeVar("T")
 
 _REMEMBERED_COLLECTIVES: Final = "256"  # by PyTorch's flight recorder, for watchdog.py: a few passes through the model
+_FEW: Final = 256  # processes that may each be connected with every other, in each group; 1,024 open files are usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ def joined_world(device: str) -> Iterator[World]:
     begins_here = not dist.is_initialized()
     if begins_here:
         os.environ.setdefault("TORCH_FR_BUFFER_SIZE", _REMEMBERED_COLLECTIVES)
+        if size > _FEW:
+            _allow_many()
         backend, rank = "cpu:gloo,cuda:nccl" if is_cuda else "gloo", int(os.environ["RANK"])
         if needs_meeting():
             dist.init_process_group(backend, store=meet(rank, size), rank=rank, world_size=size)
@@ -121,6 +125,14 @@ def joined_world(device: str) -> Iterator[World]:
     finally:
         if begins_here:
             dist.destroy_process_group()
+
+
+def _allow_many() -> None:
+    """gloo connects every process of a group with every other one when the group is made, unless told to connect who talks. The first
+    process still hears of all (what each writes of a checkpoint), so as many files may be open as the system allows."""
+    os.environ.setdefault("TORCH_GLOO_LAZY_INIT", "1")
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def layout_for(world: World, layout: Layout, micro_batch: int) -> Layout:
@@ -138,4 +150,5 @@ def layout_for(world: World, layout: Layout, micro_batch: int) -> Layout:
 
 
 def _device() -> torch.device:
-    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
+    """On GPUs NCCL: gloo sums around a ring of all ranks, a turn for each. (The group has both: get_backend says cpu:gloo,cuda:nccl.)"""
+    return torch.device("cuda", torch.cuda.current_device()) if "nccl" in dist.get_backend() else torch.device("cpu")

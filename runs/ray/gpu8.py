@@ -3,7 +3,6 @@
 # layout: shard 8, expert 8, micro_batch 2, parameters, recompute selective, bf16; 8 ranks
 # predicted on H200: 32.4 s a step, 62.3 GiB on the fullest rank, 12.0 days in all (agora cluster plan)
 # an interruption every 6333 h 07 min is to be expected
-# 1080 s from SIGTERM to the end of the save
 # Made by: agora train launch gpu8 --ray
 # Start:   python THIS_FILE on the cluster's head, or: ray job submit --working-dir . -- python THIS_FILE
 """Every node needs the same Python with agora[ray] installed, and sees the workspace under the same path."""

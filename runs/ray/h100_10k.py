@@ -4,7 +4,6 @@
 # interleaved, recompute selective, bf16; 10,240 ranks
 # predicted on H100: 5.3 s a step, 15.6 GiB on the fullest rank, 36.5 days in all (agora cluster plan)
 # an interruption every 4 h 56 min is to be expected
-# 90 s from SIGTERM to the end of the save
 # Made by: agora train launch h100_10k --ray
 # Start:   python THIS_FILE on the cluster's head, or: ray job submit --working-dir . -- python THIS_FILE
 """Every node needs the same Python with agora[ray] installed, and sees the workspace under the same path."""

@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 # laptop: 2 processes on 2 nodes, 1 each
 # layout: shard 2, micro_batch 8, parameters, recompute none, bf16; 2 ranks
-# 120 s from SIGTERM to the end of the save
 # Made by: agora train launch laptop --ray training.micro_batch=8 launch.num_accelerators=2
 # Start:   python THIS_FILE on the cluster's head, or: ray job submit --working-dir . -- python THIS_FILE
 """Every node needs the same Python with agora[ray] installed, and sees the workspace under the same path."""

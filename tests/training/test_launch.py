@@ -240,9 +240,29 @@ def test_words_that_would_break_out_of_the_file_are_refused(target: Any, setting
 
 @pytest.mark.parametrize("image", ["agora", "agora:latest", "r.example.org:5000/team/a_b/agora:v1.0-rc1", f"x/y@sha256:{'0a' * 32}", "R/x"])
 def test_names_that_are_in_use_are_taken(image: str) -> None:
-    good = {"image": image, "namespace": "team-a", "claim": "agora.data", "partition": "gpu,h100_long", "account": "abc@v100"}
-    for target in ("slurm", "kubernetes", "ray"):
-        assert render(job("gpu8", target, name="run-1", **good))
+    assert render(job("gpu8", "kubernetes", name="run-1", image=image, namespace="team-a", claim="agora.data"))
+    assert render(job("gpu8", "slurm", name="run-1", partition="gpu,h100_long", account="abc@v100"))
+
+
+@pytest.mark.parametrize(
+    ("target", "setting", "value"),
+    [("ray", "setup", "module load cuda"), ("ray", "stop_s", 300.0), ("kubernetes", "hours", 48.0), ("kubernetes", "partition", "gpu"),
+     ("slurm", "image", "me/agora:2"), ("slurm", "kind", "trainjob")],
+)  # fmt: skip
+def test_a_setting_that_the_file_has_no_place_for_is_refused(target: Any, setting: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"launch.{setting}={value} is for --.*; with --{target} nothing would read it"):
+        job("gpu8", target, **{setting: value})
+
+
+def test_a_time_limit_that_ends_before_training_begins_is_refused_with_one_that_does_not() -> None:
+    """Warned at once, the job would save nothing new, queue itself again, and so on for ever."""
+    with pytest.raises(ConfigError, match=r"told to stop 660 s before its limit.*; try launch.hours=(\S+)$") as caught:
+        job("gpu8", "slurm", hours=0.1, stop_s=600)
+    hours = float(str(caught.value).rpartition("=")[2])
+    options = sbatch_options(render(job("gpu8", "slurm", hours=hours, stop_s=600)))
+    assert hours * 3600 >= 2 * int(options["--signal"].partition("@")[2])
+    with pytest.raises(ConfigError, match="at most 65000"):
+        job("gpu8", "slurm", stop_s=70_000)
 
 
 def test_a_setting_of_the_recipe_with_a_line_break_is_refused() -> None:
