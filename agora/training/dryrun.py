@@ -13,6 +13,7 @@ linearly.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -46,6 +47,8 @@ from agora.training.recorder import Collective, Recorder, StepRecord
 from agora.training.sharded_step import ShardedStep
 from agora.training.step import Batch
 from agora.training.world import World, layout_for
+
+logger = logging.getLogger(__name__)
 
 NOT_COUNTED: Final = (
     "counted are tensors; what a GPU needs besides is a stated margin: buffers of communicators, the driver's context, workspaces of "
@@ -84,10 +87,9 @@ def dry_run(
     """One step as `rank` of `world` processes (the layout's own number when not given). As in training, a layout gets as many replicas
     as fit. Raises ConfigError for what cannot be divided and UsageError for a rank that is not there, each with the nearest possible."""
     world = layout.num_accelerators if world is None else world
-    if world < 1:
-        raise UsageError(f"--world {world} must be at least 1")
-    if not 0 <= rank < world:
-        raise UsageError(f"--rank {rank} is not one of the {world} ranks 0 to {world - 1}; the nearest is {0 if rank < 0 else world - 1}")
+    _refuse_rank(world, rank)
+    if training.float8 != "off":
+        logger.warning("training.float8=%s is not in a dry run, which counts products, and what they keep, in 16 bits", training.float8)
     layout = layout_for(World(rank, world), layout, training.micro_batch)
     global_batch = training.batch_tokens // training.seq_len
     parallelize.check(model, layout, seq_len=training.seq_len, global_batch=global_batch)
@@ -111,6 +113,13 @@ def dry_run(
     )  # fmt: skip
 
 
+def _refuse_rank(world: int, rank: int) -> None:
+    if world < 1:
+        raise UsageError(f"--world {world} must be at least 1")
+    if not 0 <= rank < world:
+        raise UsageError(f"--rank {rank} is not one of the {world} ranks 0 to {world - 1}; the nearest is {0 if rank < 0 else world - 1}")
+
+
 def _total(columns: Sequence[Values]) -> float:
     return sum(float(np.ravel(column)[0]) for column in columns)
 
@@ -118,8 +127,9 @@ def _total(columns: Sequence[Values]) -> float:
 def dry_run_stages(
     model: ModelConfig, training: TrainingConfig, layout: Layout, *, world: int | None = None, rank: int = 0, progress: Progress = silent
 ) -> Iterator[DryRun]:
-    """`dry_run` of one rank for each pipeline stage: those at the place that `rank` has in its stage."""
+    """`dry_run` of one rank for each pipeline stage: those at the place that `rank` has in its stage. Raises as `dry_run` does."""
     world = layout.num_accelerators if world is None else world
+    _refuse_rank(world, rank)
     each = max(1, world // layout.pipeline)
     for stage in range(layout.pipeline):
         yield dry_run(model, training, layout, world=world, rank=stage * each + rank % each, progress=progress)

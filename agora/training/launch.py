@@ -36,7 +36,8 @@ _LEAST_STOP_S: Final = 90.0  # starting python's handlers, the agent, the last l
 _MOST_STOP_S: Final = 65_000  # Slurm holds seconds before the limit in 16 bits (manual of sbatch, --signal)
 WARNED_S: Final = 60  # Slurm looks at limits now and then, so that its warning may come a minute late (same place)
 _ONLY: Final[dict[str, tuple[Target, ...]]] = {
-    "hours": ("slurm",), "partition": ("slurm",), "account": ("slurm",), "setup": ("slurm", "kubernetes"), "stop_s": ("slurm", "kubernetes"),
+    "hours": ("slurm",), "partition": ("slurm",), "account": ("slurm",),
+    "setup": ("slurm", "kubernetes"), "stop_s": ("slurm", "kubernetes"),
     "image": ("kubernetes",), "claim": ("kubernetes",), "namespace": ("kubernetes",), "kind": ("kubernetes",),
 }  # fmt: skip
 

@@ -29,7 +29,8 @@ def options(job: Job) -> list[str]:
     places = [f"--{name}={value}" for name, value in (("partition", c.partition), ("account", c.account)) if value]
     return [
         f"--job-name={job.name}", *places, f"--nodes={job.num_nodes}", "--ntasks-per-node=1", *gpus, "--exclusive", "--mem=0",
-        f"--time={_time(c.hours)}", f"--signal=B:USR1@{job.stop_s + WARNED_S}", "--requeue", "--open-mode=append", f"--output={job.name}-%j.log",
+        f"--time={_time(c.hours)}", f"--signal=B:USR1@{job.stop_s + WARNED_S}", "--requeue", "--open-mode=append",
+        f"--output={job.name}-%j.log",
     ]  # fmt: skip
 
 

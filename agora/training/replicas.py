@@ -41,12 +41,14 @@ _INTEGERS: Final = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int6
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """What one rank says: `held` are checksums of pieces by the ranks that hold them, `results` what the same work gave each time."""
+    """What one rank says, in few bytes however many there are: all ranks read what all say. `place` is the same for ranks that do the same
+    work: which differ only in the rows they read. `held` are checksums of pieces by the name of the group that holds them, `results` what
+    the same work gave each time."""
 
     rank: int
     host: str
-    peers: tuple[int, ...]
-    held: Mapping[tuple[int, ...], str]
+    place: tuple[int, ...]
+    held: Mapping[str, str]
     results: tuple[tuple[float, str], ...] = ()
     is_exact: bool = True
 
@@ -55,7 +57,7 @@ def compare_replicas(step: ShardedStep, batches: Sequence[Batch]) -> str | None:
     """Compare all copies; what is wrong in words, the same on every rank, or None. `batches` are the same on all ranks; for a
     pipeline as many as one data rank takes in a step. Weights, optimizer and data are as before afterwards."""
     mine = Witness(
-        dist.get_rank(), socket.gethostname(), _same_work(step), checksums(step), (rehearse(step, batches),), step.layout.expert == 1
+        dist.get_rank(), socket.gethostname(), _place(step), checksums(step), (rehearse(step, batches),), step.layout.expert == 1
     )  # fmt: skip
     witnesses = _gather(mine)
     if find_held(witnesses) is None and find_results(witnesses) is None:
@@ -67,8 +69,11 @@ def compare_replicas(step: ShardedStep, batches: Sequence[Batch]) -> str | None:
 
 def find_held(witnesses: Sequence[Witness]) -> str | None:
     """Whose weights differ from those of the other holders."""
-    for holders in sorted({holders for witness in witnesses for holders in witness.held}):
-        said = {rank: witnesses[rank].held[holders] for rank in holders}
+    groups: dict[str, dict[int, str]] = {}
+    for witness in witnesses:
+        for group, checksum in witness.held.items():
+            groups.setdefault(group, {})[witness.rank] = checksum
+    for said in groups.values():
         found = _odd_ones(said)
         if found is not None:
             return _told(witnesses, found, "weights or optimizer state of", "holds", said)
@@ -78,7 +83,10 @@ def find_held(witnesses: Sequence[Witness]) -> str | None:
 def find_results(witnesses: Sequence[Witness]) -> str | None:
     """Who computes another loss or other gradients from the same micro-batch."""
     unsteady = [witness.rank for witness in witnesses if len(set(witness.results)) > 1]
-    for peers in sorted({witness.peers for witness in witnesses}):
+    places: dict[tuple[int, ...], list[int]] = {}
+    for witness in witnesses:
+        places.setdefault(witness.place, []).append(witness.rank)
+    for peers in places.values():
         said = {rank: repr(witnesses[rank].results[0]) for rank in peers}
         if len(peers) == 1 or _odd_ones(said) is None:
             continue
@@ -115,7 +123,7 @@ def _told(witnesses: Sequence[Witness], found: Sequence[int], what: str, does: s
 
 
 @torch.no_grad()
-def checksums(step: ShardedStep) -> dict[tuple[int, ...], str]:
+def checksums(step: ShardedStep) -> dict[str, str]:
     """A checksum of what this rank holds, for each group of replicas that hold the same; pieces without a copy are left out."""
     pieces: dict[tuple[int, ...], list[Tensor]] = {}
     for _, value in sorted(step.state_dict().items()):
@@ -123,7 +131,7 @@ def checksums(step: ShardedStep) -> dict[tuple[int, ...], str]:
             holders = _holders(value)
             if len(holders) > 1:
                 pieces.setdefault(holders, []).append(value.to_local())
-    return {holders: _checksum(tensors) for holders, tensors in pieces.items()}
+    return {_digest(enumerate(holders)): _checksum(tensors) for holders, tensors in pieces.items()}
 
 
 def _holders(value: DTensor) -> tuple[int, ...]:
@@ -137,13 +145,9 @@ def _holders(value: DTensor) -> tuple[int, ...]:
     return tuple(sorted(int(rank) for rank in mesh.mesh[tuple(place)].flatten()))
 
 
-def _same_work(step: ShardedStep) -> tuple[int, ...]:
-    """The ranks that differ from this one only in which rows they read."""
+def _place(step: ShardedStep) -> tuple[int, ...]:
     axes = step.axes
-    mine = (axes.pipeline_rank, axes.context_rank, axes.tensor.get_local_rank())
-    places: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(places, mine)
-    return tuple(rank for rank, place in enumerate(places) if place == mine)
+    return axes.pipeline_rank, axes.context_rank, axes.tensor.get_local_rank()
 
 
 def rehearse(step: ShardedStep, batches: Sequence[Batch]) -> tuple[float, str]:

@@ -151,6 +151,13 @@ def test_real_runs_of_two_ranks_take_what_was_predicted() -> None:
 def test_a_rank_that_is_not_there_is_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="--rank 8 is not one of the 8 ranks 0 to 7; the nearest is 7"):
         dry_run(MODEL, training(8), Layout(shard=8), rank=8)
+    with pytest.raises(UsageError, match="--rank 99 is not one of the 4 ranks"):
+        next(dryrun.dry_run_stages(MODEL, training(8), Layout(pipeline=2, shard=2), rank=99))
+
+
+def test_what_a_dry_run_leaves_out_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    dry_run(MODEL, replace(training(2), float8="rowwise"), Layout(shard=2))
+    assert "training.float8=rowwise is not in a dry run" in caplog.text
 
 
 def test_a_world_that_does_not_divide_is_refused_with_the_nearest() -> None:

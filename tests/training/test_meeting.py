@@ -80,9 +80,9 @@ class _Nobody:
 def test_those_who_wait_leave_the_store_time_to_answer(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A TCPStore answers some tens of thousands of requests a second; a hundred thousand that ask twenty times would ask two million."""
     pauses: list[float] = []
-    monkeypatch.setattr(meeting.dist, "TCPStore", lambda *_, **__: _Nobody())
-    monkeypatch.setattr(meeting.time, "sleep", pauses.append)
-    monkeypatch.setattr(meeting.time, "monotonic", lambda: 100.0 * len(pauses))
+    monkeypatch.setattr(dist, "TCPStore", lambda *_, **__: _Nobody())
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0 * len(pauses))
     monkeypatch.setenv("MASTER_ADDR", "here")
     monkeypatch.setenv("MASTER_PORT", "1")
     with pytest.raises(TrainingError, match="the first process did not come"):

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize(("backend", "device"), [("cpu:gloo,cuda:nccl", "cuda:3"), ("nccl", "cuda:3"), ("gloo", "cpu")])
 def test_on_gpus_sums_over_all_processes_are_nccls(backend: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world.dist, "get_backend", lambda: backend)
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda: backend)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
     assert world.World(0, 2).device == torch.device(device)
 
