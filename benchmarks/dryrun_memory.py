@@ -61,8 +61,7 @@ def run(quick: bool, options: dict[str, str]) -> Result:
 
 
 def _task(name: str, layout: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """Model, training and layout of a case. A mixture in which every token visits every expert sends as many rows as a dry run assumes;
-    otherwise the router decides."""
+    """Model, training and layout of a case. How many rows visit an expert is for the router to say; a dry run takes all as equally busy."""
     from agora.cluster.layout import Layout
     from agora.model.config import ModelConfig
     from agora.training.config import TrainingConfig

@@ -33,6 +33,7 @@ NO_ACCELERATOR: Final = "none"
 _RESOURCES: Final = {"NVIDIA": "nvidia.com/gpu", "AMD": "amd.com/gpu"}  # names that the vendors' device plugins give their GPUs
 _PROCESSORS_STOP_S: Final = 120.0  # without an accelerator nothing is predicted
 _LEAST_STOP_S: Final = 90.0  # starting python's handlers, the agent, the last log lines
+RENDEZVOUS: Final = "--rdzv-conf=join_timeout=1800"
 _MOST_STOP_S: Final = 65_000  # Slurm holds seconds before the limit in 16 bits (manual of sbatch, --signal)
 WARNED_S: Final = 60  # Slurm looks at limits now and then, so that its warning may come a minute late (same place)
 _ONLY: Final[dict[str, tuple[Target, ...]]] = {
@@ -228,7 +229,7 @@ def torchrun(job: Job, *, endpoint: str, identity: str, log_dir: str, num_nodes:
     of each node's first rank also to the screen. TORCH_ELASTIC_SHUTDOWN_TIMEOUT must be set beside it: torchrun kills after 30 s."""
     return [
         "torchrun", f"--nnodes={num_nodes or job.num_nodes}", f"--nproc-per-node={job.per_node}", f"--max-restarts={job.restarts}",
-        "--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}", f"--rdzv-id={identity}", "--rdzv-conf=join_timeout=1800",
+        "--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}", f"--rdzv-id={identity}", RENDEZVOUS,
         f"--log-dir={log_dir}", "--redirects=3", "--tee=0:3", "-m", "agora",
     ]  # fmt: skip
 

@@ -12,11 +12,17 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from agora.training.launch import Job, header, torchrun
+from agora.training.launch import RENDEZVOUS, Job, header, torchrun
 
 _PORT: Final = 29400
 _ROLE: Final = "node"  # the name that Kubeflow Trainer expects of job and container
 _WORKSPACE: Final = "/workspace"
+# Left alone, torchrun finds out by the endpoint's address whether it keeps the meeting place, once; the service's names may be
+# there only seconds later, and then nobody would. exec: TERM must reach torchrun, not a shell.
+_START: Final = (
+    '[ "$JOB_COMPLETION_INDEX" = 0 ] && is_host=true || is_host=false',
+    f'exec "$1" "{RENDEZVOUS},is_host=$is_host" "${{@:2}}"',
+)
 _PLAIN: Final = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
 _WORDS: Final = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 
@@ -71,9 +77,8 @@ def _container(job: Job) -> dict[str, Any]:
     endpoint = f"{job.name}-{_ROLE}-0-0.{job.name}:{_PORT}"
     start = torchrun(job, endpoint=endpoint, identity=job.name, log_dir=f"{where}/logs/{job.name}")
     environment = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(job.stop_s), "OMP_NUM_THREADS": "4", "PYTHONUNBUFFERED": "1"}
-    command = [*start, *job.command(where)]
-    if job.config.setup:  # exec: TERM must reach torchrun, not a shell
-        command = ["bash", "-c", f'{job.config.setup}\nexec "$@"', "bash", *command]
+    words = [*(word for word in start if word != RENDEZVOUS), *job.command(where)]
+    command = ["bash", "-c", "\n".join([*filter(None, [job.config.setup]), *_START]), "bash", *words]
     return {
         "name": _ROLE,
         "image": job.config.image,

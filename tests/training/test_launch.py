@@ -173,10 +173,21 @@ def test_kubernetes_refuses_a_field_that_it_does_not_know() -> None:
     check_object(good)
 
 
-def test_a_shell_line_before_training_leaves_torchrun_the_signals() -> None:
-    (one,) = reader.safe_load_all(render(job("gpu8", "kubernetes", setup="source /env")))
+@pytest.mark.parametrize(("index", "setup"), [(0, ""), (1279, ""), (0, "export A='b c'")])
+def test_the_first_pod_keeps_the_meeting_place_and_torchrun_gets_the_signals(index: int, setup: str, tmp_path: Path) -> None:
+    """Whatever names resolve when it starts. The container's command runs with a torchrun that tells its words and its process."""
+    (one,) = reader.safe_load_all(render(job("h100_10k", "kubernetes", setup=setup)))
     command = one["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]["containers"][0]["command"]
-    assert command[:2] == ["bash", "-c"] and command[2] == 'source /env\nexec "$@"' and command[4] == "torchrun"
+    program = tmp_path / "torchrun"
+    program.write_text('#!/usr/bin/env bash\necho "$$"\necho "${A-}"\nprintf "%s\\n" "$@"\n')
+    program.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "JOB_COMPLETION_INDEX": str(index)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        process_id, from_setup, *words = process.communicate(timeout=20)[0].splitlines()
+    assert int(process_id) == process.pid and from_setup == ("b c" if setup else "")
+    settings = dict(one.split("=") for one in torchrun_words(["torchrun", *words]).rdzv_conf.split(","))
+    assert settings == {"join_timeout": "1800", "is_host": "true" if index == 0 else "false"}
+    assert words[words.index("-m") :][:4] == ["-m", "agora", "train", "pretrain"]
 
 
 @pytest.mark.parametrize("value", [
