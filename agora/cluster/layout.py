@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -132,9 +131,9 @@ class Layout:
 
     def refusal(self, shape: ModelShape, *, seq_len: int, global_batch: int) -> Refusal | None:
         """The first rule that forbids it, or None."""
-        for name, sizes, why in self._divisions(shape, seq_len):
+        for name, size, why in self._divisions(shape, seq_len):
             degree = getattr(self, name)
-            if math.gcd(*sizes) % degree:
+            if size % degree:
                 return Refusal(reason=f"layout.{name}={degree} does not divide {why}", fields=((name,),))
         return (
             self._refused_heads(shape)
@@ -228,23 +227,21 @@ class Layout:
         )
         return Refusal(reason=reason, fields=(("shard",), ("expert", "sharding")))
 
-    def _divisions(self, shape: ModelShape, seq_len: int) -> list[tuple[str, tuple[int, ...], str]]:
-        width = shape.hidden_dim or shape.expert_dim
-        kv_heads = shape.num_kv_heads if self.tensor <= shape.num_kv_heads else shape.num_heads
-        divisions: list[tuple[str, tuple[int, ...], str]] = [
-            (
-                "tensor",
-                (shape.num_heads, width, kv_heads, shape.vocab_size),
-                f"{shape.num_heads} heads, {shape.num_kv_heads} key heads, width {width} and vocab_size={shape.vocab_size}",
-            ),
-            ("context", (seq_len,), f"seq_len={seq_len}"),
+    def _divisions(self, shape: ModelShape, seq_len: int) -> list[tuple[str, int, str]]:
+        """What each degree must divide, and how that is called."""
+        divisions = [
+            ("tensor", shape.num_heads, f"{shape.num_heads} heads"),
+            ("tensor", max(shape.num_kv_heads, self.tensor), f"{shape.num_kv_heads} key heads"),  # more ranks than these share one
+            ("tensor", width := shape.hidden_dim or shape.expert_dim, f"the width {width} of feed-forward layers"),
+            ("tensor", shape.vocab_size, f"vocab_size={shape.vocab_size}"),
+            ("context", seq_len, f"seq_len={seq_len}"),
         ]
         if shape.num_experts == 0:
-            divisions.append(("expert", (1,), "a dense model, which has no experts"))
+            divisions.append(("expert", 1, "a dense model, which has no experts"))
         else:
             ranks = self.shard * self.context * self.tensor
-            divisions.append(("expert", (shape.num_experts,), f"{shape.num_experts} experts"))
-            divisions.append(("expert", (ranks,), f"shard x context x tensor = {ranks} ranks"))
+            divisions.append(("expert", shape.num_experts, f"{shape.num_experts} experts"))
+            divisions.append(("expert", ranks, f"shard x context x tensor = {ranks} ranks"))
         return divisions
 
     def describe(self) -> str:

@@ -100,13 +100,16 @@ def is_first_process() -> bool:
 
 @contextmanager
 def joined_world(device: str) -> Iterator[World]:
-    """Join the processes that a launcher started; leave them at the end. Raises ConfigError for half-set variables."""
+    """Join the processes that a launcher started; leave them at the end. Raises ConfigError for half-set variables, and for a device that
+    all of a node would share."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World()
         return
     if "RANK" not in os.environ:
         raise ConfigError(f"WORLD_SIZE={size} is set and RANK is not; start with torchrun, or unset WORLD_SIZE to train alone")
+    if device.startswith("cuda:"):
+        raise ConfigError(f"training.device={device!r} is one GPU, and {size} processes run, each on its own; use training.device=cuda")
     is_cuda = choose_device(device).startswith("cuda")
     if is_cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))

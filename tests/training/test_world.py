@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from agora.errors import ConfigError
 from agora.training import world
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,6 +21,13 @@ def test_on_gpus_sums_over_all_processes_are_nccls(backend: str, device: str, mo
     monkeypatch.setattr(torch.distributed, "get_backend", lambda: backend)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
     assert world.World(0, 2).device == torch.device(device)
+
+
+def test_several_processes_do_not_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ConfigError, match="use training.device=cuda"), world.joined_world("cuda:0"):
+        pass
 
 
 _MEMBERS = """
