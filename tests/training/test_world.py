@@ -26,7 +26,7 @@ def test_on_gpus_sums_over_all_processes_are_nccls(backend: str, device: str, mo
 def test_several_processes_do_not_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
-    with pytest.raises(ConfigError, match="use training.device=cuda"), world.joined_world("cuda:0"):
+    with pytest.raises(ConfigError, match=r"use training\.device=cuda"), world.joined_world("cuda:0"):
         pass
 
 
