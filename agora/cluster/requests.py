@@ -61,7 +61,7 @@ def _with_settings(request: PlanRequest, settings: Mapping[str, Any]) -> PlanReq
         if key not in known:
             raise ConfigError(unknown_key(key, known, "PlanRequest", _WHERE))
     whole = {
-        key: int(value) if key in ("num_accelerators", "seq_len") and isinstance(value, float) and value == int(value) else value
+        key: int(value) if key in ("num_accelerators", "seq_len") and isinstance(value, float) and value.is_integer() else value
         for key, value in settings.items()
     }
     return apply_overrides(request, whole, _WHERE)

@@ -166,6 +166,9 @@ def network_growth(today: Plan, then: Plan) -> dict[str, Any]:
 _SURVIVING = ("tensor", "pipeline", "virtual", "schedule", "context", "expert", "shard", "sharding", "recompute", "micro_batch")
 
 
+_MOST_DAYS = 36_525
+
+
 @dataclass(frozen=True, slots=True)
 class Affordable:
     """What a machine can train within a time: FLOPs, and the sizes that fits of scaling laws recommend for them."""
@@ -178,8 +181,10 @@ class Affordable:
 def affordable(request: PlanRequest, days: float) -> Affordable:
     """What can be trained with this machine in `days`. The share of peak that is reached comes from a plan for a model of that size.
 
-    Raises ConfigError when no plan is possible.
+    Raises ConfigError when no plan is possible, or for days that nobody has.
     """
+    if not 0 < days <= _MOST_DAYS:
+        raise ConfigError(f"days={days:g} must be above 0 and at most {_MOST_DAYS:,}")
     share, flops = 0.35, 0.0
     chip = hardware(accelerator(request.accelerator).name, request.network)
     for _ in range(3):

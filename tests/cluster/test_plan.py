@@ -385,3 +385,16 @@ def test_the_chosen_layout_is_one_that_training_takes(data: st.DataObject) -> No
         return
     for candidate in (found.chosen, *found.others):
         check(config, candidate.layout, seq_len=seq_len, global_batch=candidate.global_batch)
+
+
+@pytest.mark.parametrize("word", ["seq_len=nan", "num_accelerators=inf", "layout.tensor=nan", "tokens=nan", "optimizer=sgd"])
+def test_words_that_are_no_number_of_that_kind_are_refused_in_one_line(word: str) -> None:
+    with pytest.raises(ConfigError, match=word.partition("=")[0].removeprefix("layout.")) as error:
+        request_from_words(["Llama-3-8B", word])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("days", [math.inf, math.nan, 0.0, -1.0])
+def test_days_that_nobody_has_are_refused(days: float) -> None:
+    with pytest.raises(ConfigError, match="days="):
+        affordable(SMALL, days)
