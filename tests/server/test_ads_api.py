@@ -153,7 +153,7 @@ def test_a_page_names_no_file_of_the_server_as_its_picture(client: TestClient, n
 
 
 _DEEP = "[" * 20_000 + "]" * 20_000
-_PAGE = '<title>Lamp</title><meta name="description" content="It shines.">'
+_PAGE = '<title>Lamp</title><meta name="description" content="It shines."><meta property="og:url" content="https://osk.example/lamp">'
 
 
 @pytest.mark.parametrize(
