@@ -119,7 +119,7 @@ def test_the_svg_looks_like_the_png(place: str, kind: str, has_product: bool, pr
 
 
 @pytest.mark.parametrize("scheme", ["bold", "light"])
-@pytest.mark.parametrize("place", ["story", "billboard", "mobile-banner"])
+@pytest.mark.parametrize("place", ["story", "billboard"])
 def test_without_a_product_a_field_of_the_brand_s_own_colours_fills_what_is_left(place: str, scheme: str) -> None:
     picture = make(headline="Quiet mornings", placement=place, scheme=scheme, background="tiles")
     with Image.open(io.BytesIO(picture.png)) as image:
