@@ -53,11 +53,12 @@ _ADDRESSES: Final = frozenset(
     ]
 )
 
-TEXT_WAYS: Final = {"words": 0.4, "letters": 0.4, "near": 0.5, "shape": 0.5}
+TEXT_WAYS: Final = {"words": 0.4, "letters": 0.4, "near": 0.5, "shape": 0.5, "letters_for_shape": 1.0}
 """Ways that need the text alone, each with the weight that the search for weights starts from."""
 TARGETING_WAYS: Final = {
     "items": 0.5, "item_words": 0.5, "setup": 0.5, "page_letters": 0.5, "page": 0.5, "season": 0.5,
     "page_in_month": 0.3, "items_in_month": 0.3, "item_words_in_season": 0.3, "letters_for_item_words": 0.3, "letters_for_items": 0.3,
+    "shape_in_season": 0.5, "letters_in_season": 0.5, "shape_for_item_words": 0.5, "setup_for_shape": 0.5,
 }  # fmt: skip
 """Ways that need the targeting, the landing page and the date."""
 
@@ -222,6 +223,8 @@ def likeness(a: Described, b: Described, ways: Iterable[str]) -> dict[str, Numbe
 _PRODUCTS: Final = {
     "page_in_month": ("page", "month"), "items_in_month": ("items", "month"), "item_words_in_season": ("item_words", "season"),
     "letters_for_item_words": ("letters", "item_words"), "letters_for_items": ("letters", "items"),
+    "letters_for_shape": ("letters", "shape"), "shape_in_season": ("shape", "season"), "letters_in_season": ("letters", "season"),
+    "shape_for_item_words": ("shape", "item_words"), "setup_for_shape": ("setup", "shape"),
 }  # fmt: skip
 
 
