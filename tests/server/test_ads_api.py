@@ -223,7 +223,11 @@ def test_sheets_are_those_of_the_exporters(client: TestClient, lamp: Any) -> Non
     here = f"/api/v1/ads/jobs/{lamp['id']}/export"
     for sheet in client.get("/api/v1/ads/kit").json()["sheets"]:
         answer = client.get(f"{here}/{sheet['name']}")
-        assert answer.status_code == 200 and "attachment" in answer.headers["content-disposition"] and "Lamp 3" in answer.text
+        if sheet["name"] == "openai":  # wants pictures at a public address, which this server does not give
+            assert answer.status_code == 400 and "image_url" in error(answer)
+            continue
+        assert answer.status_code == 200, answer.text
+        assert "attachment" in answer.headers["content-disposition"] and "Lamp 3" in answer.text
     assert client.get(f"{here}/nothing").status_code == 400
 
 
