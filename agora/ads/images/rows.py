@@ -31,7 +31,7 @@ def row(measure: Measure, shown: Shown, size: float, *, is_foot: bool) -> Arrang
     )
     if not is_foot:
         found.put("disclosure", small, cell, found.button.bottom + inner, "center")
-    gap = max(0.22 * height, 8.0)
+    gap = max(0.22 * height, 8.0) if not shown.divide else 6.0  # divided words: the room is needed
     left = _lead(measure, found, shown, gap)
     if left is None:
         return None
@@ -56,7 +56,7 @@ def _lead(measure: Measure, found: Arrangement, shown: Shown, gap: float) -> flo
             found.panel = Box(0, 0, left, height)
         left += 0.8 * gap if measure.wish.panel else 0.2 * gap
     if not (shown.mark and measure.has_mark):
-        if found.panel is None and not shown.product:
+        if found.panel is None and not shown.product and not shown.divide:
             bar = max(4.0, 0.07 * height)
             found.panel = Box(0, 0, bar, height)
             left = max(left, bar + gap * 0.8)
@@ -91,7 +91,7 @@ def _texts(measure: Measure, found: Arrangement, column: Box, sizes: Sizes, show
             return False
     if head is None:
         return False
-    gap, lower = max(0.3 * sizes.headline, 4.0), max(4.0, 0.1 * measure.height)
+    gap, lower = max(0.3 * sizes.headline, 4.0), max(4.0, (0.1 if not shown.divide else 0.08) * measure.height)
     group = head.height + (gap + text.height if text else 0.0) + (lower + small.height if small else 0.0)
     if group > column.height:
         return False
