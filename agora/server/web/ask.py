@@ -70,7 +70,7 @@ class _Talk:
                 button("New", lambda: ui.navigate.to("/ask"), "plain", "add")
         self.share.set_visibility(self.talk is not None)
         self.list = box("stack wide", aria_live="polite")
-        ui.run_javascript(_BACK)
+        ui.add_head_html(f"<script>{_BACK}</script>")
         with box("dock"):
             with box("note") as self.otherwise:
                 text("span", "The question and what follows it will be replaced.", "grow")

@@ -257,7 +257,7 @@ def test_a_question_is_asked_once_edited_answered_again_and_left_by_the_back_but
     page.get_by_label("Answer again").click()  # leaves the edit; nothing is lost
     page.get_by_text("will be replaced").wait_for(state="hidden")
     answered()
-    assert [one["content"] for one in talk()][0] == "What do people say about the train?" and len(talk()) == 2
+    assert talk()[0]["content"] == "What do people say about the train?" and len(talk()) == 2
     page.get_by_label("Write it better").click()
     page.get_by_role("button", name="Keep").click()
     page.get_by_label("The better answer").wait_for(state="detached")
