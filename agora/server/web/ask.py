@@ -185,7 +185,7 @@ class _Talk:
         asker, grown = self.site.people.asker, Growing()
         assert asker is not None
         with self.list:
-            card = box("stack", "article", aria_busy="true").style("min-height:50vh")  # room to grow into, under the question
+            card = box("stack", "article", aria_busy="true").style("min-height:30vh")  # room to grow into, under the question
         self.client.run_javascript(_DOWN)
         with card:
             steps = text("p", "Reading the question", "small soft")
@@ -203,7 +203,7 @@ class _Talk:
         with card:
             _answer({"id": answer, "role": "assistant", "content": grown.text, "state": state, "details": grown.details}, self)
         card.props["aria-busy"] = "false"
-        card.style(remove="min-height:50vh")
+        card.style(remove="min-height:30vh")
         self.go.set_visibility(True)
         self.halt.set_visibility(False)
 
@@ -287,6 +287,8 @@ class _Talk:
 
             with box("line"):
                 button("Done", dialog.close, "main")
+                copied = button("Copy", lambda: ui.notify("Copied."), "plain", "content_copy")
+                copied.on("click", js_handler=f"() => navigator.clipboard.writeText(location.origin + '{address}')")
                 button("Take the link back", take_back, "danger")
 
     async def history(self) -> None:

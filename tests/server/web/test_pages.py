@@ -38,6 +38,10 @@ def test_a_conversation_is_shared_read_only_and_taken_back(tab: Any) -> None:
     page.get_by_label("Answer again").wait_for()
     page.get_by_label("Share by a link").click()
     address = page.locator("a.mono").inner_text()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy", exact=True).last.click()
+    page.get_by_text("Copied.").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == tab.address + address
     page.goto(tab.address + address)
     page.wait_for_selector("main")
     page.get_by_text("What do people say about coffee?").first.wait_for()
