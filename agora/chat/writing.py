@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EXTRACTIVE: Final = "extractive"
+_REMOVED: Final = "sentences removed because the posts do not support them: "
 _MOST_DRAFTS: Final = 4
 """Drafts that are judged, as a multiple of the sentences wanted."""
 
@@ -58,7 +59,8 @@ def write(
             log.warning("the writer failed: %s", error)
             written.warnings.append(f"the writer ({written.writer}) failed{'; posts are quoted instead' if not said else ''}")
         if written.refused:
-            written.warnings.append(f"sentences removed because the posts do not support them: {len(written.refused)}")
+            earlier = [one for one in written.warnings if not one.startswith(_REMOVED)]  # a report writes several times
+            written.warnings[:] = [*earlier, f"{_REMOVED}{len(written.refused)}"]
         if cancelled is not None and cancelled.is_set():
             return
         if said:

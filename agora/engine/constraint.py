@@ -90,6 +90,8 @@ def _compiled(tokenizer: Tokenizer, vocabulary: Any, schema: str | None, grammar
 def _raise_if_broken(matcher: Any) -> None:
     if matcher.is_error():
         reason = matcher.get_error().splitlines()[0]
+        if reason == "NoExtensionBias":  # the library's word for no token that leads on
+            reason = "no JSON has its form, as where it holds itself without an end"
         raise GenerationError(f"the JSON schema cannot be followed: {reason}", param="response_format")
 
 

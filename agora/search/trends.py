@@ -347,7 +347,7 @@ def _warnings(reading: _Reading, num_windows: int) -> Iterator[str]:
     if not reading.num_posts:
         newest = f"the newest before then is of {utc(reading.newest)}" if reading.newest else "there is none before then"
         window = f"the {reading.config.window_s:g} s up to {utc(reading.at)}"
-        yield f"no post that matches is in {window}; {newest} (choose the moment with --at)"
+        yield f"no post that matches is in {window}; {newest}; choose an earlier moment"
     elif num_windows < MIN_WINDOWS:
         yield f"only {num_windows} windows of the history hold posts, trends need {MIN_WINDOWS}: choose a shorter --window or wait"
 

@@ -75,6 +75,8 @@ class Growing:
             self.details["citations"].append(event.data)
         elif event.kind in ("warning", "step"):
             self.details[f"{event.kind}s"].append(event.data["text"])
+        elif event.kind == "error":
+            self.details["error"] = event.data["text"]
         elif event.kind == "done":
             self.details.update(event.data)
 
@@ -146,8 +148,8 @@ class Asker:
                 log.exception("an answer failed")
                 state, error = "failed", FAILED
             if error:
-                grown.details["error"] = error
-                tell(Event("error", {"text": error}))
+                grown.take(failed := Event("error", {"text": error}))
+                tell(failed)
             self._talks.write(answer, grown.text, state=state, details=grown.details)
             tell(Event("done", {"message": answer, "state": state, "abstained": grown.details.get("abstained")}))
         except Exception:

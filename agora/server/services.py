@@ -69,7 +69,8 @@ class Services:
 
     def has_posts(self) -> bool:
         """Whether posts were ever stored."""
-        return self.place.folder("posts").is_dir()
+        folder = self.place.folder("posts")
+        return folder.is_dir() and any(folder.iterdir())
 
     def search(self) -> HeldSearcher:
         """The searcher. Raises NotReady where nothing was indexed."""

@@ -110,6 +110,12 @@ def test_a_model_plans_a_report_with_questions_about_the_same_only() -> None:
     assert "Why were the night trains cancelled?" in outline and "bread" not in outline and "no question" not in outline
 
 
+def test_a_report_says_once_how_many_sentences_were_removed() -> None:
+    model = ScriptedModel(lambda prompt: "NONE" if prompt.startswith("QUESTION\n") else "Whales sing in the opera of Lindau. [1]")
+    warnings = reply(list(Assistant(trains(MORE), model).research("What about night trains to Lindau?", now=NOW))).warnings
+    assert sum(one.startswith("sentences removed") for one in warnings) == 1
+
+
 def box() -> Any:
     return Assistant(trains(), square=MemorySquare(TRAINS, campaign=FLOOD)).toolbox(now=NOW)
 

@@ -82,3 +82,8 @@ def test_schemas_used_long_ago_are_forgotten(tiny_parts: Parts) -> None:
     for number in range(MAX_KEPT + 5):
         Constraint(tiny_parts[1], json.dumps({"const": number}))
     assert len(_matchers[tiny_parts[1]]) == MAX_KEPT
+
+
+def test_a_schema_that_holds_itself_without_an_end_is_refused_in_words(tiny_parts: Parts) -> None:
+    with pytest.raises(GenerationError, match="no JSON has its form"):
+        text_of(Generator(*tiny_parts), settings({"$ref": "#"}, max_tokens=4))

@@ -12,7 +12,7 @@ import pytest
 from agora.database import Database
 from agora.errors import UsageError
 from agora.server.accounts import Accounts
-from agora.server.asking import Asked, Asker, Event
+from agora.server.asking import Asked, Asker, Event, Growing
 from agora.server.conversations import Conversations
 from agora.server.errors import ApiError
 from agora.server.running import Stopping
@@ -135,3 +135,9 @@ def test_what_cannot_be_asked_changes_nothing(talks: tuple[Conversations, int, s
             asker.begin(account, talk, text, after=after)
         assert refused.value.status_code == 400
         assert conversations.read(account, talk) == before, (text, after)
+
+
+def test_why_an_answer_failed_is_part_of_it_while_it_grows() -> None:
+    grown = Growing()
+    grown.take(Event("error", {"text": "there is no index"}))
+    assert grown.details["error"] == "there is no index"

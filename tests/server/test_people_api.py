@@ -189,3 +189,12 @@ def test_usage_is_told_for_each_key_to_its_owner_and_to_admins(client: TestClien
     assert rows("eve") == [] and rows("eve", key=laptop.id) == []
     sign_in(client, "eve")
     assert {row["key"] for row in client.get(f"{API}/usage").json()} == {None}
+
+
+def test_routes_are_counted_under_the_addresses_that_were_asked(client: TestClient) -> None:
+    sign_in(client, "root")
+    for address in ("/accounts", "/keys", "/audit", "/me"):
+        assert client.get(API + address).status_code == 200
+    counted = {line for line in client.get("/metrics").text.splitlines() if line.startswith("agora_requests_total")}
+    assert any('route="/api/v1/accounts"' in line for line in counted)
+    assert not any('route="/accounts"' in line or 'route="/me"' in line for line in counted)

@@ -110,14 +110,14 @@ class UsageRow(BaseModel):
 
 def people_routes(accounts: Accounts, audit: AuditLog, usage: UsageLog) -> APIRouter:
     """The routes above."""
-    router = APIRouter(prefix="/api/v1", tags=["people"])
+    router = APIRouter(tags=["people"])
     for part in (_session_routes(accounts), _account_routes(accounts, audit), _key_routes(accounts, audit), _record_routes(audit, usage)):
         router.include_router(part)
     return router
 
 
 def _session_routes(accounts: Accounts) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(prefix="/api/v1")
 
     @router.post("/sign-in")
     def sign_in(body: SignIn, request: Request, response: Response) -> Me:
@@ -146,7 +146,7 @@ def _session_routes(accounts: Accounts) -> APIRouter:
 
 
 def _account_routes(accounts: Accounts, audit: AuditLog) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(prefix="/api/v1")
 
     @router.get("/accounts", dependencies=[ADMIN])
     def list_accounts() -> list[Account]:
@@ -172,7 +172,7 @@ def _account_routes(accounts: Accounts, audit: AuditLog) -> APIRouter:
 
 
 def _key_routes(accounts: Accounts, audit: AuditLog) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(prefix="/api/v1")
 
     @router.get("/keys")
     def list_keys(caller: Asking) -> list[Key]:
@@ -209,7 +209,7 @@ def _key_routes(accounts: Accounts, audit: AuditLog) -> APIRouter:
 
 
 def _record_routes(audit: AuditLog, usage: UsageLog) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(prefix="/api/v1")
 
     @router.get("/audit", dependencies=[ADMIN])
     def read_audit(

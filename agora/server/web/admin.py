@@ -10,7 +10,7 @@ from nicegui import ui
 from agora.server.accounts import SCOPES
 from agora.server.api.holdings import NewDeletion
 from agora.server.web.parts import box, button, choice, count, day, empty, moment, note, sub_pages, table, text, tile, waiting
-from agora.server.web.site import Shown, Site, Viewer, loaded, quick
+from agora.server.web.site import Shown, Site, Viewer, formed, loaded, quick
 
 TABS = {"keys": "Accounts and keys", "usage": "Usage", "sources": "Sources", "deletions": "Deletions", "audit": "Audit log"}
 
@@ -43,9 +43,10 @@ class _Admin:
     async def keys(self) -> None:
         accounts = await self.site.call(self.viewer, self.site.people.accounts.all)
         keys = await self.site.call(self.viewer, self.site.people.accounts.keys)
+        num_people = await self.site.call(self.viewer, self.site.people.accounts.num_people)
         self.area.clear()
         with self.area:
-            if len(accounts) <= 1:
+            if not num_people:
                 note("No accounts: whoever reaches this port from this machine may do everything. An account ends that.", "warn")
             with box("card"):
                 with box("line apart"):
@@ -224,8 +225,8 @@ class _Admin:
                     text("p", "Nothing was deleted.", "soft")
 
     async def delete(self, kind: str, named: list[str], dialog: ui.dialog) -> None:
-        body = NewDeletion(**{kind: named})
         try:
+            body = formed(NewDeletion, **{kind: named})
             done = await self.site.call(self.viewer, self.site.areas.holdings.delete, self.viewer.caller, body)
         except Shown as problem:
             quick(problem)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from nicegui import background_tasks, ui
 
@@ -15,6 +17,10 @@ from agora.server.web.parts import box, button, choice, empty, note, post_card, 
 from agora.server.web.site import Shown, Site, Viewer, loaded, quick, tell
 
 _STATES: Final = {"stopped": "Stopped.", "failed": "This answer failed.", "interrupted": "The server ended while this was written."}
+_DOWN: Final = "setTimeout(() => window.scrollTo(0, document.body.scrollHeight), 50)"
+_BACK: Final = """window.shown_path = location.pathname;
+window.addEventListener('popstate', () => { if (location.pathname !== window.shown_path) location.reload(); });"""
+"""A conversation gets its address when it begins, on the page that is there: back and forward must show what their address names."""
 
 
 def add_pages(site: Site) -> None:
@@ -50,7 +56,9 @@ class _Talk:
 
     def __init__(self, site: Site, viewer: Viewer, talk: str | None) -> None:
         self.site, self.viewer, self.talk = site, viewer, talk
+        self.client = ui.context.client  # what acts is often a button of an answer, which may be gone by the time it is done
         self.running: Asked | None = None
+        self.is_busy = False
         self.editing: int | None = None
 
     def build(self) -> None:
@@ -62,7 +70,11 @@ class _Talk:
                 button("New", lambda: ui.navigate.to("/ask"), "plain", "add")
         self.share.set_visibility(self.talk is not None)
         self.list = box("stack wide", aria_live="polite")
+        ui.add_head_html(f"<script>{_BACK}</script>")
         with box("dock"):
+            with box("note") as self.otherwise:
+                text("span", "The question and what follows it will be replaced.", "grow")
+                button("Leave it", self.leave, "plain")
             with box("ask-box"):
                 self.box = ui.textarea(placeholder="Ask about what is said here").props(
                     'autogrow borderless dense rows=1 input-style="max-height:220px" aria-label="Your question" autofocus maxlength=8000'
@@ -71,7 +83,7 @@ class _Talk:
                 self.go = button("", self.send, "main", "arrow_upward", "Send")
                 self.halt = button("", self.stop, "danger", "stop", "Stop")
             with box("line").style("padding:4px 4px 0"):
-                text("p", "Answers rest on posts, which may be wrong. Open the cited ones.", "tiny soft")
+                text("p", "Answers rest on posts, which may be wrong. Read the cited ones.", "tiny soft")
                 known = self.site.people.asker.personas if self.site.people.asker is not None else ()
             with box("line").style("padding:0 4px; min-height:34px"):
                 self.deep = ui.checkbox("Research: several searches, a report").props("dense size=sm").classes("small soft")
@@ -80,7 +92,8 @@ class _Talk:
                 self.persona = choice(spoken, "neutral" if "neutral" in known else None, name="How the answer speaks")
                 self.persona.set_visibility(len(known) > 1)
         self.halt.set_visibility(False)
-        ui.context.client.on_delete(self.stop)
+        self.otherwise.set_visibility(False)
+        self.client.on_delete(self.stop)
         if self.talk is None:
             self.welcome()
         else:
@@ -122,47 +135,47 @@ class _Talk:
         with self.list:
             for message in known["messages"]:
                 _message(message, self)
-        ui.run_javascript("window.scrollTo(0, document.body.scrollHeight)")
+        self.client.run_javascript(_DOWN)
 
     async def send(self) -> None:
-        await self.ask(self.box.value or "")
+        await self.ask(self.box.value or "", self.editing)
 
     async def ask(self, question: str | None, after: int | None = None) -> None:
-        """Ask, or, with None, have the last question answered again."""
-        if self.running is not None or (question is not None and not question.strip()):
+        """Ask, or, with None, have the last question answered again. With `after`, that message and what follows go first."""
+        if self.is_busy or (question is not None and not question.strip()):
             return
+        self.is_busy = True  # at once: a second press of Enter is no second question
+        with self.client:
+            try:
+                await self.begin(question, after)
+            except Shown as problem:
+                quick(problem)
+            finally:
+                self.is_busy = self.running is not None
+
+    async def begin(self, question: str | None, after: int | None) -> None:
+        """Raises Shown; then the question stays in its box."""
         asker, account = self.site.people.asker, self.viewer.caller.account
         assert asker is not None
-        after, self.editing = after if after is not None else self.editing, None
-        try:
-            if self.talk is None:
-                self.talk = await self.site.call(self.viewer, self.site.people.talks.begin, account, question or "")
-                self.list.clear()
-                self.title.text = " ".join((question or "").split())[:80]
-                ui.navigate.history.push(f"/ask/{self.talk}")
-                self.share.set_visibility(True)
-            _, answer, asked = await self.site.call(
-                self.viewer,
-                asker.begin,
-                account,
-                self.talk,
-                question,
-                after=after,
-                persona=self.persona.value or "neutral",
-                is_deep=bool(self.deep.value),
-            )
-        except Shown as problem:
-            quick(problem)
-            return
-        self.box.value = ""
+        if self.talk is None:
+            self.talk = await self.site.call(self.viewer, self.site.people.talks.begin, account, question or "")
+            self.list.clear()
+            self.title.text = " ".join((question or "").split())[:80]
+            ui.navigate.history.push(f"/ask/{self.talk}")
+            ui.run_javascript("window.shown_path = location.pathname")
+            self.share.set_visibility(True)
+        how: dict[str, Any] = {"after": after, "persona": self.persona.value or "neutral", "is_deep": bool(self.deep.value)}
+        number, answer, asked = await self.site.call(self.viewer, asker.begin, account, self.talk, question, **how)
         self.running = asked
+        self.box.value = ""
+        self.leave()
         if after is not None or question is None:
             await self.load()
             for child in list(self.list)[-1:]:  # the answer that is being written is shown as it grows instead
                 child.delete()
-        elif question is not None:
+        else:
             with self.list:
-                _message({"role": "user", "content": question, "state": "complete", "details": {}, "id": 0}, self)
+                _message({"role": "user", "content": question, "state": "complete", "details": {}, "id": number}, self)
         self.go.set_visibility(False)
         self.halt.set_visibility(True)
         background_tasks.create(self.follow(answer, asked), name="answer on a page")
@@ -172,7 +185,8 @@ class _Talk:
         asker, grown = self.site.people.asker, Growing()
         assert asker is not None
         with self.list:
-            card = box("stack", "article", aria_busy="true")
+            card = box("stack", "article", aria_busy="true").style("min-height:30vh")  # room to grow into, under the question
+        self.client.run_javascript(_DOWN)
         with card:
             steps = text("p", "Reading the question", "small soft")
             said = text("div", "", "said")
@@ -182,13 +196,14 @@ class _Talk:
                 grown.take(event)
                 self.piece(event, grown, steps, said, sources)
         state = grown.details.get("state", "complete")
-        self.running = None
+        self.running, self.is_busy = None, False
         if card.is_deleted:
             return
         card.clear()
         with card:
             _answer({"id": answer, "role": "assistant", "content": grown.text, "state": state, "details": grown.details}, self)
         card.props["aria-busy"] = "false"
+        card.style(remove="min-height:30vh")
         self.go.set_visibility(True)
         self.halt.set_visibility(False)
 
@@ -208,31 +223,45 @@ class _Talk:
             self.running.cancelled.set()
 
     def edit(self, message: dict[str, Any]) -> None:
-        self.box.value, self.editing = message["content"], message["id"] or None
+        self.box.value, self.editing = message["content"], message["id"]
+        self.otherwise.set_visibility(True)
         self.box.run_method("focus")
 
+    def leave(self) -> None:
+        """Nothing is asked otherwise (any more)."""
+        if self.editing is not None:
+            self.box.value = ""
+        self.editing = None
+        self.otherwise.set_visibility(False)
+
     async def again(self) -> None:
+        self.leave()  # else what is asked otherwise would be replaced by nothing
         await self.ask(None)
 
-    async def rate(self, message: int, kind: str, words: str = "") -> None:
+    async def rate(self, message: int, kind: str, words: str = "") -> bool:
+        """Whether it is stored; what hinders it is told."""
         try:
             await self.site.call(
                 self.viewer, self.site.people.talks.give_feedback, self.viewer.caller.account, message, kind, words
             )  # fmt: skip
-            ui.notify("Noted, thank you.", type="positive")
         except Shown as problem:
             quick(problem)
+            return False
+        ui.notify("Noted, thank you.", type="positive")
+        return True
 
     def improve(self, message: dict[str, Any]) -> None:
-        with ui.dialog(value=True), box("sheet"):
+        with ui.dialog(value=True) as dialog, box("sheet"):
             text("h2", "What should the answer have been?")
             better = ui.textarea(value=message["content"]).props('outlined autogrow aria-label="The better answer"')
 
             async def keep() -> None:
-                await self.rate(message["id"], "edit", better.value or "")
+                if await self.rate(message["id"], "edit", better.value or ""):
+                    dialog.close()
 
             with box("line"):
                 button("Keep", keep, "main")
+                button("Cancel", dialog.close, "plain")
 
     async def share_it(self) -> None:
         assert self.talk is not None
@@ -248,12 +277,18 @@ class _Talk:
             ui.link(address, address, new_tab=True).classes("mono wrap")
 
             async def take_back() -> None:
-                await self.site.call(self.viewer, talks.share, account, self.talk or "", is_shared=False)
+                try:
+                    await self.site.call(self.viewer, talks.share, account, self.talk or "", is_shared=False)
+                except Shown as problem:
+                    quick(problem)
+                    return
                 dialog.close()
                 ui.notify("The link is gone.")
 
             with box("line"):
                 button("Done", dialog.close, "main")
+                copied = button("Copy", lambda: ui.notify("Copied."), "plain", "content_copy")
+                copied.on("click", js_handler=f"() => navigator.clipboard.writeText(location.origin + '{address}')")
                 button("Take the link back", take_back, "danger")
 
     async def history(self) -> None:
@@ -274,10 +309,15 @@ class _Talk:
                             text("span", one["title"], "wrap")
 
                         async def delete(one: dict[str, Any] = one, row: ui.element = row) -> None:
-                            await self.site.call(self.viewer, talks.delete, account, one["id"])
-                            row.delete()
-                            if one["id"] == self.talk:
-                                ui.navigate.to("/ask")
+                            try:
+                                await self.site.call(self.viewer, talks.delete, account, one["id"])
+                            except Shown as problem:
+                                quick(problem)
+                                return
+                            with self.client:
+                                row.delete()
+                                if one["id"] == self.talk:
+                                    ui.navigate.to("/ask")
 
                         button("", delete, "ghost", "delete", f"Delete: {one['title']}")
 
@@ -286,7 +326,7 @@ def _message(message: dict[str, Any], page: _Talk | None = None) -> None:
     if message["role"] == "user":
         with box("stack tight").style("align-items:flex-end"):
             text("div", message["content"], "me said", dir="auto")
-            if page is not None and message["id"]:
+            if page is not None:
                 button("", lambda: page.edit(message), "ghost", "edit", "Ask it otherwise")
         return
     with box("stack", "article"):
@@ -313,13 +353,18 @@ def _answer(message: dict[str, Any], page: _Talk | None) -> None:
     cited = [one for one in details.get("citations", ()) if not used or one["number"] in used]
     if cited:
         labelled = sum(one.get("label") is not None for one in cited)
-        with ui.expansion(f"{len(cited)} posts", value=True).props("dense"), box("halves"):
+        with ui.expansion("1 post" if len(cited) == 1 else f"{len(cited)} posts", value=True).props("dense"), box("halves"):
             for one in cited:
                 post = Cited(**{name: one.get(name) or "" for name in ("author", "created_at", "text", "voice")}, id=one["post_id"],
                              label=one.get("label"), alike=one.get("alike") or 0)  # fmt: skip
-                post_card(post, number=one["number"], label=one.get("label"))
+                explain = partial(_explain, one["post_id"]) if page is not None and " " not in one["post_id"] else None
+                post_card(post, number=one["number"], label=one.get("label"), extra=explain)
         if labelled:
             text("p", f"{labelled} of them labelled as coordinated", "small soft")
+
+
+def _explain(post_id: str) -> None:
+    ui.link("Explain this post", f"/ask?{urlencode({'q': f'explain post {post_id}'})}").classes("small")
 
 
 def _copy(words: str) -> None:

@@ -10,7 +10,7 @@ from nicegui import ui
 from agora.server.api.campaigns import AppealRow, CampaignRow, Decision, NewAppeal, NewVerdict, Queue, Timeline, WholeCampaign
 from agora.server.web import charts
 from agora.server.web.parts import box, button, count, empty, moment, note, table, text, tile, unbroken, waiting
-from agora.server.web.site import Shown, Site, Viewer, loaded, quick
+from agora.server.web.site import Shown, Site, Viewer, formed, loaded, quick
 
 Fill = Callable[[], Callable[[], str]]
 _VERDICT_CHIP = {"inauthentic": "bad", "coordinated": "warn"}
@@ -247,11 +247,17 @@ class _Campaign:
             kind = ui.select(found.explanation_kinds, label="Explained by").props("outlined dense").style("width:100%")
             kind.bind_visibility_from(state, "value", value="explained")
             chosen.update(state=state, kind=kind)
-            return lambda: "" if state.value else "Choose a verdict."
+
+            def missing() -> str:
+                if state.value == "explained" and not kind.value:
+                    return "Choose what explains it."
+                return "" if state.value else "Choose a verdict."
+
+            return missing
 
         async def give(reason: str) -> None:
             state = chosen["state"].value
-            body = NewVerdict(state=state, reason=reason, explanation=chosen["kind"].value if state == "explained" else None)
+            body = formed(NewVerdict, state=state, reason=reason, explanation=chosen["kind"].value if state == "explained" else None)
             await self.site.call(self.viewer, self.calls.give_verdict, self.viewer.caller, self.campaign, body)
             await self.load()
 
@@ -265,7 +271,7 @@ class _Campaign:
             return lambda: "" if account.value else "Choose an account."
 
         async def send(reason: str) -> None:
-            body = NewAppeal(account=chosen["account"].value, reason=reason)
+            body = formed(NewAppeal, account=chosen["account"].value, reason=reason)
             await self.site.call(self.viewer, self.calls.appeal, self.viewer.caller, self.campaign, body)
             await self.load()
 
@@ -273,7 +279,7 @@ class _Campaign:
 
     def decide(self, appeal: AppealRow, outcome: str) -> None:
         async def done(reason: str) -> None:
-            body = Decision(outcome=cast(Literal["upheld", "rejected"], outcome), reason=reason)
+            body = formed(Decision, outcome=cast(Literal["upheld", "rejected"], outcome), reason=reason)
             await self.site.call(self.viewer, self.calls.decide, self.viewer.caller, appeal.number, body)
             await self.load()
 

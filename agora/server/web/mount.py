@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, RedirectResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from nicegui import app as nicegui_app
 from nicegui import ui
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.gzip import GZipMiddleware
@@ -27,6 +28,11 @@ from agora.server.web.site import Site
 
 STYLES: Final = Path(__file__).with_name("agora.css")
 _ICON: Final = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Crect width='32' height='32' rx='8' fill='%230f5c5c'/%3E%3Cpath d='M9 23 16 8l7 15M11.5 18h9' stroke='%23fff' stroke-width='2.6' fill='none' stroke-linecap='round'/%3E%3C/svg%3E"  # noqa: E501
+_UNKNOWN: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Not found - Agora</title><link rel="stylesheet" href="/assets/agora.css"></head>
+<body><main class="page narrow"><div class="empty"><h1>There is no page under this address</h1>
+<p class="soft">It may have been removed, or is written otherwise.</p><a href="/ask">To the first page</a></div></main></body></html>"""
 _SCRIPT: Final = re.compile(rb"<script(?=[\s>])")
 
 
@@ -64,8 +70,14 @@ def mount_pages(app: FastAPI, areas: Areas, people: People) -> None:
         app, title="Agora", favicon=_ICON, dark=None, language="en-US", tailwind=False, gzip_middleware_factory=None,
         show_welcome_message=False, reconnect_timeout=10.0,
     )  # fmt: skip
+    # A page of ours for addresses that there are not: NiceGUI's own shows the exception.
+    nicegui_app.add_exception_handler(404, _unknown_page)
     app.add_middleware(Guarded)
     app.add_middleware(GZipMiddleware, minimum_size=1_000)
+
+
+async def _unknown_page(request: Request, error: Exception) -> Response:
+    return HTMLResponse(_UNKNOWN, status_code=404)
 
 
 class Guarded:

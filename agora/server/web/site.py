@@ -13,6 +13,7 @@ from urllib.parse import quote
 from fastapi import Request
 from fastapi.responses import RedirectResponse, Response
 from nicegui import ui
+from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from agora.errors import AgoraError
@@ -23,6 +24,7 @@ from agora.server.gate import session_secret
 from agora.server.web.parts import box, button, empty, note, text
 
 log = logging.getLogger(__name__)
+F = TypeVar("F", bound=BaseModel)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -206,7 +208,16 @@ def tell(problem: Shown) -> None:
         said = message.partition("; see GET ")[0]  # the API's address says nothing here
         empty("It is not here", f"{said[:1].upper()}{said[1:]}. It may have been removed.")
     else:
-        note(message, "bad")
+        note(message.partition("\n")[0], "bad")  # below, for terminals: the query, with a mark under the place
+
+
+def formed(form: type[F], **values: Any) -> F:
+    """The body of a request, from what was typed on a page. Raises Shown for what it cannot hold."""
+    try:
+        return form(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Shown(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}.") from error
 
 
 def quick(problem: Shown) -> None:

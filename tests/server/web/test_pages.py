@@ -38,6 +38,10 @@ def test_a_conversation_is_shared_read_only_and_taken_back(tab: Any) -> None:
     page.get_by_label("Answer again").wait_for()
     page.get_by_label("Share by a link").click()
     address = page.locator("a.mono").inner_text()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy", exact=True).last.click()
+    page.get_by_text("Copied.").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == tab.address + address
     page.goto(tab.address + address)
     page.wait_for_selector("main")
     page.get_by_text("What do people say about coffee?").first.wait_for()
@@ -232,3 +236,49 @@ def test_a_workspace_without_index_and_scan_names_the_commands(people_site: str,
     tab.open("/ask")
     page.get_by_text("agora search index").first.wait_for()
     assert [one for one in tab.problems if "404" not in one] == []
+
+
+def test_a_question_is_asked_once_edited_answered_again_and_left_by_the_back_button(tab: Any) -> None:
+    def talk() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = httpx.get(f"{tab.address}/api/v1/conversations/{page.url.rsplit('/', 1)[1]}").json()["messages"]
+        return found
+
+    def answered() -> None:
+        page.wait_for_function("!document.querySelector('[aria-busy=true]')")
+        page.get_by_label("Send").wait_for()
+
+    before = len(httpx.get(f"{tab.address}/api/v1/conversations").json())
+    page = tab.open("/ask")
+    page.get_by_label("Your question").fill("What do people say about the train?")
+    for _ in range(3):
+        page.keyboard.press("Enter")
+    page.wait_for_url("**/ask/*")
+    page.get_by_label("Answer again").wait_for()
+    assert len(httpx.get(f"{tab.address}/api/v1/conversations").json()) == before + 1 and len(talk()) == 2
+    assert page.get_by_text("Explain this post").count() >= 1
+    page.get_by_label("Ask it otherwise").click()
+    page.get_by_text("will be replaced").wait_for()
+    page.get_by_label("Answer again").click()  # leaves the edit; nothing is lost
+    page.get_by_text("will be replaced").wait_for(state="hidden")
+    answered()
+    assert talk()[0]["content"] == "What do people say about the train?" and len(talk()) == 2
+    page.get_by_label("Write it better").click()
+    page.get_by_role("button", name="Keep").click()
+    page.get_by_label("The better answer").wait_for(state="detached")
+    page.go_back()
+    page.get_by_role("heading", name="Ask", exact=True).wait_for()
+    page.go_forward()
+    page.get_by_role("heading", name="What do people say about the train?").wait_for()
+
+
+def test_an_address_without_a_page_says_so_without_an_exception(site: str) -> None:
+    answer = httpx.get(f"{site}/nothing/here")
+    assert answer.status_code == 404 and "There is no page under this address" in answer.text and "HTTPException" not in answer.text
+
+
+def test_what_a_form_cannot_hold_is_told(tab: Any) -> None:
+    page = tab.open("/admin?tab=deletions")
+    page.get_by_label("One id or account in each line").fill("x" * 1_500)
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Delete for good").click()
+    page.get_by_text("at most 1000 characters").wait_for()
