@@ -199,9 +199,14 @@ class Grammar:
         colon = "：" if self.language.is_unspaced else ": "
         said, tail = headline.casefold(), ""
         names = [name for name in (self.brief.product, self.brief.short_name) if name]
+        brand = self.brief.brand.name.casefold()
         if not any(name.casefold() in said for name in names):
-            tail = f" – {self.brief.product}"
-        names_brand = self.brief.brand.name.casefold() in f"{said}{tail.casefold()}"  # said once is enough
+            product = self.brief.product
+            is_named = brand in said and brand in product.casefold()
+            if is_named and headline.startswith(f"{self.brief.brand.name}{colon}"):  # the product names the brand too
+                headline = product + headline.removeprefix(self.brief.brand.name)
+            tail = "" if is_named else f" – {product}"
+        names_brand = brand in f"{said}{tail.casefold()}"  # said once is enough
         head = f"{mark}{colon}" if mark else ""
         with_brand = head if names_brand else f"{head}{self.brief.brand.name}{colon}"
         tries = [
