@@ -150,7 +150,8 @@ def lookalikes(
     known = sorted(name for name in written.authors if account_key(name) in wanted)
     if seen.seen(count_voices(known, speakers), "list") < chosen.min_voices:
         raise UsageError(f"the list has fewer than {chosen.min_voices} voices that write here, or too few more; give a longer one")
-    if _sensitive_share([written.authors[name] for name in known]) > chosen.sensitive_share:
+    voice = voice_weights(known, speakers)
+    if _sensitive_share([written.authors[name] for name in known], [voice[name] for name in known]) > chosen.sensitive_share:
         raise DataError("the list is about a sensitive topic: no audience is made like it")
     language = Counter(written.authors[name].language for name in known).most_common(1)[0][0]
     if language not in known_languages():
@@ -158,7 +159,8 @@ def lookalikes(
     names = sorted(name for name, one in written.authors.items() if one.language == language)
     points = author_points(written, names, speakers, language, method=chosen.method, seed=chosen.seed)
     place = {name: row for row, name in enumerate(names)}
-    near = [names[row] for row in _near(points, [place[name] for name in known if name in place])]
+    listed = [name for name in known if name in place]
+    near = [names[row] for row in _near(points, [place[name] for name in listed], [voice[name] for name in listed])]
     near = [name for name in near if written.authors[name].sensitive_share <= chosen.sensitive_share][:size]
     result = _shown(near, written, names, speakers, language, chosen, seen, is_lookalike=True)
     if not isinstance(result, Audience):
@@ -195,9 +197,9 @@ def _groups(written: Written, names: Sequence[str], speakers: Voices, language: 
     return [found[label] for label in sorted(found)]
 
 
-def _near(points: Points, rows: Sequence[int]) -> list[int]:
-    """Other rows near to the middle of `rows`, the nearest first."""
-    scores = points @ points[rows].mean(axis=0)
+def _near(points: Points, rows: Sequence[int], weights: Sequence[float]) -> list[int]:
+    """Other rows near to the middle of `rows`, weighed by voice, the nearest first."""
+    scores = points @ np.average(points[rows], axis=0, weights=weights)
     least = max(_ALIKE * float(np.median(scores[rows])), 1e-9)
     scores[rows] = -1.0
     return [int(row) for row in np.argsort(-scores, kind="stable") if scores[row] >= least]

@@ -136,7 +136,10 @@ def export(
     if check:
         if not ads.is_file():
             raise UsageError(f"{ads} does not exist; give a CSV sheet to check")
-        faults = validate(ads.read_text(encoding="utf-8-sig"), table)
+        try:
+            faults = validate(ads.read_text(encoding="utf-8-sig"), table)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{ads} is not UTF-8 (byte {error.start}); save it as UTF-8 CSV") from None
         emit({"sheet": table.title, "faults": len(faults), "list": [str(fault) for fault in faults]}, as_json=as_json)
         if faults:
             raise DataError(f"{ads}: {len(faults)} faults")
