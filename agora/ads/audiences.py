@@ -148,7 +148,8 @@ def lookalikes(
     known = sorted(name for name in written.authors if account_key(name) in wanted)
     if seen.seen(count_voices(known, speakers), "list") < chosen.min_voices:
         raise UsageError(f"the list has fewer than {chosen.min_voices} voices that write here, or too few more; give a longer one")
-    if _sensitive_share([written.authors[name] for name in known]) > chosen.sensitive_share:
+    voice = voice_weights(known, speakers)
+    if _sensitive_share([written.authors[name] for name in known], [voice[name] for name in known]) > chosen.sensitive_share:
         raise DataError("the list is about a sensitive topic: no audience is made like it")
     language = Counter(written.authors[name].language for name in known).most_common(1)[0][0]
     if language not in known_languages():
@@ -156,11 +157,12 @@ def lookalikes(
     names = sorted(name for name, one in written.authors.items() if one.language == language)
     vectors = author_vectors(written, names, speakers, language, method=chosen.method, seed=chosen.seed)
     place = {name: row for row, name in enumerate(names)}
-    rows = [place[name] for name in known if name in place]
-    scores = vectors.likeness(rows)
+    listed = [name for name in known if name in place]
+    rows = [place[name] for name in listed]
+    scores = vectors.likeness(rows, [voice[name] for name in listed])
     scores[rows] = -1.0
-    near = [names[row] for row in np.argsort(-scores, kind="stable")[:size] if scores[row] > 0]
-    near = [name for name in near if written.authors[name].sensitive_share <= chosen.sensitive_share]
+    near = [names[row] for row in np.argsort(-scores, kind="stable") if scores[row] > 0]
+    near = [name for name in near if written.authors[name].sensitive_share <= chosen.sensitive_share][:size]
     result = _shown(near, written, names, speakers, language, chosen, seen, is_lookalike=True)
     if not isinstance(result, Audience):
         raise DataError(f"no audience like the list can be shown: {result}")

@@ -70,13 +70,13 @@ class AuthorVectors:
         found[np.asarray(self.words.getnnz(axis=1)) == 0] = 0.0
         return np.asarray(found)
 
-    def likeness(self, rows: Sequence[int]) -> npt.NDArray[np.float64]:
-        """How like each author is to the middle of `rows`; not above 0 where there is no likeness."""
-        middle = np.asarray(self.words[rows].mean(axis=0)).ravel()
-        scores = np.asarray(self.words @ middle).ravel()
+    def likeness(self, rows: Sequence[int], weights: Sequence[float]) -> npt.NDArray[np.float64]:
+        """How like each author is to the middle of `rows`, each with its weight; not above 0 where there is no likeness."""
+        shares = np.asarray(weights) / np.sum(weights)
+        scores = np.asarray(self.words @ (self.words[rows].T @ shares)).ravel()
         if self.meaning is None:
             return scores
-        both = scores + _MEANING * (self.meaning @ self.meaning[rows].mean(axis=0))
+        both = scores + _MEANING * (self.meaning @ (shares @ self.meaning[rows]))
         return np.asarray(both - _ALIKE * float(np.median(both[rows])))
 
 

@@ -10,6 +10,7 @@ import csv
 import io
 import re
 import tomllib
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +23,11 @@ from agora.errors import DataError, UsageError
 FIELDS = ("audience", "variant", "views", "clicks")
 MAX_COUNT = 10**12
 """More views or clicks than this in one line are a mistake of the export."""
+_TOTAL = re.compile(
+    r"((grand )?totals?|sub-?totals?|gesamt|gesamtsumme|gesamtergebnis|summe|total général|totale|total general|total geral|"
+    r"合計|総計|总计|合计)"
+    r"(\s*[:：–—-].*)?"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,9 +55,7 @@ def read_results(path: Path, *, columns: Mapping[str, str] | None = None) -> Res
         text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: neither UTF-8 nor UTF-16 (byte {error.start}); export it as UTF-8 CSV") from None
-    separator = "\t" if text.partition("\n")[0].count("\t") > text.partition("\n")[0].count(",") else ","
-    lines = list(_lines(text, separator, path))
-    places, header_at = _header(lines, columns or {}, path)
+    lines, places, header_at = _table(text, columns or {}, path)
     rows, left_out = [], 0
     for number, cells in lines[header_at + 1 :]:
         row = _row(cells, places, f"{path}:{number}")
@@ -63,6 +67,19 @@ def read_results(path: Path, *, columns: Mapping[str, str] | None = None) -> Res
         raise DataError(f"{path}: no line of results below the header")
     header = lines[header_at][1]
     return Results(rows=tuple(rows), columns={field: header[place] for field, place in places.items()}, left_out=left_out)
+
+
+def _table(text: str, columns: Mapping[str, str], path: Path) -> tuple[list[tuple[int, list[str]]], dict[str, int], int]:
+    """Lines, places of the columns and where the header stands, by the mark between cells that gives a header: "," or, as a spreadsheet set
+    to German writes, ";", or a tab."""
+    problem = None
+    for separator in sorted(",;\t", key=text.partition("\n")[0].count, reverse=True):
+        try:
+            lines = _lines(text, separator, path)
+            return lines, *_header(lines, columns, path)
+        except DataError as error:
+            problem = problem or error
+    raise problem or DataError(f"{path} is empty")
 
 
 def _lines(text: str, separator: str, path: Path) -> list[tuple[int, list[str]]]:
@@ -111,12 +128,17 @@ def _row(cells: Sequence[str], places: Mapping[str, int], where: str) -> tuple[s
         return cells[place].strip()
 
     variant = cell("variant")
-    if not variant or variant == "--" or _plain(cells[0]).startswith("total"):
+    if not variant or variant == "--" or _is_total(cells[0]) or _is_total(variant):
         return None
     views, clicks = (_whole(cell(field), field, where) for field in ("views", "clicks"))
     if clicks > views:
         raise DataError(f"{where}: {clicks:,} clicks of {views:,} views for {variant!r}; a click rate needs clicks on views of the same ad")
     return cell("audience") or "all", variant.removeprefix("'"), Count(views, clicks)
+
+
+def _is_total(cell: str) -> bool:
+    """Whether a line sums up others: "Total", "Total: Account", "Gesamt", but not a variant called "Total comfort"."""
+    return _TOTAL.fullmatch(cell.strip().casefold()) is not None
 
 
 def _whole(text: str, field: str, where: str) -> int:
@@ -137,4 +159,5 @@ def _whole(text: str, field: str, where: str) -> int:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9()%]+", " ", name.lower()).strip()
+    """A name without case, marks and doubled blanks; letters of every script stay."""
+    return re.sub(r"(?:[^\w()%]|_)+", " ", unicodedata.normalize("NFKC", name).casefold()).strip()

@@ -202,6 +202,10 @@ def _other_pictures(copy: Copy, brief: Brief, folder: Path, pictures: Sequence[s
     """Pictures that show another text than copy.json holds now."""
     texts, found = texts_shown(brief, copy), []
     for name in pictures:
+        if not (folder / f"{name}.png").is_file():
+            reason = f"{name}.png is missing: make the ads again, which makes it anew"
+            found.append(Finding(rule="picture", severity="block", field="picture", span=name, reason=reason))
+            continue
         table = read_json(folder / f"{name}.json")
         try:
             lines = {field: " ".join(lines) for field, lines in table["layout"]["lines"].items()}
@@ -301,8 +305,9 @@ class _Todo:
 
     def is_done(self, out: Path) -> bool:
         """Whether the folder is there already, made of the same."""
-        done = out / self.variant.name / _MADE
-        return done.is_file() and done.read_text(encoding="utf-8") == self.digest
+        folder = out / self.variant.name
+        files = [_MADE, COPY, *(f"{name}.{ending}" for name in self.placements for ending in ("png", "svg", "json"))]
+        return all((folder / name).is_file() for name in files) and (folder / _MADE).read_text(encoding="utf-8") == self.digest
 
     def asked(self, brief: Brief) -> list[Asked]:
         """Its pictures."""

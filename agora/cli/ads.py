@@ -63,7 +63,7 @@ def make(
     page: Annotated[
         Path | None, typer.Option("--page", help="The landing page as a saved file, to compare the texts with.", show_default=False)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal ads.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal ads.")] = 0,
     opt_outs: OptOutsOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,

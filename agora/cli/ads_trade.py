@@ -73,7 +73,7 @@ def experiment(
     ] = None,
     min_share: Annotated[float, typer.Option("--min-share", help="Of the next views, for every variant still in the test.")] = 0.02,
     max_loss: Annotated[float, typer.Option("--max-loss", help="Expected share of clicks lost at which a test may stop.")] = 0.01,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the draws.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the draws.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Which variant to keep, per audience, and how to share the next views.
@@ -100,11 +100,13 @@ def experiment(
         written = texts.get(report, lambda: json.dumps(report_values(decisions), indent=2) + "\n")()
         write_atomically(out, written)
     if as_json:
-        emit({"columns": dict(found.columns), "decisions": report_values(decisions)}, as_json=True)
+        emit({"columns": dict(found.columns), "lines_left_out": found.left_out, "decisions": report_values(decisions)}, as_json=True)
     elif out is None and report == "html":
         print(report_html(decisions, title=f"Experiment: {results.name}"))
     else:
         print(report_text(decisions))
+        if found.left_out:
+            print(f"{found.left_out} lines of the file are totals or name no variant, and are left out")
     stopped = [audience for audience, decision in decisions.items() if verdict(decision) != "go on"]
     next_command("agora ads export ads.json google" if stopped else f"agora ads experiment {results}")
 
@@ -134,7 +136,10 @@ def export(
     if check:
         if not ads.is_file():
             raise UsageError(f"{ads} does not exist; give a CSV sheet to check")
-        faults = validate(ads.read_text(encoding="utf-8-sig"), table)
+        try:
+            faults = validate(ads.read_text(encoding="utf-8-sig"), table)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{ads} is not UTF-8 (byte {error.start}); save it as UTF-8 CSV") from None
         emit({"sheet": table.title, "faults": len(faults), "list": [str(fault) for fault in faults]}, as_json=as_json)
         if faults:
             raise DataError(f"{ads}: {len(faults)} faults")

@@ -120,6 +120,14 @@ def test_lookalikes_write_like_the_list_and_are_not_of_it(square: PostStore) -> 
     assert all(member.startswith("baking") for member in found.members)
 
 
+def test_a_campaign_on_the_list_is_one_voice_of_it(square: PostStore) -> None:
+    bought = Voices({f"cycling{number}": "c2" for number in range(100)})
+    seeds = [f"baking{number}" for number in range(70)] + sorted(bought.accounts)
+    assert {member.rstrip("0123456789") for member in lookalikes(square, seeds, bought, size=70).members} == {"baking"}
+    with pytest.raises(DataError, match="the list is about a sensitive topic"):
+        lookalikes(square, [f"illness{number}" for number in range(80)] + sorted(BOUGHT.accounts), BOUGHT)
+
+
 class Synonyms:
     """Vectors in which bike and bicycle words are near each other and far from bread."""
 

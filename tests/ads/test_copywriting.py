@@ -202,6 +202,25 @@ def test_what_limits_a_fact_travels_with_the_claim(language: str, fact: str, tex
     assert blocked_in(f"{fact}!", statements, language) is None
 
 
+@pytest.mark.parametrize(
+    ("language", "fact", "said"),
+    [
+        ("en", "weighs 240 g", "weighs 2 g"), ("en", "works from -5 to 30 °C", "works from 5 to 30 °C"), ("en", "5 °C", "-5 °C"),
+        ("en", "ships in 2-3 days", "ships in 2 days"), ("en", "ships in 4-6 days", "ships in 4 days"), ("en", "weighs 240 g", "more 240 g"),
+        ("en", "lighter than the Lynx 1", "lighter than the Lynx 2"), ("en", "lighter than the Lynx 1", "lighter"),
+        ("en", "the fastest drying shoe of our range", "the fastest drying shoe"), ("en", "grips on rock", "more rock"),
+        ("en", "two pairs for the price of one", "one pair for the price of two"), ("en", "free delivery over $50", "free delivery"),
+        ("de", "für Kinder ab 6 Jahren", "für Kinder"), ("de", "leichter als der Lynx 1", "leichter"), ("de", "hält warm", "hält mehr warm"),
+        ("ja", "農薬を使わずに育てました", "農薬を育てました"), ("ja", "3人に1人が購入", "3人が購入"), ("ja", "甘さは控えめです", "甘さです"),
+    ],
+)  # fmt: skip
+def test_what_limits_counts_or_compares_is_not_lost(language: str, fact: str, said: str) -> None:
+    statements = [Fact(id=name, text=text, source="b:1", language=language) for name, text in (("product", "Lynx 2"), ("fact", fact))]
+    assert blocked_in(said, statements, language) is not None
+    assert blocked_in(f"{fact}. Lynx 2", statements, language) is None
+    assert blocked_in(f"Lynx 2: {fact}", statements, language) is None
+
+
 def test_a_subordinate_clause_is_no_beginning() -> None:
     for code, text in (("en", "If you order before noon, it ships from Bern."), ("de", "Wenn du vormittags bestellst, geht es heute los.")):
         assert beginnings(text, language_named(code)) == [text]

@@ -138,3 +138,20 @@ def test_columns_can_be_named_and_tabs_and_utf16_are_read(tmp_path: Path) -> Non
     path.write_bytes("Anzeige\tImpr.\tKlicks\nEins\t1.234\t5\nZwei\t1 234\t6\n".encode("utf-16"))
     found = read_results(path, columns={"variant": "Anzeige", "clicks": "Klicks"})
     assert found.rows == (("all", "Eins", Count(1234, 5)), ("all", "Zwei", Count(1234, 6)))
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_columns_of_any_script_and_mark_are_read_and_totals_left_out(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "r.csv"
+    lines = [
+        "キャンペーン,広告名,表示回数,クリック数",
+        "春,Total comfort,2000,30",
+        "春,a;;;b,1000,20",
+        "合計,--,3000,50",
+        "Gesamt,x,3000,50",
+    ]
+    cells = [[f'"{cell}"' for cell in line.split(",")] for line in lines]
+    path.write_text("\n".join(mark.join(row) for row in cells), encoding="utf-8")
+    found = read_results(path, columns={"variant": "広告名", "views": "表示回数", "clicks": "クリック数"})
+    assert [(variant, count.views) for _, variant, count in found.rows] == [("Total comfort", 2000), ("a;;;b", 1000)]
+    assert found.left_out == 2

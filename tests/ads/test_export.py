@@ -122,7 +122,9 @@ def test_cells_never_start_a_formula_and_keep_their_text(text: str) -> None:
     assert without_guard(safe) == plain or plain.startswith("'")
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+49", "-5%", "@SUM(A1)", " =cmd|' /C calc'!A0", "\t=1", "＝1+1", "\u200b=1", "%0A=1"])
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+49", "-5%", "@SUM(A1)", " =cmd|' /C calc'!A0", "\t=1", "＝1+1", "\u200b=1", "\u2007\u202f=1", "\u2060=1", "%0A=1"]
+)
 def test_formulas_are_made_plain_text_and_found_where_they_are_not(text: str) -> None:
     assert safe_cell(text).startswith("'")
     sheet = export([AD], "meta").replace("spring-1,", f'"{text}",', 1)
@@ -135,6 +137,13 @@ def test_missing_double_and_foreign_columns_are_found() -> None:
     assert "Website title: '' is missing" in reasons and "'Title' is no column of this sheet" in reasons
     assert any("cells, but the header has" in str(fault) for fault in validate(text + "only one\r\n", "x"))
     assert "is empty" in str(validate("", "x")[0])
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "ads.json"
+    path.write_bytes(b"\xff\xfe\0")
+    with pytest.raises(DataError, match="is not UTF-8"):
+        read_ads(path)
 
 
 def test_ads_are_read_from_json_with_faults_named(tmp_path: Path) -> None:

@@ -124,6 +124,8 @@ def test_words_in_disguise_are_read_plainly(written: str, plain: str) -> None:
 
 def test_disguise_does_not_help_and_is_found_itself() -> None:
     assert {"shouting", "medical"} <= rules_of("C-U-R-E-S arthritis")
+    assert {"shouting", "superlative"} <= rules_of("The \U0001f171est shoe")
+    assert "shouting" in rules_of("the best\u200bshoe") and "shouting" not in rules_of("the shoe \U0001f17f")
 
 
 def test_a_quantity_in_words_needs_a_fact_that_says_it_in_words_or_digits() -> None:

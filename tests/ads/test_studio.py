@@ -144,6 +144,12 @@ def test_pictures_are_made_kept_and_shown_on_one_sheet(tmp_path: Path) -> None:
     assert make_ads(brief, out, audiences=[], config=config).num_pictures == 2
     assert before == {path.name: path.stat().st_mtime_ns for path in (out / "everybody" / "en-1").iterdir()}
     assert (out / "contact_sheet.html").read_text() == sheet and sheet.count("<img") == 2
+    picture = next((out / "everybody" / "en-1").glob("*.png"))
+    drawn = picture.read_bytes()
+    picture.unlink()
+    assert [one.rule for one in recheck(brief, out)[0].findings] == ["picture"]
+    make_ads(brief, out, audiences=[], config=config)
+    assert picture.read_bytes() == drawn and recheck(brief, out)[0].findings == ()
 
 
 def test_commands_make_check_and_release(tmp_path: Path) -> None:

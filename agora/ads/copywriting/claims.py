@@ -12,15 +12,16 @@ Not covered: a fact that is false, and other meaning that only the order of word
 from __future__ import annotations
 
 import functools
+import itertools
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import regex
 
 from agora.ads.brief import Fact
-from agora.ads.copywriting.comparisons import out_of_order, turned
+from agora.ads.copywriting.comparisons import out_of_order, turned, without_what
 from agora.ads.copywriting.language import Language, language_named
 from agora.ads.copywriting.qualifiers import left_out
 from agora.ads.copywriting.shorten import without_emoji
@@ -35,9 +36,12 @@ _ENDS: Final = regex.compile(r"(?:^|[!?;:|()\[\]{}…\"“”„«»¡¿、，�
 _BEGINS: Final = regex.compile(r"\s*(?:$|[!?;:|()\[\]{}…\"“”„«»¡¿、，。！？；：「」『』（）,.]|[–—]|-\s)")
 """Where a clause is open to the left, and closed to the right."""
 _TOKEN: Final = regex.compile(
-    r"(?P<number>\p{N}+(?:[.,:/×'’ \u202f]\p{N}+)*)|(?P<word>[\p{L}\p{M}]+(?:['’][\p{L}\p{M}]+)*)|(?P<sign>[%‰°℃℉€$£¥₩₹+★<>≥≤~#&@*†])"
+    r"(?P<number>(?:(?<!\S)[-−])?\p{N}+(?:[.,:/×'’ \u202f–-]\p{N}+)*)|(?P<word>[\p{L}\p{M}]+(?:['’][\p{L}\p{M}]+)*)"
+    r"|(?P<sign>[%‰°℃℉€$£¥₩₹+★<>≥≤~#&@*†])"
 )
 _UNSPACED: Final = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ー]")
+_SHARE: Final = regex.compile(r"\p{N}+\p{Han}?[中にのうち]+\p{N}+")
+"""3人に1人, 10人中9人: whom a share counts is not left out."""
 _HANGUL: Final = regex.compile(r"\p{Hangul}")
 _ELISION: Final = regex.compile(r"^(?:l|d|j|n|s|t|c|m|qu|un|dell|nell|all|sull|o)['’](?=\p{L}{2})")
 _CURRENCY: Final = frozenset("€$£¥₩₹")
@@ -46,6 +50,11 @@ _REACH: Final = 3
 """How many words before a word still deny it."""
 _EMPHASIS: Final = frozenset(["just", "only", "nur", "bloß", "seulement", "solo", "sólo", "solamente", "apenas", "soltanto"])
 """Before a number they limit nothing that the fact does not say."""
+
+
+_ONE: Final = frozenset(["one", "ein", "eine", "einen", "eins", "un", "une", "uno", "una", "um", "uma"])
+_MORE: Final = frozenset(["more", "less", "mehr", "weniger", "plus", "moins", "más", "menos", "mais", "più", "meno"])
+"""They compare, though "see more" does not: beside what a fact says they need it too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +111,7 @@ def unsupported(
     """Numbers, prices and (by `is_superlative`) superlatives of a text that no single statement has. Other words are not looked at."""
     spoken = language_named(language)
     text, statements = without_emoji(text), [replace(one, text=without_emoji(one.text)) for one in statements]
-    own = {token.text for one in statements if one.id in NAMES for token in _tokens(one.text, spoken)}
+    own = _own([one for one in statements if one.id in NAMES], spoken)
     found = []
     for clause in clauses(_without_statements(text, statements)):
         for token in _tokens(clause, spoken):
@@ -167,7 +176,7 @@ def _joins(left: str, right: str) -> bool:
     """Whether two neighbouring characters belong to one word or number."""
     if not left or not right or (_UNSPACED.match(left) and not right.isdigit()) or (_UNSPACED.match(right) and not left.isdigit()):
         return False
-    return (left.isalnum() and right.isalnum()) or (left.isdigit() and right in "%‰°") or (left in "+€$£¥" and right.isdigit())
+    return (left.isalnum() and right.isalnum()) or (left.isdigit() and right in "%‰°") or (left in "+-−–€$£¥" and right.isdigit())
 
 
 def _folded(text: str) -> str:
@@ -185,16 +194,18 @@ def _check(
     if not said:
         return None
     problem, limit, is_turned = "", "", ""
-    own = {token.text for name in names for token in _tokens(name.text, language)}
+    own = _own(names, language)
     for fact in statements:
         problem_here = _missing(said, clause, fact, own, language)
         if not problem_here and _turns(said, clause, fact, own, language):
             problem_here = is_turned = "order"
+        problem_here = problem_here or _compares(clause, fact, language)
         if not problem_here and fact.id not in NAMES:
             telling = {token.text for token in said if token.text not in own}
             dropped = left_out(_folded(clause), _folded(sentence), _folded(fact.text), telling, language)
             limit = limit or dropped
             problem_here = dropped and f"limit {dropped}"
+        limit = limit or problem_here.partition("limit ")[2]
         if not problem_here:
             return Claim(field=field, text=clause, fact=fact.id, source=fact.source)
         problem = problem or problem_here
@@ -205,7 +216,18 @@ def _check(
     return Blocked(reason=_reason(said, statements, own, language, clause), field=field, text=clause)
 
 
-def _turns(said: Sequence[_Token], clause: str, fact: Fact, own: set[str], language: Language) -> bool:
+def _compares(clause: str, fact: Fact, language: Language) -> str:
+    """What is wrong where a clause says "more" of something and its fact does not, or "lighter" without "than what"."""
+    if fact.id in NAMES:
+        return ""
+    ours, theirs = ({one.text for one in _tokens(text, language)} for text in (clause, fact.text))
+    if more := sorted((ours & _MORE) - theirs):
+        return f"word {more[0]}"
+    dropped = without_what(_folded(clause), _folded(fact.text), language.code)
+    return f"limit {dropped}" if dropped else ""
+
+
+def _turns(said: Sequence[_Token], clause: str, fact: Fact, own: Collection[str], language: Language) -> bool:
     """Whether the clause has all words of the fact and says them the other way round."""
     whole = _tokens(fact.text, language)
     told = [token.text for token in whole if _needs_fact(token, language, frozenset())]
@@ -216,14 +238,19 @@ def _turns(said: Sequence[_Token], clause: str, fact: Fact, own: set[str], langu
 
 def _turns_numbers(clause: Sequence[_Token], fact: Sequence[_Token], language: Language) -> bool:
     """Whether numbers that no unit tells apart stand in another order than in the fact."""
-    places = [at for at, one in enumerate(clause) if one.kind == "number"]
+    places = [at for at, one in enumerate(clause) if _counts(one, language)]
     units = [_around(at, clause, language)[3] for at in places]
-    if len(set(units)) == len(units):
+    if len(set(units)) == len(units) and all(clause[at].kind == "number" for at in places):
         return False
-    return out_of_order([clause[at].text for at in places], [one.text for one in fact if one.kind == "number"])
+    return out_of_order([clause[at].text for at in places], [one.text for one in fact if _counts(one, language)])
 
 
-def _reason(said: Sequence[_Token], statements: Sequence[Fact], own: set[str], language: Language, clause: str) -> str:
+def _counts(token: _Token, language: Language) -> bool:
+    """Whether it is a number, in digits or as a word."""
+    return token.kind == "number" or token.text in language.number_words or token.text in _ONE
+
+
+def _reason(said: Sequence[_Token], statements: Sequence[Fact], own: Collection[str], language: Language, clause: str) -> str:
     """The most telling reason: a part that no fact has at all comes first."""
     for token in said:
         alone = [_missing([token], clause, fact, own, language) for fact in statements]
@@ -261,7 +288,7 @@ def _tokens_in(text: str, code: str) -> tuple[_Token, ...]:
         kind, raw = str(match.lastgroup), match.group()
         if kind == "sign" and raw in _SILENT:
             continue
-        word = raw.casefold()
+        word = raw.casefold() if kind == "word" else raw.replace("−", "-").replace("–", "-")
         if word not in language.connecting and word not in language.negations:
             word = _ELISION.sub("", word).removesuffix("'s")
         denies = kind == "word" and (word in language.negations or word.endswith("n't"))
@@ -280,14 +307,14 @@ def _needs_fact(token: _Token, language: Language, free: frozenset[str]) -> bool
     return token.text not in language.connecting and token.text not in free
 
 
-def _missing(said: Sequence[_Token], clause: str, fact: Fact, own: set[str], language: Language) -> str:
+def _missing(said: Sequence[_Token], clause: str, fact: Fact, own: Collection[str], language: Language) -> str:
     """What of `said` this fact does not hold; empty when it holds all."""
     whole = _tokens(fact.text, language)
     clause_tokens = _tokens(clause, language)
     is_name = fact.id in NAMES
     for token in said:
         if token.kind == "number":
-            if not _same_number(token, clause_tokens, whole, language) and token.text not in own:
+            if not _same_number(token, clause_tokens, whole, language) and not _numbers_name(token, clause_tokens, own):
                 return f"number {token.text}"
         elif token.kind == "sign":
             if not any(other.kind == "sign" and other.text == token.text for other in whole):
@@ -297,9 +324,30 @@ def _missing(said: Sequence[_Token], clause: str, fact: Fact, own: set[str], lan
         elif language.is_superlative(token.text):
             if not _same_neighbour(token, clause_tokens, whole, language):
                 return f"superlative {token.text}"
+            if not is_name and (dropped := _scope_left_out(token, clause_tokens, fact.text, own, language)):
+                return f"limit {dropped}"
         elif not any(same_word(token.text, other.text, language) and (is_name or token.is_denied == other.is_denied) for other in whole):
             return f"word {token.text}"
     return ""
+
+
+def _own(names: Sequence[Fact], language: Language) -> set[str]:
+    """Words of names, and their numbers together with the word beside them: the 2 of "Lynx 2" is no 2 of anything else."""
+    found: set[str] = set()
+    for name in names:
+        tokens = _tokens(name.text, language)
+        found |= {one.text for one in tokens if one.kind != "number"}
+        found |= {f"{one.text} {two.text}" for one, two in itertools.pairwise(tokens) if "number" in (one.kind, two.kind)}
+    return found
+
+
+def _numbers_name(token: _Token, clause: Sequence[_Token], own: Collection[str]) -> bool:
+    """Whether a number stands in the clause as part of a name each time."""
+    beside = [(clause[max(0, at - 1) : at], one, clause[at + 1 : at + 2]) for at, one in enumerate(clause) if one.text == token.text]
+    return all(
+        any(f"{other.text} {one.text}" in own for other in before) or any(f"{one.text} {other.text}" in own for other in after)
+        for before, one, after in beside
+    )
 
 
 def same_word(one: str, other: str, language: Language) -> bool:
@@ -358,6 +406,22 @@ def _same_neighbour(token: _Token, clause: Sequence[_Token], fact: Sequence[_Tok
     ) and bool(neighbours(fact))
 
 
+def _scope_left_out(token: _Token, clause: Sequence[_Token], fact: str, own: Collection[str], language: Language) -> str:
+    """A word of the fact's clause behind a superlative that this clause lacks: "the fastest" of which, where, when."""
+    dropped = ""
+    for part in clauses(fact):
+        tokens = _tokens(part, language)
+        at = next((at for at, one in enumerate(tokens) if same_word(one.text, token.text, language)), None)
+        if at is None:
+            continue
+        scope = [one for one in tokens[at + 1 :] if _needs_fact(one, language, frozenset()) and one.text not in own]
+        here = next((one.text for one in scope if not any(same_word(one.text, other.text, language) for other in clause)), "")
+        if not here:
+            return ""
+        dropped = dropped or here
+    return dropped
+
+
 def _check_unspaced(
     clause: str, statements: Sequence[Fact], names: Sequence[Fact], language: Language, free: frozenset[str], field: str
 ) -> Claim | Blocked | None:
@@ -371,6 +435,7 @@ def _check_unspaced(
         rest = _cover(text, whole, helpers, language.connecting | free)
         if not rest:
             limits = {mark for mark in marks if mark in whole and mark not in text} if fact is not None and fact.id not in NAMES else set()
+            limits |= {share for share in _SHARE.findall(whole) if share not in text}
             dropped = {mark for mark in limits if _limits(whole, mark, text, language)}
             if fact is None:
                 return None

@@ -22,6 +22,8 @@ _COMPARING: Final = {
     "pt": r"\b(?:mais|menos|melhor|pior|maior|menor)\b[^.!?]{0,25}?\bque\b",
     "it": r"\b(?:più|meno|meglio|migliore|peggio)\b[^.!?]{0,25}?\b(?:che|di|del|della)\b",
 }
+_COMPARED: Final = {"en": r"\b(?P<how>\p{L}+)\s+(?P<than>than)\b", "de": r"\b(?P<how>mehr|weniger|\p{L}{3,}er)\s+(?P<than>als)\b"}
+"""The word that compares, where it stands right before "than"."""
 _WORD: Final = regex.compile(r"[\p{L}\p{M}]+|\p{N}+(?:[.,]\p{N}+)*")
 
 
@@ -36,7 +38,17 @@ def turned(clause: str, fact: str, said: Sequence[str], told: Sequence[str], lan
     if theirs is None:
         return True
     with_what, with_what_there = set(_WORD.findall(clause[ours.end() :])), set(_WORD.findall(fact[theirs.end() :]))
-    return not with_what <= with_what_there or out_of_order(said, told)
+    is_open = not with_what & set(said) and bool(with_what_there & set(told))
+    return is_open or not with_what <= with_what_there or out_of_order(said, told)
+
+
+def without_what(clause: str, fact: str, language: str) -> str:
+    """The comparing word ("than") that a clause leaves out though it says the word compared by ("lighter"); empty for none."""
+    pattern = _COMPARED.get(language)
+    if pattern is None or regex.search(pattern, clause):
+        return ""
+    said = set(_WORD.findall(clause))
+    return next((str(match["than"]) for match in regex.finditer(pattern, fact) if match["how"] in said), "")
 
 
 def out_of_order(ours: Sequence[str], theirs: Sequence[str]) -> bool:
@@ -45,4 +57,4 @@ def out_of_order(ours: Sequence[str], theirs: Sequence[str]) -> bool:
     return not all(word in rest for word in ours if word in theirs)
 
 
-__all__ = ["out_of_order", "turned"]
+__all__ = ["out_of_order", "turned", "without_what"]

@@ -5,8 +5,9 @@ missing, or nothing.
 
 A condition ("if", "only", "except") belongs to its whole sentence. Denials, hard and soft, and weakening words belong to their part between
 commas; a denial goes on over the list behind it ("without sugar, gluten or lactose"), up to a "but". Shares ("1 in 4", "30%") belong to
-their part, what is said behind a price ("per month for 12 months") to the price. In doubt a claim is blocked. Not covered: languages other
-than English and German, beyond their lists of denials; limits in words that no list has.
+their part, as do bounds behind something ("delivery over $50"); what is said behind a price ("per month for 12 months") belongs to the
+price. In doubt a claim is blocked. Not covered: languages other than English and German, beyond their lists of denials; limits in words
+that no list has.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ _AND: Final = regex.compile(
 )
 _TURNS: Final = frozenset({"but", "yet", "aber", "sondern", "jedoch"})
 _SHARE: Final = regex.compile(r"(\p{N}+)\s+(?:in|of|out of|von|aus)\s+(?:\p{L}+\s+)?(\p{N}+)|(\p{N}+(?:[.,]\p{N}+)?)\s?%")
+_BOUND: Final = regex.compile(
+    r"\p{L}\s(?:from|over|above|under|below|until|till|up to|at least|ab|über|unter|bis zu|bis|mindestens|höchstens)\s+"
+    r"[€$£]?\s?(\p{N}+(?:[.,]\p{N}+)*)"
+)
+"""A bound behind what it limits: "free delivery over $50", "for children from 6 years"."""
 _PRICE: Final = regex.compile(r"[€$£¥]|\b(?:eur|usd|gbp|chf|euros?|dollars?|pounds?|franken)\b")
 
 
@@ -68,6 +74,7 @@ def _missing_in(part: str, inherited: tuple[str, ...], ours: Collection[str], la
     words = _WORD.findall(part)
     marks = [word for word in words if word in language.limits or (_denies(word, language) and word not in ("un", "non"))]
     needed = [*inherited, *marks, *(number for match in _SHARE.finditer(part) for number in match.groups() if number)]
+    needed += [match.group(1) for match in _BOUND.finditer(part)]
     if (price := _PRICE.search(part)) and any(word in ours for word in words if word[0].isdigit()):
         behind = _WORD.findall(part[price.end() :])
         is_timed = any(word in language.periods for word in behind)

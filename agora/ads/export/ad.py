@@ -46,7 +46,10 @@ def read_ads(path: Path) -> list[Ad]:
     """A JSON list of ads, or JSON lines. Raises DataError naming file, entry, field and value."""
     if not path.exists():
         raise UsageError(f"{path} does not exist; give a JSON file with a list of ads")
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 (byte {error.start}); give a JSON list of ads") from None
     try:
         entries = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines() if line.strip()]
     except json.JSONDecodeError as error:

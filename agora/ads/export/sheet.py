@@ -107,9 +107,14 @@ def sheet_named(name: str) -> Sheet:
 def safe_cell(text: str) -> str:
     """A text that no spreadsheet runs: an apostrophe before what could start a formula, control characters out (OWASP, CSV injection)."""
     plain = "".join(one for one in text if one in "\n\t" or unicodedata.category(one) != "Cc")
-    bare = plain.lstrip(" \u00a0\u3000\ufeff\u200b")
+    bare = plain[next((at for at, one in enumerate(plain) if not _is_blank(one)), len(plain)) :]
     first = unicodedata.normalize("NFKC", bare[:1])
     return f"'{plain}" if first.startswith(FORMULA_STARTS) or plain.startswith(FORMULA_STARTS) else plain
+
+
+def _is_blank(character: str) -> bool:
+    """Blanks of every width, and marks that nobody sees."""
+    return character not in "\t\n" and unicodedata.category(character) in ("Zs", "Zl", "Zp", "Cf")
 
 
 def is_safe_cell(text: str) -> bool:

@@ -19,6 +19,11 @@ _DIGIT_FOR_LETTER: Final = str.maketrans(
     {"0": "o", "1": "i", "3": "e", "4": "a", "5": "s", "7": "t", "8": "b", "@": "a", "$": "s", "£": "e", "€": "e", "!": "i"}
 )
 _INVISIBLE: Final = regex.compile(r"[\p{Cf}--[\u200d]]", regex.V1)
+_PARTED: Final = regex.compile(r"\p{Latin}+(?:[\u200b\u2060\ufeff]+\p{Latin}+)+")
+"""Words with an invisible break inside, or in place of a blank."""
+_FRAMED: Final = r"[\U0001F150-\U0001F169\U0001F170-\U0001F189]"
+_IN_FRAMES: Final = regex.compile(rf"{_FRAMED}(?=\p{{L}})|(?<=\p{{L}}){_FRAMED}")
+"""Letters in black circles and squares inside words; unlike those in white ones they have no plain form."""
 _WORD: Final = regex.compile(r"(?<![\p{L}\p{N}$£€@])[\p{L}\p{N}$£€@!]*[\p{L}][\p{L}\p{N}$£€@!]*")
 _MIXED: Final = regex.compile(
     r"\p{Latin}*(?:\p{Latin}[\p{Cyrillic}\p{Greek}]|[\p{Cyrillic}\p{Greek}]\p{Latin})[\p{Latin}\p{Cyrillic}\p{Greek}]*"
@@ -32,11 +37,17 @@ _SPACED: Final = regex.compile(r"(?<![\p{L}\p{N}'’])(?:\p{L}[ .·_*-]{1,3}){2,
 def plainly(text: str) -> tuple[str, list[str]]:
     """`text` without disguise, and what was disguised as it stood there."""
     found: list[str] = []
-    plain = unicodedata.normalize("NFKC", text)
+    plain = _IN_FRAMES.sub(lambda match: _noted(match.group(), _bare_letters(match.group()), found), text)
+    plain = unicodedata.normalize("NFKC", plain)
+    found += [match.group() for match in _PARTED.finditer(plain)]
     bare = _INVISIBLE.sub("", plain)
     plain = _MIXED.sub(lambda match: _noted(match.group(), match.group().translate(_LOOKALIKE), found), bare)
     plain = _WORD.sub(lambda match: _word(match.group(), found), plain)
     return _SPACED.sub(lambda match: _joined(match.group(), found), plain), found
+
+
+def _bare_letters(framed: str) -> str:
+    return "".join(chr(ord("A") + (ord(one) - 0x1F150) % 0x20) for one in framed)
 
 
 def _noted(written: str, plain: str, found: list[str]) -> str:
