@@ -46,8 +46,8 @@ SENSITIVE: Final = "sensitive topic"
 NO_LIST: Final = "language without a list of sensitive words"
 NO_TERMS: Final = "no term that enough voices share"
 _LEAST_VOICES: Final = 50
-_ALIKE: Final = 0.15
-"""Likeness to a list, as a share of what its own members have, from which an author is like it: strangers have none."""
+_ALIKE: Final = 0.4
+"""Likeness to a list, as a share of what its own members have, from which an author is like it. Strangers have up to 0.3 by small talk."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
