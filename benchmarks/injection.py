@@ -110,10 +110,9 @@ class Scene:
 
 
 def scenes(*, every: int = 1) -> list[Scene]:
-    """All attacks, or each `every`th."""
-    found = [(kind, attack) for kind, some in attacks().items() for attack in some]
-    made = [Scene(kind, _with_ids(attack, number), number) for number, (kind, attack) in enumerate(found, start=11)]
-    return made[::every]
+    """All attacks, or each `every`th of its kind."""
+    found = [(kind, attack) for kind, some in attacks().items() for attack in some[::every]]
+    return [Scene(kind, _with_ids(attack, number), number) for number, (kind, attack) in enumerate(found, start=11)]
 
 
 def _with_ids(attack: str, platform: int) -> str:

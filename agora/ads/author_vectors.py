@@ -34,8 +34,10 @@ _MOST_WORDS: Final = 20_000
 _MEANING: Final = 1.0
 """Weight of meaning beside words: the same."""
 
+_ALIKE_BY_WORDS: Final = 0.4
+"""Likeness to a list, as a share of what its own members have, from which an author is like it. Strangers have up to 0.3 by small talk."""
 _ALIKE: Final = 0.15
-"""Likeness by meaning to a list, as a share of what its own members have, from which an author is like it: words of all kinds have some."""
+"""The same with meaning: words of all kinds have some."""
 
 Points = npt.NDArray[np.float64]
 """[authors, dimensions]"""
@@ -75,7 +77,7 @@ class AuthorVectors:
         shares = np.asarray(weights) / np.sum(weights)
         scores = np.asarray(self.words @ (self.words[rows].T @ shares)).ravel()
         if self.meaning is None:
-            return scores
+            return np.asarray(scores - _ALIKE_BY_WORDS * float(np.median(scores[rows])))
         both = scores + _MEANING * (self.meaning @ (shares @ self.meaning[rows]))
         return np.asarray(both - _ALIKE * float(np.median(both[rows])))
 
