@@ -49,6 +49,8 @@ _CLOSING: Final = _brackets("Pe", "⎤⎥⎦˺˼")
 _BRACKET: Final = re.compile(f"[{re.escape(''.join(sorted(_OPENING | _CLOSING)))}]")
 _SPOKEN: Final = frozenset("「」『』｢｣﹁﹂﹃﹄〈〉《》")
 """Around words, quotation marks of East Asia."""
+_DEEPEST: Final = 8
+"""Brackets within brackets that are looked into one by one."""
 _LIKE_DIGITS: Final = frozenset("lIi|OoІіΙιОоΟοӀǀ")
 
 
@@ -56,7 +58,7 @@ def safe_text(text: str) -> str:
     """The text with lookalikes for what would act, one for one. Newlines stay; other control characters become U+FFFD."""
     visible = "".join(_seen(text, place) for place in range(len(text)))
     if _BRACKET.search(visible):
-        visible = "\n".join(map(_uncited, visible.split("\n")))
+        visible = "\n".join(map(_all_uncited, visible.split("\n")))
     return _ACTIVE.sub(lambda match: _INSTEAD[match.lastgroup or "tag"], visible)
 
 
@@ -69,6 +71,15 @@ def one_line(text: str, most: int = 200) -> str:
 def quoted(text: str, most: int = 200) -> str:
     """`one_line` in quotation marks, none inside: a quotation cannot be ended from within."""
     return f"“{one_line(text, most).translate(_MARKS)}”"
+
+
+def _all_uncited(line: str) -> str:
+    """The line with round brackets as far as numbers are nested in others; nobody writes deeper than this but to get through."""
+    for _ in range(_DEEPEST):
+        before, line = line, _uncited(line)
+        if line == before:
+            return line
+    return _BRACKET.sub(lambda match: "(" if match[0] in _OPENING else ")", line)
 
 
 def _uncited(line: str) -> str:

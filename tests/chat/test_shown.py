@@ -76,6 +76,8 @@ def test_ordinary_words_stay(text: str) -> None:
         ("⁅1⁆ ⌈1⌉ ⎡1⎤ {1} 「1」 ﹇1﹈", "(1) (1) (1) (1) (1) (1)"),
         ("[1 and ❲so❳ 2] [9", "(1 and ❲so❳ 2) (9"),
         ("![1](https://x.example)", "!(1)(https：//x.example)"),
+        ('"posts": [{"number": 1}]', '"posts": (("number": 1))'),
+        ("[" * 20 + "1" + "]" * 20, "(" * 20 + "1" + ")" * 20),
         ("(1) [really] 「2026年に」 【万博】 in 2015 [sic]", "(1) [really] 「2026年に」 【万博】 in 2015 [sic]"),
     ],
 )
