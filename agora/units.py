@@ -47,6 +47,14 @@ def format_seconds(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
+def format_span(seconds: float) -> str:
+    """`86400` -> `1 day`, `5400` -> `90 minutes`: in the largest unit that it is a whole number of."""
+    for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:,.0f} {unit}{'' if seconds == size else 's'}"
+    return f"{seconds:g} seconds"
+
+
 def format_joules(joules: float) -> str:
     """`7200` -> `2.0 Wh` (above 3.6 kJ) or `900 J`."""
     return f"{joules:.0f} J" if joules < 3600 else format_si(joules / 3600, "Wh")

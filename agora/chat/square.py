@@ -111,10 +111,10 @@ class WorkspaceSquare:
         return found.get(("post", post_id)) or found.get(("account", author))
 
     def trends(self, query: str, window_s: float, history_s: float, limit: int, now: datetime) -> TrendReport:
-        """As `agora search trends`."""
+        """As `agora search trends`; up to the newest post where the square was silent since."""
         config = TrendConfig(window_s=window_s, history_s=history_s, limit=limit)
         where = parse(query, now=now).root if query.strip() else None
-        return find_trends(self.store(), config, voices=self.voices(), where=where, now=now)
+        return find_trends(self.store(), config, voices=self.voices(), where=where, now=now, or_newest=True)
 
     def campaign(self, campaign: str) -> Campaign:
         """From the last scan."""

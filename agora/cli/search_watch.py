@@ -76,7 +76,9 @@ def trends(
     read = parse(query, now=now)
     _warn(read.warnings)
     store = _store(place)
-    report = find_trends(store, config, voices=_voices(place, store), where=read.root, now=now, progress=terminal_progress)
+    report = find_trends(
+        store, config, voices=_voices(place, store), where=read.root, now=now, or_newest=at is None, progress=terminal_progress
+    )
     for warning in report.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if as_json:

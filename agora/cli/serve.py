@@ -88,8 +88,7 @@ def serve(
 
 
 def _usual(place: Workspace) -> list[Path]:
-    """The model that is served when none is named; none where there are posts to search and no model."""
+    """The model that is served when none is named; none where there is none. Raises UsageError where there are several, none `main`."""
     from agora.model.find import find_model
 
-    has_models = any(place.folder("models").glob("*/config.json"))
-    return [] if not has_models and place.folder("posts").is_dir() else [find_model(place, None)]
+    return [find_model(place, None)] if any(place.folder("models").glob("*/config.json")) else []

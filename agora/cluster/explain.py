@@ -15,7 +15,7 @@ from agora.cluster.columns import Hardware, stack_layouts
 from agora.cluster.facts import load_tables
 from agora.cluster.plan import NOT_COVERED, Plan, times_by_cause
 from agora.cluster.pricing import times_on
-from agora.cluster.search import TIE
+from agora.cluster.search import BATCH_TOLERANCE, TIE
 from agora.cluster.wafer import is_wafer
 from agora.model.counts import num_parameters
 from agora.units import format_bytes, format_seconds
@@ -90,7 +90,14 @@ def sentences(plan: Plan) -> list[str]:
 
 def _about_batch(plan: Plan) -> list[str]:
     asked, taken = plan.question.global_batch, plan.chosen.global_batch
-    if not plan.request.batch_tokens or asked == taken:
+    if not plan.request.batch_tokens:
+        if abs(taken / asked - 1) <= BATCH_TOLERANCE + 1e-9:
+            return []
+        return [
+            f"Batch: {taken:,} sequences, as no layout that fits divides the usual {asked:,} over {plan.request.num_accelerators:,} "
+            "accelerators; a number with more divisors would."
+        ]
+    if asked == taken:
         return []
     return [f"Batch: {asked:,} sequences were asked for; no layout that is as fast divides them, so the plan takes {taken:,}."]
 

@@ -23,7 +23,7 @@ from agora.cluster.memory import MemoryBytes, Optimizer
 from agora.cluster.models import model_shape
 from agora.cluster.pricing import memory_on, times_on
 from agora.cluster.recovery import Recovery, RecoveryKind, recovery_of
-from agora.cluster.search import BATCH_TOLERANCE, TIE, Candidate, Question, SearchResult, price, search
+from agora.cluster.search import BATCH_TOLERANCE, MOST_MOVED, TIE, Candidate, Question, SearchResult, price, search
 from agora.cluster.step_time import StepTimes
 from agora.cluster.wafer import is_wafer, refuse_on_wafers, widened
 from agora.errors import ConfigError
@@ -61,7 +61,8 @@ class PlanRequest:
     network                   a name of `data/networks.toml`; empty = the usual one of the accelerator
     tokens                    tokens to train on; 0 = 20 per parameter
     seq_len                   tokens of a sequence
-    batch_tokens              tokens of one step, moved by up to 10% where that is faster; 0 = 4M, and 16M from 8,192 accelerators on
+    batch_tokens              tokens of one step, moved by up to 10% where that is faster; 0 = 4M, and 16M from 8,192 accelerators on,
+                              or the nearest that divides over them
     precision                 number format of the matrix products
     kernels                   element-wise work: fused (compiled) or plain
     optimizer                 adamw, or muon: one moment of a matrix less in memory; nothing else of the plan knows it
@@ -282,10 +283,12 @@ def plan(request: PlanRequest) -> Plan:
 
 
 def _search_near(question: Question) -> SearchResult:
-    """The fastest layouts near the batch. A stated batch is kept where that costs less than the model can tell; else the plan says that
-    it moved."""
+    """The fastest layouts near the batch; one that nobody stated moves further where nothing near it fits. A stated batch is kept where
+    that costs less than the model can tell; else the plan says that it moved."""
+    if question.batch_tolerance > 0:
+        return search(question, most_moved=MOST_MOVED)
     near = search(replace(question, batch_tolerance=BATCH_TOLERANCE))
-    if question.batch_tolerance > 0 or near.best[0].global_batch == question.global_batch:
+    if near.best[0].global_batch == question.global_batch:
         return near
     try:
         exact = search(question)

@@ -32,6 +32,7 @@ _MAX_MICRO_BATCH = 32
 _MAX_SHARD_DEGREES = 14
 _MIN_CONTEXT_TOKENS = 2048  # tokens of a rank when sequences are divided: no measured run had fewer
 BATCH_TOLERANCE = 0.1  # a batch that nobody stated may move by this share so that it divides over the data ranks
+MOST_MOVED = 100.0  # and by up to this where the number of accelerators has few divisors
 TIE = 0.05  # candidates predicted within this share of the best may be as good: about the median error of unseen sizes (docs/log.md)
 _INTS = NDArray[np.int64]
 _STREAMED_BATCHES: _INTS = np.unique(np.round(2.0 ** (np.arange(41) / 4)).astype(np.int64))  # weights come in once for a pass, so many pay
@@ -104,12 +105,17 @@ class SearchResult:
         return tuple(one for one in self.best if one.score <= self.best[0].score * (1 + TIE))
 
 
-def search(question: Question, *, num_best: int = 10) -> SearchResult:
-    """The fastest layouts. Raises ConfigError with the nearest possible thing when nothing fits."""
+def search(question: Question, *, num_best: int = 10, most_moved: float = 0.0) -> SearchResult:
+    """The fastest layouts. Where none fits, the batch may move further, by twice the share again and again up to `most_moved`. Raises
+    ConfigError with the nearest possible thing when nothing fits."""
     started = time.process_time()
-    tally = tally_layouts(question, num_best)
+    tally = near = tally_layouts(question, num_best)
+    tolerance = question.batch_tolerance
+    while not tally.best and 0 < tolerance < most_moved:
+        tolerance *= 2
+        tally = tally_layouts(replace(question, batch_tolerance=tolerance), num_best)
     if not tally.best:
-        raise ConfigError(_nothing_fits(question, tally))
+        raise ConfigError(_nothing_fits(question, near))
     return SearchResult(
         tuple(tally.best), tally.baseline, tally.num_candidates, tally.num_possible, tally.num_fitting, time.process_time() - started
     )

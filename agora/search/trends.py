@@ -33,6 +33,7 @@ from agora.search.query.matching import MatchContext, matches
 from agora.search.query.syntax import Node
 from agora.search.surprise import DAY_S, Counts, History, Surprises, surprises
 from agora.search.terms import Kind, in_sample, some_terms, some_terms_of_many, terms_of
+from agora.units import format_span
 
 MIN_WINDOWS: Final = 8
 """Windows of the history that must hold posts; with fewer, everything is new."""
@@ -137,16 +138,18 @@ def find_trends(
     voices: Voices | None = None,
     where: Node | None = None,
     now: datetime | None = None,
+    or_newest: bool = False,
     progress: Progress = silent,
 ) -> TrendReport:
-    """What rises among the posts that match `where` (all, when None). Reads the store twice. Raises StoreError."""
+    """What rises among the posts that match `where` (all, when None). With `or_newest`, a window that holds no posts is moved back to the
+    newest post, and a warning says so. Reads the store twice, and once more for that. Raises StoreError."""
     config = config or TrendConfig()
     at = syntax.utc(now) if now else datetime.now(timezone.utc)
-    reading = _Reading(config, voices or Voices(), where, context_of(store, where, voices, now=at, progress=progress))
-    with progress.step("posts of the window", total=store.num_posts, unit="posts") as step:
-        for batch in store.scan(columns=reading.columns()):
-            reading.add_window(batch)
-            step.advance(batch.num_rows)
+    reading = _window(store, config, voices, where, at, progress)
+    moved = or_newest and reading.newest is not None and reading.newest <= at - timedelta(seconds=config.window_s)
+    if moved and reading.newest is not None:
+        at = reading.newest
+        reading = _window(store, config, voices, where, at, progress)
     candidates = reading.candidates()
     with progress.step("posts of the history", total=store.num_posts, unit="posts") as step:
         for batch in store.scan(columns=reading.columns()):
@@ -154,7 +157,8 @@ def find_trends(
             step.advance(batch.num_rows)
     history = reading.history()
     num_windows = int(np.count_nonzero(history.active[1:]))
-    warnings = tuple(_warnings(reading, num_windows))
+    told = (f"the newest posts are of {at:%Y-%m-%d}; counted up to then",) if moved else ()
+    warnings = (*told, *_warnings(reading, num_windows))
     trends: tuple[Trend, ...] = ()
     if candidates and num_windows >= MIN_WINDOWS:
         trends = tuple(_trends(reading, history))
@@ -162,6 +166,16 @@ def find_trends(
         at=utc(at), window_s=config.window_s, num_posts=reading.num_posts, num_voices=int(history.active[0]), num_terms=len(reading.first),
         num_windows=num_windows, trends=trends, warnings=warnings,
     )  # fmt: skip
+
+
+def _window(store: PostStore, config: TrendConfig, voices: Voices | None, where: Node | None, at: datetime, progress: Progress) -> _Reading:
+    """The counts of the window up to `at`."""
+    reading = _Reading(config, voices or Voices(), where, context_of(store, where, voices, now=at, progress=progress))
+    with progress.step("posts of the window", total=store.num_posts, unit="posts") as step:
+        for batch in store.scan(columns=reading.columns()):
+            reading.add_window(batch)
+            step.advance(batch.num_rows)
+    return reading
 
 
 class _Reading:
@@ -346,7 +360,7 @@ def _histogram(number: int, term: str, history: History, reading: _Reading) -> t
 def _warnings(reading: _Reading, num_windows: int) -> Iterator[str]:
     if not reading.num_posts:
         newest = f"the newest before then is of {utc(reading.newest)}" if reading.newest else "there is none before then"
-        window = f"the {reading.config.window_s:g} s up to {utc(reading.at)}"
+        window = f"the {format_span(reading.config.window_s)} up to {utc(reading.at)}"
         yield f"no post that matches is in {window}; {newest}; choose an earlier moment"
     elif num_windows < MIN_WINDOWS:
         yield f"only {num_windows} windows of the history hold posts, trends need {MIN_WINDOWS}: choose a shorter --window or wait"

@@ -205,6 +205,13 @@ def test_a_stated_batch_is_kept_or_the_plan_says_that_it_moved() -> None:
     assert moved.chosen.global_batch != 509 and any("509 sequences" in text for text in sentences(moved))
 
 
+@pytest.mark.parametrize(("model", "number"), [("Llama-3-8B", 1_000_000), ("Qwen3-0.6B", 997)])
+def test_a_batch_that_nobody_stated_moves_to_one_that_divides(model: str, number: int) -> None:
+    made = plan(PlanRequest(model=model, num_accelerators=number, tokens=1e12))
+    assert made.layout.num_accelerators == number and made.chosen.global_batch % made.layout.data == 0
+    assert any(f"Batch: {made.chosen.global_batch:,} sequences" in text for text in sentences(made))
+
+
 def test_a_comparison_shows_intervals_and_what_was_never_measured() -> None:
     found = compare(replace(SMALL, network="ethernet"), accelerators=["H100", "TPU-v5p"])
     rows = {option.label: short_row(option.plan) for option in found if option.plan}

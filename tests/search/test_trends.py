@@ -150,6 +150,14 @@ def test_too_little_to_tell_is_said(said: list[Said], says: str) -> None:
     assert report.trends == () and says in report.warnings[0]
 
 
+def test_a_square_that_fell_silent_is_counted_up_to_its_newest_post() -> None:
+    said = [(at - 2000 * HOUR, author, text) for at, author, text in [*chatter(9), *rise("landslide", 10)]]
+    assert found(said).trends == () and "in the 1 hour up to" in found(said).warnings[0]
+    report = found(said, or_newest=True)
+    assert report.trends[0].term == "landslide" and report.warnings == ("the newest posts are of 2026-08-31; counted up to then",)
+    assert found([*chatter(9), *rise("landslide", 10)], or_newest=True).warnings == ()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"window_s": 1.0}, {"history_s": 3600.0}, {"history_s": 1e9}, {"min_voices": 1}, {"limit": 0}, {"min_lift": 0.5}, {"max_q": 1.0}],

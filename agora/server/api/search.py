@@ -262,7 +262,7 @@ class SearchArea:
             raise UsageError(str(error)) from error
         read = parse(query, now=now)
         with self._services.store() as store:
-            report = find_trends(store, config, voices=self._services.voices(store), where=read.root, now=now)
+            report = find_trends(store, config, voices=self._services.voices(store), where=read.root, now=now, or_newest=at is None)
         warnings = [*(one.message for one in read.warnings), *report.warnings]
         rows = [TrendRow(**{name: value for name, value in asdict(one).items() if name in TrendRow.model_fields}) for one in report.trends]
         return Trends(

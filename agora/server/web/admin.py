@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from nicegui import ui
 
-from agora.server.accounts import SCOPES
+from agora.server.accounts import SCOPES, NewKey
 from agora.server.api.holdings import NewDeletion
 from agora.server.web.parts import box, button, choice, count, day, empty, moment, note, sub_pages, table, text, tile, waiting
 from agora.server.web.site import Shown, Site, Viewer, formed, loaded, quick
@@ -94,38 +95,44 @@ class _Admin:
 
             async def add() -> None:
                 people, who = self.site.people, self.viewer.caller.name
-                try:
-                    await self.site.call(
-                        self.viewer, people.accounts.add, name.value or "", scopes=scopes.value, password=password.value or None
-                    )
-                except Shown as problem:
-                    quick(problem)
-                    return
-                people.audit.add(who, "accounts.add", name.value or "", scopes=scopes.value)
-                dialog.close()
-                await self.keys()
+                named, allowed, secret = name.value or "", list(scopes.value), password.value or None
+
+                def work() -> None:
+                    people.accounts.add(named, scopes=allowed, password=secret)
+                    people.audit.add(who, "accounts.add", named, scopes=allowed)
+
+                if await self.does(work):
+                    dialog.close()
+                    await self.again()
 
             with box("line"):
                 button("Add", add, "main")
                 button("Cancel", dialog.close, "plain")
 
     async def change(self, name: str, is_disabled: bool) -> None:
-        try:
-            await self.site.call(self.viewer, self.site.people.accounts.change, name, is_disabled=is_disabled)
-        except Shown as problem:
-            quick(problem)
-            return
-        self.site.people.audit.add(self.viewer.caller.name, "accounts.change", name, is_disabled=is_disabled)
-        await self.keys()
+        people, who = self.site.people, self.viewer.caller.name
+
+        def work() -> None:
+            people.accounts.change(name, is_disabled=is_disabled)
+            people.audit.add(who, "accounts.change", name, is_disabled=is_disabled)
+
+        if await self.does(work):
+            await self.again()
 
     async def add_key(self, account: str) -> None:
+        people, who = self.site.people, self.viewer.caller.name
+
+        def work() -> NewKey:
+            new = people.accounts.new_key(account, name="key")
+            people.audit.add(who, "keys.add", str(new.id), account=account)
+            return new
+
         try:
-            made = await self.site.call(self.viewer, self.site.people.accounts.new_key, account, name="key")
+            made = await self.site.call(self.viewer, work)
         except Shown as problem:
             quick(problem)
             return
-        self.site.people.audit.add(self.viewer.caller.name, "keys.add", str(made.id), account=account)
-        await self.keys()
+        await self.again()
         with self.area, ui.dialog(value=True) as dialog, box("sheet"):
             text("h2", "The new key")
             text("p", "It is shown once: only its hash is kept.", "soft")
@@ -135,13 +142,30 @@ class _Admin:
                 button("Done", dialog.close, "main")
 
     async def revoke(self, key: int) -> None:
+        people, who = self.site.people, self.viewer.caller.name
+
+        def work() -> None:
+            people.accounts.revoke(key)
+            people.audit.add(who, "keys.revoke", str(key))
+
+        if await self.does(work):
+            await self.again()
+
+    async def does(self, work: Callable[[], None]) -> bool:
+        """Whether an action and its line in the audit log are done; what hinders them is told."""
         try:
-            await self.site.call(self.viewer, self.site.people.accounts.revoke, key)
+            await self.site.call(self.viewer, work)
         except Shown as problem:
             quick(problem)
-            return
-        self.site.people.audit.add(self.viewer.caller.name, "keys.revoke", str(key))
-        await self.keys()
+            return False
+        return True
+
+    async def again(self) -> None:
+        """The list as it is now."""
+        try:
+            await self.keys()
+        except Shown as problem:
+            quick(problem)
 
     async def usage(self) -> None:
         rows = await self.site.call(self.viewer, self.site.people.usage.read)

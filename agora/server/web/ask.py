@@ -338,6 +338,9 @@ def _answer(message: dict[str, Any], page: _Talk | None) -> None:
     text("div", message["content"] or ("…" if message["state"] == "writing" else ""), "said", dir="auto")
     for warning in details.get("warnings", ()):
         note(warning, "warn")
+    if details.get("num_forgotten"):
+        many = details["num_forgotten"]
+        note(f"This conversation is long: its first {'message was' if many == 1 else f'{many:,} messages were'} not read for this answer.")
     if message["state"] in _STATES:
         note(details.get("error") or _STATES[message["state"]], "bad" if message["state"] == "failed" else "")
     if page is not None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from nicegui import ui
 
+from agora.cluster.questions import ready_question
 from agora.server.api.plans import CompareBody, OptionRow, PlanBody, Planned, known_things, make_comparison, make_plan, make_what_ifs
 from agora.server.web import charts
-from agora.server.web.parts import box, button, count, table, text, tile, waiting
+from agora.server.web.parts import box, button, count, note, table, text, tile, waiting
 from agora.server.web.site import Shown, Site, Viewer, tell
 from agora.units import format_seconds
 
@@ -23,7 +26,22 @@ def add_pages(site: Site) -> None:
 
     @site.page("/cluster", "Cluster", "cluster")
     def show(viewer: Viewer, model: str = "Llama-3-70B", on: str = "H100", n: int = 1_024, tokens: float = 15e12) -> None:
-        _Cluster(site, viewer).build(model, on, min(max(n, 8), 1_000_000), min(max(tokens, 1e6), 1e16))
+        known = known_things()
+        question = model if model in known.questions else None
+        if question is not None:
+            ready = ready_question(question)
+            model, on, n, tokens = ready.model, ready.accelerator, ready.num_accelerators, ready.tokens
+        model = _known("model", model, known.models, "Llama-3-70B")
+        on = _known("on", on, list(known.accelerators), "H100")
+        _Cluster(site, viewer).build(model, on, min(max(n, 8), 1_000_000), min(max(tokens, 1e6), 1e16), question)
+
+
+def _known(name: str, word: str, known: Sequence[str], usual: str) -> str:
+    """The word, or the usual one, with a line that tells, where nothing has that name."""
+    if word in known:
+        return word
+    note(f"{name}={word[:60]!r} in the address is not known; shown is {name}={usual}.", "warn")
+    return usual
 
 
 class _Cluster:
@@ -32,18 +50,15 @@ class _Cluster:
     def __init__(self, site: Site, viewer: Viewer) -> None:
         self.site, self.viewer, self.asked = site, viewer, 0
 
-    def build(self, model: str, on: str, number: int, tokens: float) -> None:
+    def build(self, model: str, on: str, number: int, tokens: float, question: str | None) -> None:
         known = known_things()
+        self.stated = number
         text("h1", "Cluster")
         text("p", "What a training run takes: days, memory, failures, megawatts, money.", "soft")
         with box("card"):
             with box("thirds"):
-                self.model = ui.select(known.models, value=model if model in known.models else known.models[0], label="Model").props(
-                    "outlined dense"
-                )
-                self.on = ui.select(
-                    known.accelerators, value=on if on in known.accelerators else next(iter(known.accelerators)), label="Accelerator"
-                ).props("outlined dense")
+                self.model = ui.select(known.models, value=model, label="Model").props("outlined dense")
+                self.on = ui.select(known.accelerators, value=on, label="Accelerator").props("outlined dense")
                 self.precision = ui.select({"bf16": "16 bits", "fp8": "8 bits"}, value="bf16", label="Products").props("outlined dense")
             with box("thirds"):
                 with box("stack tight"):
@@ -70,7 +85,7 @@ class _Cluster:
             slider.on_value_change(self.words)
             slider.on("change", self.plan)
         self.words()
-        ui.timer(0.01, self.plan, once=True)
+        ui.timer(0.01, self.plan if question is None else partial(self.ready, question), once=True)
 
     def words(self) -> None:
         self.number_text.text = f"{self.how_many():,} accelerators"
@@ -79,7 +94,10 @@ class _Cluster:
 
     def how_many(self) -> int:
         exact = 10 ** float(self.number.value)
-        return 1_000_000 if exact > 990_000 else max(8, round(exact / 8) * 8)
+        if abs(exact / self.stated - 1) < 1e-6:
+            return self.stated
+        whole = 2 ** max(3, int(math.log2(exact)) - 4)  # an odd number up to 31 times a power of two: layouts need divisors
+        return 1_000_000 if exact > 990_000 else max(8, round(exact / whole) * whole)
 
     def how_long(self) -> float:
         return float(f"{10 ** float(self.tokens.value):.3g}")
@@ -91,6 +109,7 @@ class _Cluster:
         }  # fmt: skip
 
     async def ready(self, question: str) -> None:
+        ui.navigate.history.replace(f"/cluster?{urlencode({'model': question})}")
         await self.show(PlanBody(question=question))
 
     async def plan(self) -> None:

@@ -11,6 +11,7 @@ from agora.server.api.campaigns import AppealRow, CampaignRow, Decision, NewAppe
 from agora.server.web import charts
 from agora.server.web.parts import box, button, count, empty, moment, note, table, text, tile, unbroken, waiting
 from agora.server.web.site import Shown, Site, Viewer, formed, loaded, quick
+from agora.units import format_span
 
 Fill = Callable[[], Callable[[], str]]
 _VERDICT_CHIP = {"inauthentic": "bad", "coordinated": "warn"}
@@ -178,7 +179,7 @@ class _Campaign:
             table(
                 ("signal", "within", "seen", "expected", "occasions", "q"),
                 [
-                    (f"{one.signal} ({one.test})", f"{one.window_s:,} s", count(one.observed), f"{one.expected:.3g}",
+                    (f"{one.signal} ({one.test})", format_span(one.window_s), count(one.observed), f"{one.expected:.3g}",
                      count(one.num_occasions), f"{one.q_value:.2g}")
                     for one in found.evidence
                 ],

@@ -137,6 +137,18 @@ def test_a_wrong_number_in_an_address_is_told_and_the_usual_one_shown(tab: Any) 
     page.get_by_text("Kinds side by side").wait_for()
 
 
+def test_a_plan_for_a_million_a_ready_question_and_an_unknown_model(tab: Any) -> None:
+    page = tab.open("/cluster?model=Llama-3-8B&n=1000000")
+    page.get_by_text("Kinds side by side").wait_for()
+    assert page.get_by_text("as no layout that fits divides the usual").count() == 1
+    page = tab.open("/cluster?model=grok-314b")
+    page.get_by_text("8,192 accelerators").wait_for()
+    page.get_by_text("Kinds side by side").wait_for()
+    assert page.get_by_text("in the address").count() == 0
+    page = tab.open("/cluster?model=nothing")
+    page.get_by_text("model='nothing' in the address is not known; shown is model=Llama-3-70B.").wait_for()
+
+
 def test_dark_and_light_turn_to_the_other_of_what_is_seen_and_stay(site: str, new_tab: Callable[..., Any]) -> None:
     tab = new_tab(site, color_scheme="dark")
     page = tab.open("/training")
