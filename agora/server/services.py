@@ -73,8 +73,10 @@ class Services:
         return folder.is_dir() and any(folder.iterdir())
 
     def search(self) -> HeldSearcher:
-        """The searcher. Raises NotReady where nothing was indexed."""
+        """The searcher. Raises NotReady where there are no posts, or nothing was indexed."""
         if not is_indexed(self.place):
+            with self.store():
+                pass
             raise NotReady("The posts of this workspace are not indexed yet. Make the index: agora search index")
         return self.searcher
 

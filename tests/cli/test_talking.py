@@ -140,6 +140,19 @@ def test_server_tells_its_address_and_ends_in_order(tiny_workspace: Path, number
             process.kill()
 
 
+def test_an_empty_workspace_is_served_and_says_how_to_get_posts(tmp_path: Path) -> None:
+    with serve("-w", str(tmp_path / "new"), "--port", "0", "--json") as process:
+        try:
+            assert process.stdout is not None
+            address = json.loads(process.stdout.readline())["address"]
+            with httpx.Client(base_url=address, headers={"authorization": "Bearer sesame"}) as client:
+                assert client.get("/v1/models").json()["data"] == []
+                asked = client.get("/api/v1/search", params={"q": "trains"})
+                assert asked.status_code == 409 and "agora posts import" in asked.json()["error"]["message"]
+        finally:
+            process.kill()
+
+
 def test_port_in_use_is_said_before_a_model_is_loaded(tiny_workspace: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -153,7 +153,7 @@ def test_runs_and_models_of_an_empty_workspace_are_empty_and_names_cannot_climb_
 
 
 def test_what_is_missing_is_told_with_the_command_that_makes_it(bare: TestClient) -> None:
-    for path, command in (("/search", "agora search index"), ("/trends", "agora posts"), ("/campaigns", "agora integrity scan"),
+    for path, command in (("/search", "agora posts"), ("/trends", "agora posts"), ("/campaigns", "agora integrity scan"),
                           ("/sources", "agora posts"), ("/breaker", "agora integrity scan")):  # fmt: skip
         answer = bare.get(f"/api/v1{path}")
         assert answer.status_code == 409 and command in answer.json()["error"]["message"], path

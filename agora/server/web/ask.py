@@ -339,8 +339,7 @@ def _answer(message: dict[str, Any], page: _Talk | None) -> None:
     for warning in details.get("warnings", ()):
         note(warning, "warn")
     if details.get("num_forgotten"):
-        many = details["num_forgotten"]
-        note(f"This conversation is long: its first {'message was' if many == 1 else f'{many:,} messages were'} not read for this answer.")
+        note(forgotten(details["num_forgotten"]))
     if message["state"] in _STATES:
         note(details.get("error") or _STATES[message["state"]], "bad" if message["state"] == "failed" else "")
     if page is not None:
@@ -364,6 +363,12 @@ def _answer(message: dict[str, Any], page: _Talk | None) -> None:
                 post_card(post, number=one["number"], label=one.get("label"), extra=explain)
         if labelled:
             text("p", f"{labelled} of them labelled as coordinated", "small soft")
+
+
+def forgotten(number: int) -> str:
+    """That the memory's budget left out so many messages, in words."""
+    what = "message was" if number == 1 else f"{number:,} messages were"
+    return f"This conversation is long: its first {what} not read for this answer."
 
 
 def _explain(post_id: str) -> None:
