@@ -241,12 +241,12 @@ def test_a_workspace_without_index_and_scan_names_the_commands(people_site: str,
     page.goto(f"{people_site}/search")
     tab.sign_in("root", PASSWORD)
     page.wait_for_url("**/search")
-    page.get_by_text("agora search index").first.wait_for()
+    page.get_by_text("agora posts import").first.wait_for()
     tab.shot("empty_search")
     tab.open("/integrity")
     page.get_by_text("agora integrity scan").wait_for()
     tab.open("/ask")
-    page.get_by_text("agora search index").first.wait_for()
+    page.get_by_text("agora posts import").first.wait_for()
     assert [one for one in tab.problems if "404" not in one] == []
 
 
