@@ -61,8 +61,7 @@ class PlanRequest:
     network                   a name of `data/networks.toml`; empty = the usual one of the accelerator
     tokens                    tokens to train on; 0 = 20 per parameter
     seq_len                   tokens of a sequence
-    batch_tokens              tokens of one step, moved by up to 10% where that is faster; 0 = 4M, and 16M from 8,192 accelerators on,
-                              or the nearest that divides over them
+    batch_tokens              tokens of one step, moved by up to 10% where that is faster; 0 = about 4M, 16M from 8,192 accelerators on
     precision                 number format of the matrix products
     kernels                   element-wise work: fused (compiled) or plain
     optimizer                 adamw, or muon: one moment of a matrix less in memory; nothing else of the plan knows it
