@@ -30,8 +30,8 @@ def _today() -> date:
 class Counts:
     """Noise of one day. Without a `secret` it differs from process to process."""
 
-    secret: bytes = field(default=_OF_PROCESS, repr=False)
-    day: date = field(default_factory=_today)
+    secret: bytes = field(default_factory=lambda: _OF_PROCESS, repr=False)
+    day: date = field(default_factory=lambda: _today())
 
     def seen(self, count: int, group: str) -> int:
         """`count` less 0 to 10, rounded down to tens, not below 0."""

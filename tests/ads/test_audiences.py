@@ -140,14 +140,14 @@ def test_lookalikes_by_meaning_share_no_word_with_the_list(tmp_path: Path, monke
     rows = [row for name in ("cycling", "baking") for row in _posts(name, 64, 3, drawn, "m")]
     with PostStore.open(tmp_path / "posts", create=True) as store:
         store.append(posts_table(rows + _written("wheelers", SYNONYMS, 64, 3, drawn, "m")))
-        seeds = [f"cycling{number}" for number in range(64)]
+        seeds, counts = [f"cycling{number}" for number in range(64)], Counts(b"secret", date(2026, 1, 1))
         with pytest.raises(DataError, match="fewer voices than allowed"):  # all that is shared is small talk
-            lookalikes(store, seeds, config=AudienceConfig(method="words"))
+            lookalikes(store, seeds, config=AudienceConfig(method="words"), counts=counts)
         with pytest.raises(MissingExtraError, match="minilm"):
             lookalikes(store, seeds, config=AudienceConfig(method="meaning"))
         monkeypatch.setattr(minilm, "is_installed", lambda: True)
         monkeypatch.setattr(author_vectors, "_model", Synonyms)
-        found = lookalikes(store, seeds, config=AudienceConfig(method="meaning"))
+        found = lookalikes(store, seeds, config=AudienceConfig(method="meaning"), counts=counts)
     assert {member.rstrip("0123456789") for member in found.members} == {"wheelers"} and len(found.members) == 64
 
 

@@ -29,6 +29,7 @@ _OPENING: Final = re.compile(r"\ufeff?\s*(?:(?:var\s+)?[A-Za-z_$][\w.$]*\s*=\s*)
 _GARBAGE_END: Final = re.compile(r"[,{\[\]]")
 _OPENS: Final = re.compile(r"[\[{]")
 _NEXT_ELEMENT: Final = re.compile(r"\}\s*,\s*(?=\{)")
+_LIST_END: Final = re.compile(r"""\]\s*(?:;|,\s*"|\}?\s*\Z)""")
 _DECODER: Final = json.JSONDecoder()
 
 
@@ -230,16 +231,30 @@ class JsonArrays:
             yield self._truncated("object")
 
     def _elements(self) -> Iterator[Any]:
+        is_lost = False  # since something broken no record was seen: what comes may still be of it
         while True:
             opens = self._peek()
             if opens == "]":
-                self._position += 1
-                return
+                resumed = self._after_stray_bracket() if is_lost else None
+                if resumed is None:
+                    self._position += 1
+                    return
+                self._start, self._end = self._position, resumed
+                yield self.broken("invalid JSON: a bracket that closes nothing")
+                self._position = resumed
             if opens == "":
                 if not self._cut:
                     yield self._truncated("list")
                 return
-            yield self._next()
+            value = self._next()
+            is_lost = isinstance(value, Broken) or (is_lost and not self._is_record(value))
+            yield value
+
+    def _after_stray_bracket(self) -> int | None:
+        """Start of the next record where the bracket at the position is no end of the list, but one that damage set free."""
+        while not self._ended and len(self._text) - self._position < _CHUNK_BYTES:
+            self._fill()
+        return None if _LIST_END.match(self._text, self._position) else self._resynchronise()
 
     def _truncated(self, what: str) -> Broken:
         self._start, self._end, self._cut = self._position, len(self._text), True

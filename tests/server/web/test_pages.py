@@ -149,9 +149,14 @@ def test_a_plan_for_a_million_a_ready_question_and_an_unknown_model(tab: Any) ->
     page.get_by_text("model='nothing' in the address is not known; shown is model=Llama-3-70B.").wait_for()
 
 
-def test_dark_and_light_turn_to_the_other_of_what_is_seen_and_stay(site: str, new_tab: Callable[..., Any]) -> None:
-    tab = new_tab(site, color_scheme="dark")
-    page = tab.open("/training")
+def test_dark_and_light_turn_to_the_other_of_what_is_seen_and_stay(people_site: str, new_tab: Callable[..., Any]) -> None:
+    """By somebody: what an account chose stays."""
+    tab = new_tab(people_site, color_scheme="dark")
+    page = tab.page
+    page.goto(f"{people_site}/training")
+    tab.sign_in("root", PASSWORD)
+    page.wait_for_url("**/training")
+    tab.settled()
     is_dark = "document.body.classList.contains('body--dark')"
     assert page.evaluate(is_dark)
     page.get_by_label("Dark or light").click()
