@@ -29,7 +29,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not parity"
 
 parity: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m parity tests/training/parity
+	$(BIN)/python -m pytest -m parity tests/training/parity
 
 lint: $(READY)
 	$(BIN)/ruff check .
