@@ -84,10 +84,10 @@ def _product(path: Path, changed_ns: int) -> Product:
 
 def texts_shown(brief: Brief, copy: Copy) -> dict[str, str]:
     """The texts of a picture by their place in it."""
-    return {"headline": headline_of(brief, copy), "description": _under(brief, copy), "call_to_action": copy.call_to_action}
+    return {"headline": _headline(brief, copy), "description": _under(brief, copy), "call_to_action": copy.call_to_action}
 
 
-def headline_of(brief: Brief, copy: Copy) -> str:
+def _headline(brief: Brief, copy: Copy) -> str:
     """The headline for a picture: without the brand in front, which stands there as logo or wordmark."""
     rest = re.sub(rf"^{re.escape(brief.brand.name)}\s*[:：]\s*", "", copy.headline)
     return rest if rest == copy.headline else rest[:1].upper() + rest[1:]
@@ -142,4 +142,4 @@ def _begin_worker() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-__all__ = ["CREDENTIALS_KB", "Asked", "draw", "drawn", "headline_of", "texts_shown", "usable_cores"]
+__all__ = ["CREDENTIALS_KB", "Asked", "draw", "drawn", "texts_shown", "usable_cores"]

@@ -14,6 +14,7 @@ from agora.ads.sensitive import known_languages
 from agora.ads.sensitive_groups import is_private_post, matters, private_matter
 from agora.posts.schema import posts_table
 from agora.posts.store import PostStore
+from benchmarks.ads_audience import TALK
 
 pytest.importorskip("sklearn")
 
@@ -42,25 +43,6 @@ ORDINARY = {
     "gardening": "soil tomato seedlings compost prune borders roses mulch harvest weeds bulbs greenhouse",
     "gaming": "strike clean chip boss raid loot quest console level controller speedrun map patch",
 }
-TALK = [
-    "today",
-    "weekend",
-    "finally",
-    "maybe",
-    "people",
-    "little",
-    "great",
-    "week",
-    "home",
-    "time",
-    "again",
-    "still",
-    "long",
-    "rain",
-    "sun",
-    "street",
-    "house",
-]
 
 
 def crowd(name: str, words: str, language: str, people: int, drawn: random.Random) -> list[dict[str, object]]:
