@@ -30,8 +30,10 @@ def read_releases(out: Path) -> dict[str, Release]:
     if not path.is_file():
         return {}
     try:
-        return {one["texts_sha256"]: Release(**one) for one in read_json(path)}
-    except (KeyError, TypeError) as error:
+        return {
+            one["texts_sha256"]: Release(**{**one, "pictures_sha256": tuple(one.get("pictures_sha256", ()))}) for one in read_json(path)
+        }
+    except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not a list of releases ({error!r}); remove it and release the ads anew (agora ads release)") from error
 
 

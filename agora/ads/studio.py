@@ -19,9 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -31,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agora.ads.audiences import Audience
 from agora.ads.brief import Brief
 from agora.ads.copywriting import Blocked, Claim, Copy, Written, write_variants
-from agora.ads.drawing import Asked, drawn, texts_shown
+from agora.ads.drawing import Asked, drawn
 from agora.ads.job_folder import (
     ADS,
     COPY,
@@ -53,7 +51,8 @@ from agora.ads.job_folder import (
 )  # fmt: skip
 from agora.ads.policy import Finding, Release, Targeting, check, is_blocked, special_by_meaning, special_categories, texts_sha256
 from agora.ads.policy_page import policy_page
-from agora.errors import DataError, OtherRunError, UsageError
+from agora.ads.shown_pictures import picture_findings, shown_sha256
+from agora.errors import OtherRunError, UsageError
 from agora.files import replacing_folder, write_atomically
 from agora.log import Progress, silent
 
@@ -128,7 +127,8 @@ def make_ads(
         for audience in readers
         for number, copy in enumerate(written[audience.id].copies)
     ]
-    asked = [one for some in todo if not some.is_done(out) for one in some.asked(brief)]
+    kept = {some.variant.name for some in todo if some.is_done(out)}
+    asked = [one for some in todo if some.variant.name not in kept for one in some.asked(brief)]
     variants, pictures = [], []
     with (
         progress.step("making ads", total=len(todo) * max(1, len(names)), unit="pictures" if names else "variants") as step,
@@ -139,7 +139,8 @@ def make_ads(
             made = _make(out, some, fresh)
             step.advance(max(1, len(names)))
             pictures += [(f"{some.variant.name} ({some.variant.state})", one) for one in made]
-            variants.append(replace(some.variant, pictures=some.placements))
+            changed = _picture_findings(brief, out, some.variant, some.placements, releases) if some.variant.name in kept else []
+            variants.append(replace(some.variant, pictures=some.placements, findings=(*some.variant.findings, *changed)))
     not_written = tuple((name, one) for name, some in written.items() for one in some.blocked)
     _finish(brief, out, variants, not_written, pictures)
     failed = sum(not picture.checks.passed for _, picture in pictures)
@@ -147,7 +148,8 @@ def make_ads(
 
 
 def release(out: Path, *, by: str, variants: Sequence[str] = (), note: str = "", now: datetime | None = None) -> list[str]:
-    """Note that a person has seen the texts of held variants (none named: all that are held) and lets them run. Raises UsageError.
+    """Note that a person has seen the texts and pictures of held variants (none named: all that are held) and lets them run. Raises
+    UsageError.
 
     Blocked variants cannot be released: change the brief or the targeting.
     """
@@ -163,7 +165,8 @@ def release(out: Path, *, by: str, variants: Sequence[str] = (), note: str = "",
     given, at = read_releases(out), (now or datetime.now(timezone.utc)).isoformat(timespec="seconds")
     for name in held:
         digest = texts_sha256(read_copy(out / name).texts())
-        given[digest] = Release(by=by.strip(), at=at, texts_sha256=digest, note=note)
+        pictures = tuple(shown_sha256(out / name / f"{picture}.png") for picture in known[name]["pictures"])
+        given[digest] = Release(by=by.strip(), at=at, texts_sha256=digest, note=note, pictures_sha256=pictures)
     write_atomically(out / RELEASES, to_json([asdict(one) for one in given.values()]))
     return held
 
@@ -178,13 +181,13 @@ def recheck(brief: Brief, out: Path, *, targeting: Targeting | None = None) -> l
     for one, copy in zip(report["variants"], copies, strict=True):
         aimed = replace(targeting or read_targeting(out), release=releases.get(texts_sha256(copy.texts())))
         audience = read_audience(one["audience"], out)
-        shown = _other_pictures(copy, brief, out / one["name"], one["pictures"])
+        variant = Variant(name=one["name"], audience=audience, copy=copy, findings=(), pictures=tuple(one["pictures"]))
         findings = [
             *_untraced(copy, brief),
-            *shown,
+            *_picture_findings(brief, out, variant, variant.pictures, releases),
             *check(copy, brief, _with_audience(aimed, audience), by_meaning=False, campaign=campaign),
         ]
-        found.append(Variant(name=one["name"], audience=audience, copy=copy, findings=tuple(findings), pictures=tuple(one["pictures"])))
+        found.append(replace(variant, findings=tuple(findings)))
     _write_reports(brief, out, found, report["not_written"])
     return found
 
@@ -198,29 +201,13 @@ def _untraced(copy: Copy, brief: Brief) -> list[Finding]:
     return [Finding(rule="claim", severity="block", field=one.field, span=one.text, reason=one.reason) for one in found if one is not None]
 
 
-def _other_pictures(copy: Copy, brief: Brief, folder: Path, pictures: Sequence[str]) -> list[Finding]:
-    """Pictures that show another text than copy.json holds now."""
-    texts, found = texts_shown(brief, copy), []
-    for name in pictures:
-        if not (folder / f"{name}.png").is_file():
-            reason = f"{name}.png is missing: make the ads again, which makes it anew"
-            found.append(Finding(rule="picture", severity="block", field="picture", span=name, reason=reason))
-            continue
-        table = read_json(folder / f"{name}.json")
-        try:
-            lines = {field: " ".join(lines) for field, lines in table["layout"]["lines"].items()}
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{folder / name}.json does not say what its picture shows ({error!r}); make the ads anew") from error
-        for field, text in texts.items():
-            if field in lines and _squeezed(lines[field]) != _squeezed(text):
-                reason = f"{name}.png shows {lines[field]!r}, {COPY} says {text!r}: put the text back, or make the ads anew"
-                found.append(Finding(rule="picture", severity="block", field=field, span=lines[field], reason=reason))
-    return found
-
-
-def _squeezed(text: str) -> str:
-    """A text without what line breaks change: blanks, hyphens, and the ending dot."""
-    return re.sub(r"[\s\u00ad\u2010-]+", "", unicodedata.normalize("NFKC", text)).rstrip(".")
+def _picture_findings(
+    brief: Brief, out: Path, variant: Variant, pictures: Sequence[str], releases: Mapping[str, Release]
+) -> list[Finding]:  # fmt: skip
+    released = releases.get(texts_sha256(variant.copy.texts()))
+    return picture_findings(
+        variant.copy, brief, out / variant.name, pictures, seen=() if released is None else released.pictures_sha256
+    )  # fmt: skip
 
 
 def _placements(brief: Brief) -> list[str]:
@@ -327,7 +314,8 @@ def _make(out: Path, todo: _Todo, fresh: Iterator[Picture]) -> list[Picture]:
         for name, picture in zip(todo.placements, pictures, strict=True):
             (draft / f"{name}.png").write_bytes(picture.png)
             (draft / f"{name}.svg").write_text(picture.svg, encoding="utf-8")
-            record = {"layout": picture.layout.to_dict(), "checks": picture.checks.to_dict()}
+            shown = shown_sha256(draft / f"{name}.png")
+            record = {"layout": picture.layout.to_dict(), "checks": picture.checks.to_dict(), "pixels_sha256": shown}
             (draft / f"{name}.json").write_text(to_json(record), encoding="utf-8")
         (draft / COPY).write_text(to_json(todo.variant.copy.record()), encoding="utf-8")
         (draft / POLICY).write_text(to_json([one.record() for one in todo.variant.findings]), encoding="utf-8")

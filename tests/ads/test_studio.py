@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from typer.testing import CliRunner
 
 from agora.ads import studio
@@ -150,6 +152,31 @@ def test_pictures_are_made_kept_and_shown_on_one_sheet(tmp_path: Path) -> None:
     assert [one.rule for one in recheck(brief, out)[0].findings] == ["picture"]
     make_ads(brief, out, audiences=[], config=config)
     assert picture.read_bytes() == drawn and recheck(brief, out)[0].findings == ()
+
+
+def test_a_changed_picture_waits_for_a_person_and_credentials_change_nothing(tmp_path: Path) -> None:
+    brief, out = read_brief(brief_at(tmp_path)), tmp_path / "out"
+    make_ads(brief, out, audiences=[], config=StudioConfig(num_variants=1))
+    path = out / "everybody" / "en-1" / "square.png"
+    with Image.open(path) as image:
+        same, changed = image.copy(), image.convert("RGB")
+    note = PngInfo()
+    note.add_text("c2pa", "signed")
+    same.save(path, pnginfo=note)
+    assert recheck(brief, out)[0].state == READY
+    changed.putpixel((0, 0), (1, 2, 3))
+    changed.save(path)
+    found = recheck(brief, out)[0]
+    assert found.state == HELD and "square.png was changed after it was drawn" in found.findings[0].reason
+    assert make_ads(brief, out, audiences=[], config=StudioConfig(num_variants=1)).count(HELD) == 1
+    assert json.loads((out / "ads.json").read_text()) == []
+    assert release(out, by="Ada Fernwood") == ["everybody/en-1"] and recheck(brief, out)[0].state == READY
+    changed.putpixel((0, 0), (3, 2, 1))
+    changed.save(path)
+    assert recheck(brief, out)[0].state == HELD  # not what she saw
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"square\.png cannot be read"):
+        recheck(brief, out)
 
 
 def test_commands_make_check_and_release(tmp_path: Path) -> None:

@@ -26,12 +26,14 @@ WHAT: Final = {"ages": "age", "sexes": "sex", "postcodes": "postcode", "lookalik
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Release:
-    """A person's word that these texts may run. `texts_sha256` names them: other texts need another release."""
+    """A person's word that these texts may run. `texts_sha256` names them: other texts need another release. `pictures_sha256`: what the
+    pictures showed then (pixels); one that is changed later needs another release too."""
 
     by: str
     at: str
     texts_sha256: str
     note: str = ""
+    pictures_sha256: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
