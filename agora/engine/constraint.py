@@ -89,7 +89,7 @@ def _compiled(tokenizer: Tokenizer, vocabulary: Any, schema: str | None, grammar
 
 def _raise_if_broken(matcher: Any) -> None:
     if matcher.is_error():
-        reason = matcher.get_error().splitlines()[0]
+        reason = _in_our_words(matcher.get_error().splitlines()[0])
         if reason == "NoExtensionBias":  # the library's word for no token that leads on
             reason = "no JSON has its form, as where it holds itself without an end"
         raise GenerationError(f"the JSON schema cannot be followed: {reason}", param="response_format")
@@ -145,10 +145,16 @@ def _refusal(schema: Mapping[str, Any]) -> str | None:
         rules = matcher.grammar_from_json_schema(json.dumps(schema), overrides=None if "x-guidance" in schema else _FORM)
         is_error, said = matcher.validate_grammar_with_warnings(rules, None)
     except ValueError as error:
-        return " ".join(str(error).split())
+        return _in_our_words(str(error))
     guidance = schema.get("x-guidance")
     is_lenient = isinstance(guidance, Mapping) and bool(guidance.get("lenient"))
-    return " ".join(said[0].split()) if said and (is_error or not is_lenient) else None
+    return _in_our_words(said[0]) if said and (is_error or not is_lenient) else None
+
+
+def _in_our_words(reason: str) -> str:
+    if "coerce_one_of" in reason:  # an option of the library that no caller of ours has
+        return "the choices of oneOf are not seen to exclude each other; use anyOf, or name what tells them apart (discriminator)"
+    return " ".join(reason.split())
 
 
 def _library() -> Any:

@@ -102,6 +102,7 @@ def test_functions_are_told_within_the_first_instructions() -> None:
         ({"type": "object", "properties": {"tags": {"type": "array", "uniqueItems": True}}}, "properties.tags"),
         ({"anyOf": [{"type": "null"}, {"type": "string", "pattern": "(?=a)b"}]}, "anyOf.1"),
         ({"$defs": {"T": {"not": {}}}, "items": {"$ref": "#/$defs/T"}}, "$defs.T"),
+        ({"properties": {"n": {"oneOf": [{"type": "number"}, {"type": "integer"}]}}}, "properties.n"),
         ({"type": "nonsense"}, ""),
         ({"type": "object", "properties": {"a": {"$ref": "http://127.0.0.1:9/schema.json"}}}, "properties.a"),
         ({"type": "object", "properties": {"a": {"$ref": "file:///etc/hostname"}}}, "properties.a"),
@@ -110,6 +111,13 @@ def test_functions_are_told_within_the_first_instructions() -> None:
 def test_the_place_in_a_schema_that_cannot_be_followed_is_named(schema: dict[str, Any], place: str) -> None:
     problem = schema_problem(schema)
     assert problem is not None and problem[0] == place and problem[1]
+
+
+def test_choices_that_exclude_each_other_may_stand_in_one_of() -> None:
+    kinds = [{"type": "object", "properties": {"kind": {"const": name}}, "required": ["kind"]} for name in ("cat", "dog")]
+    named = {"oneOf": [{"$ref": "#/$defs/Cat"}, {"$ref": "#/$defs/Dog"}], "discriminator": {"propertyName": "kind"}}
+    assert schema_problem({"oneOf": kinds}) is None
+    assert schema_problem({"$defs": {"Cat": kinds[0], "Dog": kinds[1]}, "properties": {"pet": named}}) is None
 
 
 def test_only_strict_functions_are_held_to_what_a_grammar_cannot_express() -> None:
