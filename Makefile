@@ -26,7 +26,7 @@ stop: $(READY)
 	$(BIN)/python -m runs.demo --stop
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not parity"
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not parity"
 
 parity: $(READY)
 	$(BIN)/python -m pytest -m parity tests/training/parity
