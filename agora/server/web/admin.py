@@ -232,8 +232,9 @@ class _Admin:
                     if not named:
                         ui.notify("Name what is to be deleted.")
                         return
+                    names = {"posts": ("post", "posts"), "authors": ("account with all it wrote", "accounts with all they wrote")}
                     with ui.dialog(value=True) as dialog, box("sheet"):
-                        text("h2", f"Delete {len(named)} {'posts' if kind.value == 'posts' else 'accounts with all they wrote'}?")
+                        text("h2", f"Delete {len(named)} {names[kind.value][len(named) > 1]}?")
                         text("p", ", ".join(named[:20]), "wrap")
                         with box("line"):
                             button("Delete for good", lambda: self.delete(kind.value, named, dialog), "danger")

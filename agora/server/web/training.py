@@ -86,7 +86,7 @@ def _models(site: Site, viewer: Viewer, models: Any) -> None:
             text("p", "No model in this workspace. A run writes one when it ends.", "soft")
             return
         table(
-            ("name", "parameters", "context", "size", ""),
+            ("name", "parameters", "context (tokens)", "size", ""),
             [
                 (one.name, count(one.parameters), f"{one.context_tokens:,}" if one.context_tokens else "–", format_bytes(one.bytes),
                  "served" if one.is_served else "")
