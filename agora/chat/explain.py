@@ -101,8 +101,8 @@ def explained(explanation: PostExplanation, name: str, question: str) -> Iterato
     """The explanation as an answer. The last event is Done."""
     made = Composition()
     yield Step("read", f"Reading {one_line(explanation.post.post_id)} and what refers to it")
-    for line, cards in _sentences(explanation):
-        if not line:
+    for said, cards in _sentences(explanation):
+        if not (line := safe_text(said)):  # as one: a bracket that one quotation opens and another closes would hold our numbers
             continue
         numbers = []
         for card in cards:

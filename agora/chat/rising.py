@@ -10,7 +10,7 @@ from typing import Final
 
 from agora.chat.compose import Composition, citation
 from agora.chat.events import Caution, ChatEvent, Done, Reply, Said
-from agora.chat.shown import one_line, quoted
+from agora.chat.shown import one_line, quoted, safe_text
 from agora.chat.square import Square, evidence_of
 from agora.search.trends import Trend, TrendReport
 
@@ -53,7 +53,8 @@ def rising(report: TrendReport, square: Square, name: str, question: str) -> Ite
 def _line(trend: Trend) -> str:
     accounts = f" ({trend.accounts:,} accounts)" if trend.accounts != trend.voices else ""
     alike = f", with {', '.join(quoted(one, 40) for one in trend.alike[:3])}" if trend.alike else ""
-    return f"{quoted(trend.term, 80)}: {trend.voices:,} voices{accounts}, where {trend.expected:.1f} are usual{alike}"
+    line = f"{quoted(trend.term, 80)}: {trend.voices:,} voices{accounts}, where {trend.expected:.1f} are usual{alike}"
+    return safe_text(line)  # a bracket that one term opens and the next one closes would hold our numbers
 
 
 __all__ = ["HISTORY_S", "MAX_TRENDS", "WINDOW_S", "rising"]

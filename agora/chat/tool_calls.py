@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 
 from agora.chat.compose import Composition, told
 from agora.chat.events import Caution, ChatEvent, Done, Reply, Step
-from agora.chat.shown import one_line
+from agora.chat.shown import one_line, safe_text
 from agora.chat.tools import Toolbox, ToolResult
 from agora.errors import GenerationError
 from agora.search.answers.ask import check
@@ -115,7 +115,7 @@ def answer_with_tools(
         raise Unanswered("the model made no answer that posts or tools support")
     made = Composition()
     for line in dict.fromkeys(said):
-        yield made.say(f"{line}\n")
+        yield made.say(f"{safe_text(line)}\n")
     yield from told(sentences, list(evidence.values()), made)
     warnings = [f"sentences removed because the posts do not support them: {len(refused)}"] if refused else []
     labelled = sum(card.label is not None for card in made.citations)
