@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -139,6 +140,17 @@ def test_the_last_admin_stays(accounts: Accounts) -> None:
         accounts.change("root", is_disabled=True)
     accounts.add("second", scopes=["admin"])
     accounts.change("root", scopes=["member"])
+
+
+def test_requests_that_come_together_first_all_get_the_account_of_this_machine(accounts: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, row, seen = accounts.ensure("local", scopes=["admin"]), accounts._row, list[str]()
+
+    def late(name: str) -> dict[str, Any] | None:  # looked before the other one had made it
+        seen.append(name)
+        return row(name) if len(seen) > 1 else None
+
+    monkeypatch.setattr(accounts, "_row", late)
+    assert accounts.ensure("local", scopes=["admin"]) == made and len(accounts.all()) == 1
 
 
 @pytest.mark.parametrize(
