@@ -120,14 +120,6 @@ def read_entries(file: File, size_bytes: int) -> dict[str, Entry]:
     return result
 
 
-def read_block(file: File, entry: Entry, offsets: Sequence[int] | None = None, sizes: Sequence[int] | None = None) -> Tensor:
-    """A block of one tensor; all of it without `offsets`. Raises ValueError when the file ends before."""
-    sizes = entry.shape if sizes is None else sizes
-    result = torch.empty(tuple(sizes), dtype=entry.dtype)
-    read_into(result, file, entry, [0] * len(sizes) if offsets is None else offsets)
-    return result
-
-
 def read_into(target: Tensor, file: File, entry: Entry, offsets: Sequence[int]) -> None:
     """Fill `target` with the block of its shape that begins at `offsets`. Reads the rows of the block and nothing else, straight into
     `target` where that can be. Raises ValueError when the file ends before."""
