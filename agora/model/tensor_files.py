@@ -101,7 +101,7 @@ class Entry:
 
 
 def read_entries(file: File, size_bytes: int) -> dict[str, Entry]:
-    """The tensors of a file. Raises ValueError when it is not a whole safetensors file."""
+    """The tensors of a file. Raises ValueError, KeyError or TypeError when it is not a whole safetensors file."""
     file.seek(0)
     head = file.read(8)
     length = struct.unpack("<Q", head)[0] if len(head) == 8 else _HEADER_LIMIT_BYTES
