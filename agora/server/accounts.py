@@ -135,7 +135,7 @@ class Accounts:
         with self._database.begin() as connection:
             connection.execute(ACCOUNTS.update().where(ACCOUNTS.c.id == row["id"]).values(values))
             if "admin" in row["scopes"] and row["disabled_at"] is None and not stays_admin:
-                _refuse_last_admin(connection, name)  # after the write, which waits for others who write here
+                _refuse_last_admin(connection, name)  # after the write: SQLite waits there for others who write
             if is_disabled or password is not None:
                 connection.execute(SESSIONS.delete().where(SESSIONS.c.account == row["id"]))
 
@@ -275,7 +275,8 @@ _NOBODY: Final = f"scrypt${bytes(16).hex()}${bytes(32).hex()}"
 
 
 def _refuse_last_admin(connection: sa.Connection, name: str) -> None:
-    rows = connection.execute(sa.select(ACCOUNTS.c.scopes).where(_IS_PERSON, ACCOUNTS.c.name != name, ACCOUNTS.c.disabled_at.is_(None)))
+    others = sa.select(ACCOUNTS.c.scopes).where(_IS_PERSON, ACCOUNTS.c.name != name, ACCOUNTS.c.disabled_at.is_(None))
+    rows = connection.execute(others.with_for_update())  # PostgreSQL waits for who is changing one of them; SQLite has one writer anyway
     if not any("admin" in scopes for (scopes,) in rows):
         raise UsageError(f"{name!r} is the only admin; make another one first")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -21,7 +22,7 @@ from agora.database import Database
 from agora.errors import UsageError
 from agora.server.accounts import KEY_PREFIX, SESSION_DAYS, Accounts
 from agora.server.records import FLUSH_S, AuditLog, UsageLog
-from agora.server.tables import METADATA, MIGRATIONS, VERSION_TABLE, open_database
+from agora.server.tables import ACCOUNTS, METADATA, MIGRATIONS, VERSION_TABLE, open_database
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
 PASSWORD = "correct horse battery"
@@ -140,6 +141,18 @@ def test_the_last_admin_stays(accounts: Accounts) -> None:
         accounts.change("root", is_disabled=True)
     accounts.add("second", scopes=["admin"])
     accounts.change("root", scopes=["member"])
+
+
+def test_two_admins_cannot_end_each_other(accounts: Accounts, database: Database) -> None:
+    for name in ("ada", "bob"):
+        accounts.add(name, scopes=["admin"])
+    with ThreadPoolExecutor(1) as pool:
+        with database.begin() as connection:  # ada's end, not yet committed
+            connection.execute(ACCOUNTS.update().where(ACCOUNTS.c.name == "ada").values(disabled_at="2026-05-01T12:00:00+00:00"))
+            ending = pool.submit(accounts.change, "bob", is_disabled=True)
+            assert not wait([ending], timeout=0.3).done
+        with pytest.raises(UsageError, match="only admin"):
+            ending.result()
 
 
 def test_requests_that_come_together_first_all_get_the_account_of_this_machine(accounts: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
