@@ -105,13 +105,11 @@ def llama_cpp(model: Transformer, kind: Literal["q8_0", "bf16"], threads: int) -
     """llama.cpp through the C interface of llama-cpp-python; raises ModuleNotFoundError when it or gguf is missing."""
     import llama_cpp
 
-    folder = tempfile.mkdtemp()
-    path = Path(folder) / "model.gguf"
-    write_gguf(model, path, kind)
     llama_cpp.llama_backend_init()
-    settings = llama_cpp.llama_model_default_params()
-    network = llama_cpp.llama_model_load_from_file(str(path).encode(), settings)
-    path.unlink()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.gguf"
+        write_gguf(model, path, kind)
+        network = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
     assert network
     vocab_size = model.config.vocab_size
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agora.errors import AgoraError, OtherRunError, UsageError
+from agora.files import write_atomically
 from agora.settings import Workspace
 
 FOLDER: Final = Path("demo")
@@ -143,8 +144,9 @@ def read_posts(place: Workspace, posts: Path | None) -> dict[str, Any]:
         result = dict(json.loads(mark.read_text(encoding="utf-8")))
     else:
         result = agora(place, "posts", "simulate", f"num_posts={NUM_POSTS}", "num_accounts=6000")
-        mark.write_text(json.dumps(result) + "\n", encoding="utf-8")
-    num_posts = PostStore.open(place.folder("posts")).num_posts
+        write_atomically(mark, json.dumps(result) + "\n")
+    with PostStore.open(place.folder("posts")) as store:
+        num_posts = store.num_posts
     if num_posts < MIN_POSTS:
         raise UsageError(f"{posts} holds {num_posts} posts; a model needs at least {MIN_POSTS} to learn from. Try a larger export")
     return result
@@ -155,7 +157,8 @@ def heldout(place: Workspace) -> list[str]:
     from agora.posts.overview import post_statistics
     from agora.posts.store import PostStore
 
-    accounts = post_statistics(PostStore.open(place.folder("posts"))).accounts
+    with PostStore.open(place.folder("posts")) as store:
+        accounts = post_statistics(store).accounts
     return ["heldout_share=0.03"] if accounts >= MIN_ACCOUNTS else ["heldout_share=0.05", "heldout_by=post"]
 
 
@@ -166,9 +169,7 @@ def tune(place: Workspace) -> dict[str, Any]:
     conversations = place.root / "dialogues.jsonl"
     if not conversations.exists():
         lines = [json.dumps({"messages": messages}, ensure_ascii=False) for messages in dialogues(SquareConfig(), NUM_DIALOGUES)]
-        part = conversations.with_suffix(".part")
-        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        part.replace(conversations)
+        write_atomically(conversations, "\n".join(lines) + "\n")
     return train(place, "chat", str(conversations), "--recipe", RECIPE, "--licence", "written by Agora's grammar, Apache-2.0")
 
 
@@ -189,7 +190,7 @@ def evaluate(place: Workspace) -> dict[str, Any]:
     network, tokenizer = load_model_folder(model)
     texts = evenly_spaced(heldout_texts(place.folder("corpus", "main")), 1000)
     found = {"weights": key, **to_dict(bits_per_byte(network, tokenizer, texts, progress=terminal_progress))}
-    kept.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    write_atomically(kept, json.dumps(found, indent=2) + "\n")
     return found
 
 
@@ -214,7 +215,7 @@ def start_server(place: Workspace) -> str:
             raise UsageError(f"the server did not start; see {log}")
         time.sleep(0.2)
     entry = {"pid": process.pid, "address": address, "workspace": str(place.root.resolve()), "models": _models(place)}
-    record.write_text(json.dumps(entry) + "\n", encoding="utf-8")
+    write_atomically(record, json.dumps(entry) + "\n")
     return address
 
 

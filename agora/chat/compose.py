@@ -8,7 +8,7 @@ is. Where nothing else was found, the answer says first that it cannot tell what
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agora.chat.events import ChatEvent, Citation, Said, Text
 from agora.chat.shown import safe_text
@@ -40,20 +40,24 @@ class Composition:
         self.parts.append(text)
         return Text(text)
 
+    def card(self, card: Citation) -> Citation:
+        """The card of a post that was not cited yet, with the next number."""
+        self.numbers[card.post_id] = len(self.numbers) + 1
+        self.citations.append(replace(card, number=self.numbers[card.post_id]))
+        return self.citations[-1]
+
     def tell(self, sentence: Sentence, by_id: Mapping[str, Evidence], *, section: str = "") -> Iterator[ChatEvent]:
         """One sentence with its citations, on a line of its own."""
         for post_id in sentence.post_ids:
             if post_id not in self.numbers:
-                self.numbers[post_id] = len(self.numbers) + 1
-                self.citations.append(citation(by_id[post_id], sentence, self.numbers[post_id]))
-                yield self.citations[-1]
+                yield self.card(citation(by_id[post_id], sentence))
         cites = " ".join(f"[{self.numbers[post_id]}]" for post_id in sentence.post_ids)
         mark = " (labelled as coordinated)" if sentence.labelled else ""
         self.sentences.append(Said(safe_text(sentence.text), sentence.post_ids, sentence.labelled, section))
         yield self.say(f"{safe_text(sentence.text)} {cites}{mark}\n")
 
 
-def citation(one: Evidence, sentence: Sentence | None, number: int) -> Citation:
+def citation(one: Evidence, sentence: Sentence | None = None, number: int = 0) -> Citation:
     """The card of a post, with the first of its quotations."""
     quote = next((quote for quote in sentence.quotes if quote.post_id == one.id), None) if sentence is not None else None
     return Citation(
@@ -89,9 +93,13 @@ def told(
             yield made.say(f"{opening}\n")
         is_begun = True
         yield from made.tell(sentence, by_id, section=section)
-    if not apart:
-        return
-    yield made.say(f"{GROUP}\n" if is_begun else f"{ALONE} It says:\n")
+    if apart:
+        yield made.say(f"{GROUP}\n" if is_begun else f"{ALONE} It says:\n")
+        yield from told_of_groups(apart, by_id, made, section=section)
+
+
+def told_of_groups(apart: Sequence[Sentence], by_id: Mapping[str, Evidence], made: Composition, *, section: str) -> Iterator[ChatEvent]:
+    """Sentences of coordinated groups, one of each group."""
     voices: set[str] = set()
     for sentence in apart:
         spoken = {by_id[post_id].voice for post_id in sentence.post_ids}
@@ -107,4 +115,4 @@ def is_group_alone(said: Sequence[Said], evidence: Sequence[Evidence]) -> bool:
     return bool(posts) and all(is_coordinated(one.voice, one.author, one.label) for one in posts)
 
 
-__all__ = ["ALONE", "GROUP", "Composition", "citation", "is_group_alone", "is_of_group", "told"]
+__all__ = ["ALONE", "GROUP", "Composition", "citation", "is_group_alone", "is_of_group", "told", "told_of_groups"]

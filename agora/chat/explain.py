@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -83,9 +83,9 @@ def explain_post(post_id: str, square: Square, searcher: Finder, *, now: datetim
         return _group(list(rows), speakers, square)
 
     return PostExplanation(
-        post=citation(evidence_of(post, square), None, 1),
+        post=citation(evidence_of(post, square), number=1),
         kind=post["kind"],
-        above=tuple(citation(evidence_of(one, square), None, 0) for one in above),
+        above=tuple(citation(evidence_of(one, square)) for one in above),
         is_cut=is_cut,
         replies=group(one for one in referring if one["kind"] == REPLY),
         quotes=group(one for one in referring if one["kind"] == QUOTE),
@@ -104,14 +104,10 @@ def explained(explanation: PostExplanation, name: str, question: str) -> Iterato
     for said, cards in _sentences(explanation):
         if not (line := safe_text(said)):  # as one: a bracket that one quotation opens and another closes would hold our numbers
             continue
-        numbers = []
         for card in cards:
             if card.post_id not in made.numbers:
-                made.numbers[card.post_id] = len(made.numbers) + 1
-                made.citations.append(replace(card, number=made.numbers[card.post_id]))
-                yield made.citations[-1]
-            numbers.append(made.numbers[card.post_id])
-        cites = "".join(f" [{number}]" for number in numbers)
+                yield made.card(card)
+        cites = "".join(f" [{made.numbers[card.post_id]}]" for card in cards)
         labelled = tuple(card.post_id for card in cards if card.label is not None)
         made.sentences.append(Said(line, tuple(card.post_id for card in cards), labelled))
         yield made.say(f"{line}{cites}\n")
@@ -206,7 +202,7 @@ def _group(rows: list[Row], speakers: Voices, square: Square) -> Group:
     first: dict[tuple[str, str], Row] = {}
     for row in rows:
         first.setdefault(speakers.of(row["author"]), row)
-    shown = tuple(citation(evidence_of(row, square), None, 0) for row in list(first.values())[:MAX_SHOWN])
+    shown = tuple(citation(evidence_of(row, square)) for row in list(first.values())[:MAX_SHOWN])
     return Group(
         len(rows), len(accounts), count_voices(accounts, speakers), tuple(campaigns.most_common()), shown,
         rows[0]["created_at"].isoformat(), rows[-1]["created_at"].isoformat(),

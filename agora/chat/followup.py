@@ -68,15 +68,15 @@ def follow_up(said: str, before: str | None, now: datetime) -> tuple[str, ...]:
     leading = _LEADING.match(said)
     rest = said[leading.end() :] if leading else said
     asked = rewrite(said, now=now)
-    words = [one for one in _content(rest, asked, now) if one.kind != "link"]
+    words = [one for one in _content(rest, now) if one.kind != "link"]
     if not words and asked.span.words:
-        return (_at_time(before, earlier, said, asked),)
+        return (_at_time(earlier, asked),)
     pronouns = [one for one in tokens(rest) if one.kind == "word" and one.text.casefold() in _PRONOUNS]
-    if pronouns and not any(_is_name(one, rest) for one in words):
+    if pronouns and not any(_is_name(one) for one in words):
         replaced = _replaced(rest, pronouns, earlier) + _carried(asked, earlier)
         return (replaced,) if len(words) <= _OWN else (said, replaced)
     if leading and words:
-        return _about(rest, words, before, earlier, asked)
+        return _about(rest, words, earlier, asked)
     return (said,)
 
 
@@ -99,14 +99,14 @@ def _carried(asked: Question, earlier: Question) -> str:
     return "" if asked.span.words else _time(earlier)
 
 
-def _content(text: str, asked: Question, now: datetime) -> list[Token]:
+def _content(text: str, now: datetime) -> list[Token]:
     """Words that say something, without the time."""
     gone = rewrite(text, now=now).span.words if text.strip() else ()
     flat = " ".join(text.split())
     return [one for one in tokens(flat) if one.is_content and not any(low <= one.start < high for low, high in gone)]
 
 
-def _at_time(before: str, earlier: Question, said: str, asked: Question) -> str:
+def _at_time(earlier: Question, asked: Question) -> str:
     """The question before, at another time."""
     text = earlier.text
     for low, high in sorted(earlier.span.words, reverse=True):
@@ -114,7 +114,7 @@ def _at_time(before: str, earlier: Question, said: str, asked: Question) -> str:
     return f"{text.strip(' ?!.')}{_time(asked)}"
 
 
-def _is_name(token: Token, text: str) -> bool:
+def _is_name(token: Token) -> bool:
     return token.kind in ("handle", "tag", "number", "cash") or (token.is_capital and token.start > 0)
 
 
@@ -129,10 +129,10 @@ def _replaced(text: str, pronouns: list[Token], earlier: Question) -> str:
 
 def _named(earlier: Question) -> list[tuple[str, bool]]:
     """The words of a question, and whether they are names."""
-    return [(word, any(_is_name(one, earlier.text) for one in tokens(earlier.text) if one.text == word)) for word in earlier.words]
+    return [(word, any(_is_name(one) for one in tokens(earlier.text) if one.text == word)) for word in earlier.words]
 
 
-def _about(rest: str, words: list[Token], before: str, earlier: Question, asked: Question) -> tuple[str, ...]:
+def _about(rest: str, words: list[Token], earlier: Question, asked: Question) -> tuple[str, ...]:
     """ "And in Bern?": the same of another name; else the same with this added; else this alone. The time stays."""
     alone = rest.strip() + _carried(asked, earlier)
     flat = " ".join(rest.split())

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from agora.chat.compose import ALONE, GROUP, Composition, is_group_alone, is_of_group
+from agora.chat.compose import ALONE, GROUP, Composition, is_group_alone, is_of_group, told_of_groups
 from agora.chat.events import Caution, ChatEvent, Done, Reply, Step
 from agora.chat.shown import one_line
 from agora.chat.writing import EXTRACTIVE, Written, write
@@ -186,7 +186,7 @@ def _outline(
     """Titles and what is asked for each; the question itself first."""
     topic = first.asked
     proposed = _proposed(topic, question, model, now, config, stop) if model is not None else []
-    sections = [(SUMMARY, question), *_latest(first, question)]
+    sections = [(SUMMARY, question), *_latest(first)]
     sections += proposed or [(asking, f"{asking} {_topic(topic)}") for asking, kind in _ASKED if kind != topic.kind]
     sections += [(f"With {name}", f"{_topic(topic)} {name}") for name in _beside(first)]
     return list(dict.fromkeys(sections))[: config.sections]
@@ -197,7 +197,7 @@ def _topic(question: Question) -> str:
     return f"{' '.join(question.words)} {times}".strip()
 
 
-def _latest(first: Gathered, question: str) -> list[tuple[str, str]]:
+def _latest(first: Gathered) -> list[tuple[str, str]]:
     """The last part of the time that was found, where it is more than a day and the question names no time."""
     times = sorted(one.created_at for one in first.shown)
     if first.asked.span.words or len(times) < 3 or times[-1] - times[0] < timedelta(days=1):
@@ -261,12 +261,7 @@ def _end(report: _Report, question: str, first: Gathered, persona: str, stopped:
     made, abstained = report.made, None
     if report.apart:
         yield made.say(f"{chr(10)}{APART}\n{GROUP}\n" if made.sentences else f"{ALONE} It says:\n")
-        voices: set[str] = set()
-        for sentence in report.apart:
-            spoken = {report.evidence[one].voice for one in sentence.post_ids}
-            if not spoken <= voices:
-                yield from made.tell(sentence, report.evidence, section=APART)
-            voices |= spoken
+        yield from told_of_groups(report.apart, report.evidence, made, section=APART)
     if is_group_alone(made.sentences, list(report.evidence.values())):
         abstained = ALONE
     if not made.sentences:

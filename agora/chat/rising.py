@@ -33,9 +33,7 @@ def rising(report: TrendReport, square: Square, name: str, question: str) -> Ite
         line, cited = _line(trend), [posts[one] for one in trend.examples[:_EXAMPLES] if one in posts]
         for row in cited:
             if row["id"] not in made.numbers:
-                made.numbers[row["id"]] = len(made.numbers) + 1
-                made.citations.append(citation(evidence_of(row, square), None, made.numbers[row["id"]]))
-                yield made.citations[-1]
+                yield made.card(citation(evidence_of(row, square)))
         cites = "".join(f" [{made.numbers[row['id']]}]" for row in cited)
         made.sentences.append(Said(line, tuple(row["id"] for row in cited)))
         yield made.say(f"{line}{cites}\n")

@@ -105,7 +105,7 @@ def _drafts(model: LanguageModel, gathered: Gathered, cancelled: threading.Event
         prompt = build(gathered.asked.text, shown)
         try:
             deltas = model.chat(prompt.messages, sampling, cancelled=cancelled)
-            first = next(iter(deltas), None) if not isinstance(deltas, Iterator) else next(deltas, None)
+            first = next(deltas, None)
         except ContextLengthError:
             if len(shown) <= 1:
                 raise

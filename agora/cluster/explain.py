@@ -218,7 +218,7 @@ def assumptions(plan: Plan) -> dict[str, list[str]]:
         name: [fact.describe() for key, fact in table.facts.items() if key != "planned"]  # interruptions that are not counted
         for name, table in tables.items()
     }
-    if plan.request.calibrated().num_rows != int(load_tables("constants")["interval"].base("rows")):
-        lines["step time"] = [f"calibrated by the user on {plan.request.calibrated().num_rows} measured steps"]
+    if plan.request.calibration is not None:
+        lines["step time"] = lines["interval"] = [f"calibrated by the user on {plan.request.calibration.num_rows} measured steps"]
     lines["not covered"] = list(NOT_COVERED)
     return lines

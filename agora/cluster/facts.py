@@ -16,13 +16,12 @@ from typing import Any
 
 from agora.errors import ConfigError
 
-_BASE_UNITS = {
-    "TFLOP/s": (1e12, "FLOP/s"), "GB": (1e9, "B"), "TB/s": (1e12, "B/s"), "GB/s": (1e9, "B/s"), "Gbit/s": (1e9 / 8, "B/s"),
-    "us": (1e-6, "s"), "ms": (1e-3, "s"), "min": (60.0, "s"), "h": (3600.0, "s"), "W": (1.0, "W"), "USD": (1.0, "USD"),
-    "USD/h": (1 / 3600, "USD/s"), "USD/kWh": (1 / 3.6e6, "USD/J"), "kg/kWh": (1 / 3.6e6, "kg/J"), "1/day": (1 / 86400, "1/s"),
-    "B": (1.0, "B"), "B/parameter": (1.0, "B"), "s": (1.0, "s"), "count": (1.0, "count"), "share": (1.0, "share"),
-    "share of peak": (1.0, "share"), "factor": (1.0, "factor"), "tokens": (1.0, "tokens"), "USD/W": (1.0, "USD/W"),
-    "FLOP/s": (1.0, "FLOP/s"), "years": (365.25 * 86400, "s"), "share/year": (1.0, "share/year"),
+_FACTORS = {  # to bytes, seconds, FLOP/s, watts, joules, dollars, kilograms, and what is made of them
+    "TFLOP/s": 1e12, "GB": 1e9, "TB/s": 1e12, "GB/s": 1e9, "Gbit/s": 1e9 / 8,
+    "us": 1e-6, "ms": 1e-3, "min": 60.0, "h": 3600.0, "W": 1.0, "USD": 1.0,
+    "USD/h": 1 / 3600, "USD/kWh": 1 / 3.6e6, "kg/kWh": 1 / 3.6e6, "1/day": 1 / 86400,
+    "B/parameter": 1.0, "s": 1.0, "count": 1.0, "share": 1.0, "share of peak": 1.0,
+    "factor": 1.0, "tokens": 1.0, "USD/W": 1.0, "years": 365.25 * 86400, "MWh": 3.6e9,
 }  # fmt: skip
 
 
@@ -38,13 +37,13 @@ class Fact:
     seen: str
 
     def __post_init__(self) -> None:
-        if self.unit not in _BASE_UNITS:
-            raise ConfigError(f"{self.name}: unknown unit {self.unit!r}; known: {', '.join(_BASE_UNITS)}")
+        if self.unit not in _FACTORS:
+            raise ConfigError(f"{self.name}: unknown unit {self.unit!r}; known: {', '.join(_FACTORS)}")
 
     @property
     def base(self) -> float:
         """The value in base units (bytes, seconds, FLOP/s, watts)."""
-        return self.value * _BASE_UNITS[self.unit][0]
+        return self.value * _FACTORS[self.unit]
 
     def describe(self) -> str:
         """One line for --explain."""

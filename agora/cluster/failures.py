@@ -4,13 +4,13 @@
 
 Interruptions are memoryless and independent; a restart can fail too; a checkpoint counts once it is written. `failure_simulation.py` plays
 the same story event by event. Not covered: failures that come in groups (a rack, a power line), silent corruption found late.
-Sources: Young 1974; Daly 2006, equations 20 and 37; the exact optimum by the Lambert function follows from Daly's equation 20.
+Sources: Daly 2006, equation 20; the exact optimum by the Lambert function follows from it. Tests compare with Young 1974 and Daly's 37.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -68,22 +68,7 @@ def failure_model(
 
 def with_spares(model: FailureModel, num_spare_nodes: int) -> FailureModel:
     """The same job with another number of spare nodes."""
-    from dataclasses import replace
-
     return replace(model, num_spare_nodes=num_spare_nodes)
-
-
-def young_interval_s(model: FailureModel) -> float:
-    """sqrt(2 d M): Young 1974."""
-    return math.sqrt(2 * model.stall_s * model.mean_time_s)
-
-
-def daly_interval_s(model: FailureModel) -> float:
-    """Daly 2006, equation 37."""
-    d, m = model.stall_s, model.mean_time_s
-    if d >= 2 * m:
-        return m
-    return math.sqrt(2 * d * m) * (1 + math.sqrt(d / (2 * m)) / 3 + d / (2 * m) / 9) - d
 
 
 def best_interval_s(model: FailureModel) -> float:
@@ -110,12 +95,6 @@ def goodput(model: FailureModel, interval_s: Values) -> Values:
     again = late * interval_s / (interval_s + model.stall_s)
     segment = m * np.exp(np.minimum((model.restart_s + again) / m, 600)) * np.expm1(np.minimum((interval_s + model.stall_s) / m, 600))
     return interval_s / segment * availability(model)
-
-
-def first_order_loss(model: FailureModel, interval_s: float) -> float:
-    """d/t + t/(2M) + R/M: quick, and wrong where restarts are not short against M."""
-    m = model.mean_time_s
-    return model.stall_s / interval_s + interval_s / (2 * m) + model.restart_s / m
 
 
 def _nodes_in_repair(model: FailureModel) -> float:

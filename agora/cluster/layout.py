@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -297,8 +297,3 @@ def experts_divide(shape: ModelShape, shards: Any, expert: Any) -> Any:
 def nearest_divisor(number: int, wanted: int) -> int:
     """The divisor of `number` that is nearest to `wanted` (the smaller one of two)."""
     return min(divisors(number), key=lambda d: (abs(d - wanted), d))
-
-
-def layout_fields() -> tuple[str, ...]:
-    """Names of all fields, in order."""
-    return tuple(field.name for field in fields(Layout))

@@ -28,7 +28,7 @@ from agora.cluster.columns import (
     stack_layouts,
 )
 from agora.cluster.facts import load_tables
-from agora.cluster.layout import RECOMPUTES, Layout
+from agora.cluster.layout import Layout
 from agora.cluster.step_time import BYTES, Batch
 from agora.model.counts import layer_parameters
 from agora.model.shape import ModelShape
@@ -340,7 +340,7 @@ def logits_bytes(shape: ModelShape, layouts: LayoutColumns, chunk_rows: float) -
 
 
 def lightest_recompute(shape: ModelShape, layout: Layout, *, seq_len: int, global_batch: int, hardware: Hardware) -> Layout:
-    """The layout with the lightest recompute policy that fits; full recompute when none does."""
-    options = [replace(layout, recompute=policy) for policy in RECOMPUTES]
-    fits = memory_bytes(shape, Batch(seq_len=seq_len, global_batch=global_batch), stack_layouts(options)).total
-    return options[0] if fits[0] <= hardware.memory_bytes else options[1]
+    """The layout without recomputation where that fits, else with selective; who recomputes everything is taken to say so."""
+    bare = replace(layout, recompute="none")
+    needed = memory_bytes(shape, Batch(seq_len=seq_len, global_batch=global_batch), stack_layouts([bare])).total
+    return bare if needed[0] <= hardware.memory_bytes else replace(layout, recompute="selective")

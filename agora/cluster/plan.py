@@ -27,9 +27,8 @@ from agora.cluster.search import BATCH_TOLERANCE, MOST_MOVED, TIE, Candidate, Qu
 from agora.cluster.step_time import StepTimes
 from agora.cluster.wafer import is_wafer, refuse_on_wafers, widened
 from agora.errors import ConfigError
-from agora.model.config import ModelConfig
 from agora.model.counts import flops_per_token, num_parameters
-from agora.model.shape import ModelShape, shape_of
+from agora.model.shape import ModelShape
 from agora.units import format_bytes
 
 NOT_COVERED = (
@@ -366,11 +365,6 @@ def build_plan(request: PlanRequest, question: Question, chosen: Candidate, foun
 def _interval(request: PlanRequest, chip: Table, shape: ModelShape) -> Interval:
     found = request.calibrated().interval(shape.num_experts > 0, chip.name)
     return Interval(*widened(found.low, found.high, chip)) if is_wafer(chip) else found
-
-
-def request_for(config: ModelConfig, **changes: Any) -> PlanRequest:
-    """A request for a ModelConfig of Agora itself."""
-    return PlanRequest(model="", shape=shape_of(config), **changes)
 
 
 def times_by_cause(steps: StepTimes) -> dict[str, float]:

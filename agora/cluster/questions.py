@@ -5,10 +5,10 @@ agora cluster plan --question gigafactory-100k
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
 from agora.cluster.plan import PlanRequest
+from agora.config import unknown_value
 from agora.errors import ConfigError
 
 
@@ -72,8 +72,6 @@ QUESTIONS: dict[str, Callable[[], PlanRequest]] = {
 
 def ready_question(name: str) -> PlanRequest:
     """The request of that name. Raises ConfigError naming the nearest."""
-    if name in QUESTIONS:
-        return QUESTIONS[name]()
-    close = difflib.get_close_matches(name, QUESTIONS, n=1, cutoff=0.3)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise ConfigError(f"unknown question {name!r}; {hint}known: {', '.join(QUESTIONS)}")
+    if name not in QUESTIONS:
+        raise ConfigError(unknown_value(name, list(QUESTIONS), "question"))
+    return QUESTIONS[name]()

@@ -6,7 +6,7 @@ Columns beyond those of the plan are optional. What a file does not say is state
 - without a `zero_stage` column the stack is one before sharded state: replicas exchange gradients after the backward pass, attention is
   plain, norms are not divided over tensor ranks. An empty `zero_stage` means optimizer states sharded over the data ranks
   by a stack with fused kernels (a stated assumption about files that leave it out; the factor of fused kernels is held, not fitted).
-- `recompute` = unknown: the lightest policy that fits the memory.
+- `recompute` = unknown: none where that fits the memory, else selective.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from agora.cluster.accelerator import hardware
 from agora.cluster.columns import Hardware, LayoutColumns, stack_hardware, stack_layouts
 from agora.cluster.layout import PRECISIONS, Layout, Sharding
+from agora.cluster.memory import lightest_recompute
 from agora.cluster.models import known_shape
 from agora.cluster.step_time import Batch
 from agora.config import from_dict
@@ -180,8 +181,6 @@ def _shape(row: Mapping[str, str], number: Mapping[str, int]) -> ModelShape:
 
 
 def _lightest(run: Run) -> Layout:
-    from agora.cluster.memory import lightest_recompute
-
     return lightest_recompute(run.shape, run.layout, seq_len=run.seq_len, global_batch=run.global_batch, hardware=_hardware(run))
 
 

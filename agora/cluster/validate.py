@@ -17,11 +17,13 @@ from agora.cluster.energy import J_PER_MWH, node_power_w, power_draw
 from agora.cluster.facts import Table, load_tables
 from agora.cluster.failures import best_interval_s, failure_model, goodput, interruption_rate, with_spares
 from agora.cluster.layout import Layout
+from agora.cluster.models import model_shape
 from agora.cluster.plan import Plan, PlanRequest, build_plan, plan, question_of
 from agora.cluster.runs import Run, run_columns
 from agora.cluster.search import price
 from agora.config import from_dict
 from agora.errors import ConfigError
+from agora.model.counts import num_parameters
 
 _BUSY_NODE_W = (7750.0, 8480.0)  # 8 x H100 while training: arXiv 2412.08602 and 2506.14551 (read 2026-08)
 _LLAMA_ACCELERATORS, _LLAMA_DAYS, _LLAMA_INTERRUPTIONS = 16_384, 54, 419  # Llama 3 report (read 2026-08)
@@ -60,9 +62,9 @@ def history(calibration: Calibration) -> list[Check]:
         published, bound = table.base("accelerator_hours") / 3600, table.base("bound")
         hours_check = _near(f"{name}: accelerator-hours", hours, published, bound, "h", str(table.words["layout_source"]) + spread)
         checks.append(replace(hours_check, is_bar=bool(table.words.get("is_bar", True))))
-        if "energy_mwh" in table.facts:
+        if "energy" in table.facts:
             chip = accelerator(str(table.words["accelerator"]))
-            known = table.facts["energy_mwh"].value
+            known = table.base("energy") / J_PER_MWH
             energy = chip.base("tdp") * hours * 3600 / J_PER_MWH
             checks.append(
                 _near(f"{name}: energy, TDP x predicted hours", energy, known, bound, "MWh", "TDP of every accelerator for all hours")
@@ -131,8 +133,8 @@ def _by_hand_goodput(found: Plan) -> float:
 
 def _interruptions() -> list[Check]:
     expected = interruption_rate() * 86_400 * _LLAMA_ACCELERATORS * _LLAMA_DAYS
-    shape_bytes = load_tables("memory")["state"].base("checkpoint") * 405.9e9
-    model = failure_model(num_accelerators=_LLAMA_ACCELERATORS, checkpoint_bytes=shape_bytes, accelerators_per_node=8)
+    saved = load_tables("memory")["state"].base("checkpoint") * num_parameters(model_shape("Llama-3-405B")).total
+    model = failure_model(num_accelerators=_LLAMA_ACCELERATORS, checkpoint_bytes=saved, accelerators_per_node=8)
     useful = float(goodput(model, best_interval_s(model)))
     return [
         _near(

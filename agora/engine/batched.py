@@ -191,6 +191,9 @@ class BatchEngine:
 
         for sequence in scheduler.abandon():
             sequence.drop()
+        with self._work:
+            self._num_open = 0
+            self._work.notify_all()
 
     def _give_up(self, error: Exception) -> None:
         for sequence in self._scheduler.abandon():

@@ -44,14 +44,9 @@ class Conversation:
         The oldest turns are left out where the context is too short; raises ContextLengthError when `text` alone is too long.
         """
         self.messages.append({"role": "user", "content": text})
-        try:
-            deltas = self._ask()
-        except ContextLengthError:
-            self.messages.pop()
-            raise
         said: list[str] = []
         try:
-            for delta in deltas:
+            for delta in self._ask():
                 said.append(delta.text)
                 yield delta
         finally:

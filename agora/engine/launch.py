@@ -14,14 +14,14 @@ import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
+from agora.engine.remote import KEY_VARIABLE
 from agora.errors import UsageError
 from agora.model.config import ModelConfig
-from agora.model.hf import config_from_hf
+from agora.model.hf import read_hf_config
 
 Server = Literal["vllm", "sglang"]
-KEY_VARIABLE: Final = "AGORA_ENDPOINT_KEY"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,15 +86,12 @@ def ray_serve_file(folder: Path, config: LaunchConfig) -> str:
 
 
 def _model_config(folder: Path) -> ModelConfig:
-    try:
-        table = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{folder} is no model folder: config.json cannot be read: {error}") from error
-    if table.get("model_type") == "agora_moe":
+    config = read_hf_config(folder)
+    if config.balance_bias_rate:
         raise UsageError(
             f"{folder} has experts with a bias (balance_bias_rate), which other engines do not compute; serve it with agora serve"
         )
-    return config_from_hf(table)
+    return config
 
 
 def _checked(folder: Path, config: LaunchConfig) -> Path:

@@ -68,32 +68,40 @@ class RemoteModel:
         return self._ask("/completions", {"prompt": prompt if isinstance(prompt, str) else list(prompt)}, sampling, cancelled)
 
     def _ask(self, path: str, content: Mapping[str, Any], sampling: SamplingConfig, cancelled: threading.Event | None) -> Iterator[Delta]:
-        headers = {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
-        if key := os.environ.get(KEY_VARIABLE):
-            headers["Authorization"] = f"Bearer {key}"
-        body = {"model": self.name, "stream": True, "stream_options": {"include_usage": True}, **content, **_fields(sampling)}
-        request = urllib.request.Request(self._url + path, data=json.dumps(body).encode(), headers=headers, method="POST")
-        try:
-            response = self._opener.open(request, timeout=self._timeout_s)
-        except urllib.error.HTTPError as error:
-            with error:
-                raise self._refused(error.code, error.read(2_000).decode("utf-8", errors="replace")) from error
-        except (OSError, HTTPException) as error:
-            raise GenerationError(f"endpoint {self._url} cannot be reached: {error}; is the server running?") from error
+        asked = {"model": self.name, "stream": True, "stream_options": {"include_usage": True}, **content, **_fields(sampling)}
+        response = self._post(path, asked, accept="text/event-stream, application/json")
         if response.headers.get_content_type() == "text/event-stream":
             return self._pieces(response, cancelled or threading.Event())
         with response:
             return iter([self._whole(response)])
 
-    def _whole(self, response: HTTPResponse) -> Delta:
-        """The answer of a server that does not stream."""
+    def _post(self, path: str, content: Mapping[str, Any], *, accept: str = "application/json") -> HTTPResponse:
+        """The server's response, not yet read. Raises GenerationError."""
+        headers = {"Content-Type": "application/json", "Accept": accept}
+        if key := os.environ.get(KEY_VARIABLE):
+            headers["Authorization"] = f"Bearer {key}"
+        request = urllib.request.Request(self._url + path, data=json.dumps(content).encode(), headers=headers, method="POST")
+        try:
+            return self._opener.open(request, timeout=self._timeout_s)  # type: ignore[no-any-return]
+        except urllib.error.HTTPError as error:
+            with error:
+                raise self._refused(error.code, error.read(2_000).decode("utf-8", errors="replace")) from error
+        except (OSError, HTTPException) as error:
+            raise GenerationError(f"endpoint {self._url} cannot be reached: {error}; is the server running?") from error
+
+    def _read(self, response: HTTPResponse) -> bytes:
+        """The whole body. Raises GenerationError."""
         try:
             body = response.read(MAX_BYTES + 1)
         except (OSError, HTTPException) as error:
             raise GenerationError(f"endpoint {self._url} broke off: {error}") from error
         if len(body) > MAX_BYTES:
             raise GenerationError(f"endpoint {self._url} sent more than {MAX_BYTES:,} bytes")
-        event = self._parsed(body)
+        return body
+
+    def _whole(self, response: HTTPResponse) -> Delta:
+        """The answer of a server that does not stream."""
+        event = self._parsed(self._read(response))
         piece = _piece(event)
         if piece is None or piece.text is None:
             raise GenerationError("the endpoint's answer holds no text")

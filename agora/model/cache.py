@@ -41,7 +41,3 @@ class KVCache:
     def advance(self, num_positions: int) -> None:
         """Declare the appended positions filled."""
         self.length += num_positions
-
-    def truncate(self, length: int) -> None:
-        """Forget every position from `length` on."""
-        self.length = min(self.length, length)

@@ -48,7 +48,8 @@ def model_card(config: ModelConfig, facts: CardFacts) -> str:
     """The card as Markdown. Raises ModelError for a name that is empty."""
     if not facts.name.strip():
         raise ModelError("a model card needs a name; give the model's folder name")
-    sections = [_header(facts), f"# {facts.name}", "A dense decoder (Qwen3 architecture) trained with Agora.", _shape(config)]
+    kind = "sparse decoder (mixture of experts, Qwen3 architecture)" if config.num_experts else "dense decoder (Qwen3 architecture)"
+    sections = [_header(facts), f"# {facts.name}", f"A {kind} trained with Agora.", _shape(config)]
     sections += [_table("Training data", facts.data, note=f"Licence of the data: {facts.data_licence or NO_LICENCE}.")]
     sections += [_training(config, facts), _table("Evaluation", facts.evaluation), "## Limits\n\n" + "\n".join(f"- {x}" for x in LIMITS)]
     return "\n\n".join(sections) + "\n"

@@ -68,7 +68,10 @@ class ModelConfig:
                 raise ConfigError(f"model.{field.name}={value} must be above 0 and not infinite")
         if self.num_heads % self.num_kv_heads:
             lower = max(n for n in range(1, self.num_kv_heads + 1) if self.num_heads % n == 0)
-            raise ConfigError(f"model.num_heads={self.num_heads} must be a multiple of model.num_kv_heads={self.num_kv_heads}; try {lower}")
+            raise ConfigError(
+                f"model.num_heads={self.num_heads} must be a multiple of model.num_kv_heads={self.num_kv_heads}; "
+                f"try model.num_kv_heads={lower}"
+            )
         if self.head_dim % 2:
             raise ConfigError(f"model.head_dim={self.head_dim} must be even (rotary embedding turns pairs); try {self.head_dim + 1}")
         if self.num_experts:

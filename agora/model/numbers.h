@@ -9,7 +9,7 @@ static inline float wide(bf16 x) {
     return u.value;
 }
 
-/* Round to nearest even; a NaN stays a NaN because its high mantissa bit survives. */
+/* Round to nearest even. A quiet NaN stays a NaN, except one whose eight upper mantissa bits are all ones. */
 static inline bf16 narrow(float x) {
     union { float value; uint32_t bits; } u = {x};
     return (bf16)((u.bits + 0x7fff + ((u.bits >> 16) & 1)) >> 16);

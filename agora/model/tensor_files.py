@@ -101,7 +101,7 @@ class Entry:
 
 
 def read_entries(file: File, size_bytes: int) -> dict[str, Entry]:
-    """The tensors of a file. Raises ValueError when it is not a whole safetensors file."""
+    """The tensors of a file. Raises ValueError, KeyError or TypeError when it is not a whole safetensors file."""
     file.seek(0)
     head = file.read(8)
     length = struct.unpack("<Q", head)[0] if len(head) == 8 else _HEADER_LIMIT_BYTES
@@ -117,14 +117,6 @@ def read_entries(file: File, size_bytes: int) -> dict[str, Entry]:
         if min(shape, default=0) < 0 or end - start != math.prod(shape) * dtype.itemsize or not 8 + length <= start <= end <= size_bytes:
             raise ValueError(f"the table says something impossible of {name}")
         result[name] = Entry(dtype, shape, start)
-    return result
-
-
-def read_block(file: File, entry: Entry, offsets: Sequence[int] | None = None, sizes: Sequence[int] | None = None) -> Tensor:
-    """A block of one tensor; all of it without `offsets`. Raises ValueError when the file ends before."""
-    sizes = entry.shape if sizes is None else sizes
-    result = torch.empty(tuple(sizes), dtype=entry.dtype)
-    read_into(result, file, entry, [0] * len(sizes) if offsets is None else offsets)
     return result
 
 

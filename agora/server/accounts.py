@@ -15,12 +15,14 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from agora.config import unknown_value
 from agora.database import Database
@@ -91,17 +93,20 @@ class Accounts:
         hashed = None if password is None else hash_password(password)
         row = {"name": name, "password": hashed, "scopes": granted, "created_at": _at(now), "disabled_at": None}
         with self._database.begin() as connection:
-            if connection.execute(sa.select(ACCOUNTS.c.id).where(ACCOUNTS.c.name == name)).scalar() is not None:
-                raise UsageError(f"the account {name!r} exists already; take another name")
-            key = connection.execute(ACCOUNTS.insert().values(row)).inserted_primary_key
+            try:
+                key = connection.execute(ACCOUNTS.insert().values(row)).inserted_primary_key
+            except IntegrityError as error:
+                raise UsageError(f"the account {name!r} exists already; take another name") from error
             assert key is not None
             return int(key[0])
 
     def ensure(self, name: str, *, scopes: Iterable[str]) -> Caller:
-        """The account of this name with these scopes, made if there is none."""
-        if self._row(name) is None:
-            self._add(name, scopes=scopes)
-        row = self._get(name)
+        """The account of this name, made with these scopes if there is none."""
+        row = self._row(name)
+        if row is None:
+            with suppress(UsageError):  # another request was quicker
+                self._add(name, scopes=scopes)
+            row = self._get(name)
         return Caller(row["id"], name, frozenset(row["scopes"]))
 
     def change(
@@ -127,10 +132,10 @@ class Accounts:
         stays_admin = "admin" in values.get("scopes", row["scopes"]) and not (
             is_disabled if is_disabled is not None else row["disabled_at"]
         )
-        if "admin" in row["scopes"] and row["disabled_at"] is None and not stays_admin:
-            self._refuse_last_admin(name)
         with self._database.begin() as connection:
             connection.execute(ACCOUNTS.update().where(ACCOUNTS.c.id == row["id"]).values(values))
+            if "admin" in row["scopes"] and row["disabled_at"] is None and not stays_admin:
+                _refuse_last_admin(connection, name)  # after the write: SQLite waits there for others who write
             if is_disabled or password is not None:
                 connection.execute(SESSIONS.delete().where(SESSIONS.c.account == row["id"]))
 
@@ -179,7 +184,7 @@ class Accounts:
                 raise UsageError(f"there is no key {key}")
 
     def caller_of_key(self, secret: str, *, now: datetime | None = None) -> Caller | None:
-        """Who holds this key; None for one that is unknown, revoked or expired, or whose account is disabled."""
+        """Who holds this key; None for one that is unknown, revoked or expired, or whose account is disabled, or the local one and over."""
         at = _at(now)
         query = (
             sa.select(KEYS, ACCOUNTS.c.name.label("owner"), ACCOUNTS.c.scopes.label("owner_scopes"))
@@ -190,6 +195,8 @@ class Accounts:
         if not rows or (rows[0]["expires_at"] is not None and rows[0]["expires_at"] <= at):
             return None
         row = rows[0]
+        if row["owner"] == LOCAL and self.num_people():
+            return None
         if row["last_used_at"] is None or row["last_used_at"][:16] != at[:16]:  # a write a minute at most
             with self._database.begin() as connection:
                 connection.execute(KEYS.update().where(KEYS.c.id == row["id"]).values(last_used_at=at))
@@ -245,11 +252,6 @@ class Accounts:
             raise UsageError(unknown_value(name, known, "account") if known else f"unknown account {name!r}; there is none yet")
         return row
 
-    def _refuse_last_admin(self, name: str) -> None:
-        rows = self._database.rows(sa.select(ACCOUNTS).where(ACCOUNTS.c.name != name, _IS_PERSON))
-        if not any(_is_admin(row) for row in rows):
-            raise UsageError(f"{name!r} is the only admin; make another one first")
-
 
 def hash_password(password: str) -> str:
     """`scrypt$SALT$HASH`. Raises UsageError for one that is too short."""
@@ -272,8 +274,11 @@ def _scrypt(password: str, salt: bytes) -> bytes:
 _NOBODY: Final = f"scrypt${bytes(16).hex()}${bytes(32).hex()}"
 
 
-def _is_admin(row: Mapping[str, Any]) -> bool:
-    return "admin" in row["scopes"] and row["disabled_at"] is None
+def _refuse_last_admin(connection: sa.Connection, name: str) -> None:
+    others = sa.select(ACCOUNTS.c.scopes).where(_IS_PERSON, ACCOUNTS.c.name != name, ACCOUNTS.c.disabled_at.is_(None))
+    rows = connection.execute(others.with_for_update())  # PostgreSQL waits for who is changing one of them; SQLite has one writer anyway
+    if not any("admin" in scopes for (scopes,) in rows):
+        raise UsageError(f"{name!r} is the only admin; make another one first")
 
 
 def _digest(secret: str) -> str:

@@ -13,20 +13,20 @@ from typing import Annotated, Any, Final, Literal
 import numpy as np
 import pyarrow as pa
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from agora.search.workspace import LEXICAL, MINILM, load_choice
 from agora.server.errors import ApiError, unknown_model
 from agora.server.metering import Meter
-from agora.server.strict import Text
+from agora.server.strict import StrictRequest, Text
 from agora.text.embeddings import Embeddings
 from agora.text.minilm import is_installed
 
 MAX_TEXTS: Final = 2_048
 
 
-class EmbeddingRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+class EmbeddingRequest(StrictRequest):
+    """What is asked."""
 
     input: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
     model: str

@@ -124,7 +124,7 @@ class Gate:
         """Raises ApiError."""
         path = scope["path"]
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self._config.max_body_bytes:
+        if not length.isdecimal() or int(length) > self._config.max_body_bytes:
             raise self._too_large()
         if not _is_below(path, GUARDED) or _is_below(path, PUBLIC):
             _refuse_other_origin(scope, headers)  # signing in as somebody else, for one

@@ -19,6 +19,7 @@ from agora.server.access import needs
 from agora.server.records import UsageLog
 
 OTHER: Final = "other"
+METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 PARTS_OF_PAGES: Final = ("/_nicegui", "/assets")
 """Scripts and styles that a page loads: no usage of anybody's."""
 
@@ -74,7 +75,8 @@ class Measured:
         finally:
             metrics.running.dec()
             route = getattr(scope.get("route"), "path", OTHER)
-            metrics.requests.labels(scope["method"], route, str(status)).inc()
+            method = scope["method"] if scope["method"] in METHODS else OTHER  # a client may send any word
+            metrics.requests.labels(method, route, str(status)).inc()
             metrics.seconds.labels(route).observe(time.perf_counter() - start)
             metrics.first_byte.labels(route).observe(first)
             caller = scope.get("state", {}).get("caller")

@@ -12,15 +12,12 @@ from agora.cluster.failures import (
     FailureModel,
     availability,
     best_interval_s,
-    daly_interval_s,
     elastic_goodput,
     failure_model,
-    first_order_loss,
     goodput,
     interruption_rate,
     spare_nodes,
     with_spares,
-    young_interval_s,
 )
 
 BYTES = 405.9e9 * 14
@@ -56,10 +53,13 @@ def test_no_other_interval_beats_the_best(stall_s: float, number: int, stretch: 
 
 def test_young_and_daly_come_near_the_best_where_failures_are_rare() -> None:
     case = model(1_024, stall_s=10.0)
-    best = best_interval_s(case)
-    assert young_interval_s(case) == pytest.approx(best, rel=0.02)
-    assert daly_interval_s(case) == pytest.approx(best, rel=0.001)
-    assert 1 - first_order_loss(case, best) == pytest.approx(float(goodput(case, best)), abs=0.002)
+    best, d, m = best_interval_s(case), case.stall_s, case.mean_time_s
+    young = math.sqrt(2 * d * m)  # Young 1974
+    assert young == pytest.approx(best, rel=0.02)
+    # Daly 2006, equation 37
+    assert young * (1 + math.sqrt(d / (2 * m)) / 3 + d / (2 * m) / 9) - d == pytest.approx(best, rel=0.001)
+    # the loss to first order: checkpoints, half an interval for each failure, restarts
+    assert 1 - (d / best + best / (2 * m) + case.restart_s / m) == pytest.approx(float(goodput(case, best)), abs=0.002)
 
 
 def test_fewer_failures_more_spares_and_quicker_restarts_never_hurt() -> None:

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agora.cluster.accelerator import accelerator, network
+from agora.cluster.calibrate import default_calibration
 from agora.cluster.charts import line_chart
 from agora.cluster.describe import plan_table, short_row
 from agora.cluster.energy import clock_share, node_power_w, power_draw
 from agora.cluster.explain import assumptions, limit_of, sentences
 from agora.cluster.layout import Layout
-from agora.cluster.plan import Plan, PlanRequest, RecoveryKind, build_plan, plan, request_for
+from agora.cluster.plan import Plan, PlanRequest, RecoveryKind, build_plan, plan
 from agora.cluster.questions import QUESTIONS, ready_question
 from agora.cluster.report import plan_report
 from agora.cluster.requests import request_from_words
@@ -27,6 +28,7 @@ from agora.cluster.trace import step_trace
 from agora.errors import ConfigError, UsageError
 from agora.model.config import ModelConfig
 from agora.model.counts import num_parameters
+from agora.model.shape import shape_of
 from agora.training.parallelize import check
 
 SMALL = PlanRequest(model="Llama-3-8B", num_accelerators=64, tokens=1e12)
@@ -64,6 +66,11 @@ def test_the_table_is_json_and_every_number_names_its_assumption(small: Plan) ->
         if name != "not covered"
         for line in group
     )
+
+
+def test_constants_of_a_user_are_told_as_such_however_many_rows_they_have(small: Plan) -> None:
+    own = replace(small, request=replace(SMALL, calibration=replace(default_calibration(), sources=())))
+    assert assumptions(own)["step time"] == assumptions(own)["interval"] == ["calibrated by the user on 229 measured steps"]
 
 
 def test_the_words_name_the_limit(small: Plan) -> None:
@@ -366,9 +373,8 @@ def test_wrong_words_are_refused(words: list[str], error: type[Exception], reaso
 
 
 def test_a_model_of_agora_itself_can_be_planned() -> None:
-    found = plan(
-        request_for(ModelConfig(dim=1024, num_layers=16, hidden_dim=4096, num_heads=16, num_kv_heads=8), num_accelerators=8, seq_len=2048)
-    )
+    config = ModelConfig(dim=1024, num_layers=16, hidden_dim=4096, num_heads=16, num_kv_heads=8)
+    found = plan(PlanRequest(shape=shape_of(config), num_accelerators=8, seq_len=2048))
     assert found.shape.qk_norm and found.layout.num_accelerators == 8
 
 
@@ -384,10 +390,9 @@ def test_the_chosen_layout_is_one_that_training_takes(data: st.DataObject) -> No
     )  # fmt: skip
     seq_len = data.draw(st.sampled_from([2000, 8190, 8193, 10_001, 16_384, 20_000, 65_536]))
     number = data.draw(st.sampled_from([16, 72, 100, 144, 500, 1152]))
+    accelerator_name = data.draw(st.sampled_from(["H100", "GB200"]))
     try:
-        found = plan(
-            request_for(config, num_accelerators=number, seq_len=seq_len, accelerator=data.draw(st.sampled_from(["H100", "GB200"])))
-        )
+        found = plan(PlanRequest(shape=shape_of(config), num_accelerators=number, seq_len=seq_len, accelerator=accelerator_name))
     except ConfigError:
         return
     for candidate in (found.chosen, *found.others):

@@ -228,6 +228,7 @@ def test_closed_engine_ends_its_answers_and_takes_no_more(tiny_parts: Parts) -> 
     assert list(stream)[-1].finish_reason in ("cancelled", "length")
     with pytest.raises(GenerationError, match="closed"):
         engine.stream([5], SamplingConfig())
+    assert engine.wait_until_idle(5) and engine.stats()["waiting"] == 0
 
 
 def test_network_with_experts_answers_as_the_reference(tiny_parts: Parts) -> None:

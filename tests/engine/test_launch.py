@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agora.engine.launch import LaunchConfig, launch_command, ray_serve_file
-from agora.errors import UsageError
+from agora.errors import ModelError, UsageError
 
 
 @pytest.fixture
@@ -88,5 +88,5 @@ def test_ray_serve_is_for_vllm(folder: Path) -> None:
 
 
 def test_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no model folder"):
+    with pytest.raises(ModelError, match="is not a model folder"):
         launch_command(tmp_path, LaunchConfig())

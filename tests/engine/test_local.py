@@ -20,7 +20,7 @@ from agora.engine import (
     parse_device,
 )
 from agora.engine.plain import PlainNetwork
-from agora.errors import BusyError, ContextLengthError, UsageError
+from agora.errors import BusyError, ContextLengthError, GenerationError, UsageError
 from agora.model import kernels
 from agora.model.find import find_model
 from agora.model.transformer import Transformer
@@ -121,6 +121,15 @@ def test_question_that_failed_is_not_remembered(tiny_parts: Parts) -> None:
     next(first)
     talk = Conversation(busy, ANSWER_8)
     with pytest.raises(BusyError):
+        list(talk.say("a"))
+    assert talk.messages == []
+
+
+def test_question_that_is_refused_at_once_is_not_remembered(tiny_parts: Parts) -> None:
+    engine = BatchEngine(PlainNetwork(tiny_parts[0], num_pages=8, max_rows=8), tiny_parts[1])
+    engine.close()
+    talk = Conversation(LocalModel("closed", engine), ANSWER_8)
+    with pytest.raises(GenerationError, match="closed"):
         list(talk.say("a"))
     assert talk.messages == []
 

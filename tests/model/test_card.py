@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,12 @@ def test_a_licence_that_is_not_known_stands_in_the_text_and_not_in_the_header() 
     assert "license" not in header and "Licence of the data: not known. Before you share" in text
     _, header, text = model_card(CONFIG, CardFacts(name="tiny", data_licence="CC0")).split("---\n", 2)
     assert 'license: other\nlicense_name: "CC0"' in header and "Licence of the data: CC0." in text
+
+
+def test_card_says_what_kind_of_network_it_is() -> None:
+    assert "A dense decoder" in model_card(CONFIG, CardFacts(name="tiny"))
+    mixture = model_card(replace(CONFIG, num_experts=4, expert_dim=32), CardFacts(name="tiny"))
+    assert "mixture of experts" in mixture and "dense" not in mixture
 
 
 def test_card_needs_a_name() -> None:

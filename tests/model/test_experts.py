@@ -17,7 +17,8 @@ from agora.model.cache import KVCache
 from agora.model.config import ModelConfig
 from agora.model.experts import MixtureOfExperts, balance_loss, begin_step, end_step, routers, take_rows
 from agora.model.grouped import grouped_linear
-from agora.model.hf import config_from_hf, config_to_hf, load_hf, save_hf
+from agora.model.hf import load_hf, save_hf
+from agora.model.hf_config import config_from_hf, config_to_hf
 from agora.model.transformer import FeedForward, Transformer
 
 CONFIG = ModelConfig(

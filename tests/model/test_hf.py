@@ -9,7 +9,8 @@ import torch
 
 from agora.errors import ModelError
 from agora.model.config import ModelConfig
-from agora.model.hf import config_from_hf, config_to_hf, hf_weights, load_hf, save_hf, save_hf_weights, weight_files
+from agora.model.hf import hf_weights, load_hf, save_hf, save_hf_weights, weight_files
+from agora.model.hf_config import config_from_hf, config_to_hf
 from agora.model.transformer import Transformer
 
 CONFIG = ModelConfig(

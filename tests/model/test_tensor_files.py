@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from agora.model.tensor_files import read_block, read_entries, write_tensors
+from agora.model.tensor_files import Entry, File, read_entries, read_into, write_tensors
 
 TENSORS = {
     "b": torch.arange(24, dtype=torch.float32).reshape(2, 3, 4), "a": torch.tensor(2.5), "half": torch.arange(5).to(torch.bfloat16),
@@ -25,13 +26,23 @@ def write(path: Path) -> None:
     assert facts.size_bytes == path.stat().st_size and facts.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def block_of(file: File, entry: Entry, offsets: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
+    target = torch.empty(tuple(sizes), dtype=entry.dtype)
+    read_into(target, file, entry, offsets)
+    return target
+
+
+def whole(file: File, entry: Entry) -> torch.Tensor:
+    return block_of(file, entry, [0] * len(entry.shape), entry.shape)
+
+
 def test_the_library_reads_what_is_written_and_the_other_way_round(tmp_path: Path) -> None:
     write(tmp_path / "ours")
     save_file(TENSORS, tmp_path / "theirs")
     theirs = load_file(tmp_path / "ours")
     with (tmp_path / "theirs").open("rb") as file:
         entries = read_entries(file, (tmp_path / "theirs").stat().st_size)
-        ours = {name: read_block(file, entry) for name, entry in entries.items()}
+        ours = {name: whole(file, entry) for name, entry in entries.items()}
     for name, tensor in TENSORS.items():
         for found in (theirs[name], ours[name]):
             assert found.dtype == tensor.dtype and found.shape == tensor.shape and found.equal(tensor), name
@@ -46,7 +57,7 @@ def test_any_block_comes_back_alone(data: st.DataObject, tmp_path_factory: pytes
     offsets = [data.draw(st.integers(0, size - 1)) for size in (2, 3, 4)]
     sizes = [data.draw(st.integers(1, size - offset)) for size, offset in zip((2, 3, 4), offsets, strict=True)]
     with path.open("rb") as file:
-        block = read_block(file, read_entries(file, path.stat().st_size)["b"], offsets, sizes)
+        block = block_of(file, read_entries(file, path.stat().st_size)["b"], offsets, sizes)
     i, j, k = (slice(offset, offset + size) for offset, size in zip(offsets, sizes, strict=True))
     assert block.equal(TENSORS["b"][i, j, k])
 
@@ -58,7 +69,7 @@ def test_a_file_that_was_cut_is_refused(tmp_path: Path, size: int) -> None:
     (tmp_path / "t").write_bytes(data[:size])
     with pytest.raises(ValueError), (tmp_path / "t").open("rb") as file:
         for entry in read_entries(file, len(data[:size])).values():
-            read_block(file, entry)
+            whole(file, entry)
 
 
 def test_a_tensor_that_was_not_announced_is_refused(tmp_path: Path) -> None:

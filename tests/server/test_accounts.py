@@ -5,9 +5,11 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -20,7 +22,7 @@ from agora.database import Database
 from agora.errors import UsageError
 from agora.server.accounts import KEY_PREFIX, SESSION_DAYS, Accounts
 from agora.server.records import FLUSH_S, AuditLog, UsageLog
-from agora.server.tables import METADATA, MIGRATIONS, VERSION_TABLE, open_database
+from agora.server.tables import ACCOUNTS, METADATA, MIGRATIONS, VERSION_TABLE, open_database
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=timezone.utc)
 PASSWORD = "correct horse battery"
@@ -139,6 +141,29 @@ def test_the_last_admin_stays(accounts: Accounts) -> None:
         accounts.change("root", is_disabled=True)
     accounts.add("second", scopes=["admin"])
     accounts.change("root", scopes=["member"])
+
+
+def test_two_admins_cannot_end_each_other(accounts: Accounts, database: Database) -> None:
+    for name in ("ada", "bob"):
+        accounts.add(name, scopes=["admin"])
+    with ThreadPoolExecutor(1) as pool:
+        with database.begin() as connection:  # ada's end, not yet committed
+            connection.execute(ACCOUNTS.update().where(ACCOUNTS.c.name == "ada").values(disabled_at="2026-05-01T12:00:00+00:00"))
+            ending = pool.submit(accounts.change, "bob", is_disabled=True)
+            assert not wait([ending], timeout=0.3).done
+        with pytest.raises(UsageError, match="only admin"):
+            ending.result()
+
+
+def test_requests_that_come_together_first_all_get_the_account_of_this_machine(accounts: Accounts, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, row, seen = accounts.ensure("local", scopes=["admin"]), accounts._row, list[str]()
+
+    def late(name: str) -> dict[str, Any] | None:  # looked before the other one had made it
+        seen.append(name)
+        return row(name) if len(seen) > 1 else None
+
+    monkeypatch.setattr(accounts, "_row", late)
+    assert accounts.ensure("local", scopes=["admin"]) == made and len(accounts.all()) == 1
 
 
 @pytest.mark.parametrize(

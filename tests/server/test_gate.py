@@ -49,9 +49,12 @@ def code(response: httpx.Response) -> tuple[int, str | None]:
 def test_without_accounts_this_machine_may_do_everything_until_somebody_makes_one(served: Served) -> None:
     assert served.get().status_code == 200
     assert served.get(authorization="Bearer anything").status_code == 200
+    early = served.client.post("/api/v1/keys", json={}).json()["secret"]
+    assert served.get(authorization=f"Bearer {early}", host="elsewhere").status_code == 200
     served.accounts.add("root", scopes=["admin"])
     assert code(served.get()) == (401, "invalid_api_key")
-    assert code(served.get(authorization="Bearer anything")) == (401, "invalid_api_key")
+    for word in ("anything", early):
+        assert code(served.get(authorization=f"Bearer {word}")) == (401, "invalid_api_key")
     key = served.accounts.new_key("root", name="k").secret
     assert served.get(authorization=f"Bearer {key}").status_code == 200
 
@@ -141,6 +144,13 @@ def test_metrics_need_an_engineer_and_hold_no_path_of_a_request(served: Served) 
     text = served.get("/metrics", authorization=f"Bearer {bob}").text
     assert 'agora_requests_total{method="GET",route="/v1/models/{model_id:path}",status="404"} 1.0' in text
     assert "secret-name" not in text
+
+
+def test_words_of_clients_make_no_new_numbers(served: Served) -> None:
+    for number in range(3):
+        served.client.request(f"WORD{number}", "/v1/models")
+    text = served.get("/metrics").text
+    assert "WORD" not in text and 'agora_requests_total{method="other"' in text
 
 
 def test_a_bucket_refills_with_time_and_holds_a_minute() -> None:

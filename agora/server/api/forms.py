@@ -1,8 +1,9 @@
-"""What the JSON API's bodies share: no unknown field, text of bounded length."""
+"""What the JSON API's bodies share: no unknown field, text of bounded length; and answers that hold no infinity."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
@@ -23,3 +24,12 @@ class Done(BaseModel):
     """The answer where there is nothing to tell."""
 
     ok: bool = True
+
+
+def finite(value: Any) -> Any:
+    """Plain values for JSON, which has no infinity: it becomes null."""
+    if isinstance(value, dict):
+        return {str(name): finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,7 +5,6 @@ GET  /api/v1/plans/known        POST /api/v1/plans, /plans/compare, /plans/what-
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -16,14 +15,14 @@ from agora.cluster.describe import plan_table, short_row
 from agora.cluster.explain import assumptions
 from agora.cluster.facts import load_tables
 from agora.cluster.models import model_names
-from agora.cluster.plan import PlanRequest, plan
+from agora.cluster.plan import MAX_ACCELERATORS, PlanRequest, plan
 from agora.cluster.questions import QUESTIONS
 from agora.cluster.requests import request_from_words
 from agora.cluster.studies import Option, compare, pareto, what_ifs
+from agora.errors import ConfigError
 from agora.server.access import needs
-from agora.server.api.forms import Body
+from agora.server.api.forms import Body, finite
 
-MAX_ACCELERATORS = 10_000_000
 MAX_OPTIONS = 64
 Known = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\w.\- ]+$")]
 Count = Annotated[int, Field(ge=1, le=MAX_ACCELERATORS)]
@@ -84,13 +83,11 @@ class KnownThings(BaseModel):
 def make_plan(body: PlanBody) -> Planned:
     """A plan. Raises ConfigError for what cannot be."""
     made = plan(_request(body))
-    return Planned(plan=_finite(plan_table(made)), assumptions={name: list(lines) for name, lines in assumptions(made).items()})
+    return Planned(plan=finite(plan_table(made)), assumptions={name: list(lines) for name, lines in assumptions(made).items()})
 
 
 def make_comparison(body: CompareBody) -> list[OptionRow]:
     """Options side by side. Raises ConfigError for unknown accelerators or too many options."""
-    from agora.errors import ConfigError
-
     if max(1, len(body.on)) * max(1, len(body.numbers)) > MAX_OPTIONS:
         raise ConfigError(f"{len(body.on)} accelerators x {len(body.numbers)} numbers are more than {MAX_OPTIONS} options")
     return _rows(compare(_request(body), accelerators=body.on, numbers=body.numbers))
@@ -148,19 +145,8 @@ def _rows(found: Sequence[Option]) -> list[OptionRow]:
     best = {option.label for option in pareto(found)}
     return [
         OptionRow(
-            label=option.label, row=_finite(short_row(option.plan)) if option.plan else None, reason=option.reason,
+            label=option.label, row=finite(short_row(option.plan)) if option.plan else None, reason=option.reason,
             is_unbeaten=option.label in best,
         )
         for option in found
     ]  # fmt: skip
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity: it becomes null."""
-    if isinstance(value, dict):
-        return {str(name): _finite(one) for name, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from agora.errors import UsageError
 from agora.server.access import needs
+from agora.server.api.forms import finite
 from agora.server.services import Services, found_or_404
 from agora.training.metrics import read_metrics
 from agora.training.run_folder import RunFolder, list_runs, run_status
@@ -84,7 +85,7 @@ class RunArea:
         """One run. Raises ApiError 404."""
         folder = self._folder(name)
         config = {key: value for key, value in folder.read("run.json").items() if key in ("model", "training", "kind", "machine")}
-        return WholeRun(**asdict(run_status(folder.path)), config=_finite(config))
+        return WholeRun(**asdict(run_status(folder.path)), config=finite(config))
 
     def metrics(self, name: str, *, after: int = 0, points: int = 400) -> RunMetrics:
         """What a run tells of its steps."""
@@ -157,11 +158,3 @@ def run_routes(area: RunArea) -> APIRouter:
 
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(name): _finite(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
