@@ -49,8 +49,11 @@ def _no_workspace_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A real PostgreSQL of the tests' own, which listens on a socket in a folder and on no port."""
     pgserver = pytest.importorskip("pgserver", reason="needs a PostgreSQL: pip install pgserver")
-    with warnings.catch_warnings():
+    pg_ctl = pgserver.postgres_server.pg_ctl
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")  # it says so when there is no runtime folder
+        # pgserver gives a start ten seconds; a busy machine may need more
+        patch.setattr(pgserver.postgres_server, "pg_ctl", lambda *given, **more: pg_ctl(*given, **{**more, "timeout": 120}))
         server = pgserver.get_server(tmp_path_factory.mktemp("postgresql"))
     yield server
     server.cleanup()
