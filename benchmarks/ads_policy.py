@@ -1,13 +1,14 @@
 # ruff: noqa: E501 - lists of words
 """Does the policy find what must not run, and leave the rest alone? Ads written for this (benchmarks/ads_policy_*.txt), in ten languages.
 
-python -m benchmarks ads_policy [--part A|B|...|O] [--learn yes]
+python -m benchmarks ads_policy [--part A|B|...|N] [--learn yes]
 
-An ad counts as found when any rule speaks; `right_rule` says how often it is the one that the suite names. Parts J, M and O are
-sealed: one half each of ads written without a look at the rules (I, L and N are the other halves; N and O are Dutch and Polish), of which only
-totals were looked at, and no rule was changed for them: the figure to expect of ads that nobody has seen. All other parts were there to work
-with (B was written beside the rules, C, F, G and H after the rules of their day, and then looked at; K against them). The bars are held
-against A and B, by the rules alone; the sealed parts count in no bar and are measured by the rules alone and, where the extra `minilm` is installed, with likeness in meaning, which is learnt from the English ads of all other parts
+An ad counts as found when any rule speaks; `right_rule` says how often it is the one that the suite names. Parts J and M are sealed: J is one
+half of ads written without a look at the rules (I is the other half), M was written when the rules of the second round were done; of both
+only totals were looked at, and no rule was changed for them: the figures to expect of ads that nobody has seen. All other parts were there to
+work with (B was written beside the rules, C, F, G and H after the rules of their day, and then looked at; K against them; L is the second
+round, N Dutch and Polish). The bars are held against A and B, by the rules alone; the sealed parts count in no bar and are measured by the
+rules alone and, where the extra `minilm` is installed, with likeness in meaning, which is learnt from the English ads of all other parts
 (--learn yes writes it anew). --quick: A and B alone. Precision is over violating and clean ads together.
 """
 
@@ -27,7 +28,7 @@ from agora.files import write_atomically
 from benchmarks.registry import Benchmark, Result
 
 SUITES = tuple(sorted(Path(__file__).parent.glob("ads_policy_*.txt")))
-PARTS, SEALED = "ABCDEFGHIJKLMNO", ("J", "M", "O")
+PARTS, SEALED = "ABCDEFGHIJKLMN", ("J", "M")
 IN_BARS = ("A", "B")
 NOT_LEARNT = ("shouting", "number")
 RECALL_BAR, SPECIAL_BAR, PRECISION_BAR = 0.95, 1.0, 0.90

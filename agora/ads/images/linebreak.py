@@ -3,7 +3,7 @@
 The cost of a line is the square of the width it leaves free (Knuth and Plass 1981, "Breaking paragraphs into lines", without
 stretching); the last line counts too, so a headline is balanced. Breaks that read badly cost more: a number never leaves its unit, a
 line should not end with a small word, a word alone on the last line is a widow. Chinese and Japanese break between characters
-except before closing and after opening marks (JIS X 4051, kinsoku).
+except before closing and after opening marks (JIS X 4051, kinsoku); a word in katakana is divided only where it is wider than the line.
 """
 
 from __future__ import annotations
@@ -215,8 +215,8 @@ def _divide_cost(last: str, first: str, second: str) -> float:
         return -0.03
     if last in "-–/":
         return 0.3
-    if kinds[0] == kinds[1] and kinds[1] in ("katakana", "kanji"):
-        return 0.25 if kinds[0] == "katakana" else 0.2
+    if kinds[0] == kinds[1] == "kanji":
+        return 0.2
     if last in "おご" and kinds[1] == "kanji":
         return _TORN
     if kinds[1] == "hiragana":
@@ -238,11 +238,14 @@ def _may_divide(before: str, after: str) -> bool:
         return True
     if last.isdigit() or (last in ".,%" and before[:1].isdigit()):
         return False  # a number and its unit: 3個, 20分
+    if _kana_or_kanji(first) == "katakana" and _kana_or_kanji(last) == "katakana" and last != "・":
+        return False  # a word from abroad
     return _is_wide(last) or _is_wide(first)
 
 
 def hyphenated(atom: Atom, language: str) -> list[Atom]:
-    """A long word in syllables; a word of a language without patterns in clusters. Groups of words come apart at their spaces."""
+    """A long word in syllables; a word of a language without patterns in clusters, which no mark of the wrong kind begins or ends. Groups
+    of words come apart at their spaces."""
     if " " in atom.text:
         words = atom.text.split(" ")
         return [replace(atom, text=words[0]), *(Atom(word, True, 0.5) for word in words[1:])]
@@ -251,10 +254,15 @@ def hyphenated(atom: Atom, language: str) -> list[Atom]:
         edges = [0, *positions, len(atom.text)]
         parts = [atom.text[start:end] for start, end in itertools.pairwise(edges)]
         return [replace(atom, text=parts[0]), *(Atom(part, False, 0.22, hyphen=True) for part in parts[1:])]
-    pieces = clusters(atom.text)
+    pieces: list[str] = []
+    for cluster in clusters(atom.text):
+        if pieces and (cluster[0] in _NOT_FIRST or pieces[-1][-1] in _NOT_LAST):
+            pieces[-1] += cluster
+        else:
+            pieces.append(cluster)
     if len(pieces) < 2:
         return [atom]
-    latin = atom.text.isalpha() and unicodedata.bidirectional(atom.text[0]) == "L"
+    latin = atom.text.isalpha() and unicodedata.bidirectional(atom.text[0]) == "L" and not _is_wide(atom.text[0])
     return [replace(atom, text=pieces[0]), *(Atom(piece, False, 0.6, hyphen=latin) for piece in pieces[1:])]
 
 

@@ -117,3 +117,23 @@ def test_japanese_breaks_between_phrases(text: str, width: float, lines: list[st
 def test_a_break_within_a_japanese_phrase_is_told() -> None:
     found = break_lines(atoms_of("お届けします"), len, 1.0, 3, max_lines=2)
     assert found is not None and [line.is_torn for line in found] == [False, True]
+
+
+def test_a_word_in_katakana_stays_whole_where_it_fits_a_line() -> None:
+    for text, words in (
+        ("静かなキッチンのためのコーヒーメーカー", ("キッチン", "コーヒーメーカー")),
+        ("レインジャケットで雨の日もハイキング", ("レインジャケット", "ハイキング")),
+        ("軽いワイヤレスイヤホン・スピーカー", ("ワイヤレスイヤホン", "スピーカー")),
+    ):
+        for width in range(max(map(len, words)) + 1, len(text)):
+            lines = lines_of(text, width)
+            assert lines is not None and "".join(lines) == text
+            assert all(any(word in line for line in lines) for word in words), (width, lines)
+
+
+def test_a_word_in_katakana_wider_than_the_line_is_divided_without_a_hyphen_and_before_no_small_kana() -> None:
+    parts = hyphenated(Atom("プロフェッショナルチョコレート", True), "ja")
+    assert "".join(part.text for part in parts) == "プロフェッショナルチョコレート"
+    assert not any(part.hyphen or part.text[0] in "ェッョー" for part in parts)
+    lines = break_lines(parts, len, 1.0, 6, max_lines=4)
+    assert lines is not None and all(len(line.text) <= 6 for line in lines) and all(line.is_torn for line in lines[1:])
