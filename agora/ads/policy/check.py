@@ -36,6 +36,9 @@ from agora.ads.sensitive import touches
 NUMBER, QUANTITY, SHOUTING, SUPERLATIVE, TRADEMARK = "number", "quantity", "shouting", "superlative", "trademark"
 NUMBER_REASON = "A number needs a proof: no fact of the brief has it with this unit. Correct it, or add the fact with its source."
 _SENTENCE = regex.compile(r"(?<=[.!?。！？])\s*")
+_COMPARED = regex.compile(r"\b(?:wie|als|statt)$", regex.IGNORECASE)
+_NOUNS = frozenset(["Orange", "Polo", "Diesel", "Mini", "Coach", "Mars", "Boss", "Shell", "Galaxy", "Visa"])
+"""Ambiguous marks that are common nouns in German, where every noun has a capital."""
 _REACH = 20
 """Characters between "works with" and the mark that it works with."""
 
@@ -228,7 +231,8 @@ def _trademark(rule: Rule, text: str, language: str) -> Iterator[str]:
         yield match.group()
     for match in rule.ambiguous.finditer(text):
         before = text[: match.start()].rstrip()
-        if before and before[-1] not in ".!?:;–—|" and language != "de":
+        is_compared = _COMPARED.search(before) is not None and match.group() not in _NOUNS
+        if is_compared if language == "de" else before and before[-1] not in ".!?:;–—|":
             yield match.group()
 
 
