@@ -1,13 +1,14 @@
 # ruff: noqa: E501 - lists of words
-"""Does the policy find what must not run, and leave the rest alone? Ads written for this (benchmarks/ads_policy_*.txt), in eight languages.
+"""Does the policy find what must not run, and leave the rest alone? Ads written for this (benchmarks/ads_policy_*.txt), in ten languages.
 
-python -m benchmarks ads_policy [--part A|B|...|K] [--learn yes]
+python -m benchmarks ads_policy [--part A|B|...|N] [--learn yes]
 
-An ad counts as found when any rule speaks; `right_rule` says how often it is the one that the suite names. All parts but J were there to work
-with (B was written beside the rules, C, F, G and H after the rules of their day, and then looked at; K against them). Part J is one half of
-ads written without a look at the rules (I is the other half): of J only totals were looked at, and no rule was changed for it: the figure to
-expect of ads that nobody has seen. The bars are held against A and B, by the rules alone; J counts in no bar and is measured by the rules
-alone and, where the extra `minilm` is installed, with likeness in meaning, which is learnt from the English ads of all other parts
+An ad counts as found when any rule speaks; `right_rule` says how often it is the one that the suite names. Parts J and M are sealed: J is one
+half of ads written without a look at the rules (I is the other half), M was written when the rules of the second round were done; of both
+only totals were looked at, and no rule was changed for them: the figures to expect of ads that nobody has seen. All other parts were there to
+work with (B was written beside the rules, C, F, G and H after the rules of their day, and then looked at; K against them; L is the second
+round, N Dutch and Polish). The bars are held against A and B, by the rules alone; the sealed parts count in no bar and are measured by the
+rules alone and, where the extra `minilm` is installed, with likeness in meaning, which is learnt from the English ads of all other parts
 (--learn yes writes it anew). --quick: A and B alone. Precision is over violating and clean ads together.
 """
 
@@ -27,7 +28,7 @@ from agora.files import write_atomically
 from benchmarks.registry import Benchmark, Result
 
 SUITES = tuple(sorted(Path(__file__).parent.glob("ads_policy_*.txt")))
-PARTS, FRESH = "ABCDEFGHIJK", "J"
+PARTS, SEALED = "ABCDEFGHIJKLMN", ("J", "M")
 IN_BARS = ("A", "B")
 NOT_LEARNT = ("shouting", "number")
 RECALL_BAR, SPECIAL_BAR, PRECISION_BAR = 0.95, 1.0, 0.90
@@ -67,7 +68,7 @@ def _learn() -> None:
     """Write what likeness in meaning knows."""
     examples = [
         (rule, text) for of, language, rule, given, text in _lines()
-        if language == likeness.LANGUAGE and of != FRESH and rule not in NOT_LEARNT and not given.startswith("clean:")
+        if language == likeness.LANGUAGE and of not in SEALED and rule not in NOT_LEARNT and not given.startswith("clean:")
     ]  # fmt: skip
     target = Path(likeness.__file__).parent / "data" / likeness.FILE
     write_atomically(target, json.dumps(likeness.learn(examples)) + "\n")
@@ -88,16 +89,16 @@ def _run(quick: bool, options: dict[str, str]) -> Result:
         found = _found(language, rule, given, text)
         for key in ("bars", of) if of in IN_BARS or part else (of,):
             _count(counts[key], rule, found)
-        if of == FRESH:
+        if of in SEALED:
             groups = ("all", "English" if language == likeness.LANGUAGE else "other languages")
             meant = _found(language, rule, given, text, by_meaning=True) if with_meaning else None
             for group in groups:
-                _count(counts[f"{FRESH}, {group}, rules alone"], rule, found)
+                _count(counts[f"{of}, {group}, rules alone"], rule, found)
                 if meant is not None:
-                    _count(counts[f"{FRESH}, {group}, with meaning"], rule, meant)
-        if of != FRESH and rule == "-" and found:
+                    _count(counts[f"{of}, {group}, with meaning"], rule, meant)
+        if of not in SEALED and rule == "-" and found:
             wrong.append(f"{of} {language} {found}: {text}")
-        elif of != FRESH and rule not in ("-", *found):
+        elif of not in SEALED and rule not in ("-", *found):
             missed.append(f"{of} {language} {rule} (found {found}): {text}")
     figures: dict[str, Any] = {key: _figures(counts[key]) for key in sorted(counts)}
     bars = figures["bars"]

@@ -159,3 +159,34 @@ def test_ads_are_read_from_json_with_faults_named(tmp_path: Path) -> None:
         path.write_text(json.dumps([entry | change]), encoding="utf-8")
         with pytest.raises(DataError, match=message):
             read_ads(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../../etc/passwd",
+        "runners/../../a.png",
+        "/a.png",
+        "C:\\a.png",
+        "..\\a.png",
+        "~/a.png",
+        "file:///a.png",
+        "a/%2e%2e/%2e%2e/b.png",
+        "a/.. /b.png",
+    ],
+)
+def test_a_picture_outside_the_folder_of_the_ads_is_refused_wherever_it_comes_from(path: str, tmp_path: Path) -> None:
+    entry = {"name": "a", "campaign": "c", "ad_group": "g", "landing_page": "https://example.com", "headline": "h", "image": path}
+    (tmp_path / "ads.json").write_text(json.dumps([entry]), encoding="utf-8")
+    with pytest.raises(DataError, match=r"ad 1: image .* leaves the folder"):
+        read_ads(tmp_path / "ads.json")
+    for sheet in ("meta", "x"):
+        with pytest.raises(DataError, match="leaves the folder"):
+            export([replace(AD, image=path)], sheet)
+    with pytest.raises(DataError, match="leaves the folder"):
+        export([replace(AD, image=path, image_url="")], "openai", pictures="https://cdn.example/spring")
+
+
+def test_a_picture_below_the_folder_of_the_ads_is_taken(tmp_path: Path) -> None:
+    for path in ("a.png", "runners/en-1/square.png", "two..dots/a.png"):
+        assert not validate(export([replace(AD, image=path)], "meta"), "meta")

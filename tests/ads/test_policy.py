@@ -106,7 +106,7 @@ def test_every_concept_of_a_frame_is_in_some_language_and_every_language_can_be_
     asked = {name for rule in (*RULES, *(f"special.{one}" for one in SPECIAL_CATEGORIES)) for frame in frames_of(rule)
              for name in {*frame.without, *(name for part in frame.parts for name in part)}}  # fmt: skip
     assert asked <= known, asked - known
-    assert set(known_languages()) == {"de", "en", "es", "fr", "it", "ja", "pt", "zh"}
+    assert set(known_languages()) == {"de", "en", "es", "fr", "it", "ja", "nl", "pl", "pt", "zh"}
     for language in known_languages():
         assert find_concepts("Two words, 3 % and a Name?", language)
 
@@ -138,6 +138,63 @@ def test_a_frame_stands_in_neighbouring_sentences_but_not_across_a_long_text() -
     far = "Our lamp stands by the window and shines for the cat who sleeps there all day. It is made of brass and of glass from the lake."
     assert any(one.parts == ("Watch", "kilos") for one in read_frames("Watch this. The kilos, where are they?", "en", "medical"))
     assert not list(read_frames(f"We fight with words. {far} {far} A town had the flu once.", "en", "medical"))
+
+
+@pytest.mark.parametrize(
+    ("language", "rule", "text"),
+    [
+        ("nl", "superlative", "De zuiverste honing van het land"), ("nl", "quantity", "Twee keer zo stil"),
+        ("nl", "before_after", "Voor en na: haar gezicht"), ("nl", "income", "Gegarandeerd inkomen vanuit huis"),
+        ("nl", "medical", "Helpt tegen migraine"), ("nl", "personal", "Heb je schulden?"), ("nl", "trademark", "Goedkoper dan Volvo"),
+        ("nl", "special:housing", "Woning te huur in Gent"), ("nl", "special:jobs", "Wij zoeken een chauffeur"),
+        ("nl", "special:credit", "Geld lenen zonder gedoe"), ("nl", "special:politics", "Stem op onze lijst"),
+        ("pl", "superlative", "Najczystszy miód w kraju"), ("pl", "quantity", "Dwa razy cichszy"),
+        ("pl", "before_after", "Przed i po: jej twarz"), ("pl", "income", "Gwarantowany dochód z domu"),
+        ("pl", "medical", "Łagodzi migrenę"), ("pl", "personal", "Masz długi?"), ("pl", "trademark", "Tańszy niż Volvo"),
+        ("pl", "special:housing", "Mieszkanie na wynajem w Gdyni"), ("pl", "special:jobs", "Szukamy kierowcy"),
+        ("pl", "special:credit", "Pożyczka bez zaświadczeń"), ("pl", "special:politics", "Zagłosuj na naszą listę"),
+    ],
+)  # fmt: skip
+def test_every_rule_has_words_in_dutch_and_polish(language: str, rule: str, text: str) -> None:
+    assert rule in {one.rule for one in check({"headline": text}, brief_of(), language=language)}
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("nl", "Honing van onze eigen bijen"), ("nl", "Een stille ventilator voor de zomer"), ("nl", "Leen een boek, breng er een terug"),
+        ("nl", "Voor de wandeling een kop thee"), ("nl", "Zoek je een cadeau? Kom langs"), ("nl", "Een werkbank voor in de schuur"),
+        ("pl", "Miód z naszej pasieki"), ("pl", "Cichy wentylator na lato"), ("pl", "Pożycz książkę, oddaj inną"),
+        ("pl", "Przed spacerem kubek herbaty"), ("pl", "Szukasz prezentu? Zajrzyj do nas"), ("pl", "Stół warsztatowy do szopy"),
+    ],
+)  # fmt: skip
+def test_ordinary_dutch_and_polish_ads_pass(language: str, text: str) -> None:
+    assert check({"headline": text}, brief_of(), language=language) == []
+
+
+def test_signs_are_claims_in_every_language_and_decoration_is_none() -> None:
+    for text, rule in (
+        ("🥇 Tea", "superlative"),
+        ("#1 tea", "superlative"),
+        ("No. 1 tea", "superlative"),
+        ("Tea ⭐⭐⭐⭐⭐", "number"),
+        ("💯 wool", "number"),
+    ):
+        assert rule in rules_of(text), text
+        for language in known_languages():
+            assert rule in {one.rule for one in check({"headline": text}, brief_of(), language=language)}, (text, language)
+    assert "superlative" not in rules_of("🏆 Winner of the Fell Award", brief_of("winner of the Fell Award"))
+    assert rules_of("Tea ☕ and rain 🌧️ for 1 day, size #10", brief_of("tea for 1 day, size #10")) == set()
+
+
+def test_a_mark_that_is_a_german_noun_is_one_only_where_something_is_compared_with_it() -> None:
+    for text, is_found in (
+        ("Klingt wie Bose", True),
+        ("Weicher als Nivea", True),
+        ("Schmeckt wie Orange", False),
+        ("Ein Apple liegt hier", False),
+    ):
+        assert ("trademark" in {one.rule for one in check({"headline": text}, brief_of(), language="de")}) is is_found, text
 
 
 def test_meaning_finds_what_no_rule_knows_and_facts_allow_only_what_they_may(monkeypatch: pytest.MonkeyPatch) -> None:

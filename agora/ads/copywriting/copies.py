@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from agora.ads.brief import Brief
-from agora.ads.copywriting.claims import Blocked, Claim, trace
+from agora.ads.copywriting.claims import trace
+from agora.ads.copywriting.verdicts import Blocked, Claim
 from agora.ads.limits import Platform, excess
 
 TEXT_FIELDS: Final = ("headline", "long_headline", "short_description", "description", "primary_text", "call_to_action", "alt_text")

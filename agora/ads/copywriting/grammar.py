@@ -15,9 +15,9 @@ from typing import Final
 import regex
 
 from agora.ads.brief import Brief, Fact
-from agora.ads.copywriting.claims import same_word
 from agora.ads.copywriting.language import Language, language_named
 from agora.ads.copywriting.shorten import beginnings, without_emoji
+from agora.ads.copywriting.words import same_word
 from agora.ads.limits import Platform, excess, limits_of
 from agora.ads.limits import platforms as all_platforms
 from agora.errors import ConfigError

@@ -15,9 +15,14 @@ from importlib.resources import files
 from typing import Final
 
 NEUTRAL: Final = "neutral"
+RANK: Final = "#1"
+"""How "No. 1", "number one" and the like are written where claims are checked."""
 _SLOT: Final = re.compile(r"\{\w+\}")
 _WORD: Final = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _UNSPACED_LANGUAGES: Final = ("ja", "zh", "th", "lo", "km", "my")
+_OTHER_WORDS: Final = (
+    "limits", "conditions", "subordinators", "periods", "promises", "manner", "small", "meant_for", "easy", "giving", "passing", "when",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +55,22 @@ class Language:
     """Words that begin a clause that is no sentence by itself."""
     periods: frozenset[str] = frozenset()
     """Words behind a price that say for what it is."""
+    promises: frozenset[str] = frozenset()
+    """What a seller promises ("guarantee"); `*` stands for any letters."""
+    manner: frozenset[str] = frozenset()
+    """Words before how something is done ("by bike")."""
+    small: frozenset[str] = frozenset()
+    """Words between things: where one thing ends in a text."""
+    meant_for: frozenset[str] = frozenset()
+    """Words before what something is meant for, all of its kind."""
+    easy: frozenset[str] = frozenset()
+    """Words that only add to a promise."""
+    giving: frozenset[str] = frozenset()
+    """Words before what is given ("includes")."""
+    passing: frozenset[str] = frozenset()
+    """Words behind a thing that do not name it ("outdoors")."""
+    when: frozenset[str] = frozenset()
+    """Words for when a number holds ("in November", "at low power")."""
 
     def patterns(self, field: str, tone: str) -> tuple[str, ...]:
         """The patterns of a field: those of the tone first."""
@@ -57,7 +78,7 @@ class Language:
 
     def is_superlative(self, word: str) -> bool:
         """Whether a word (folded) raises a product above others, or above doubt."""
-        if word in self.superlatives:
+        if word in self.superlatives or word == RANK:
             return True
         return len(word) > 5 and word.endswith(self.superlative_endings or ("\0",)) and word not in self.not_superlatives
 
@@ -100,7 +121,7 @@ def language_named(code: str) -> Language:
         qualifiers=words["qualifiers"] | words.get("limits", frozenset()) | words.get("conditions", frozenset()),
         negations=words["negations"], number_words=words["number_words"],
         endings=words["endings"],
-        **{key: words.get(key, frozenset()) for key in ("limits", "conditions", "subordinators", "periods")},
+        **{key: words.get(key, frozenset()) for key in _OTHER_WORDS},
     )  # fmt: skip
 
 
@@ -112,4 +133,4 @@ def _function_words(code: str) -> frozenset[str]:
     return frozenset(" ".join(found).casefold().split())
 
 
-__all__ = ["NEUTRAL", "Language", "known_languages", "language_named"]
+__all__ = ["NEUTRAL", "RANK", "Language", "known_languages", "language_named"]

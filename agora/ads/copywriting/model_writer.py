@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from agora.ads.brief import Brief
-from agora.ads.copywriting.claims import Blocked, blocked_in
+from agora.ads.copywriting.claims import blocked_in
 from agora.ads.copywriting.copies import TEXT_FIELDS
 from agora.ads.copywriting.language import language_named
 from agora.ads.copywriting.shorten import beginnings
+from agora.ads.copywriting.verdicts import Blocked
 from agora.ads.limits import Platform, excess, limits_of
 from agora.engine.interface import LanguageModel
 from agora.engine.sampling import SamplingConfig

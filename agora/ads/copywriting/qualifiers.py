@@ -6,13 +6,12 @@ missing, or nothing.
 A condition ("if", "only", "except") belongs to its whole sentence. Denials, hard and soft, and weakening words belong to their part between
 commas; a denial goes on over the list behind it ("without sugar, gluten or lactose"), up to a "but". Shares ("1 in 4", "30%") belong to
 their part, as do bounds behind something ("delivery over $50"); what is said behind a price ("per month for 12 months") belongs to the
-price. In doubt a claim is blocked. Not covered: languages other than English and German, beyond their lists of denials; limits in words
-that no list has.
+price. In doubt a claim is blocked. Not covered: soft denials in languages other than English and German; limits in words that no list has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 import regex
@@ -28,7 +27,8 @@ _AND: Final = regex.compile(
 _TURNS: Final = frozenset({"but", "yet", "aber", "sondern", "jedoch"})
 _SHARE: Final = regex.compile(r"(\p{N}+)\s+(?:in|of|out of|von|aus)\s+(?:\p{L}+\s+)?(\p{N}+)|(\p{N}+(?:[.,]\p{N}+)?)\s?%")
 _BOUND: Final = regex.compile(
-    r"\p{L}\s(?:from|over|above|under|below|until|till|up to|at least|ab|über|unter|bis zu|bis|mindestens|höchstens)\s+"
+    r"\p{L}\s(?:from|over|above|under|below|until|till|up to|at least|ab|über|unter|bis zu|bis|mindestens|höchstens|dès|à partir de"
+    r"|jusqu'(?:à|au)|desde|hasta|a partir de|a partire da|fino a|da|até)\s+"
     r"[€$£]?\s?(\p{N}+(?:[.,]\p{N}+)*)"
 )
 """A bound behind what it limits: "free delivery over $50", "for children from 6 years"."""
@@ -60,11 +60,17 @@ def _parts(sentence: str, language: Language) -> Iterator[tuple[str, tuple[str, 
             if words and words[0] in _TURNS:
                 reaching = ()
             yield part, reaching
-            reaching += tuple(word for word in words if _denies(word, language))
+            reaching += _denials(words, language)
 
 
-def _denies(word: str, language: Language) -> bool:
-    return word in language.negations or word.endswith("n't") or word in _SOFT
+def _denials(words: Sequence[str], language: Language) -> tuple[str, ...]:
+    """Words that deny: of "free" that of "sugar free" and "free from sugar", not that of "free returns"."""
+    found = [word for word in words if word != "free" and (word in language.negations or word.endswith("n't") or word in _SOFT)]
+    for before, word, after in zip(["", *words], words, [*words[1:], ""], strict=False):
+        is_praise = not before or before in language.connecting or before in language.small or before in language.giving
+        if word == "free" and word in language.negations and (not is_praise or after in ("of", "from")):
+            found.append(word)
+    return tuple(found)
 
 
 _SOFT: Final = frozenset(["hardly", "barely", "scarcely", "rarely", "seldom", "few", "fails", "fail", "kaum", "selten", "wenig", "wenige"])
@@ -72,7 +78,10 @@ _SOFT: Final = frozenset(["hardly", "barely", "scarcely", "rarely", "seldom", "f
 
 def _missing_in(part: str, inherited: tuple[str, ...], ours: Collection[str], language: Language) -> str:
     words = _WORD.findall(part)
-    marks = [word for word in words if word in language.limits or (_denies(word, language) and word not in ("un", "non"))]
+    limits = [
+        word for before, word in zip(["", *words], words, strict=False) if word in language.limits and (before, word) != ("you", "can")
+    ]
+    marks = limits + [word for word in _denials(words, language) if word not in ("un", "non")]
     needed = [*inherited, *marks, *(number for match in _SHARE.finditer(part) for number in match.groups() if number)]
     needed += [match.group(1) for match in _BOUND.finditer(part)]
     if (price := _PRICE.search(part)) and any(word in ours for word in words if word[0].isdigit()):

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from agora.ads.brief import Brief
-from agora.ads.copywriting.claims import Blocked
 from agora.ads.copywriting.copies import Copy, Written, checked
 from agora.ads.copywriting.grammar import grammar_for
 from agora.ads.copywriting.language import language_named
+from agora.ads.copywriting.verdicts import Blocked
 from agora.ads.limits import Platform, platforms_named
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from agora.errors import DataError, UsageError
 
@@ -59,6 +60,12 @@ def read_ads(path: Path) -> list[Ad]:
     return [_ad(entry, f"{path}, ad {number}") for number, entry in enumerate(entries, 1)]
 
 
+def leaves_folder(path: str) -> bool:
+    """Whether a picture's path may point outside the folder of the ads: absolute, of a drive or a home, with "..", or an address."""
+    parts = unquote(path.strip()).replace("\\", "/").split("/")
+    return parts[0] == "" or parts[0].startswith("~") or ":" in parts[0] or ".." in (part.strip() for part in parts)
+
+
 def _ad(entry: Any, where: str) -> Ad:
     if not isinstance(entry, Mapping):
         raise DataError(f"{where}: {str(entry)[:40]!r} is no JSON object")
@@ -78,4 +85,6 @@ def _ad(entry: Any, where: str) -> Ad:
     missing = [name for name in ("name", "campaign", "ad_group", "landing_page", "headline") if not values.get(name)]
     if missing:
         raise DataError(f"{where}: no {missing[0]}")
+    if values.get("image") and leaves_folder(values["image"]):
+        raise DataError(f"{where}: image {values['image']!r} leaves the folder of the ads; give a path below it, or a link as image_url")
     return Ad(**values)

@@ -14,7 +14,7 @@ from agora.ads.limits import Counting, counted
 from agora.config import unknown_value
 from agora.errors import UsageError
 
-Kind = Literal["text", "url", "button", "json_list"]
+Kind = Literal["text", "url", "file", "button", "json_list"]
 FORMULA_STARTS: Final = tuple("=+-@\t\r\n|%")
 """What a spreadsheet may run (OWASP, CSV injection), and DDE starts that some still take."""
 

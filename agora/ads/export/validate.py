@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from agora.ads.export.ad import leaves_folder
 from agora.ads.export.sheet import Column, Sheet, is_safe_cell, sheet_named, without_guard
 
 
@@ -93,6 +94,8 @@ def _cell_reasons(sheet: Sheet, column: Column, cell: str) -> list[str]:
         reasons.append(f"is none of {', '.join(column.one_of)}")
     if column.kind == "url" and not _is_url(text):
         reasons.append("is no link with http:// or https:// and a host")
+    if column.kind == "file" and leaves_folder(text):
+        reasons.append("leaves the folder of the ads; give a path below it")
     if column.kind == "json_list" and not _is_list_of_texts(text):
         reasons.append('is no JSON list of texts such as ["one", "two"]')
     if column.source != "primary_text" and "\n" in text:

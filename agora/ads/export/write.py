@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import regex
 
-from agora.ads.export.ad import Ad
+from agora.ads.export.ad import Ad, leaves_folder
 from agora.ads.export.sheet import Column, Sheet, safe_cell, sheet_named
 from agora.ads.export.validate import validate
 from agora.errors import DataError
@@ -57,6 +57,8 @@ def _with_link(ad: Ad, sheet: Sheet, pictures: str) -> Ad:
     """The ad with the public link of its picture, in the placement that the sheet takes."""
     if not pictures or ad.image_url or not ad.image:
         return ad
+    if leaves_folder(ad.image):
+        raise DataError(f"{ad.name}: image {ad.image!r} leaves the folder of the ads; give a path below it")
     path = PurePosixPath(ad.image)
     path = path.with_name(f"{sheet.picture}{path.suffix}") if sheet.picture else path
     return replace(ad, image_url=f"{pictures.rstrip('/')}/{quote(path.as_posix())}")

@@ -19,6 +19,8 @@ from agora.errors import UsageError
 Scheme = Literal["light", "tint", "bold", "dark"]
 SCHEMES: Final[tuple[Scheme, ...]] = ("light", "tint", "bold", "dark")
 _HEX = re.compile(r"#?([0-9a-fA-F]{6}|[0-9a-fA-F]{3})")
+_GROUNDS: Final = {"dark": (0.12, 0.34), "light": (0.94, 1.0)}
+"""Lightness (OKLCH) of a colour that may be the ground of a scheme."""
 _NEAR: Final = 0.22  # distance of colours below which a product is lost on its ground
 _DEFAULT: Final = ("#1f4fd8", "#ff7a45")  # of a brief without colours
 
@@ -122,10 +124,15 @@ class Palette:
 
 
 def palette(colours: Sequence[str], scheme: Scheme) -> Palette:
-    """The palette of a scheme: the first colour carries the picture, the second (or the first) calls to action."""
+    """The palette of a scheme: the first colour carries the picture, the second (or the first) calls to action. A brand's own dark or light
+    colour is the ground of the dark or light scheme."""
     given = [hex_color(*rgb(color)) for color in (colours or _DEFAULT)]
     carrier = next((color for color in given if oklch(color)[1] > 0.04), given[0])
-    other = next((color for color in given if color != carrier and contrast(color, carrier) >= 1.25), None)
+    beside = [color for color in given if color != carrier]
+    ground = next((color for color in beside if scheme in _GROUNDS and _GROUNDS[scheme][0] <= oklch(color)[0] <= _GROUNDS[scheme][1]), None)
+    other = next((color for color in beside if color != ground and contrast(color, carrier) >= 1.25), None)
+    if ground is not None:
+        return _palette(ground, carrier, other, dark=scheme == "dark")
     if scheme == "light":
         return _palette(shade(carrier, 0.975, chroma=0.10), carrier, other, dark=False)
     if scheme == "tint":

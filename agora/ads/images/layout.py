@@ -126,7 +126,7 @@ def _of_frame(measure: Measure, found: Arrangement) -> float:
         wide = 0.42 if measure.width > 1.15 * measure.height else 0.72
         score += 0.75 * min(0.0, math.log(max(1e-6, seen.height / (tall * measure.height), seen.width / (wide * measure.width))))
     elif found.panel is None and not measure.is_row:
-        score -= 0.45  # half of the picture would stay empty
+        score -= 0.7  # half of the picture would stay empty
     elif found.panel is not None and not measure.is_row:
         share = found.panel.width * found.panel.height / (measure.width * measure.height)
         score -= 2.0 * max(0.0, 0.3 - share)

@@ -3,7 +3,7 @@
 The cost of a line is the square of the width it leaves free (Knuth and Plass 1981, "Breaking paragraphs into lines", without
 stretching); the last line counts too, so a headline is balanced. Breaks that read badly cost more: a number never leaves its unit, a
 line should not end with a small word, a word alone on the last line is a widow. Chinese and Japanese break between characters
-except before closing and after opening marks (JIS X 4051, kinsoku).
+except before closing and after opening marks (JIS X 4051, kinsoku); a word in katakana is divided only where it is wider than the line.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from agora.ads.images.shaping import clusters
 
 _NOT_FIRST: Final = set("、。，．,.！？!?：；:;）)」』】〉》］]｝}・ーぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶ々〜…‥％%℃”’»›")
 _NOT_LAST: Final = set("（(「『【〈《［[｛{“‘«‹¥￥$€£#")
+_PLACES: Final = set("県都府道市区町村郡")
+_ENDS_OF_WORDS: Final = _PLACES | set("駅店社館部製式用的性化型風産屋園円年月日時分秒個本台枚人名")
 _TORN: Final = 0.6  # cost of a break within a Japanese phrase
 _NUMBER: Final = re.compile(r"^[\(\[\"'“«]*[~≈<>≤≥+\-−–]?[$€£¥₹₽]?[~+\-−]?\d[\d.,:/'’\u00a0\u202f–-]*[kKmM]?[$€£¥₹₽%‰°]?$")
 _CURRENCY: Final = re.compile(r"^(?:[$€£¥₹₽]|USD|EUR|GBP|CHF|JPY|Rs\.?|Nr\.?|No\.?|n°|№|#)$", re.IGNORECASE)
@@ -118,6 +120,8 @@ _SMALL: Final = frozenset(
         "da",
     ]
 )
+_SHORT: Final = 12
+"""Letters of a word that keeps its hyphens on one line: "pour-over"."""
 _MAX_ATOMS: Final = 400
 
 
@@ -194,17 +198,32 @@ def _is_wide(letter: str) -> bool:
 
 
 def _of_word(word: str, penalty: float) -> list[Atom]:
-    """A word as one atom; one with Chinese or Japanese characters, or with hyphens and slashes inside, as several."""
+    """A word as one atom; one with Chinese or Japanese characters, or a long one with hyphens and slashes inside, as several."""
+    if len(word) <= _SHORT and not any(map(_is_wide, word)):
+        return [Atom(word, True, penalty)]
     parts: list[str] = []
     for cluster in clusters(word):
         if not parts or _may_divide(parts[-1], cluster):
             parts.append(cluster)
         else:
             parts[-1] += cluster
-    atoms = [Atom(parts[0], True, penalty)]
+    is_japanese = any(_kana_or_kanji(letter) in ("hiragana", "katakana") for letter in word)
+    atoms, run = [Atom(parts[0], True, penalty)], 1
     for before, part, after in zip(parts, parts[1:], [*parts[2:], ""], strict=False):
-        atoms.append(Atom(part, False, _divide_cost(before[-1], part[0], after[:1])))
+        run = run + 1 if before[-1] not in _PLACES and _kana_or_kanji(before[-1]) == "kanji" else 1
+        cost = _divide_cost(before[-1], part[0], after[:1])
+        if is_japanese and _kana_or_kanji(before[-1]) == _kana_or_kanji(part[0]) == "kanji":
+            cost = _kanji_cost(before[-1], part[0], run - 1)
+        atoms.append(Atom(part, False, cost))
     return atoms
+
+
+def _kanji_cost(last: str, first: str, before: int) -> float:
+    """What a break between two kanji of a Japanese text costs; `before`: kanji in a row before it. Compounds are made of pairs, a place
+    ends with its kind, and what ends a word never begins a line."""
+    if first in _ENDS_OF_WORDS:
+        return _TORN
+    return 0.1 if last in _PLACES else 0.2 if before % 2 == 0 else _TORN
 
 
 def _divide_cost(last: str, first: str, second: str) -> float:
@@ -215,8 +234,8 @@ def _divide_cost(last: str, first: str, second: str) -> float:
         return -0.03
     if last in "-–/":
         return 0.3
-    if kinds[0] == kinds[1] and kinds[1] in ("katakana", "kanji"):
-        return 0.25 if kinds[0] == "katakana" else 0.2
+    if kinds[0] == kinds[1] == "kanji":
+        return 0.2
     if last in "おご" and kinds[1] == "kanji":
         return _TORN
     if kinds[1] == "hiragana":
@@ -238,23 +257,34 @@ def _may_divide(before: str, after: str) -> bool:
         return True
     if last.isdigit() or (last in ".,%" and before[:1].isdigit()):
         return False  # a number and its unit: 3個, 20分
+    if _kana_or_kanji(first) == "katakana" and _kana_or_kanji(last) == "katakana" and last != "・":
+        return False  # a word from abroad
     return _is_wide(last) or _is_wide(first)
 
 
 def hyphenated(atom: Atom, language: str) -> list[Atom]:
-    """A long word in syllables; a word of a language without patterns in clusters. Groups of words come apart at their spaces."""
+    """A long word in syllables; a word of a language without patterns in clusters, which no mark of the wrong kind begins or ends. Groups
+    of words come apart at their spaces, compounds at their own hyphens."""
     if " " in atom.text:
         words = atom.text.split(" ")
         return [replace(atom, text=words[0]), *(Atom(word, True, 0.5) for word in words[1:])]
+    compound = re.split(r"(?<=[^\W\d_][-–/])(?=[^\W\d_])", atom.text)
+    if len(compound) > 1:
+        return [replace(atom, text=compound[0]), *(Atom(part, False, 0.3) for part in compound[1:])]
     positions = _syllables(atom.text, language)
     if positions:
         edges = [0, *positions, len(atom.text)]
         parts = [atom.text[start:end] for start, end in itertools.pairwise(edges)]
         return [replace(atom, text=parts[0]), *(Atom(part, False, 0.22, hyphen=True) for part in parts[1:])]
-    pieces = clusters(atom.text)
+    pieces: list[str] = []
+    for cluster in clusters(atom.text):
+        if pieces and (cluster[0] in _NOT_FIRST or pieces[-1][-1] in _NOT_LAST):
+            pieces[-1] += cluster
+        else:
+            pieces.append(cluster)
     if len(pieces) < 2:
         return [atom]
-    latin = atom.text.isalpha() and unicodedata.bidirectional(atom.text[0]) == "L"
+    latin = atom.text.isalpha() and unicodedata.bidirectional(atom.text[0]) == "L" and not _is_wide(atom.text[0])
     return [replace(atom, text=pieces[0]), *(Atom(piece, False, 0.6, hyphen=latin) for piece in pieces[1:])]
 
 

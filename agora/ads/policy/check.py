@@ -19,9 +19,12 @@ from typing import Any
 import regex
 
 from agora.ads.brief import Brief
-from agora.ads.copywriting.claims import NAMES, blocked_in, unsupported
+from agora.ads.copywriting.claims import blocked_in, unsupported
 from agora.ads.copywriting.copies import Copy
+from agora.ads.copywriting.language import language_named
 from agora.ads.copywriting.shorten import without_emoji
+from agora.ads.copywriting.symbols import unsupported_signs
+from agora.ads.copywriting.words import NAMES
 from agora.ads.policy import likeness
 from agora.ads.policy.concepts import in_digits
 from agora.ads.policy.disguise import plainly
@@ -30,9 +33,12 @@ from agora.ads.policy.rules import RULES, SPECIAL, Rule, Severity, in_language, 
 from agora.ads.policy.special import WHAT, Targeting, categories_of, texts_sha256
 from agora.ads.sensitive import touches
 
-NUMBER, QUANTITY, SHOUTING, TRADEMARK = "number", "quantity", "shouting", "trademark"
+NUMBER, QUANTITY, SHOUTING, SUPERLATIVE, TRADEMARK = "number", "quantity", "shouting", "superlative", "trademark"
 NUMBER_REASON = "A number needs a proof: no fact of the brief has it with this unit. Correct it, or add the fact with its source."
 _SENTENCE = regex.compile(r"(?<=[.!?。！？])\s*")
+_COMPARED = regex.compile(r"\b(?:wie|als|statt)$", regex.IGNORECASE)
+_NOUNS = frozenset(["Orange", "Polo", "Diesel", "Mini", "Coach", "Mars", "Boss", "Shell", "Galaxy", "Visa"])
+"""Ambiguous marks that are common nouns in German, where every noun has a capital."""
 _REACH = 20
 """Characters between "works with" and the mark that it works with."""
 
@@ -73,6 +79,9 @@ def check(
         text, disguised = plainly(written)
         for one in unsupported(written, brief.statements(), spoken):
             _note(found, Finding(rule=NUMBER, severity="block", field=field, span=one.text, reason=NUMBER_REASON))
+        for sign in unsupported_signs(written, brief.statements(), language_named(spoken)):
+            name, reason = (NUMBER, NUMBER_REASON) if sign.kind == "number" else (SUPERLATIVE, rule_named(SUPERLATIVE).reason)
+            _note(found, Finding(rule=name, severity="block", field=field, span=sign.text, reason=reason))
         for span in disguised:
             _note(found, Finding(rule=SHOUTING, severity="block", field=field, span=span, reason=rule_named(SHOUTING).reason))
         for name in RULES:
@@ -222,7 +231,8 @@ def _trademark(rule: Rule, text: str, language: str) -> Iterator[str]:
         yield match.group()
     for match in rule.ambiguous.finditer(text):
         before = text[: match.start()].rstrip()
-        if before and before[-1] not in ".!?:;–—|" and language != "de":
+        is_compared = _COMPARED.search(before) is not None and match.group() not in _NOUNS
+        if is_compared if language == "de" else before and before[-1] not in ".!?:;–—|":
             yield match.group()
 
 

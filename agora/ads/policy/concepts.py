@@ -25,7 +25,7 @@ UNSPACED: Final = ("ja", "zh")
 SENSITIVE, QUESTION, AMOUNT, NUMBER, NAME = "sensitive", "question", "amount", "number", "name"
 BUILT_IN: Final = (SENSITIVE, QUESTION, AMOUNT, NUMBER, NAME)
 """Concepts that no file lists: a word of data/sensitive.toml, a question, a sum of money, a number, a capital inside a sentence."""
-_CURRENCY: Final = r"(?:[$€£¥]|R\$|US\$|eur|euros?|usd|dollars?|dólares|pounds?|quid|gbp|chf|reais|yen|円|元|块|万円)"
+_CURRENCY: Final = r"(?:[$€£¥]|R\$|US\$|eur|euros?|usd|dollars?|dólares|pounds?|quid|gbp|chf|reais|yen|zł|złotych|pln|円|元|块|万円)"
 _AMOUNT: Final = rf"(?:{_CURRENCY}\s?\p{{N}}[\p{{N}}.,]*k?|\p{{N}}[\p{{N}}.,  ]*(?:mil|k|thousand|tausend|万)?\s?{_CURRENCY}(?!\p{{L}}))"
 _NAME: Final = r"(?<![.!?:;–—|\"“„]\s)(?<!^)(?<!\p{L})\p{Lu}[\p{L}'’&-]+(?:[ -]\p{Lu}[\p{L}'’&-]+)*"
 _NO_NAMES: Final = frozenset(

@@ -35,6 +35,13 @@ def test_the_brand_s_colours_are_used_exactly() -> None:
     assert made.ground == "#1b2a6b" and made.accent == "#f5b82e"
 
 
+def test_a_brand_s_own_dark_and_light_colours_are_the_grounds_of_their_schemes() -> None:
+    brand = ("#e4572e", "#17202a", "#f3f0e7")
+    assert palette(brand, "dark").ground == "#17202a" and palette(brand, "light").ground == "#f3f0e7"
+    assert palette(brand, "dark").carrier == "#e4572e" and palette(brand, "dark").other == "#f3f0e7"
+    assert palette(("#e4572e",), "dark").ground not in brand
+
+
 def test_a_colour_that_is_none_is_named() -> None:
     with pytest.raises(UsageError, match="'blue'"):
         rgb("blue")

@@ -108,6 +108,8 @@ def test_breaks_are_the_best_of_all_with_that_many_lines(listed: list[str], widt
         ("新鮮なお茶を2日でお届けします", 9, ["新鮮なお茶を2日で", "お届けします"]),
         ("毎朝の一杯を、もっと静かに。", 7, ["毎朝の一杯を、", "もっと静かに。"]),
         ("静岡の小さな農園から", 6, ["静岡の小さな", "農園から"]),
+        ("新潟県燕市で手作り", 6, ["新潟県燕市で", "手作り"]),
+        ("送料無料お届け", 4, ["送料無料", "お届け"]),
     ],
 )
 def test_japanese_breaks_between_phrases(text: str, width: float, lines: list[str]) -> None:
@@ -117,3 +119,36 @@ def test_japanese_breaks_between_phrases(text: str, width: float, lines: list[st
 def test_a_break_within_a_japanese_phrase_is_told() -> None:
     found = break_lines(atoms_of("お届けします"), len, 1.0, 3, max_lines=2)
     assert found is not None and [line.is_torn for line in found] == [False, True]
+
+
+def test_a_word_in_katakana_stays_whole_where_it_fits_a_line() -> None:
+    for text, words in (
+        ("静かなキッチンのためのコーヒーメーカー", ("キッチン", "コーヒーメーカー")),
+        ("レインジャケットで雨の日もハイキング", ("レインジャケット", "ハイキング")),
+        ("軽いワイヤレスイヤホン・スピーカー", ("ワイヤレスイヤホン", "スピーカー")),
+    ):
+        for width in range(max(map(len, words)) + 1, len(text)):
+            lines = lines_of(text, width)
+            assert lines is not None and "".join(lines) == text
+            assert all(any(word in line for line in lines) for word in words), (width, lines)
+
+
+def test_a_word_in_katakana_wider_than_the_line_is_divided_without_a_hyphen_and_before_no_small_kana() -> None:
+    parts = hyphenated(Atom("プロフェッショナルチョコレート", True), "ja")
+    assert "".join(part.text for part in parts) == "プロフェッショナルチョコレート"
+    assert not any(part.hyphen or part.text[0] in "ェッョー" for part in parts)
+    lines = break_lines(parts, len, 1.0, 6, max_lines=4)
+    assert lines is not None and all(len(line.text) <= 6 for line in lines) and all(line.is_torn for line in lines[1:])
+
+
+def test_japanese_compounds_are_divided_between_pairs_and_before_no_ending() -> None:
+    costs = [atom.penalty for atom in atoms_of("新潟県燕市で")]
+    assert costs[1] == costs[2] == costs[4] > 0.5 > costs[3]  # 新潟県 | 燕市で
+    assert [atom.penalty for atom in atoms_of("送料無料で")][2] < [atom.penalty for atom in atoms_of("送料無料で")][1]
+    assert max(atom.penalty for atom in atoms_of("新鲜面包每天送到家")) < 0.5  # Chinese
+
+
+def test_a_short_compound_keeps_its_hyphen_inside_a_line_unless_it_is_wider() -> None:
+    assert all("pour-over" in " ".join(lines_of("Brume pour-over kettle", width) or []) for width in range(9, 22))
+    assert [atom.text for atom in atoms_of("mother-of-pearl buttons")] == ["mother-", "of-", "pearl", "buttons"]
+    assert [(part.text, part.hyphen) for part in hyphenated(Atom("pour-over", True), "en")] == [("pour-", False), ("over", False)]
