@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
@@ -175,11 +175,13 @@ class PostStore:
         added, refused = len(wanted.keys() - known.keys()), posts.num_rows - allowed.num_rows
         return ReplaceResult(edited=len(edited), added=added, unchanged=allowed.num_rows - len(edited) - added, deleted=refused)
 
-    def _rows_of(self, tables: _Tables, column: str, keys: Sequence[str], condition: str = "") -> Iterator[dict[str, Any]]:
+    def _rows_of(
+        self, tables: _Tables, column: str, keys: Sequence[str], condition: str = "", *, schema: pa.Schema = POST_SCHEMA
+    ) -> Iterator[dict[str, Any]]:
         for start in range(0, len(keys), _DELETE_KEYS):
             words = ",".join(_quoted(key) for key in keys[start : start + _DELETE_KEYS])
-            found = tables.posts.search().where(f"{column} IN ({words}){condition}").select(POST_SCHEMA.names).to_arrow()
-            yield from found.select(POST_SCHEMA.names).cast(POST_SCHEMA).to_pylist()
+            found = tables.posts.search().where(f"{column} IN ({words}){condition}").select(schema.names).to_arrow()
+            yield from found.select(schema.names).cast(schema).to_pylist()
 
     def rows(self, column: Literal["id", "ref_id"], keys: Sequence[str]) -> list[dict[str, Any]]:
         """The live posts whose id, or the id of what they refer to, is among `keys`, in no order."""
@@ -241,10 +243,13 @@ class PostStore:
             numbered: int = self._guard(lambda: tables.posts.count_rows(f"{_ARRIVAL} >= {max(after, head.numbered_from)}"))
             return numbered + min(legacy, max(0, head.numbered_from - after))
 
-    def get(self, ids: Sequence[str]) -> pa.Table:
-        """The live posts among these ids, each once, in no order."""
+    def present(self, ids: Collection[str]) -> set[str]:
+        """Those of these ids that live posts have: looked up one by one, the store is not read."""
+        if not ids:
+            return set()
+        schema = pa.schema([POST_SCHEMA.field("id")])
         with self._snapshot() as (_, tables):
-            return pa.Table.from_pylist(list(self._rows_of(tables, "id", list(dict.fromkeys(ids)))), POST_SCHEMA)
+            return {row["id"] for row in self._guard(lambda: list(self._rows_of(tables, "id", list(ids), schema=schema)))}
 
     def _all(self, tables: _Tables, names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
         yield from self._batches(tables.posts.search().select(names), batch_rows)
@@ -297,8 +302,8 @@ class PostStore:
     def _delete(self, kind: Literal["post", "author"], keys: Sequence[str]) -> int:
         refuse_blank_keys(kind, keys)
         with self._mutex, self._changing() as (head, tables):
-            known = self._deletions(tables)
-            before = set(known.filter(pc.equal(known["kind"], kind))["key"].to_pylist())
+            known = _named_in(self._deletions(tables), kind, pa.chunked_array([list(keys)], pa.string()))
+            before = set(known.to_pylist())
             fresh = [key for key in dict.fromkeys(keys) if key not in before]
             if not fresh:
                 return 0
@@ -517,11 +522,17 @@ def refuse_blank_keys(kind: str, keys: Sequence[str]) -> None:
 def _without_deleted(posts: pa.Table, deletions: pa.Table) -> pa.Table:
     """Drop posts that a tombstone names, and reposts of such posts."""
     for kind, own, referred in (("post", "id", "ref_id"), ("author", "author", "ref_author")):
-        keys = deletions.filter(pc.equal(deletions["kind"], kind))["key"]
+        keys = _named_in(deletions, kind, pa.chunked_array([*posts[own].chunks, *posts[referred].chunks], pa.string()))
         if len(keys):
             is_repost = pc.and_(pc.equal(posts["kind"], REPOST), pc.is_in(posts[referred], value_set=keys))
             posts = posts.filter(pc.invert(pc.or_(pc.is_in(posts[own], value_set=keys), is_repost)))
     return posts
+
+
+def _named_in(deletions: pa.Table, kind: str, names: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The keys of tombstones of one kind that are among `names`. There may be millions of tombstones, so the names are what is hashed."""
+    keys = deletions.filter(pc.equal(deletions["kind"], kind))["key"]
+    return keys.filter(pc.is_in(keys, value_set=names))
 
 
 def _first_of_each_id(posts: pa.Table) -> pa.Table:
