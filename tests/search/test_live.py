@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -120,6 +122,38 @@ def test_an_index_in_use_says_so(place: Workspace, monkeypatch: pytest.MonkeyPat
         assert not forget_deleted(place, store)
         writer.catch_up(store)
     assert found(place, "trains") == []
+
+
+def test_a_full_disk_does_not_end_keeping_up(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    index_posts(place, embeddings="none")
+    stop, looks = threading.Event(), []
+
+    def full(*_: object) -> None:
+        looks.append(stop.is_set())
+        if len(looks) == 1:
+            raise OSError(28, "No space left on device")
+        stop.set()
+
+    monkeypatch.setattr("agora.search.live._forget_beside", full)
+    monkeypatch.setattr("agora.search.live._AGAIN_S", 0.01)
+    keep_up(place, stop=stop, poll_s=0.01)
+    assert looks == [False, False]
+
+
+def test_deletions_need_no_database_where_no_search_is_saved(place: Workspace) -> None:
+    script = (
+        "import sys, pathlib\n"
+        "sys.modules |= dict.fromkeys(('sqlalchemy', 'alembic', 'faiss', 'transformers'))\n"
+        "from agora.posts.store import PostStore\n"
+        "from agora.search.live import forget_deleted\n"
+        "from agora.settings import Workspace\n"
+        f"place = Workspace(pathlib.Path({str(place.root)!r}))\n"
+        "with PostStore.open(place.folder('posts')) as store:\n"
+        "    store.delete_posts(['p1'])\n"
+        "    assert forget_deleted(place, store)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 def test_indexing_waits_for_a_process_that_keeps_the_index_up(place: Workspace) -> None:
