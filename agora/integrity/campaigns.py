@@ -248,21 +248,12 @@ def _artefacts(actions: Actions, shares: Mapping[str, Shares]) -> list[SharedArt
         if not len(mine):
             continue
         rows = np.flatnonzero(np.isin(one.post, mine))
-        starts = np.flatnonzero(np.diff(one.artefact[rows], prepend=-1))
-        bounds = np.searchsorted(one.artefact, np.arange(one.num_artefacts + 1))
-        for low, high in zip(starts, np.append(starts[1:], len(rows)), strict=True):
-            part = rows[low:high]
-            number = int(one.artefact[part[0]])
+        numbers, starts = np.unique(one.artefact[rows], return_index=True)
+        begins, ends = (np.searchsorted(one.artefact, numbers, side).tolist() for side in ("left", "right"))
+        for number, part, begin, end in zip(numbers.tolist(), np.split(rows, starts[1:]), begins, ends, strict=True):
             result.append(
-                SharedArtefact(
-                    name,
-                    int(one.key[number]),
-                    one.post[part],
-                    one.account[part],
-                    one.time_s[part],
-                    slice(int(bounds[number]), int(bounds[number + 1])),
-                )
-            )
+                SharedArtefact(name, int(one.key[number]), one.post[part], one.account[part], one.time_s[part], slice(begin, end))
+            )  # fmt: skip
     return sorted(result, key=lambda a: (-len(np.unique(a.account)), a.signal, a.key))
 
 
