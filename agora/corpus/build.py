@@ -45,7 +45,7 @@ from agora.corpus.reading import Gathered, batched, counted, keys_of, read_texts
 from agora.corpus.spill import Spill
 from agora.corpus.steps import KEPT, STEP_NUMBER, STEPS
 from agora.errors import StoreError
-from agora.files import file_sha256, write_atomically
+from agora.files import file_sha256, sync, write_atomically
 from agora.integrity.voice import Voices
 from agora.log import Progress, silent
 from agora.posts.sealing import read_head
@@ -318,9 +318,9 @@ def _publish(out: Path, built: Path, card: DataCard) -> None:
     """Move the documents into place; the card makes them the corpus; then the files it does not name go."""
     (out / DOCUMENTS).mkdir(exist_ok=True)
     for file in card.files:
-        with (built / DOCUMENTS / file.name).open("rb") as handle:
-            os.fsync(handle.fileno())
+        sync(built / DOCUMENTS / file.name)
         os.replace(built / DOCUMENTS / file.name, out / DOCUMENTS / file.name)
+    sync(out / DOCUMENTS)
     write_atomically(out / "data_card.md", card.to_markdown().encode())
     write_atomically(out / CARD_FILE, card.to_json().encode())
     names = {file.name for file in card.files}
