@@ -51,6 +51,7 @@ from agora.log import Progress, silent
 from agora.posts.sealing import read_head
 from agora.posts.store import PostStore
 from agora.text.minhash import Shingles, shingles
+from agora.text.ranges import ranges
 
 logger = logging.getLogger(__name__)
 
@@ -185,8 +186,7 @@ class _Build:
         place = np.empty(len(by_row), dtype=np.int64)
         place[by_row] = np.arange(len(by_row))
         counts, starts = counts[place], starts[place]
-        ends = np.cumsum(counts)
-        return Shingles(hashes[np.repeat(starts - (ends - counts), counts) + np.arange(len(hashes))], np.append(0, ends))
+        return Shingles(hashes[ranges(starts, counts)], np.append(0, np.cumsum(counts)))
 
     def _plan(self, kept: duplicates.Index, heldout: npt.NDArray[np.bool_]) -> assemble.Plan:
         """`kept`: posts that stay, earliest first. `heldout` is for all posts."""
