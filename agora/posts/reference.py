@@ -15,9 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 from agora.files import write_atomically
-from agora.posts.schema import POST_SCHEMA
+from agora.posts.schema import DELETIONS_SCHEMA, POST_SCHEMA
 from agora.posts.simulate import TRUTH_SCHEMA, Campaign, SquareConfig
-from agora.posts.store import DELETIONS_SCHEMA
 
 _OPTION = re.compile(r"^    (\w+)  +(\S.*)$", re.MULTILINE)
 
