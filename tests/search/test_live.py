@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -58,27 +59,31 @@ def found(place: Workspace, text: str) -> list[str]:
         return [hit.post["id"] for hit in searcher.find(text, now=NOW, mode="latest", match="all").hits]
 
 
-def seconds_until(holds: Callable[[], bool]) -> float:
-    began = time.monotonic()
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Within a minute, which a loaded machine may need; benchmarks/search_freshness.py measures how soon."""
+    until = time.monotonic() + 60
     while not holds():
-        assert time.monotonic() - began < 10
+        assert time.monotonic() < until
         time.sleep(0.05)
-    return time.monotonic() - began
 
 
 def answers_on_disk(place: Workspace) -> bytes:
-    return b"".join(file.read_bytes() for file in (place.folder("search") / "answers").glob("*"))
+    found = bytearray()
+    for file in (place.folder("search") / "answers").glob("*"):
+        with suppress(FileNotFoundError):  # removed meanwhile
+            found += file.read_bytes()
+    return bytes(found)
 
 
 def test_what_arrives_is_found_and_what_is_deleted_is_gone(following: Workspace) -> None:
     with PostStore.open(following.folder("posts")) as store:
         store.append(posts_table([post("p3", "ada", "an avalanche near the pass")]))
-        assert seconds_until(lambda: found(following, "avalanche") == ["p3"]) < 2
+        wait_until(lambda: found(following, "avalanche") == ["p3"])
         store.replace(posts_table([post("p3", "ada", "a landslide near the pass")]))
-        assert seconds_until(lambda: found(following, "landslide") == ["p3"]) < 2
+        wait_until(lambda: found(following, "landslide") == ["p3"])
         assert found(following, "avalanche") == []
         store.delete_posts(["p3"])
-        assert seconds_until(lambda: found(following, "landslide") == []) < 5
+        wait_until(lambda: found(following, "landslide") == [])
 
 
 def test_stored_answers_go_with_the_index(following: Workspace) -> None:
@@ -86,7 +91,7 @@ def test_stored_answers_go_with_the_index(following: Workspace) -> None:
     assert b"Lindau" in answers_on_disk(following)
     with PostStore.open(following.folder("posts")) as store:
         store.delete_posts(["p1"])
-    seconds_until(lambda: b"Lindau" not in answers_on_disk(following))
+    wait_until(lambda: b"Lindau" not in answers_on_disk(following))
 
 
 @pytest.mark.parametrize("is_edit", [False, True])
