@@ -75,6 +75,7 @@ def optimize(table: Any) -> None:
 
 def watched(reader: pa.RecordBatchReader, step: Step) -> pa.RecordBatchReader:
     """The same batches; `step` advances by their rows."""
+
     def batches() -> Iterator[pa.RecordBatch]:
         for batch in reader:
             yield batch
