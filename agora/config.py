@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 from agora.errors import ConfigError
+from agora.files import write_atomically
 
 T = TypeVar("T")
 _TIMES = (datetime.date, datetime.time)
@@ -151,7 +152,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def save_config(config: Any, path: Path) -> None:
     """Write the resolved configuration as JSON."""
-    path.write_text(json.dumps(to_dict(config), indent=2) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(to_dict(config), indent=2) + "\n")
 
 
 def load_config(cls: type[T], path: Path) -> T:

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import shutil
 import sys
@@ -16,12 +17,14 @@ from pathlib import Path
 
 _AT_FDCWD = -100  # linux/fcntl.h: paths are relative to the working directory
 _EXCHANGE = 2  # RENAME_EXCHANGE in linux/fs.h, RENAME_SWAP in macOS stdio.h
+_DRAFTS = itertools.count()
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a name beside `path` to write to; on success it is flushed to disk and takes the place of `path`."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Yield a name beside `path` to write to; on success it is flushed to disk and takes the place of `path`. Threads and processes may
+    write one path at the same time: each has a name of its own, and the last one stays."""
+    part = path.with_name(f".{path.name}.{os.getpid()}-{next(_DRAFTS)}.part")
     try:
         yield part
         sync(part)

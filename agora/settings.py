@@ -24,6 +24,7 @@ from typing import Any
 
 from agora.config import unknown_key
 from agora.errors import ConfigError, UsageError
+from agora.files import write_atomically
 
 AREAS = (
     "posts", "quarantine", "corpus", "tokenizer", "shards", "runs", "models", "integrity", "index", "search", "ads", "server", "serving",
@@ -32,6 +33,7 @@ SECTIONS = ("version", "name", "posts", "corpus", "tokenizer", "train", "integri
 """What agora.toml may hold at the top."""
 POSTS_KEYS = ("simulate",)
 DEFAULT_NAME = "main"
+_NEW_SETTINGS = "# Agora workspace; defaults per area, e.g. [corpus] min_characters = 20\nversion = 1\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Workspace:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             if not self.settings_file.exists():
-                self.settings_file.write_text("# Agora workspace; defaults per area, e.g. [corpus] min_characters = 20\nversion = 1\n")
+                write_atomically(self.settings_file, _NEW_SETTINGS)
         except OSError as error:
             raise UsageError(f"workspace {self.root} cannot be written: {error.strerror}; give another (--workspace FOLDER)") from error
         return self

@@ -22,11 +22,11 @@ import numpy as np
 import pyarrow as pa
 
 from agora.posts.store import PostStore
-from agora.search.alerts import DATABASE, open_saved
+from agora.search.alerts import open_saved
 from agora.search.answers.workspace import ANSWERS_FOLDER, ask_workspace
 from agora.search.held import HeldSearcher
 from agora.search.index.embedded import EmbeddedIndex
-from agora.search.workspace import LEXICAL, index_posts, load_choice
+from agora.search.workspace import ALERTS_FILE, LEXICAL, index_posts, load_choice
 from agora.settings import Workspace
 from benchmarks.registry import REPOSITORY
 
@@ -66,7 +66,7 @@ def followed(folder: Path, posts: pa.Table, seconds: int) -> dict[str, Any]:
             seen = _run(place, lines, posts["text"].slice(0, 5_000).to_pylist(), seconds)
         finally:
             child.terminate()
-    with closing(sqlite3.connect(folder / "search" / DATABASE)) as database:
+    with closing(sqlite3.connect(folder / "search" / ALERTS_FILE)) as database:
         kept = {row[0] for row in database.execute("SELECT post FROM alerts")}
     left = len(seen.deleted) + len(kept & {_id(probe) for probe in seen.alerted})
     return {
@@ -132,7 +132,7 @@ def _is_anywhere(place: Workspace, searcher: HeldSearcher, index: EmbeddedIndex,
     answers = (place.folder("search") / ANSWERS_FOLDER).glob("*.json")
     if any(_holds(file, probe) for file in answers):
         return True
-    with closing(sqlite3.connect(place.folder("search") / DATABASE)) as database:
+    with closing(sqlite3.connect(place.folder("search") / ALERTS_FILE)) as database:
         return database.execute("SELECT 1 FROM alerts WHERE post = ?", [_id(probe)]).fetchone() is not None
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agora.files import replacing_folder
+from agora.files import replacing, replacing_folder
 
 KILLED = """
 import os, signal, sys
@@ -18,6 +18,16 @@ with replacing_folder(Path(sys.argv[1])) as draft:
     (draft / "half").write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+def test_two_writers_of_one_file_do_not_take_each_others_draft(tmp_path: Path) -> None:
+    path = tmp_path / "answer.json"
+    with replacing(path) as first:
+        first.write_text("first")
+        with replacing(path) as second:
+            second.write_text("second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first" and os.listdir(tmp_path) == ["answer.json"]
 
 
 def write(folder: Path, text: str) -> None:

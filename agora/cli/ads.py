@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agora.cli import ads_trade
+from agora.cli.asking import writing_model
 from agora.cli.output import JsonOption, Overrides, WorkspaceOption, emit, next_command, terminal_progress
 from agora.errors import DataError, UsageError
 from agora.settings import Workspace
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from agora.ads.policy import Targeting
     from agora.ads.provenance import Signer
     from agora.ads.scoring.clicks import ClickModel
-    from agora.engine.interface import LanguageModel
 
 app = typer.Typer(
     help="Ads for audiences: make, check, release, measure, export.\n\nExample: agora ads make brief.toml --out ads", no_args_is_help=True
@@ -85,7 +85,7 @@ def make(
     judge, landing = _click_model(clicks), _page(page, brief)
     chosen = _audiences_for(place, audiences, like, opt_outs, read)
     config = StudioConfig(num_variants=variants, seed=seed, with_pictures=not texts_only, with_credentials=signer is not None)
-    writer = _writer(place, model, endpoint, endpoint_model)
+    writer = writing_model(place, model, endpoint, endpoint_model)
     made = make_ads(
         read, out, audiences=chosen, writer=writer, config=config, targeting=_targeting(target), processes=usable_cores(),
         progress=terminal_progress,
@@ -258,21 +258,6 @@ def _targeting(words: list[str] | None) -> Targeting:
             raise UsageError(f"--target {word!r}: ages are numbers, as in ages=25-40")
         given[key] = tuple(int(part) for part in parts) if key == "ages" else parts
     return Targeting(**given)
-
-
-def _writer(place: Workspace, model: str | None, endpoint: str | None, endpoint_model: str) -> LanguageModel | None:
-    if model is not None and endpoint is not None:
-        raise UsageError("--model and --endpoint are two writers; give one of them")
-    if endpoint is not None:
-        from agora.engine.remote import RemoteModel
-
-        return RemoteModel(endpoint, endpoint_model)
-    if model is None:
-        return None
-    from agora.engine import load_local_model
-    from agora.model.find import find_model
-
-    return load_local_model(find_model(place, model))
 
 
 ads_trade.register(app)

@@ -46,7 +46,7 @@ def grounded(
             print(json.dumps(assistant.explain_post(explain, now=at).as_json(), ensure_ascii=False))
         else:
             _show(assistant.explain(explain, persona=persona, now=at), as_json)
-        next_command("agora integrity list")
+        next_command("agora integrity campaigns")
     elif prompt is not None:
         text = sys.stdin.read() if prompt == "-" else prompt
         _show(assistant.answer([{"role": "user", "content": text}], persona=persona, now=at), as_json)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agora.cli.output import JsonOption, WorkspaceOption, next_command
+from agora.cli.running import stopped_by_signals
 from agora.settings import Workspace
 
 if TYPE_CHECKING:
-    from agora.integrity.stream import Alert, Stream
     from agora.posts.sources.record import Broken
 
 _MAX_NAMED = 20
@@ -40,7 +41,9 @@ def watch(
     from agora.errors import UsageError
     from agora.integrity.inputs import read_follows
     from agora.integrity.stream import StreamConfig
-    from agora.integrity.watch import open_stream
+    from agora.integrity.watch import open_stream, watch_store
+    from agora.integrity.watch import watch as watch_lines
+    from agora.posts.store import PostStore
 
     if once and not store:
         raise UsageError("--once is for --store; lines from stdin end by themselves")
@@ -50,37 +53,28 @@ def watch(
         state.unlink(missing_ok=True)
     state.parent.mkdir(parents=True, exist_ok=True)
     stream = open_stream(state, StreamConfig(), follows=read_follows(follows) if follows else None)
-    alerts = _from_store(area, stream, state, once, poll, save) if store else _from_lines(stream, state, save)
-    try:
+    with stopped_by_signals() as stop:
+        if store:
+            posts = PostStore.open(area.folder("posts"))
+            alerts = watch_store(posts, stream, state=state, poll_s=poll, save_s=save, once=once, stop=stop)
+        else:
+            alerts = watch_lines(sys.stdin, stream, state=state, save_s=save, on_broken=_named_on_stderr(), stop=stop)
         for alert in alerts:
             shown = json.dumps(asdict(alert)) if as_json else f"{alert.at} {alert.sentence} {alert.explanation}".rstrip()
             print(shown, flush=True)
-    except KeyboardInterrupt:
-        stream.save(state)
     counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in stream.counts.items())
     print(f"watched: {counts}; state: {state}", file=sys.stderr)
     next_command("agora integrity scan")
 
 
-def _from_store(area: Workspace, stream: Stream, state: Path, once: bool, poll_s: float, save_s: float) -> Iterator[Alert]:
-    from agora.integrity.watch import watch_store
-    from agora.posts.store import PostStore
-
-    posts = PostStore.open(area.folder("posts"))
-    return watch_store(posts, stream, state=state, poll_s=poll_s, save_s=save_s, stop=lambda: once)
-
-
-def _from_lines(stream: Stream, state: Path, save_s: float) -> Iterator[Alert]:
-    from agora.integrity.watch import watch
-
-    named = 0
+def _named_on_stderr() -> Callable[[Broken], None]:
+    """Says what the first broken lines are."""
+    named = itertools.count(1)
 
     def name(item: Broken) -> None:
-        nonlocal named
-        named += 1
-        if named <= _MAX_NAMED:
+        if (number := next(named)) <= _MAX_NAMED:
             print(f"skipped {item.place}: {item.reason}: {item.detail}".rstrip(": "), file=sys.stderr)
-        if named == _MAX_NAMED:
+        if number == _MAX_NAMED:
             print("further broken lines are only counted", file=sys.stderr)
 
-    return watch(sys.stdin, stream, state=state, save_s=save_s, on_broken=name)
+    return name

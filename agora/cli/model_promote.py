@@ -67,8 +67,8 @@ def promote(
     )  # fmt: skip
     result = promoting.as_plain(outcome)
     if not as_json:
-        result |= {"measures": None, **{one.name: str(one).partition(": ")[2] for one in outcome.verdict.measures}}
         del result["measures"]
+        result |= {one.name: str(one).partition(": ")[2] for one in outcome.verdict.measures}
     emit(result, as_json=as_json)
     if outcome.promoted is None:
         next_command(f'agora model promote {names[0]} --force "why it is right all the same"')

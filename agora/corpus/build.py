@@ -45,12 +45,13 @@ from agora.corpus.reading import Gathered, batched, counted, keys_of, read_texts
 from agora.corpus.spill import Spill
 from agora.corpus.steps import KEPT, STEP_NUMBER, STEPS
 from agora.errors import StoreError
-from agora.files import file_sha256, write_atomically
+from agora.files import file_sha256, sync, write_atomically
 from agora.integrity.voice import Voices
 from agora.log import Progress, silent
 from agora.posts.sealing import read_head
 from agora.posts.store import PostStore
 from agora.text.minhash import Shingles, shingles
+from agora.text.ranges import ranges
 
 logger = logging.getLogger(__name__)
 
@@ -185,8 +186,7 @@ class _Build:
         place = np.empty(len(by_row), dtype=np.int64)
         place[by_row] = np.arange(len(by_row))
         counts, starts = counts[place], starts[place]
-        ends = np.cumsum(counts)
-        return Shingles(hashes[np.repeat(starts - (ends - counts), counts) + np.arange(len(hashes))], np.append(0, ends))
+        return Shingles(hashes[ranges(starts, counts)], np.append(0, np.cumsum(counts)))
 
     def _plan(self, kept: duplicates.Index, heldout: npt.NDArray[np.bool_]) -> assemble.Plan:
         """`kept`: posts that stay, earliest first. `heldout` is for all posts."""
@@ -318,9 +318,9 @@ def _publish(out: Path, built: Path, card: DataCard) -> None:
     """Move the documents into place; the card makes them the corpus; then the files it does not name go."""
     (out / DOCUMENTS).mkdir(exist_ok=True)
     for file in card.files:
-        with (built / DOCUMENTS / file.name).open("rb") as handle:
-            os.fsync(handle.fileno())
+        sync(built / DOCUMENTS / file.name)
         os.replace(built / DOCUMENTS / file.name, out / DOCUMENTS / file.name)
+    sync(out / DOCUMENTS)
     write_atomically(out / "data_card.md", card.to_markdown().encode())
     write_atomically(out / CARD_FILE, card.to_json().encode())
     names = {file.name for file in card.files}

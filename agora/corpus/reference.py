@@ -13,6 +13,7 @@ from pathlib import Path
 from agora.corpus.config import CorpusConfig
 from agora.corpus.steps import STEPS
 from agora.files import write_atomically
+from agora.posts.reference import fill
 
 
 def filters() -> str:
@@ -28,15 +29,11 @@ def settings() -> str:
     return "\n".join(["| setting | default |", "|---|---|", *rows])
 
 
-def filled(page: str) -> str:
-    """`page` with everything between its markers made anew."""
-    for name, made in (("filters", filters()), ("settings", settings())):
-        begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
-        head, rest = page.split(begin)
-        page = head + begin + made + end + rest.split(end)[1]
-    return page
+def update_page(page: str) -> str:
+    """The page with its tables made anew."""
+    return fill(page, {"filters": filters(), "settings": settings()})
 
 
 if __name__ == "__main__":
     path = Path(sys.argv[1])
-    write_atomically(path, filled(path.read_text(encoding="utf-8")).encode())
+    write_atomically(path, update_page(path.read_text(encoding="utf-8")))

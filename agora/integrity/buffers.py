@@ -20,6 +20,7 @@ from agora.integrity.episodes import close_pairs
 from agora.integrity.pairs import NEIGHBOURS, OCCASION_S
 from agora.integrity.shared import Longs
 from agora.integrity.slots import Arrays, SlotTable, reserved
+from agora.text.ranges import ranges
 
 RING: Final = 48
 _EVENT = np.dtype([("account", np.uint64), ("time_s", np.int64), ("post", np.uint64)])
@@ -102,8 +103,7 @@ class KeyBuffers:
         """Held and new events of the keys, by key and time; held ones come before new ones of the same second."""
         in_ring, in_first = np.flatnonzero(ring >= 0), np.flatnonzero((ring < 0) & (one >= 0))
         filled = self.filled[ring[in_ring]]
-        place = np.arange(filled.sum()) - np.repeat(np.cumsum(filled) - filled, filled)
-        held = self.events[np.repeat(ring[in_ring], filled), place]
+        held = self.events[np.repeat(ring[in_ring], filled), ranges(0, filled)]
         fresh = np.empty(len(new), _EVENT)
         fresh["account"], fresh["time_s"], fresh["post"] = new.account, new.time_s, new.post
         block = np.concatenate((np.repeat(in_ring, filled), in_first, where))
@@ -146,8 +146,7 @@ class KeyBuffers:
         shared, fresh, slots = shared[slots >= 0], fresh[slots >= 0], slots[slots >= 0]
         size = starts[shared + 1] - starts[shared]
         kept = np.minimum(size, RING)
-        place = np.arange(kept.sum()) - np.repeat(np.cumsum(kept) - kept, kept)
-        self.events[np.repeat(slots, kept), place] = event[np.repeat(starts[shared + 1] - kept, kept) + place]
+        self.events[np.repeat(slots, kept), ranges(0, kept)] = event[ranges(starts[shared + 1] - kept, kept)]
         self.filled[slots] = kept
         self.touched[slots] = True
         self._describe(slots[fresh], new, np.unique(new.key, return_index=True)[1][shared[fresh]])

@@ -26,20 +26,11 @@ from agora.integrity.detect import Actions, Detection, Found, acts_together, in_
 from agora.integrity.explain import Square, explained_part, explanations
 from agora.integrity.records import LABELLED_STATES, Action, Artefact, Campaign, Evidence, Explanation, Member, State, iso
 from agora.integrity.shared import Ints, Shares
+from agora.integrity.signals import signals
 from agora.integrity.sources import sources
 from agora.units import format_seconds
 
 SAME_GROUP: Final = 0.5
-_NOUNS: Final = {
-    "repost": ("post of others", "posts of others"),
-    "reply": ("post they answered", "posts they answered"),
-    "link": ("link", "links"),
-    "hashtags": ("row of hashtags", "rows of hashtags"),
-    "image": ("picture", "pictures"),
-    "text": ("text", "texts"),
-    "near_text": ("text", "texts"),
-    "meaning": ("subject", "subjects"),
-}
 TAKES_PART: Final = 0.05
 """Of the median member's occasions; below that an account is no automatic member: attackers who flood meet everybody now and then."""
 _TEXT_CHARACTERS: Final = 280
@@ -248,21 +239,12 @@ def _artefacts(actions: Actions, shares: Mapping[str, Shares]) -> list[SharedArt
         if not len(mine):
             continue
         rows = np.flatnonzero(np.isin(one.post, mine))
-        starts = np.flatnonzero(np.diff(one.artefact[rows], prepend=-1))
-        bounds = np.searchsorted(one.artefact, np.arange(one.num_artefacts + 1))
-        for low, high in zip(starts, np.append(starts[1:], len(rows)), strict=True):
-            part = rows[low:high]
-            number = int(one.artefact[part[0]])
+        numbers, starts = np.unique(one.artefact[rows], return_index=True)
+        begins, ends = (np.searchsorted(one.artefact, numbers, side).tolist() for side in ("left", "right"))
+        for number, part, begin, end in zip(numbers.tolist(), np.split(rows, starts[1:]), begins, ends, strict=True):
             result.append(
-                SharedArtefact(
-                    name,
-                    int(one.key[number]),
-                    one.post[part],
-                    one.account[part],
-                    one.time_s[part],
-                    slice(int(bounds[number]), int(bounds[number + 1])),
-                )
-            )
+                SharedArtefact(name, int(one.key[number]), one.post[part], one.account[part], one.time_s[part], slice(begin, end))
+            )  # fmt: skip
     return sorted(result, key=lambda a: (-len(np.unique(a.account)), a.signal, a.key))
 
 
@@ -300,7 +282,8 @@ def _sentences(
     counts = Counter(one.signal for one in artefacts)
     if counts["near_text"]:
         counts["text"] = 0  # they are among the near duplicates
-    parts = [f"{count:,} {_NOUNS[name][count != 1]}" for name, count in counts.most_common() if count]
+    nouns = {signal.id: signal.nouns for signal in signals(meaning=True)}
+    parts = [f"{count:,} {nouns[name][count != 1]}" for name, count in counts.most_common() if count]
     listed = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
     first = (
         f"{len(members):,} accounts shared {listed} close together in time, between {iso(times.min())[:10]} and {iso(times.max())[:10]}."

@@ -24,6 +24,7 @@ from agora.integrity.batch import Hashes, Keys, PostBatch
 from agora.integrity.memory import give_back
 from agora.integrity.signals import Signal, signals
 from agora.log import Progress, silent
+from agora.posts.distinct import Distinct
 from agora.text.embeddings import Embeddings
 from agora.text.minhash import hash_strings
 
@@ -234,13 +235,10 @@ def _assemble(files: list[Path]) -> Collected:
 
 def _names(files: list[Path]) -> pa.Array:
     """All authors, sorted."""
-    parts, num_new = [pa.array([], pa.string())], 0
+    found = Distinct()
     for path in files:
-        parts.append(pc.unique(_column(path, "author")))
-        num_new += len(parts[-1])
-        if num_new > len(parts[0]):
-            parts, num_new = [pc.unique(pa.chunked_array(parts))], 0
-    names = pc.unique(pa.chunked_array(parts))
+        found.add(_column(path, "author"))
+    names = found.values()
     return names.take(pc.sort_indices(names))
 
 

@@ -11,7 +11,6 @@ from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from agora.integrity.records import Action, Artefact, Campaign, ScanResult
@@ -36,17 +35,12 @@ class Deleted:
 
 
 def deleted_from(store: PostStore, result: ScanResult) -> Deleted:
-    """What of a scan's evidence the store has no more. Reads the ids of the store once."""
+    """What of a scan's evidence the store has no more."""
     tombstones = store.deletions()
     accounts = tombstones.filter(pc.equal(tombstones["kind"], "author"))["key"].to_pylist()
     posts = set(tombstones.filter(pc.equal(tombstones["kind"], "post"))["key"].to_pylist())
     evidence = {action.post for campaign in result.campaigns for artefact in campaign.artefacts for action in artefact.actions}
-    wanted = pa.array(sorted(evidence), pa.string())
-    present: set[str] = set()
-    for batch in store.scan(columns=["id"]) if evidence else ():
-        ids = batch.column("id")
-        present.update(ids.filter(pc.is_in(ids, value_set=wanted)).to_pylist())
-    return Deleted(frozenset(accounts), frozenset(posts | (evidence - present)))
+    return Deleted(frozenset(accounts), frozenset(posts | (evidence - store.present(evidence))))
 
 
 def forget(result: ScanResult, deleted: Deleted) -> ScanResult:

@@ -22,6 +22,7 @@ from agora.integrity.pairs import OCCASION_S
 from agora.integrity.shared import Longs, Shares
 from agora.integrity.signals import signals
 from agora.integrity.timing import GroupEpisodes, episode_pairs, group_episodes
+from agora.text.ranges import ranges
 
 GAP_S: Final = float(OCCASION_S)
 """An episode is over after an hour of silence, earlier than in the batch scan: what lasts would else be one open episode for days. For that
@@ -156,5 +157,4 @@ class _Look:
 def _flat(buffers: KeyBuffers, slots: Longs) -> tuple[Longs, npt.NDArray[Any]]:
     """Events of rings one after another, and which ring each belongs to (its place in `slots`)."""
     filled = buffers.filled[slots]
-    place = np.arange(filled.sum()) - np.repeat(np.cumsum(filled) - filled, filled)
-    return np.repeat(np.arange(len(slots)), filled), buffers.events[np.repeat(slots, filled), place]
+    return np.repeat(np.arange(len(slots)), filled), buffers.events[np.repeat(slots, filled), ranges(0, filled)]

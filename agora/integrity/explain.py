@@ -48,14 +48,21 @@ class Square:
     follows   (follower, followed) as sorted codes follower * accounts + followed, or None where the graph is not known
     declared  organisation of each account that declared one, by code
     created   seconds since 1970 at which an account was made, by code, where known
-    has_link  posts that carry a link; `is_reply` posts that answer one
+    has_link  posts that carry a link
+    is_feed   accounts, by code, that post almost only links (`feeds`)
     """
 
     follows: npt.NDArray[np.int64] | None
     declared: Mapping[int, str]
     created: Mapping[int, int]
     has_link: npt.NDArray[np.bool_]
-    is_reply: npt.NDArray[np.bool_]
+    is_feed: npt.NDArray[np.bool_]
+
+
+def feeds(posts: Collected, has_link: npt.NDArray[np.bool_], is_reply: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which accounts, by code, are feeds: at least FEED of their posts are links of their own that answer nobody."""
+    plain = np.bincount(posts.account, posts.is_own & has_link & ~is_reply, posts.num_accounts)
+    return np.asarray(plain >= FEED * np.bincount(posts.account, minlength=posts.num_accounts))
 
 
 def explanations(
@@ -74,8 +81,10 @@ def explained_part(
     against, nor do actions of theirs that others merely copied.
     """
     actions = actions.where(np.flatnonzero(~np.isin(actions.post, copied(artefacts))))
-    own = {account: actions.of(np.array([account], np.int32)) for account in accounts.tolist()}
-    own = {account: mine for account, mine in own.items() if len(mine.post)}
+    order = np.argsort(actions.account, kind="stable")
+    starts, ends = (np.searchsorted(actions.account[order], accounts, side) for side in ("left", "right"))
+    bounds = zip(accounts.tolist(), starts.tolist(), ends.tolist(), strict=True)
+    own = {account: actions.where(order[start:end]) for account, start, end in bounds if start < end}
     for check, alone in _CHECKS:
         if alone is None:
             continue
@@ -156,7 +165,7 @@ def _syndication(accounts: Ints, actions: Actions, artefacts: Sequence[SharedArt
     """Outlets behind one client: what they share always carries a link, to another page each time, and they post little else."""
     evidence = np.unique(actions.post[~np.isin(actions.signal, list(_AMPLIFIED))])
     linked = float(square.has_link[evidence].mean()) if len(evidence) else 0.0
-    feeds = sum(_is_feed(account, actions, posts, square) is not None for account in accounts.tolist())
+    feeds = int(square.is_feed[accounts].sum())
     texts = len({one.key for one in artefacts if one.signal in ("near_text", "text")})
     links = len({one.key for one in artefacts if one.signal == "link"})
     text = f"{linked:.0%} of the evidence carries a link ({links:,} pages, {texts:,} texts); "
@@ -166,9 +175,7 @@ def _syndication(accounts: Ints, actions: Actions, artefacts: Sequence[SharedArt
 
 
 def _is_feed(account: int, actions: Actions, posts: Collected, square: Square) -> Hashable | None:
-    mine = np.flatnonzero(posts.account == account)
-    plain = posts.is_own[mine] & ~square.is_reply[mine]
-    return "feed" if (plain & square.has_link[mine]).mean() >= FEED else None
+    return "feed" if square.is_feed[account] else None
 
 
 def _one_author(accounts: Ints, actions: Actions, artefacts: Sequence[SharedArtefact], posts: Collected, square: Square) -> Explanation:

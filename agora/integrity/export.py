@@ -1,7 +1,8 @@
 """A scan for other programs. Goes in: a scan, what people ruled, the labels. Comes out: one file (CSV: two).
 
 .json       everything: campaigns with members, evidence, explanations and artefacts; verdicts, appeals, labels
-.csv        members, one per line; beside it NAME-artefacts.csv. Texts that a spreadsheet would run as a formula get a leading '
+.csv        members, one per line; beside it NAME-artefacts.csv. What a spreadsheet would run as a formula (a text, a name, an id) gets a
+            leading '
 .graphml    accounts and artefacts as nodes, "shared it so many times" as weighted edges (networkx, Gephi, igraph)
 .stix.json  STIX 2.1, see stix.py
 """
@@ -89,12 +90,12 @@ def scan_csv(result: ScanResult, rulings: Rulings, labels: pa.Table, scanned_at:
                 "verdict": verdict.state if verdict else "",
                 "appeal": appeals[member.account].state if member.account in appeals else "",
             }
-            members.append({"campaign": campaign.id, "state": campaign.state, **row})
+            members.append({"campaign": campaign.id, "state": campaign.state, **row, "account": _not_a_formula(member.account)})
         for artefact in campaign.artefacts:
             times = [action.at for action in artefact.actions]
             row = record_fields(artefact) | {"text": _not_a_formula(artefact.text)}
             row |= {"first_at": min(times, default=""), "last_at": max(times, default="")}
-            row |= {"posts": " ".join(action.post for action in row.pop("actions") if action.is_member)}
+            row |= {"posts": _not_a_formula(" ".join(action.post for action in row.pop("actions") if action.is_member))}
             artefacts.append({"campaign": campaign.id, **row})
     return {"": _table(MEMBER_COLUMNS, members), "-artefacts": _table(ARTEFACT_COLUMNS, artefacts)}
 

@@ -20,7 +20,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -105,31 +105,27 @@ class IntegrityFolder:
         except ModuleNotFoundError as error:
             raise MissingExtraError(error.name or "igraph", "integrity", "agora integrity scan") from error
         with self._locked("scan.lock", wait=False):
-            key, num_deletions, num_posts, batches = _snapshot(store, config)
-            work = self.root / f"{_WORK}{key}"
+            read, batches = _snapshot(store, config)
+            work = self.root / f"{_WORK}{read.key}"
             self._remove_work(but=work)
-            version = store.version
             if ray is None:
                 result = scan(
-                    batches,
-                    work,
-                    config=config,
-                    follows=follows,
-                    declared=declared,
-                    created=created,
-                    num_posts=num_posts,
+                    batches, work, config=config, follows=follows, declared=declared, created=created, num_posts=read.num_posts,
                     progress=progress,
-                )
+                )  # fmt: skip
             else:
                 from agora.integrity.cluster import cluster_scan, use_ray
 
                 use_ray(ray)
                 result = cluster_scan(
                     store.to_daft(), work, config=config, follows=follows, declared=declared, created=created,
-                    num_posts=num_posts, num_partitions=RAY_PARTITIONS, progress=progress,
+                    num_posts=read.num_posts, num_partitions=RAY_PARTITIONS, progress=progress,
                 )  # fmt: skip
-            origin = Origin(scanned_at=utc(), store_version=version, num_deletions=num_deletions, signals=_signal_versions())
-            save_scan(result, self.scan_folder, origin=origin)
+            origin = Origin(
+                scanned_at=utc(), store_version=read.version, num_deletions=read.num_deletions, signals=_signal_versions()
+            )  # fmt: skip
+            with self._locked("result.lock"):
+                save_scan(result, self.scan_folder, origin=origin)
             self._remove_work()
         self.forget_deleted(store)
         return self.load()
@@ -155,21 +151,22 @@ class IntegrityFolder:
         """Let the store's deletions reach the saved scan, the ledger and the labels. True when there were new ones."""
         if not self.scan_folder.is_dir():
             return False
-        tombstones = store.deletions()
-        origin = load_origin(self.scan_folder)
-        if tombstones.num_rows == origin.num_deletions:
-            return False
-        result = self.load()
-        deleted = deleted_from(store, result)
-        result = forget(result, deleted)
-        save_scan(result, self.scan_folder, origin=origin)
-        with self.ledger() as ledger:
-            ledger.forget(deleted.accounts)
-            if (self.root / LABELS_FILE).exists():
-                self.publish(ledger)
-        # Noted last: killed before, all of this is done again.
-        save_scan(result, self.scan_folder, origin=replace(origin, num_deletions=tombstones.num_rows))
-        return True
+        with self._locked("result.lock"):  # a scan that ends meanwhile waits: its result must not be replaced by the one read here
+            tombstones = store.deletions()
+            origin = load_origin(self.scan_folder)
+            if tombstones.num_rows == origin.num_deletions:
+                return False
+            result = self.load()
+            deleted = deleted_from(store, result)
+            result = forget(result, deleted)
+            save_scan(result, self.scan_folder, origin=origin)
+            with self.ledger() as ledger:
+                ledger.forget(deleted.accounts)
+                if (self.root / LABELS_FILE).exists():
+                    self.publish(ledger)
+            # Noted last: killed before, all of this is done again.
+            save_scan(result, self.scan_folder, origin=replace(origin, num_deletions=tombstones.num_rows))
+            return True
 
     @contextmanager
     def _locked(self, name: str, *, wait: bool = True) -> Iterator[None]:
@@ -188,14 +185,24 @@ class IntegrityFolder:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _snapshot(store: PostStore, config: IntegrityConfig) -> tuple[str, int, int, Iterator[pa.RecordBatch]]:
-    """A consistent reading of all posts, with the key of exactly what is read; again when somebody wrote in between."""
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a scan reads: `key` names the files and the signals; version, tombstones and posts of the store then."""
+
+    key: str
+    version: int
+    num_deletions: int
+    num_posts: int
+
+
+def _snapshot(store: PostStore, config: IntegrityConfig) -> tuple[_Read, Iterator[pa.RecordBatch]]:
+    """A consistent reading of all posts, with exactly what is read; again when somebody wrote in between."""
     while True:
-        key, num_deletions, num_posts = _work_key(store, config), store.deletions().num_rows, store.num_posts
+        read = _Read(_work_key(store, config), store.version, store.deletions().num_rows, store.num_posts)
         batches = store.scan(columns=list(POST_COLUMNS))
         first = next(batches, None)
-        if key == _work_key(store, config):
-            return key, num_deletions, num_posts, itertools.chain(() if first is None else (first,), batches)
+        if read.key == _work_key(store, config):
+            return read, itertools.chain(() if first is None else (first,), batches)
         batches.close()  # type: ignore[attr-defined]
 
 

@@ -10,6 +10,7 @@ Not covered: who may write. Whoever can open the file or the database can add ru
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
@@ -204,9 +205,9 @@ class Ledger:
         with self._database.begin() as connection:
             appeals = connection.execute(sa.select(APPEALS).order_by(APPEALS.c.number)).mappings().all()
             issued = set(connection.execute(sa.select(ISSUED.c.account)).scalars())
-            known = sorted(gone & (issued | {row["account"] for row in appeals}))
-            num_before = sum(name.startswith(DELETED) for name in issued | {row["account"] for row in appeals})
-            alias = {account: f"{DELETED} {number}" for number, account in enumerate(known, num_before + 1)}
+            named = issued | {row["account"] for row in appeals}
+            free = (name for number in itertools.count(1) if (name := f"{DELETED} {number}") not in named)
+            alias = dict(zip(sorted(gone & named), free, strict=False))
             hidden = {row["number"] for row in appeals if row["account"] in alias}
             for account in issued & set(alias):
                 connection.execute(ISSUED.update().where(ISSUED.c.account == account).values(account=alias[account]))

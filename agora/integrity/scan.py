@@ -21,7 +21,7 @@ from agora.integrity.collect import Collected, collect
 from agora.integrity.config import IntegrityConfig
 from agora.integrity.detect import detect
 from agora.integrity.episodes import contains
-from agora.integrity.explain import Square
+from agora.integrity.explain import Square, feeds
 from agora.integrity.records import Campaign, ScanResult, iso
 from agora.integrity.shared import Shares, shared
 from agora.integrity.signals import signals
@@ -109,7 +109,9 @@ def _square(posts: Collected, follows: pa.Table | None, declared: Mapping[str, s
     has_link, is_reply = np.zeros(posts.num_posts, np.bool_), np.zeros(posts.num_posts, np.bool_)
     has_link[posts.keys(by_id["link"])[0]] = True
     is_reply[posts.keys(by_id["reply"])[0]] = True
-    return Square(_follow_codes(posts, follows), _by_code(posts, declared), _by_code(posts, created), has_link, is_reply)
+    return Square(
+        _follow_codes(posts, follows), _by_code(posts, declared), _by_code(posts, created), has_link, feeds(posts, has_link, is_reply)
+    )
 
 
 def _by_code(posts: Collected, values: Mapping[str, _Value]) -> dict[int, _Value]:

@@ -30,6 +30,8 @@ from agora.posts.sources.table_rows import JsonRows
 from agora.posts.store import PostStore
 
 MAX_WAITING: Final = 16_384
+_LOOK_S: Final = 0.5
+"""A quiet source is asked so often whether to stop."""
 
 
 def open_stream(state: Path, config: StreamConfig, *, follows: pa.Table | None = None, declared: Mapping[str, str] | None = None) -> Stream:
@@ -48,13 +50,15 @@ def watch(
     wait_s: float = 2.0,
     save_s: float = 60.0,
     on_broken: Callable[[Broken], None] = lambda _: None,
+    stop: threading.Event | None = None,
 ) -> Iterator[Alert]:
-    """Alerts as they come up. A batch is worked on when it is full, or `wait_s` seconds after its first post."""
+    """Alerts as they come up. A batch is worked on when it is full, or `wait_s` seconds after its first post. `stop` ends it with the
+    batch that is being worked on."""
     convert = JsonRows({})
     saver = _Saver(stream, state, save_s)
     stream.counts.setdefault("broken", 0)
     before = 0
-    for lines in _batches(source, batch_posts, wait_s):
+    for lines in _batches(source, batch_posts, wait_s, stop or threading.Event()):
         rows: list[Any] = []
         for number, line in enumerate(lines, start=before + 1):
             item = attempt(lambda text: convert(_parsed(text)), line, f"line {number}")
@@ -81,16 +85,19 @@ def watch_store(
     poll_s: float = 2.0,
     save_s: float = 60.0,
     batch_posts: int = 8_192,
-    stop: Callable[[], bool] = lambda: False,
+    once: bool = False,
+    stop: threading.Event | None = None,
 ) -> Iterator[Alert]:
-    """Alerts on the posts of a store, first those that it holds, then those that come in; `stop` is asked when all has been read.
+    """Alerts on the posts of a store, first those that it holds, then, unless `once`, those that come in. `stop` ends it with the batch
+    that is being worked on.
 
     The store's version is looked at every `poll_s` seconds; only what came in since is read. A store that has had fewer posts than the
     watcher read is another one: it is read from its beginning.
     """
     saver = _Saver(stream, state, save_s)
+    stop = stop or threading.Event()
     version = -1
-    while True:
+    while not stop.is_set():
         if (found := store.version) != version:
             version, appended = found, store.appended
             if appended < stream.source_at:
@@ -98,13 +105,16 @@ def watch_store(
             for batch in store.scan(columns=POST_COLUMNS, batch_rows=batch_posts, after=stream.source_at):
                 yield from stream.feed(batch)
                 stream.source_at = min(appended, stream.source_at + batch.num_rows)
+                if stop.is_set():
+                    break
                 saver.save_if_due()
-            stream.source_at = appended
-            yield from stream.tick()
+            else:
+                stream.source_at = appended
+                yield from stream.tick()
             saver.save()
-        if stop():
+        if once:
             return
-        time.sleep(poll_s)
+        stop.wait(poll_s)
 
 
 class _Saver:
@@ -131,18 +141,20 @@ def _parsed(line: str) -> Any:
         raise RecordError(f"no JSON: {error}") from error
 
 
-def _batches(source: Iterable[str], batch_posts: int, wait_s: float) -> Iterator[list[str]]:
+def _batches(source: Iterable[str], batch_posts: int, wait_s: float, stop: threading.Event) -> Iterator[list[str]]:
     """Lines in batches. A thread reads, so that a quiet source does not hold back what it has sent; when we are slow, it waits."""
     waiting: queue.Queue[str | BaseException | None] = queue.Queue(MAX_WAITING)
     threading.Thread(target=_read, args=(source, waiting), daemon=True).start()
     batch: list[str] = []
     due = 0.0
-    while True:
+    line: str | BaseException | None = None
+    while not stop.is_set():
         try:
-            line = waiting.get(timeout=max(0.0, due - time.monotonic()) if batch else None)
+            line = waiting.get(timeout=max(0.0, min(_LOOK_S, due - time.monotonic())) if batch else _LOOK_S)
         except queue.Empty:
-            yield batch
-            batch = []
+            if batch and time.monotonic() >= due:
+                yield batch
+                batch = []
             continue
         if line is None or isinstance(line, BaseException):
             break

@@ -145,6 +145,7 @@ class _Run:
         self._quarantined = Counter(journal.state.quarantined)
         self._unread: list[str] = []
         self._errors: list[str] = []
+        self._unopened: set[str] = set()  # reasons of the entries for files, not records
         self._resumed = 0
         self._saved_at = time.monotonic()
 
@@ -224,8 +225,10 @@ class _Run:
         """A file that cannot be opened, or read to its end."""
         if self._strict:
             raise SourceError(f"{name}: {reason}")
+        item = broken(reason, place, b"")
         self._errors.append(f"{name}: {reason}")
-        self._break(name, broken(reason, place, b""))
+        self._unopened.add(item.reason)
+        self._break(name, item)
 
     def _flush(self) -> None:
         """Hand everything pending to the store: posts first, so that a deletion in the same batch finds them."""
@@ -259,7 +262,7 @@ class _Run:
         """The summary. Raises SourceError when nothing under `path` could be read."""
         quarantine_file = self._journal.complete()
         counts = self._counts
-        if not self._sources or counts["records"] == sum(self._quarantined[head] for head in {_head(error) for error in self._errors}) > 0:
+        if not self._sources or counts["records"] == sum(self._quarantined[reason] for reason in self._unopened) > 0:
             raise SourceError(self._nothing_read(path))
         return ImportSummary(
             source=", ".join(sorted(self._sources)), files=counts["files"], records=counts["records"], posts=counts["posts"],
@@ -293,10 +296,6 @@ def _items(source: Source, file: SourceFile) -> Iterator[Item]:
         yield from source.read(file)
     except _UNFORESEEN as error:
         raise SourceError(f"unexpected shape: {source.name} cannot go on, {type(error).__name__} {error}") from error
-
-
-def _head(error: str) -> str:
-    return error.partition(": ")[2].partition(": ")[0]
 
 
 @dataclass(slots=True)

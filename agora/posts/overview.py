@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from agora.errors import UsageError
 from agora.files import replacing
 from agora.log import Progress, silent
+from agora.posts.distinct import Distinct
 from agora.posts.schema import POST_SCHEMA
 from agora.posts.store import PostStore
 
@@ -40,7 +41,7 @@ class PostStatistics:
 def post_statistics(store: PostStore, *, progress: Progress = silent) -> PostStatistics:
     """Read the whole store once and count. Languages that are not declared count as 'none'."""
     counts: dict[str, dict[str, int]] = {"kind": {}, "lang": {}, "source": {}}
-    authors = pa.array([], pa.string())
+    authors = Distinct()
     first: datetime | None = None
     last: datetime | None = None
     total = 0
@@ -51,14 +52,14 @@ def post_statistics(store: PostStore, *, progress: Progress = silent) -> PostSta
                 for entry in batch.column(name).value_counts().to_pylist():
                     key = entry["values"] if entry["values"] is not None else "none"
                     found[key] = found.get(key, 0) + entry["counts"]
-            authors = pc.unique(pa.concat_arrays([authors, pc.unique(batch.column("author"))]))
+            authors.add(batch.column("author"))
             span = pc.min_max(batch.column("created_at")).as_py()
             first = span["min"] if first is None else min(first, span["min"])
             last = span["max"] if last is None else max(last, span["max"])
             step.advance(batch.num_rows)
     ordered = {name: dict(sorted(found.items(), key=lambda entry: (-entry[1], entry[0]))) for name, found in counts.items()}
     return PostStatistics(
-        posts=total, accounts=len(authors), first=first, last=last, deletions=store.deletions().num_rows,
+        posts=total, accounts=len(authors.values()), first=first, last=last, deletions=store.deletions().num_rows,
         kinds=ordered["kind"], langs=ordered["lang"], sources=ordered["source"],
     )  # fmt: skip
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from agora.posts.schema import POST_SCHEMA
+from agora.files import write_atomically
+from agora.posts.schema import DELETIONS_SCHEMA, POST_SCHEMA
 from agora.posts.simulate import TRUTH_SCHEMA, Campaign, SquareConfig
-from agora.posts.store import DELETIONS_SCHEMA
 
 _OPTION = re.compile(r"^    (\w+)  +(\S.*)$", re.MULTILINE)
 
@@ -45,21 +46,28 @@ def options_table(config: type[Any]) -> str:
     return "\n".join(lines)
 
 
-def update_page(text: str) -> str:
-    """The page with every part between `<!-- begin NAME -->` and `<!-- end NAME -->` made anew."""
-    parts = {
-        "post": schema_table(POST_SCHEMA),
-        "deletions": schema_table(DELETIONS_SCHEMA),
-        "truth": schema_table(TRUTH_SCHEMA),
-        "square": options_table(SquareConfig),
-        "campaign": options_table(Campaign),
-    }
+def fill(page: str, parts: Mapping[str, str]) -> str:
+    """The page with each part between its `<!-- begin NAME -->` and `<!-- end NAME -->` made anew."""
     for name, part in parts.items():
         begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-        head, found, rest = text.partition(begin)
+        head, found, rest = page.partition(begin)
         assert found and end in rest, f"the page has no part {name!r}"
-        text = f"{head}{begin}\n{part}\n{end}{rest.partition(end)[2]}"
-    return text
+        page = f"{head}{begin}\n{part}\n{end}{rest.partition(end)[2]}"
+    return page
+
+
+def update_page(page: str) -> str:
+    """docs/posts.md with its tables made anew."""
+    return fill(
+        page,
+        {
+            "post": schema_table(POST_SCHEMA),
+            "deletions": schema_table(DELETIONS_SCHEMA),
+            "truth": schema_table(TRUTH_SCHEMA),
+            "square": options_table(SquareConfig),
+            "campaign": options_table(Campaign),
+        },
+    )
 
 
 def _parts(kind: pa.DataType) -> list[pa.Field]:
@@ -69,4 +77,4 @@ def _parts(kind: pa.DataType) -> list[pa.Field]:
 
 if __name__ == "__main__":
     page = Path(sys.argv[1])
-    page.write_text(update_page(page.read_text(encoding="utf-8")), encoding="utf-8")
+    write_atomically(page, update_page(page.read_text(encoding="utf-8")))

@@ -50,6 +50,16 @@ POST_SCHEMA: Final = pa.schema(
 """Arrow schema of posts; each field's meaning is in its metadata under `doc`."""
 
 
+DELETIONS_SCHEMA: Final = pa.schema(
+    [
+        pa.field("kind", pa.string(), nullable=False, metadata={"doc": "post or author"}),
+        pa.field("key", pa.string(), nullable=False, metadata={"doc": "post id or author"}),
+        pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False, metadata={"doc": "when it was deleted, UTC"}),
+    ]
+)
+"""Tombstones: what must not be kept by any later stage, nor come back with a later import."""
+
+
 def posts_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """Rows (missing nullable fields and lists may be left out) -> table with POST_SCHEMA.
 

@@ -9,12 +9,10 @@ writing to one folder, and file systems without flock (some network mounts).
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
@@ -26,36 +24,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agora.errors import StoreError, UsageError
-from agora.log import Progress, Step, silent
+from agora.log import Progress, silent
 from agora.posts import migrations, sealing
-from agora.posts.schema import POST_SCHEMA, REPOST
+from agora.posts.incoming import as_posts, first_of_each_id, named_in, without_deleted
+from agora.posts.lance_tables import ARRIVAL, TABLE_SCHEMA, connect, create_posts, create_store, optimize, watched
+from agora.posts.schema import DELETIONS_SCHEMA, POST_SCHEMA, REPOST
 
 if TYPE_CHECKING:
     import daft
 
-DELETIONS_SCHEMA: Final = pa.schema(
-    [
-        pa.field("kind", pa.string(), nullable=False, metadata={"doc": "post or author"}),
-        pa.field("key", pa.string(), nullable=False, metadata={"doc": "post id or author"}),
-        pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False, metadata={"doc": "when it was deleted, UTC"}),
-    ]
-)
-"""Tombstones: what must not be kept by any later stage, nor come back with a later import."""
-
-_ARRIVAL = "arrival"
-_TABLE_SCHEMA: Final = POST_SCHEMA.append(pa.field(_ARRIVAL, pa.int64()))
-"""Posts, and the order in which they came: merging fragments moves them (lancedb 0.40 orders fragments by the time of their rewriting)."""
 _CONTENT: Final = ("text", "lang", "urls", "hashtags", "mentions", "media")
 """What a repost shows of the post that it repeats."""
 _ARRIVAL_RANGE = 262_144  # rows read and sorted at once; bounds memory
 _MERGE_ROWS = 262_144  # rows per insert of a large append; bounds memory, the seal makes all of them one step
 _DELETE_KEYS = 2_000  # keys per deletion predicate
-_INDEX_CACHE_BYTES = 256 << 20
-_METADATA_CACHE_BYTES = 128 << 20
 _MAINTENANCE_ROWS = 1_000_000  # rows outside the id index before fragments are merged and the index grows ...
 _MAINTENANCE_SHARE = 8  # ... or this fraction (1/8) of the store, so that the work stays proportional to the posts
 _MAINTENANCE_COMMITS = 128
-_MAINTENANCE_ROUNDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +82,7 @@ class PostStore:
                 raise StoreError(f"{path} is not a post store: it has no {sealing.HEAD_FILE}; give an empty or new folder")
             if not create:
                 raise StoreError(f"no post store at {path}; import or simulate posts first (agora posts import PATH)")
-            _create(path)
+            create_store(path)
         store = cls(path)
         if migrations.needs_migration(path):
             store._acquire()
@@ -140,10 +125,10 @@ class PostStore:
 
         Raises StoreError for another writer at work, a damaged store, or a table that does not fit POST_SCHEMA.
         """
-        posts = _as_posts(posts)
+        posts = as_posts(posts)
         with self._mutex, self._changing() as (head, tables):
-            allowed = _without_deleted(posts, self._deletions(tables))
-            unique = _with_arrivals(_first_of_each_id(allowed), head.appended)
+            allowed = without_deleted(posts, self._deletions(tables))
+            unique = _with_arrivals(first_of_each_id(allowed), head.appended)
             appended = 0
             for start in range(0, unique.num_rows, _MERGE_ROWS):
                 batch = unique.slice(start, _MERGE_ROWS)
@@ -159,9 +144,9 @@ class PostStore:
         Reposts of an edited post, which carry its words, are edited with it. A post that was not there is added; deleted ids and authors
         stay deleted. Edited posts arrive anew: `scan(after=...)` brings them again, at the end. Raises StoreError as `append` does.
         """
-        posts = _as_posts(posts)
+        posts = as_posts(posts)
         with self._mutex, self._changing() as (head, tables):
-            allowed = _without_deleted(posts, self._deletions(tables))
+            allowed = without_deleted(posts, self._deletions(tables))
             wanted = {row["id"]: row for row in allowed.to_pylist()}
             known = {row["id"]: row for row in self._rows_of(tables, "id", list(wanted))}
             changed = {key: row for key, row in wanted.items() if known.get(key) != row}
@@ -175,11 +160,13 @@ class PostStore:
         added, refused = len(wanted.keys() - known.keys()), posts.num_rows - allowed.num_rows
         return ReplaceResult(edited=len(edited), added=added, unchanged=allowed.num_rows - len(edited) - added, deleted=refused)
 
-    def _rows_of(self, tables: _Tables, column: str, keys: Sequence[str], condition: str = "") -> Iterator[dict[str, Any]]:
+    def _rows_of(
+        self, tables: _Tables, column: str, keys: Sequence[str], condition: str = "", *, schema: pa.Schema = POST_SCHEMA
+    ) -> Iterator[dict[str, Any]]:
         for start in range(0, len(keys), _DELETE_KEYS):
             words = ",".join(_quoted(key) for key in keys[start : start + _DELETE_KEYS])
-            found = tables.posts.search().where(f"{column} IN ({words}){condition}").select(POST_SCHEMA.names).to_arrow()
-            yield from found.select(POST_SCHEMA.names).cast(POST_SCHEMA).to_pylist()
+            found = tables.posts.search().where(f"{column} IN ({words}){condition}").select(schema.names).to_arrow()
+            yield from found.select(schema.names).cast(schema).to_pylist()
 
     def rows(self, column: Literal["id", "ref_id"], keys: Sequence[str]) -> list[dict[str, Any]]:
         """The live posts whose id, or the id of what they refer to, is among `keys`, in no order."""
@@ -226,10 +213,10 @@ class PostStore:
         names = POST_SCHEMA.names
         with self._snapshot() as (head, tables):
             self._verify_data(head)
-            first = max(after, head.numbered_from - int(tables.posts.count_rows(f"{_ARRIVAL} IS NULL")))
+            first = max(after, head.numbered_from - int(tables.posts.count_rows(f"{ARRIVAL} IS NULL")))
             for batch in self._since(head, tables, names, batch_rows, after):
                 if batch.num_rows:
-                    numbers = batch.column(_ARRIVAL).to_pylist()
+                    numbers = batch.column(ARRIVAL).to_pylist()
                     positions = [first + place if number is None else number for place, number in enumerate(numbers)]
                     first += batch.num_rows
                     yield pa.RecordBatch.from_arrays([batch.column(name) for name in names], schema=POST_SCHEMA), positions
@@ -237,27 +224,30 @@ class PostStore:
     def num_since(self, after: int) -> int:
         """How many posts `scan(after=after)` brings."""
         with self._snapshot() as (head, tables):
-            legacy = int(tables.posts.count_rows(f"{_ARRIVAL} IS NULL")) if after < head.numbered_from else 0
-            numbered: int = self._guard(lambda: tables.posts.count_rows(f"{_ARRIVAL} >= {max(after, head.numbered_from)}"))
+            legacy = int(tables.posts.count_rows(f"{ARRIVAL} IS NULL")) if after < head.numbered_from else 0
+            numbered: int = self._guard(lambda: tables.posts.count_rows(f"{ARRIVAL} >= {max(after, head.numbered_from)}"))
             return numbered + min(legacy, max(0, head.numbered_from - after))
 
-    def get(self, ids: Sequence[str]) -> pa.Table:
-        """The live posts among these ids, each once, in no order."""
+    def present(self, ids: Collection[str]) -> set[str]:
+        """Those of these ids that live posts have: looked up one by one, the store is not read."""
+        if not ids:
+            return set()
+        schema = pa.schema([POST_SCHEMA.field("id")])
         with self._snapshot() as (_, tables):
-            return pa.Table.from_pylist(list(self._rows_of(tables, "id", list(dict.fromkeys(ids)))), POST_SCHEMA)
+            return {row["id"] for row in self._guard(lambda: list(self._rows_of(tables, "id", list(ids), schema=schema)))}
 
     def _all(self, tables: _Tables, names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
         yield from self._batches(tables.posts.search().select(names), batch_rows)
 
     def _since(self, head: sealing.Head, tables: _Tables, names: list[str], batch_rows: int, after: int) -> Iterator[pa.RecordBatch]:
         if after < head.numbered_from:
-            first = tables.posts.search().where(f"{_ARRIVAL} IS NULL").select([*names, _ARRIVAL])
-            past = int(tables.posts.count_rows(f"{_ARRIVAL} IS NULL")) - (head.numbered_from - after)
+            first = tables.posts.search().where(f"{ARRIVAL} IS NULL").select([*names, ARRIVAL])
+            past = int(tables.posts.count_rows(f"{ARRIVAL} IS NULL")) - (head.numbered_from - after)
             yield from self._batches(first.offset(past) if past > 0 else first, batch_rows)
         for start in range(max(after, head.numbered_from), head.appended, _ARRIVAL_RANGE):
-            within = f"{_ARRIVAL} >= {start} AND {_ARRIVAL} < {start + _ARRIVAL_RANGE}"
-            query = tables.posts.search().where(within).select([*names, _ARRIVAL])
-            yield from self._guard(query.to_arrow).sort_by(_ARRIVAL).combine_chunks().to_batches(max_chunksize=batch_rows)
+            within = f"{ARRIVAL} >= {start} AND {ARRIVAL} < {start + _ARRIVAL_RANGE}"
+            query = tables.posts.search().where(within).select([*names, ARRIVAL])
+            yield from self._guard(query.to_arrow).sort_by(ARRIVAL).combine_chunks().to_batches(max_chunksize=batch_rows)
 
     def _batches(self, query: Any, batch_rows: int) -> Iterator[pa.RecordBatch]:
         reader = self._guard(lambda: query.to_batches(batch_size=batch_rows))
@@ -289,16 +279,16 @@ class PostStore:
             self._remove_other_generations(head)
             following = replace(head, generation=head.generation + 1)
             with progress.step("compact posts", total=head.num_posts, unit="posts") as step:
-                live = tables.posts.search().select(_TABLE_SCHEMA.names).to_batches(batch_size=65536)
-                posts = _create_posts(self._database, following.posts_table, _watched(live, step))
+                live = tables.posts.search().select(TABLE_SCHEMA.names).to_batches(batch_size=65536)
+                posts = create_posts(self._database, following.posts_table, watched(live, step))
             following = self._maintain(following, _Tables(posts, tables.deletions), remove_old=True)
             self._remove_other_generations(following)
 
     def _delete(self, kind: Literal["post", "author"], keys: Sequence[str]) -> int:
         refuse_blank_keys(kind, keys)
         with self._mutex, self._changing() as (head, tables):
-            known = self._deletions(tables)
-            before = set(known.filter(pc.equal(known["kind"], kind))["key"].to_pylist())
+            known = named_in(self._deletions(tables), kind, pa.chunked_array([list(keys)], pa.string()))
+            before = set(known.to_pylist())
             fresh = [key for key in dict.fromkeys(keys) if key not in before]
             if not fresh:
                 return 0
@@ -345,7 +335,7 @@ class PostStore:
     def _maintain(self, head: sealing.Head, tables: _Tables, *, remove_old: bool) -> sealing.Head:
         """Merge fragments and extend the index; then seal; only then remove what the old seal needed."""
         for table in (tables.posts, tables.deletions):
-            _optimize(table)
+            optimize(table)
         head = replace(head, rows_since_maintenance=0, commits_since_maintenance=0, is_removing=remove_old)
         head = self._write_head(head, tables)
         if remove_old:
@@ -385,7 +375,7 @@ class PostStore:
 
     def _open_tables(self, head: sealing.Head) -> _Tables:
         if self._database is None:
-            self._database = _connect(self.folder)
+            self._database = connect(self.folder)
         return _Tables(self._database.open_table(head.posts_table), self._database.open_table(sealing.DELETIONS_TABLE))
 
     def _deletions(self, tables: _Tables) -> pa.Table:
@@ -422,7 +412,7 @@ class _Tables:
 
 def _with_arrivals(posts: pa.Table, first: int) -> pa.Table:
     """The posts numbered in order of arrival."""
-    return posts.append_column(_TABLE_SCHEMA.field(_ARRIVAL), pa.array(np.arange(first, first + posts.num_rows)))
+    return posts.append_column(TABLE_SCHEMA.field(ARRIVAL), pa.array(np.arange(first, first + posts.num_rows)))
 
 
 def _after_arrival(head: sealing.Head, written: int, numbered: int) -> sealing.Head:
@@ -431,104 +421,11 @@ def _after_arrival(head: sealing.Head, written: int, numbered: int) -> sealing.H
     )
 
 
-def _connect(folder: Path) -> Any:
-    import lancedb
-
-    session = lancedb.Session(index_cache_size_bytes=_INDEX_CACHE_BYTES, metadata_cache_size_bytes=_METADATA_CACHE_BYTES)
-    return lancedb.connect(folder, session=session)
-
-
-def _create(path: Path) -> None:
-    """Make an empty store beside `path` and move it there whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
-        database = _connect(building)
-        deletions = database.create_table(sealing.DELETIONS_TABLE, schema=DELETIONS_SCHEMA)
-        head = sealing.Head(posts_version=0, deletions_version=deletions.version)
-        posts = _create_posts(database, head.posts_table, None)
-        files = sealing.inventory(building, (head.posts_table, sealing.DELETIONS_TABLE), {})
-        head = replace(head, posts_version=posts.version, files=files)
-        sealing.write_head(building, head)
-        os.replace(building, path)
-    except OSError as error:
-        if not (path / sealing.HEAD_FILE).exists():  # else another process created it first
-            raise StoreError(f"post store {path} cannot be created: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-
-
-def _create_posts(database: Any, name: str, posts: pa.RecordBatchReader | None) -> Any:
-    """A table with _TABLE_SCHEMA and an index on id, filled from the stream `posts` if there is one."""
-    from lancedb.index import BTree
-
-    table = database.create_table(name, posts, schema=_TABLE_SCHEMA)
-    table.create_index("id", config=BTree())
-    return table
-
-
-def _optimize(table: Any) -> None:
-    """Optimize until nothing changes: one call may leave work (two versions were left after deletions, lancedb 0.40), and
-    the cleanup, which optimizes too, would then remove the sealed version before a newer one is sealed.
-    """
-    for _ in range(_MAINTENANCE_ROUNDS):
-        before = table.version
-        table.optimize()
-        if table.version == before:
-            return
-
-
-def _watched(reader: pa.RecordBatchReader, step: Step) -> pa.RecordBatchReader:
-    def batches() -> Iterator[pa.RecordBatch]:
-        for batch in reader:
-            yield batch
-            step.advance(batch.num_rows)
-
-    return pa.RecordBatchReader.from_batches(reader.schema, batches())
-
-
 def _quoted(key: str) -> str:
     return "'" + key.replace("'", "''") + "'"
-
-
-def _as_posts(posts: pa.Table) -> pa.Table:
-    """The table with POST_SCHEMA in contiguous columns. Raises StoreError when a column is missing, has another type, nulls,
-    or strings that are not UTF-8."""
-    missing = [name for name in POST_SCHEMA.names if name not in posts.column_names]
-    if missing:
-        raise StoreError(f"posts to append lack the columns {', '.join(missing)}; see agora.posts.schema")
-    try:
-        posts = posts.select(POST_SCHEMA.names).cast(POST_SCHEMA).combine_chunks()
-        posts.validate(full=True)  # one string that is not UTF-8 would make the whole table unreadable
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        raise StoreError(f"posts to append do not fit the Post schema: {error}") from error
-    for field in POST_SCHEMA:
-        if not field.nullable and posts[field.name].null_count:
-            raise StoreError(f"posts to append have {posts[field.name].null_count} nulls in {field.name!r}, which must be filled")
-    return posts
 
 
 def refuse_blank_keys(kind: str, keys: Sequence[str]) -> None:
     """Raises UsageError for a key that names nothing: an empty one would match every post that refers to no other."""
     if blank := [key for key in keys if not key.strip()]:
         raise UsageError(f"{kind} {blank[0]!r} to delete is blank; give the {'id of a post' if kind == 'post' else 'name of an author'}")
-
-
-def _without_deleted(posts: pa.Table, deletions: pa.Table) -> pa.Table:
-    """Drop posts that a tombstone names, and reposts of such posts."""
-    for kind, own, referred in (("post", "id", "ref_id"), ("author", "author", "ref_author")):
-        keys = deletions.filter(pc.equal(deletions["kind"], kind))["key"]
-        if len(keys):
-            is_repost = pc.and_(pc.equal(posts["kind"], REPOST), pc.is_in(posts[referred], value_set=keys))
-            posts = posts.filter(pc.invert(pc.or_(pc.is_in(posts[own], value_set=keys), is_repost)))
-    return posts
-
-
-def _first_of_each_id(posts: pa.Table) -> pa.Table:
-    encoded = posts["id"].combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.unify_dictionaries().combine_chunks() if encoded.num_chunks != 1 else encoded.chunk(0)
-    if len(encoded.dictionary) == posts.num_rows:
-        return posts
-    _, first = np.unique(encoded.indices.to_numpy(), return_index=True)
-    return posts.take(pa.array(np.sort(first)))

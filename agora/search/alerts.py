@@ -27,9 +27,9 @@ from typing import Any, Final
 
 import pyarrow as pa
 import sqlalchemy as sa
-from sqlalchemy.exc import DatabaseError
 
-from agora.errors import DataError, UsageError
+from agora.database import Database
+from agora.errors import DatabaseBusyError, DatabaseError, DataError, UsageError
 from agora.integrity.results import utc
 from agora.integrity.voice import Voices
 from agora.log import Progress, silent
@@ -40,8 +40,8 @@ from agora.search.query import syntax
 from agora.search.query.matching import MatchContext
 from agora.search.query.parse import parse
 from agora.search.query.syntax import QueryWarning
+from agora.search.workspace import ALERTS_FILE
 
-DATABASE: Final = "alerts.db"
 MAX_NAME: Final = 100
 _BATCH_POSTS: Final = 4_096
 _KEYS: Final = 500
@@ -124,8 +124,8 @@ class Alert:
 class SavedSearches:
     """The saved searches of a workspace, in one SQLite file."""
 
-    def __init__(self, engine: sa.Engine, path: Path) -> None:
-        self._engine, self.path = engine, path
+    def __init__(self, database: Database, path: Path) -> None:
+        self._database, self.path = database, path
         self._percolator = Percolator()
         self._conversations = conversations.Conversations()
         self._known: dict[str, SavedSearch] = {}
@@ -136,20 +136,20 @@ class SavedSearches:
         path.parent.mkdir(parents=True, exist_ok=True)
         engine = sa.create_engine(f"sqlite:///{path}")
         sa.event.listen(engine, "connect", _prepare)
+        database = Database(engine, "saved searches", str(path))
         try:
-            with engine.begin() as connection:
+            with database.begin() as connection:
                 _migrate(connection, path)
-        except DatabaseError as error:
-            engine.dispose()
-            raise DataError(f"{path} cannot be read as saved searches: {error.orig}; move it away and save them anew") from error
-        except BaseException:
-            engine.dispose()
+        except BaseException as error:
+            database.close()
+            if isinstance(error, DatabaseError) and not isinstance(error, DatabaseBusyError):
+                raise DataError(f"{error}; move it away and save them anew") from error
             raise
-        return cls(engine, path)
+        return cls(database, path)
 
     def close(self) -> None:
         """Let go of the file."""
-        self._engine.dispose()
+        self._database.close()
 
     def __enter__(self) -> SavedSearches:
         return self
@@ -169,7 +169,7 @@ class SavedSearches:
             raise UsageError(f"query {query!r} asks for nothing, so every post would alert; example: 'flood (aare OR rhine)'")
         later = [f"min_{node.what}: {_LATER_COUNTS}" for node in syntax.walk(read.root) if isinstance(node, syntax.AtLeast) and node.count]
         row = {"name": name, "query": query, "saved_at": utc(now), "position": position}
-        with self._engine.begin() as connection:
+        with self._database.begin() as connection:
             if connection.execute(sa.select(_SEARCHES.c.name).where(_SEARCHES.c.name == name)).first():
                 raise UsageError(f"a search named {name!r} is saved already; remove it first: agora search saved --remove {name!r}")
             if _state(connection) is None:
@@ -179,7 +179,7 @@ class SavedSearches:
 
     def remove(self, name: str) -> None:
         """Forget a search and its alerts. Raises UsageError when there is none of this name."""
-        with self._engine.begin() as connection:
+        with self._database.begin() as connection:
             if not connection.execute(_SEARCHES.delete().where(_SEARCHES.c.name == name)).rowcount:
                 names = ", ".join(repr(one) for one in connection.execute(sa.select(_SEARCHES.c.name)).scalars()) or "none"
                 raise UsageError(f"no search named {name!r} is saved; there are: {names}")
@@ -191,7 +191,7 @@ class SavedSearches:
         query = sa.select(_SEARCHES, sa.func.coalesce(count.c.num_alerts, 0).label("num_alerts")).outerjoin(
             count, count.c.search == _SEARCHES.c.name
         )
-        with self._engine.connect() as connection:
+        with self._database.begin() as connection:
             return [SavedSearch(**row) for row in connection.execute(query.order_by(_SEARCHES.c.name)).mappings()]
 
     def catch_up(
@@ -205,14 +205,14 @@ class SavedSearches:
         self.forget_deleted(store)
         yield from self._pending(store, voices or Voices())
         self._refresh(context.now)
-        with self._engine.connect() as connection:
+        with self._database.begin() as connection:
             state = _state(connection)
         if state is None or not self._known:
             return
         appended, position = store.appended, state.position
         if appended < position:
             self._begin_anew(appended)
-        self._conversations.ask(self._engine, self._roots(), store, progress=progress)
+        self._conversations.ask(self._database, self._roots(), store, progress=progress)
         if appended <= position:
             return
         with progress.step("posts against saved searches", total=appended - position, unit="posts") as step:
@@ -229,7 +229,7 @@ class SavedSearches:
     def delivered(self, alerts: Collection[int]) -> None:
         """These alerts (by number) have reached whom they are for: they are not pending any more."""
         numbers = list(alerts)
-        with self._engine.begin() as connection:
+        with self._database.begin() as connection:
             for start in range(0, len(numbers), _KEYS):
                 some = _ALERTS.c.number.in_(numbers[start : start + _KEYS])
                 connection.execute(_ALERTS.update().where(some).values(is_delivered=True))
@@ -271,7 +271,7 @@ class SavedSearches:
     ) -> list[tuple[int, tuple[str, Mapping[str, Any]]]]:
         """Alerts and position in one step. Returns the new alerts with their numbers."""
         numbered = []
-        with self._engine.begin() as connection:
+        with self._database.begin() as connection:
             held = _STATE.c.position == before
             moved = connection.execute(_STATE.update().where(held).values(position=reached))
             if not moved.rowcount:
@@ -287,18 +287,18 @@ class SavedSearches:
 
     def _pending(self, store: PostStore, voices: Voices) -> Iterator[Alert]:
         """Alerts that were written down and not delivered; their posts are looked up in the store."""
-        with self._engine.connect() as connection:
+        with self._database.begin() as connection:
             rows = list(connection.execute(sa.select(_ALERTS).where(~_ALERTS.c.is_delivered).order_by(_ALERTS.c.number)).mappings())
         if not rows:
             return
-        posts = {post["id"]: post for post in store.get([row["post"] for row in rows]).to_pylist()}
+        posts = {post["id"]: post for post in store.rows("id", [row["post"] for row in rows])}
         for row in rows:
             if row["post"] in posts:
                 yield _alert(row["number"], row["search"], posts[row["post"]], voices, row["at"])
 
     def _begin_anew(self, appended: int) -> None:
         """The store is another one than before: alerts are about what comes in from now on."""
-        with self._engine.begin() as connection:
+        with self._database.begin() as connection:
             connection.execute(_STATE.update().values(position=appended))
             connection.execute(_SEARCHES.update().where(_SEARCHES.c.position > appended).values(position=appended))
             conversations.forget_all(connection)
@@ -308,24 +308,24 @@ class SavedSearches:
         """Take out alerts about posts that left the store since the last look: deleted themselves, with their author, or as a repost with
         its original."""
         deletions = store.deletions().num_rows  # before the look: what is deleted meanwhile is looked at again
-        with self._engine.connect() as connection:
+        with self._database.begin() as connection:
             state = _state(connection)
             if state is None or deletions == state.deletions:
                 return
             posts = list(connection.execute(sa.select(_ALERTS.c.post).distinct()).scalars())
-        kept = set(store.get(posts)["id"].to_pylist()) if posts else set()
+        kept = store.present(posts)
         gone = [post for post in posts if post not in kept]
-        with self._engine.begin() as connection:
+        with self._database.begin() as connection:
             for start in range(0, len(gone), _KEYS):
                 connection.execute(_ALERTS.delete().where(_ALERTS.c.post.in_(gone[start : start + _KEYS])))
             connection.execute(_STATE.update().values(deletions=deletions))
-        with self._engine.connect() as connection:
+        with self._database.begin() as connection:
             connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))  # deleted names are not kept in the journal either
 
 
 def open_saved(workspace: Path) -> SavedSearches:
     """The saved searches of a workspace folder."""
-    return SavedSearches.open(workspace / "search" / DATABASE)
+    return SavedSearches.open(workspace / "search" / ALERTS_FILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,4 +388,4 @@ def _names_a_time(query: str) -> bool:
     return "since:" in query.lower() or "until:" in query.lower()
 
 
-__all__ = ["DATABASE", "Alert", "SavedSearch", "SavedSearches", "open_saved", "watch_alerts"]
+__all__ = ["Alert", "SavedSearch", "SavedSearches", "open_saved", "watch_alerts"]

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -20,6 +21,8 @@ import pyarrow.parquet as pq
 from agora.errors import DataError
 from agora.files import replacing
 from agora.integrity.voice import Voices
+from agora.posts.distinct import Distinct
+from agora.search.voice_counts import VoiceCounts
 
 COLUMNS: Final = ("author", "ref_author")
 FULL: Final = 10_000
@@ -30,17 +33,19 @@ _LEAST: Final = 3
 
 def authority(posts: Iterable[pa.RecordBatch], voices: Voices) -> dict[str, float]:
     """Authority of accounts, from posts with the columns author and ref_author."""
-    pairs = [_pairs(batch) for batch in posts]
-    if not pairs:
-        return {}
-    distinct = pa.concat_tables(pairs).group_by(list(COLUMNS)).aggregate([])
-    counts: dict[str, set[tuple[str, str]]] = {}
-    for author, referred in zip(distinct["author"].to_pylist(), distinct["ref_author"].to_pylist(), strict=True):
-        counts.setdefault(referred, set()).add(voices.of(author))
+    counts, names = VoiceCounts(voices), Distinct()
+    for batch in posts:
+        author, referred = (batch.column(name).cast(pa.string()) for name in COLUMNS)
+        refers = pc.fill_null(pc.not_equal(author, referred), False)
+        counts.add(author.filter(refers), referred.filter(refers))
+        names.add(referred.filter(refers))
+    accounts = names.values()
+    known = counts.of(accounts)
+    kept = np.flatnonzero(known >= _LEAST)
     return {
-        account: min(math.log(len(known)) / math.log(FULL), 1.0)
-        for account, known in counts.items()
-        if len(known) >= _LEAST and account not in voices.accounts
+        account: min(math.log(number) / math.log(FULL), 1.0)
+        for account, number in zip(accounts.take(pa.array(kept)).to_pylist(), known[kept].tolist(), strict=True)
+        if account not in voices.accounts
     }
 
 
@@ -60,9 +65,3 @@ def read_authority(path: Path) -> dict[str, float]:
         return dict(zip(table["account"].to_pylist(), table["authority"].to_pylist(), strict=True))
     except (pa.ArrowInvalid, OSError, KeyError) as error:
         raise DataError(f"{path} cannot be read: {error}; make it anew: agora search index") from error
-
-
-def _pairs(batch: pa.RecordBatch) -> pa.Table:
-    table = pa.table([batch.column(name).cast(pa.string()) for name in COLUMNS], names=list(COLUMNS))
-    refers = pc.and_(pc.is_valid(table["ref_author"]), pc.fill_null(pc.not_equal(table["author"], table["ref_author"]), False))
-    return table.filter(refers).group_by(list(COLUMNS)).aggregate([])

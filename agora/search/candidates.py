@@ -132,6 +132,8 @@ def _apart(index: PostIndex, ask: Callable[[Node | None], Hits], where: Node | N
             break
         heard |= {campaign for campaign in fresh if campaign is not None}
         accounts = [account for account, campaign in voices.accounts.items() if campaign in heard and is_account(account)]
+        if not accounts:  # no filter can name any of them
+            break
         pages.append(ask(both(both(where, Labelled()), Not(any_of([From(account) for account in accounts])))))
     return pages
 

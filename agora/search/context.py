@@ -6,6 +6,7 @@ the filter has, and not at all for others.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -20,10 +21,9 @@ from agora.search import conversations
 from agora.search.query import syntax
 from agora.search.query.matching import Engagement, MatchContext
 from agora.search.query.syntax import Node
+from agora.search.voice_counts import VoiceCounts
 
 _COUNTED: Final = {"replies": REPLY, "reposts": REPOST}
-
-Heard = dict[str, set[tuple[str, str]]]
 
 
 def context_of(
@@ -32,15 +32,10 @@ def context_of(
     """A context in which every node of `where` can be answered."""
     context = MatchContext.of(voices, now=now)
     nodes = list(syntax.walk(where)) if where is not None else []
-    kinds = {_COUNTED[node.what] for node in nodes if isinstance(node, syntax.AtLeast) and node.what in _COUNTED}
-    if kinds:
-        heard = _heard(store, kinds, voices or Voices(), progress)
-        context = replace(
-            context,
-            engagement=lambda one: Engagement(
-                replies=len(heard.get(REPLY, {}).get(one, ())), reposts=len(heard.get(REPOST, {}).get(one, ()))
-            ),
-        )
+    asked: dict[str, str] = {node.what: _COUNTED[node.what] for node in nodes if isinstance(node, syntax.AtLeast) and node.what in _COUNTED}
+    if asked:
+        counts = _counts(store, asked, voices or Voices(), progress)
+        context = replace(context, engagement=lambda one: Engagement(**{what: known.of_one(one) for what, known in counts.items()}))
     if roots := {node.id for node in nodes if isinstance(node, syntax.Conversation)}:
         above: dict[str, set[str]] = {}
         for root, one in conversations.below(roots, store, progress):
@@ -49,16 +44,16 @@ def context_of(
     return context
 
 
-def _heard(store: PostStore, kinds: set[str], voices: Voices, progress: Progress) -> dict[str, Heard]:
-    """Per kind and post, the voices that referred to it so."""
-    heard: dict[str, Heard] = {kind: {} for kind in kinds}
+def _counts(store: PostStore, kinds: Mapping[str, str], voices: Voices, progress: Progress) -> dict[str, VoiceCounts]:
+    """The voices that referred to each post with a post of each kind."""
+    counts = {what: VoiceCounts(voices) for what in kinds}
     with progress.step("reposts and replies", total=store.num_posts, unit="posts") as step:
         for batch in store.scan(columns=["author", "kind", "ref_id"]):
-            for kind, of in heard.items():
-                for row in batch.filter(pc.and_(pc.equal(batch["kind"], kind), pc.is_valid(batch["ref_id"]))).to_pylist():
-                    of.setdefault(row["ref_id"], set()).add(voices.of(row["author"]))
+            for what, kind in kinds.items():
+                refers = batch.filter(pc.and_(pc.equal(batch["kind"], kind), pc.is_valid(batch["ref_id"])))
+                counts[what].add(refers["author"], refers["ref_id"])
             step.advance(batch.num_rows)
-    return heard
+    return counts
 
 
 __all__ = ["context_of"]

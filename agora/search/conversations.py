@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
+from agora.database import Database
 from agora.log import Progress, silent
 from agora.posts.schema import REPLY
 from agora.posts.store import PostStore
@@ -54,12 +55,12 @@ class Conversations:
         self._loose: OrderedDict[tuple[int, int], None] = OrderedDict()
         self._key = b""
 
-    def ask(self, engine: sa.Engine, roots: Collection[str], store: PostStore, *, progress: Progress = silent) -> None:
+    def ask(self, database: Database, roots: Collection[str], store: PostStore, *, progress: Progress = silent) -> None:
         """From now on, say who is in these conversations. Those that are new are read from the store."""
         wanted = frozenset(roots)
         if wanted == self._roots:
             return
-        with engine.begin() as connection:
+        with database.begin() as connection:
             known = frozenset(connection.execute(sa.select(_ASKED.c.root)).scalars())
             self._key = _key(connection)
             for root in known - wanted:
@@ -67,7 +68,7 @@ class Conversations:
                     connection.execute(table.delete().where(table.c.root == root))
         fresh = wanted - known
         joined = [(root, self._hash(name)) for root, name in below(fresh, store, progress)] if fresh else []
-        with engine.begin() as connection:
+        with database.begin() as connection:
             connection.execute(_ASKED.insert(), [{"root": root} for root in fresh]) if fresh else None
             write(connection, joined)
             rows = connection.execute(sa.select(_MEMBERS)).all()

@@ -23,10 +23,18 @@ from agora.errors import AgoraError, IndexBusyError
 from agora.integrity.labels import read_labels
 from agora.log import Progress, silent
 from agora.posts.store import PostStore
-from agora.search.alerts import DATABASE, open_saved
 from agora.search.answers.workspace import stored_answers
 from agora.search.index.embedded import EmbeddedIndex
-from agora.search.workspace import AUTHORITY_FILE, chosen_embeddings, count_authority, is_indexed, load_choice, opened_index, when_free
+from agora.search.workspace import (
+    ALERTS_FILE,
+    AUTHORITY_FILE,
+    chosen_embeddings,
+    count_authority,
+    is_indexed,
+    load_choice,
+    opened_index,
+    when_free,
+)
 from agora.settings import Workspace
 from agora.text.embeddings import Embeddings
 
@@ -112,7 +120,9 @@ def compact_search(place: Workspace, store: PostStore, *, progress: Progress = s
 
 def _forget_beside(place: Workspace, store: PostStore) -> None:
     stored_answers(place).catch_up(store)
-    if (place.folder("search") / DATABASE).exists():
+    if (place.folder("search") / ALERTS_FILE).exists():
+        from agora.search.alerts import open_saved  # needs SQLAlchemy, which who has no alerts may not have
+
         with open_saved(place.root) as saved:
             saved.forget_deleted(store)
 
@@ -138,7 +148,7 @@ class _Keeper:
             self._catch_up(*self._opened)
         except IndexBusyError:
             return self._poll_s
-        except AgoraError as error:
+        except (AgoraError, OSError) as error:  # a full disk, a database that others write: all may pass
             log.warning("the index is not kept up: %s", error)
             self._opened, self._seen = None, None
             return _AGAIN_S

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from typing import Any, Final
 
 from agora.integrity.voice import Voices
@@ -31,6 +32,8 @@ _REPEATED: Final = 5
 """So many near-duplicates make a sentence that is left out when more is fetched."""
 _LEAST_ROW: Final = 4
 _LONGEST_ROW: Final = 16
+_ROW_FROM: Final = 400
+"""Words of a post that a row is looked for in: the time grows with their square where a post repeats one word."""
 _MOST_ROWS: Final = 20
 
 Fetch = Callable[[int, Node | None], Candidates]
@@ -88,16 +91,10 @@ class Page:
         return any_of([Phrase(" ".join(row)) for row in rows[-_MOST_ROWS:]]) if rows else None
 
     def _row(self, group: Group) -> list[str]:
-        """The longest row of words that the group's first and last post have in common."""
-        left, right = (plain_words(self.posts[one]["text"]) for one in (group.shown, group.others[-1]))
-        best: list[str] = []
-        for start in range(len(left)):
-            for end in range(len(right)):
-                length = 0
-                while length < _LONGEST_ROW and left[start + length : start + length + 1] == right[end + length : end + length + 1] != []:
-                    length += 1
-                if length > len(best):
-                    best = left[start : start + length]
+        """The longest row of words that the group's first and last post have in common; of long posts the beginnings are looked at."""
+        left, right = (plain_words(self.posts[one]["text"])[:_ROW_FROM] for one in (group.shown, group.others[-1]))
+        found = SequenceMatcher(None, left, right, autojunk=False).find_longest_match()
+        best = left[found.a : found.a + min(found.size, _LONGEST_ROW)]
         return best if len(best) >= _LEAST_ROW and words(" ".join(best)) else []
 
     def _behind(self, scores: Scores) -> Scores:

@@ -52,6 +52,7 @@ LEXICAL: Final = "lexical"
 MINILM: Final = "minilm"
 SETTINGS_FILE: Final = "index.json"
 AUTHORITY_FILE: Final = "authority.parquet"
+ALERTS_FILE: Final = "alerts.db"
 RERANKER_FILE: Final = "reranker.json"
 BUSY_S: Final = 5.0
 """A process that keeps the index up holds it for about a second at a time."""

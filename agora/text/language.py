@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agora.text.codepoints import NUM_CODEPOINTS, to_codepoints
+from agora.text.ranges import ranges
 
 UNKNOWN: Final = "und"
 MIN_SCORE: Final = 1.5
@@ -55,8 +56,8 @@ class _Words:
 @functools.cache
 def _script_table() -> npt.NDArray[np.uint8]:
     table = np.zeros(NUM_CODEPOINTS, dtype=np.uint8)
-    for number, (_, ranges) in enumerate(_SCRIPTS, start=1):
-        for low, high in ranges:
+    for number, (_, blocks) in enumerate(_SCRIPTS, start=1):
+        for low, high in blocks:
             table[low : high + 1] = number
     return table
 
@@ -161,8 +162,7 @@ def _scores(keys: pa.LargeStringArray, table: _Words) -> npt.NDArray[np.float64]
     word = np.asarray(found.drop_null(), dtype=np.int64)
     row = np.searchsorted(starts - starts[0], hits, side="right") - 1
     counts = table.entry_starts[word + 1] - table.entry_starts[word]
-    ends = np.cumsum(counts)
-    entries = np.repeat(table.entry_starts[word] - (ends - counts), counts) + np.arange(ends[-1] if len(ends) else 0)
+    entries = ranges(table.entry_starts[word], counts)
     cells = np.repeat(row, counts) * len(table.languages) + table.entry_language[entries]
     size = len(keys) * len(table.languages)
     scores = np.bincount(cells, weights=table.entry_weight[entries], minlength=size).astype(np.float64)

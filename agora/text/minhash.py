@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agora.text.quiet_daft import daft
+from agora.text.ranges import ranges
 
 SHINGLE_WORDS: Final = 2
 _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
@@ -84,8 +85,7 @@ def jaccard(sets: Shingles, left: npt.NDArray[np.int64], right: npt.NDArray[np.i
     sizes = np.diff(sets.offsets)
     both = np.concatenate([left, right])
     counts = sizes[both]
-    ends = np.cumsum(counts)
-    members = np.repeat(sets.offsets[both] - (ends - counts), counts) + np.arange(ends[-1] if len(ends) else 0)
+    members = ranges(sets.offsets[both], counts)
     pair = np.repeat(np.concatenate([np.arange(len(left))] * 2).astype(np.uint64), counts)
     tagged = np.sort((pair << np.uint64(32)) | sets.hashes[members])
     shared = tagged[1:][tagged[1:] == tagged[:-1]]

@@ -32,12 +32,6 @@ class TokenTable:
         return [self.ids[a:b].tolist() for a, b in zip(self.offsets[:-1], self.offsets[1:], strict=True)]
 
 
-def gather_ranges(starts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Indices of many ranges one after another: `starts[i], starts[i] + 1, ...` (`counts[i]` of them)."""
-    ends = np.cumsum(counts)
-    return np.repeat(starts - (ends - counts), counts) + np.arange(ends[-1] if len(ends) else 0)
-
-
 class BatchEncoder:
     """Encodes columns with a `tokenizers` object that merges one pretoken at a time and knows no special token."""
 

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from agora.text.codepoints import NUM_CODEPOINTS, slice_strings, to_codepoints
+from agora.text.ranges import ranges
 
 DIGITS_PER_PRETOKEN: Final = 2
 LETTER, DIGIT, SYMBOL, SPACE = range(4)
@@ -89,6 +90,6 @@ def _cuts(codes: npt.NDArray[np.uint32] | npt.NDArray[np.uint8], row_starts: npt
     long_digits = (run_class == DIGIT) & (ends - runs > DIGITS_PER_PRETOKEN)
     if long_digits.any():
         first, extra = runs[long_digits], (ends[long_digits] - runs[long_digits] - 1) // DIGITS_PER_PRETOKEN
-        within = np.arange(extra.sum()) - np.repeat(np.cumsum(extra) - extra, extra) + 1
+        within = ranges(1, extra)
         is_cut[np.repeat(first, extra) + within * DIGITS_PER_PRETOKEN] = True
     return is_cut

@@ -7,18 +7,21 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
 from agora.cli import app
 from agora.errors import DataError, UsageError
-from agora.integrity.stream import Stream
+from agora.integrity.stream import Alert, Stream, StreamConfig
+from agora.integrity.watch import watch_store
 from agora.posts.schema import posts_table
 from agora.posts.store import PostStore
 
@@ -71,6 +74,38 @@ def test_store_is_followed_from_where_it_was_left(tmp_path: Path) -> None:
     assert first + second and all(name.startswith("c") for alert in first + second for name in alert["accounts"])
     assert "repeated 0," in said and f"posts {len(posts) - 1:,}" in said  # p900 was deleted before it was read
     assert run(tmp_path, "--store", "--once")[0] == []
+
+
+def test_a_signal_ends_it_with_the_batch_that_is_worked_on(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "agora", "integrity", "watch", "--save", "0", "--workspace", str(tmp_path)]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    print(*lines(rows()), sep="\n", file=process.stdin, flush=True)  # and it stays open
+    state = tmp_path / "integrity" / "watch.npz"
+    end = time.monotonic() + 60
+    while not state.exists():
+        assert process.poll() is None and time.monotonic() < end, "the watcher wrote no state"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    saved = Stream.load(state).counts["posts"]
+    assert process.returncode == 0 and saved > 0 and f"watched: posts {saved:,}," in said, said
+
+
+def test_a_store_is_left_with_the_batch_that_is_worked_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop, stream = threading.Event(), Stream(StreamConfig())
+    feed = stream.feed
+
+    def feed_and_stop(batch: pa.RecordBatch) -> list[Alert]:
+        stop.set()
+        return feed(batch)
+
+    monkeypatch.setattr(stream, "feed", feed_and_stop)
+    with PostStore.open(tmp_path / "posts", create=True) as store:
+        store.append(posts_table(rows()))
+        list(watch_store(store, stream, state=tmp_path / "state.npz", batch_posts=100, stop=stop))
+    saved = Stream.load(tmp_path / "state.npz")
+    assert saved.source_at == saved.counts["posts"] == 100
 
 
 def test_once_without_store_is_refused(tmp_path: Path) -> None:

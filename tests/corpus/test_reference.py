@@ -7,14 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agora.corpus.reference import filled
+from agora.corpus.reference import update_page
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "corpus.md"
 
 
 def test_the_page_lists_every_filter_and_setting_as_they_are() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    assert page == filled(page), "run: python -m agora.corpus.reference docs/corpus.md"
+    assert page == update_page(page), "run: python -m agora.corpus.reference docs/corpus.md"
 
 
 def test_daft_is_told_not_to_phone_home_before_it_is_imported() -> None:

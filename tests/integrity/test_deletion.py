@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,8 +13,9 @@ import pyarrow as pa
 import pytest
 
 from agora.errors import DataError, StoreError
+from agora.integrity import folder
 from agora.integrity.config import IntegrityConfig
-from agora.integrity.deletion import Deleted, forget, mentions
+from agora.integrity.deletion import Deleted, deleted_from, forget, mentions
 from agora.integrity.folder import IntegrityFolder
 from agora.integrity.labels import read_labels
 from agora.integrity.records import Action, Campaign, ScanResult
@@ -112,10 +114,33 @@ def test_evidence_that_went_without_a_tombstone_of_its_own_leaves_too(workspace:
     assert place.forget_deleted(store) and "ring0-9" not in str(place.load())
 
 
+def test_a_scan_that_ends_while_deletions_are_noted_is_not_lost(
+    workspace: Path, fake_scan: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, store = scanned(workspace)
+    store.delete_posts(["ring2-0"])
+    newcomer = {"id": "ring9-0", "author": "ring9", "created_at": NOW, "text": "x", "kind": "post", "source": "t"}
+    store.append(posts_table([newcomer]))
+    again = threading.Thread(target=lambda: place.scan_store(store, IntegrityConfig()))
+
+    def while_a_scan_ends(*read: Any) -> Deleted:
+        again.start()
+        again.join(timeout=0.5)
+        return deleted_from(*read)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "deleted_from", while_a_scan_ends)
+        assert place.forget_deleted(store)
+    again.join()
+    assert "ring9" in str(place.load()) and load_origin(place.scan_folder).num_deletions == 1
+
+
 def test_an_append_alone_costs_no_second_look(workspace: Path, fake_scan: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     place, store = scanned(workspace)
     monkeypatch.setattr(PostStore, "scan", lambda *a, **k: pytest.fail("the store was read"))
     assert not place.forget_deleted(store)
+    store.delete_posts(["ring2-0"])
+    assert place.forget_deleted(store)
 
 
 def test_a_killed_scan_goes_on_and_its_work_is_removed_after(workspace: Path, fake_scan: list[dict[str, Any]]) -> None:

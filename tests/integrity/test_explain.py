@@ -11,7 +11,7 @@ import pytest
 
 from agora.integrity.collect import collect
 from agora.integrity.detect import Actions
-from agora.integrity.explain import Square, explanations
+from agora.integrity.explain import Square, explanations, feeds
 from agora.integrity.records import Explanation
 from tests.integrity.boards import Board
 
@@ -32,7 +32,7 @@ def explained(
     edges = None if follows is None else np.sort(np.array([code[a] * len(code) + code[b] for a, b in follows], np.int64))
     has_link = np.array([bool(row.get("urls")) for row in board.rows])
     is_reply = np.array([row["kind"] == "reply" for row in board.rows])
-    square = Square(edges, {code[name]: owner for name, owner in (declared or {}).items()}, {}, has_link, is_reply)
+    square = Square(edges, {code[name]: owner for name, owner in (declared or {}).items()}, {}, has_link, feeds(posts, has_link, is_reply))
     artefacts: list[Any] = [SimpleNamespace(signal="link", key=number) for number in range(num_links)]
     artefacts.append(SimpleNamespace(signal="text", key=1))
     return {one.name: one for one in explanations(accounts, actions, artefacts, posts, square)}

@@ -65,6 +65,18 @@ def test_csv_lists_members_and_artefacts_and_runs_no_formula(write: Write) -> No
     assert artefacts[0]["posts"].split()[0] == "ring0-0"
 
 
+def test_names_in_a_csv_run_no_formula(
+    campaign: Callable[..., Campaign], result: Callable[..., ScanResult], now: datetime, tmp_path: Path
+) -> None:
+    scan = result(campaign("c", ["=cmd()", "+1"]))
+    export_scan(scan, Rulings(), labels(scan, Rulings(), now), tmp_path / "out.csv", scanned_at=SCANNED_AT)
+    members, artefacts = ((tmp_path / name).read_text() for name in ("out.csv", "out-artefacts.csv"))
+    assert "'=cmd()" in members and "'=cmd()-0 +1-0" in artefacts
+    assert not [
+        cell for table in (members, artefacts) for row in csv.reader(table.splitlines()) for cell in row if cell.startswith(("=", "+"))
+    ]
+
+
 def test_graphml_opens_in_networkx(write: Write) -> None:
     graph = networkx.read_graphml(write("out.graphml"))
     assert graph.number_of_nodes() == 6 + 2 and all(data["weight"] == 1 for *_, data in graph.edges(data=True))

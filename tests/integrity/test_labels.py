@@ -19,7 +19,7 @@ from agora.integrity.labels import LABEL_SCHEMA, Label, LabelConfig, labels, rea
 from agora.integrity.records import Campaign, Member, ScanResult
 from agora.integrity.results import utc
 from agora.integrity.rulings import Appeal, Rulings, Verdict, VerdictState
-from agora.posts.store import DELETIONS_SCHEMA
+from agora.posts.schema import DELETIONS_SCHEMA
 
 RING = ["ring0", "ring1", "ring2", "ring3"]
 MakeCampaign = Callable[..., Campaign]

@@ -175,6 +175,14 @@ def test_forgetting_takes_names_and_words_out_and_keeps_the_counts(
     assert "'ring3'" not in dump and '"ring3"' not in dump and "@ring3" not in dump and "ring30" in dump
 
 
+def test_an_account_named_like_a_deleted_one_does_not_stop_a_deletion(campaign: MakeCampaign, ledger: Ledger, now: datetime) -> None:
+    ledger.record_issued(["(deleted) 2", "ann", "bo"], now=now)
+    contest(ledger, campaign("c-2", ["ann", "other"]), ["ann"], "upheld", now)
+    ledger.forget({"ann"})
+    ledger.forget({"bo"})
+    assert ledger.rulings().appeals[0].account == "(deleted) 1" and ledger.breaker(now=now).num_labels == 3
+
+
 def test_what_is_no_ledger_is_refused(tmp_path: Path) -> None:
     (tmp_path / "l.db").write_text("this is no database, and long enough to be looked at as one" * 40)
     with pytest.raises(DataError, match=r"ledger .*l\.db cannot be used"):

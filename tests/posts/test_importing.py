@@ -166,6 +166,14 @@ def test_truncated_gzip_keeps_its_beginning_and_names_its_end(store: PostStore, 
     assert lines_of(summary.quarantine_file)[-1]["place"] == f"after record {summary.records - 1}"
 
 
+@pytest.mark.parametrize("name", ["b.jsonl.gz", "b: 2.jsonl.gz"])
+def test_a_file_of_which_nothing_can_be_read_is_an_error(store: PostStore, tmp_path: Path, name: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes(gzip.compress(b'{"id": "1"}')[:10] + b"\xff" * 40)
+    with pytest.raises(SourceError):
+        run(tmp_path / "in", store, tmp_path)
+
+
 def test_archive_that_means_harm_stores_nothing(store: PostStore, tmp_path: Path) -> None:
     good = write_lines(tmp_path / "a.jsonl", range(5)).read_bytes()
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agora.errors import StoreError, UsageError
-from agora.posts import migrations, sealing
+from agora.posts import incoming, lance_tables, migrations, sealing
 from agora.posts import store as store_module
 from agora.posts.schema import POST_SCHEMA, posts_table
 from agora.posts.store import PostStore
@@ -256,8 +256,8 @@ def old_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store as it was made before posts had likes: posts 1 to 3, of which 2 was deleted."""
     schema = pa.schema([field for field in POST_SCHEMA if field.name != "num_likes"])
     with monkeypatch.context() as past:
-        past.setattr(store_module, "POST_SCHEMA", schema)
-        past.setattr(store_module, "_TABLE_SCHEMA", schema)
+        past.setattr(incoming, "POST_SCHEMA", schema)
+        past.setattr(lance_tables, "TABLE_SCHEMA", schema)
         past.setattr(store_module, "_with_arrivals", lambda posts, first: posts)
         with PostStore.open(tmp_path / "old", create=True) as store:
             store.append(table("1", "2", "3"))

@@ -10,6 +10,7 @@ import pytest
 from agora.errors import DataError
 from agora.integrity.voice import Voices
 from agora.search.authority import authority, read_authority, write_authority
+from agora.search.voice_counts import VoiceCounts
 
 
 def batch(*pairs: tuple[str, str | None]) -> pa.RecordBatch:
@@ -24,6 +25,19 @@ def test_more_voices_give_more_authority_and_oneself_none() -> None:
     found = authority(posts, Voices())
     assert 0 < found["less"] < found["known"] <= 1
     assert set(found) == {"less", "known"}
+
+
+def test_batches_add_up_and_nobody_counts_twice() -> None:
+    pairs = [(f"a{n % 70}", f"known{n % 3}") for n in range(600)]
+    parts = [batch(*pairs[start : start + 50]) for start in range(0, len(pairs), 50)]
+    assert authority(parts, Voices()) == authority([batch(*pairs)], Voices())
+    counts = VoiceCounts(Voices({"a1": "c", "a2": "c"}))
+    for part in parts:
+        counts.add(part["author"], part["ref_author"])
+    voices = {
+        name: {"c" if one in ("a1", "a2") else one for one, referred in pairs if referred == name} for name in ("known0", "known1", "x")
+    }
+    assert {name: counts.of_one(name) for name in voices} == {name: len(heard) for name, heard in voices.items()}
 
 
 def test_a_thousand_accounts_of_a_campaign_make_nobody_important() -> None:

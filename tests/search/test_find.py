@@ -107,6 +107,13 @@ def test_a_flood_that_repeats_itself_leaves_no_page_empty(index_of: IndexOf, wit
     assert next(hit for hit in many if hit.alike).alike_is_least
 
 
+def test_a_campaign_of_accounts_that_no_filter_can_name_is_one_voice(index_of: IndexOf) -> None:
+    rows = [{**row, "author": f"@{row['author']}"} for row in flood(210)]
+    searcher = Searcher(index_of([*rows, *POSTS]), labels=labels_of(*(row["author"] for row in rows)))
+    voices_shown = [hit.voice for hit in searcher.find("storm", mode="latest", now=NOW).hits]
+    assert voices_shown.count("campaign:c1") == 1 and "account:bob" in voices_shown
+
+
 @pytest.mark.parametrize("mode", ["top", "latest"])
 def test_no_campaign_hides_another(index_of: IndexOf, mode: str) -> None:
     table = pa.concat_tables([labels_of(*(f"s{number}" for number in range(300))), labels_of("other", campaign="c2")])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -56,27 +59,31 @@ def found(place: Workspace, text: str) -> list[str]:
         return [hit.post["id"] for hit in searcher.find(text, now=NOW, mode="latest", match="all").hits]
 
 
-def seconds_until(holds: Callable[[], bool]) -> float:
-    began = time.monotonic()
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Within a minute, which a loaded machine may need; benchmarks/search_freshness.py measures how soon."""
+    until = time.monotonic() + 60
     while not holds():
-        assert time.monotonic() - began < 10
+        assert time.monotonic() < until
         time.sleep(0.05)
-    return time.monotonic() - began
 
 
 def answers_on_disk(place: Workspace) -> bytes:
-    return b"".join(file.read_bytes() for file in (place.folder("search") / "answers").glob("*"))
+    found = bytearray()
+    for file in (place.folder("search") / "answers").glob("*"):
+        with suppress(FileNotFoundError):  # removed meanwhile
+            found += file.read_bytes()
+    return bytes(found)
 
 
 def test_what_arrives_is_found_and_what_is_deleted_is_gone(following: Workspace) -> None:
     with PostStore.open(following.folder("posts")) as store:
         store.append(posts_table([post("p3", "ada", "an avalanche near the pass")]))
-        assert seconds_until(lambda: found(following, "avalanche") == ["p3"]) < 2
+        wait_until(lambda: found(following, "avalanche") == ["p3"])
         store.replace(posts_table([post("p3", "ada", "a landslide near the pass")]))
-        assert seconds_until(lambda: found(following, "landslide") == ["p3"]) < 2
+        wait_until(lambda: found(following, "landslide") == ["p3"])
         assert found(following, "avalanche") == []
         store.delete_posts(["p3"])
-        assert seconds_until(lambda: found(following, "landslide") == []) < 5
+        wait_until(lambda: found(following, "landslide") == [])
 
 
 def test_stored_answers_go_with_the_index(following: Workspace) -> None:
@@ -84,7 +91,7 @@ def test_stored_answers_go_with_the_index(following: Workspace) -> None:
     assert b"Lindau" in answers_on_disk(following)
     with PostStore.open(following.folder("posts")) as store:
         store.delete_posts(["p1"])
-    seconds_until(lambda: b"Lindau" not in answers_on_disk(following))
+    wait_until(lambda: b"Lindau" not in answers_on_disk(following))
 
 
 @pytest.mark.parametrize("is_edit", [False, True])
@@ -120,6 +127,38 @@ def test_an_index_in_use_says_so(place: Workspace, monkeypatch: pytest.MonkeyPat
         assert not forget_deleted(place, store)
         writer.catch_up(store)
     assert found(place, "trains") == []
+
+
+def test_a_full_disk_does_not_end_keeping_up(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    index_posts(place, embeddings="none")
+    stop, looks = threading.Event(), []
+
+    def full(*_: object) -> None:
+        looks.append(stop.is_set())
+        if len(looks) == 1:
+            raise OSError(28, "No space left on device")
+        stop.set()
+
+    monkeypatch.setattr("agora.search.live._forget_beside", full)
+    monkeypatch.setattr("agora.search.live._AGAIN_S", 0.01)
+    keep_up(place, stop=stop, poll_s=0.01)
+    assert looks == [False, False]
+
+
+def test_deletions_need_no_database_where_no_search_is_saved(place: Workspace) -> None:
+    script = (
+        "import sys, pathlib\n"
+        "sys.modules |= dict.fromkeys(('sqlalchemy', 'alembic', 'faiss', 'transformers'))\n"
+        "from agora.posts.store import PostStore\n"
+        "from agora.search.live import forget_deleted\n"
+        "from agora.settings import Workspace\n"
+        f"place = Workspace(pathlib.Path({str(place.root)!r}))\n"
+        "with PostStore.open(place.folder('posts')) as store:\n"
+        "    store.delete_posts(['p1'])\n"
+        "    assert forget_deleted(place, store)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 def test_indexing_waits_for_a_process_that_keeps_the_index_up(place: Workspace) -> None:

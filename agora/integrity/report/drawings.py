@@ -16,8 +16,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from agora.integrity.records import Artefact, Campaign, Member
-from agora.integrity.report.markup import Markup, iso_of, seconds_of, span, tag
+from agora.integrity.records import Artefact, Campaign, Member, iso
+from agora.integrity.report.markup import Markup, seconds_of, span, tag
 
 MAX_NODES: Final = 60
 MAX_OUTSIDERS: Final = 24
@@ -225,7 +225,7 @@ def timeline(artefacts: Sequence[Artefact]) -> Timeline | None:
         aria_label=words,
         class_="chart",
     )
-    return Timeline(picture, iso_of(first), iso_of(last), width, most_inside, most_outside, is_one_scale)
+    return Timeline(picture, iso(first), iso(last), width, most_inside, most_outside, is_one_scale)
 
 
 def _bars(counts: list[int], base: int, unit: float) -> str:

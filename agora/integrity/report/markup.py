@@ -94,11 +94,6 @@ def seconds_of(at: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
-def iso_of(seconds: float) -> str:
-    """ISO time (UTC) of seconds since 1970."""
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat()
-
-
 def moment(at: str, *, with_time: bool = True) -> Markup:
     """An ISO time as a `time` element in UTC: `2 Mar 2026, 14:03:09`."""
     when = datetime.fromtimestamp(seconds_of(at), timezone.utc)

@@ -20,6 +20,7 @@ class Signal:
     why           plain words: why two accounts that share it may act together
     inputs        columns of POST_SCHEMA that it reads
     outputs       what one key stands for
+    nouns         what one key and several are called in a sentence
     false_alarms  known innocent reasons for sharing it
     organic_bursts  for windows in seconds, the highest share of bursts that organic groups reach, rounded up
                   (benchmarks/integrity_organic.py); in a window that is not named the signal is no evidence of a burst
@@ -36,6 +37,7 @@ class Signal:
     why: str
     inputs: tuple[str, ...]
     outputs: str
+    nouns: tuple[str, str]
     false_alarms: tuple[str, ...]
     role: Role
     keys: Callable[[PostBatch], Keys]

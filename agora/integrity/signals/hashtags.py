@@ -22,6 +22,7 @@ def _keys(posts: PostBatch) -> Keys:
 
 SIGNAL = Signal(
     id="hashtags", version=1, role="written", keys=_keys, organic_bursts={60: 0.05, 600: 0.05, 3600: 0.05, 7200: 0.05},
+    nouns=("row of hashtags", "rows of hashtags"),
     why="They used the same hashtags in the same order.",
     inputs=("kind", "hashtags"), outputs="a sequence of at least two hashtags",
     false_alarms=("a conference or a show with agreed hashtags", "a fandom's usual pair of hashtags", "a protest"),

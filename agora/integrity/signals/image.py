@@ -21,6 +21,7 @@ def _keys(posts: PostBatch) -> Keys:
 
 SIGNAL = Signal(
     id="image", version=1, role="written", keys=_keys, organic_bursts={60: 0.05, 600: 0.05, 3600: 0.1, 7200: 0.15},
+    nouns=("picture", "pictures"),
     why="They attached the same file, as its address on the platform shows.",
     inputs=("kind", "media"), outputs="the address of an attachment; nothing is fetched, so a copy uploaded anew is missed",
     false_alarms=("stickers and GIFs of the platform's own collection", "one account's picture passed on by hand"),

@@ -23,6 +23,7 @@ def _keys(posts: PostBatch) -> Keys:
 
 SIGNAL = Signal(
     id="link", version=1, role="written", keys=_keys, organic_bursts={60: 0.05, 600: 0.05, 3600: 0.1, 7200: 0.15}, recurs=True,
+    nouns=("link", "links"),
     why="They posted the same page, tracking parameters aside.",
     inputs=("kind", "urls"), outputs="the canonical form of a link",
     false_alarms=("outlets behind one syndication client", "a story everybody talks about", "share buttons", "a site's front page"),

@@ -17,6 +17,7 @@ from agora.text.embeddings import codes
 from agora.text.language import function_words
 from agora.text.minhash import hash_strings, mix
 from agora.text.normalise import comparison_key
+from agora.text.ranges import ranges
 
 MAX_WORDS: Final = 40
 """Words of a text that count: what a long text says, its beginning says."""
@@ -37,7 +38,7 @@ def _keys(posts: PostBatch) -> Keys:
     split = pc.split_pattern(comparison_key(texts), " ")
     count = np.diff(np.asarray(split.offsets))
     row = np.repeat(np.arange(len(rows)), count)
-    place = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    place = ranges(0, count)
     words = split.flatten()
     hashes = hash_strings(words)
     stop = _function_hashes()
@@ -56,6 +57,7 @@ def _keys(posts: PostBatch) -> Keys:
 SIGNAL = Signal(
     id="meaning", version=1, role="written", keys=_keys, surges=True, optional=True,
     organic_bursts={60: 0.05, 600: 0.1, 3600: 0.15, 7200: 0.15},
+    nouns=("subject", "subjects"),
     why="They began to write about the same rare thing at the same time, each in other words.",
     inputs=("kind", "text"), outputs="a rare word, pair of words or kind of sentence, while far more accounts use it than usual",
     false_alarms=("breaking news", "a broadcast that many watch", "a release that a fandom waits for", "a conference or a question hour"),

@@ -26,6 +26,7 @@ def _keys(posts: PostBatch) -> Keys:
 
 SIGNAL = Signal(
     id="near_text", version=1, role="written", keys=_keys, organic_bursts={60: 0.02, 600: 0.05, 3600: 0.08, 7200: 0.12}, bands=True,
+    nouns=("text", "texts"),
     why="They wrote nearly the same words, as when one template is filled in again and again.",
     inputs=("kind", "text"), outputs="texts joined by shared MinHash bands",
     false_alarms=("set phrases", "chains of quotations", "texts that an app writes", "headlines of one agency"),

@@ -99,7 +99,7 @@ def _whole_lines(stream: BinaryIO) -> bytes:
     """The next whole lines; empty when there is none yet."""
     block = stream.read(_BLOCK_BYTES)
     if block and b"\n" not in block and len(block) == _BLOCK_BYTES:
-        block += stream.read(MAX_RECORD_BYTES - len(block))
+        block += stream.read(MAX_RECORD_BYTES + 1 - len(block))  # the longest line and its end
     return block[: block.rfind(b"\n") + 1]
 
 

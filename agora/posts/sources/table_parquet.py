@@ -17,6 +17,8 @@ from agora.posts.sources.files import SourceFile
 from agora.posts.sources.record import EARLIEST, Item, attempt, broken, latest_us, parse_time, whole_number
 from agora.posts.sources.table_rows import MARKS, NAME, make_row, match_columns, refuse_repeated
 
+IDENTITIES: Final = ("id", "author", "ref_id", "ref_author")
+"""Fields in which a whole number is taken as text."""
 _BATCH_ROWS: Final = 65_536
 
 
@@ -79,8 +81,18 @@ def _cast(given: Mapping[str, pa.Array], num_rows: int) -> dict[str, pa.Array]:
         elif field.name == "num_likes":
             arrays[field.name] = _cast_likes(array, arrays["kind"])
         else:
-            arrays[field.name] = array.cast(field.type)
+            arrays[field.name] = _cast_text(array, field)
     return arrays
+
+
+def _cast_text(array: pa.Array, field: pa.Field) -> pa.Array:
+    """Raises RecordError for a type that the row-wise twin does not take for text: no 1e+18 becomes an id."""
+    kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
+    is_text = any(holds(kind) for holds in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary))
+    if not (is_text or pa.types.is_null(kind) or (pa.types.is_integer(kind) and field.name in IDENTITIES)):
+        raise RecordError(f"no text: {field.name} is {kind}")
+    texts = array.cast(field.type)
+    return pc.if_else(pc.equal(texts, ""), None, texts) if field.name == "lang" else texts
 
 
 def _cast_likes(array: pa.Array, kinds: pa.Array) -> pa.Array:
@@ -148,6 +160,7 @@ def _plausible(arrays: Mapping[str, pa.Array]) -> pa.Array:
         good = pc.and_kleene(good, pc.match_substring_regex(arrays[name], _HAS_TEXT))
         good = pc.and_kleene(good, pc.less_equal(pc.utf8_length(arrays[name]), 512))
     good = pc.and_kleene(good, pc.invert(pc.match_substring(arrays["text"], "\0")))
+    good = pc.and_kleene(good, pc.invert(pc.fill_null(pc.match_substring(arrays["lang"], "\0"), False)))
     for name in ("ref_id", "ref_author"):
         good = pc.and_kleene(good, pc.fill_null(pc.match_substring_regex(arrays[name], _HAS_TEXT), True))
     return pc.fill_null(good, False)

@@ -99,7 +99,7 @@ def make_row(value: Mapping[str, Any]) -> Item:
         created_at_us=parse_time(value.get("created_at")),
         text=value.get("text"),
         lang=value.get("lang"),
-        kind=value.get("kind") or ("reply" if ref_id else "post"),
+        kind=value.get("kind") or ("post" if ref_id in (None, "") else "reply"),
         ref_id=ref_id,
         ref_author=value.get("ref_author"),
         media=media or (),

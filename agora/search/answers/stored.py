@@ -4,9 +4,8 @@
 
 POSITION is the version of the post store. The key behind HASH (`ask.answer_key`, with what `workspace.py` adds to it) is the question as
 read, its queries, the writer, the settings, the state of the index and the labels: after any new post, deletion or label nothing old is
-found. A deletion removes every file that cites a deleted post or account (a repost goes with its original), the bytes are overwritten
-first; `catch_up` does so from the store's tombstones, whenever it was last called. Answers of other positions go as well: they may
-rest on words that were edited since.
+found. Files of other positions go with the next `catch_up` or `put`, their bytes are overwritten first: they may rest on words that were
+deleted or edited since.
 
 Not covered: copies that the file system or a backup keeps.
 """
@@ -18,7 +17,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +33,7 @@ log = logging.getLogger(__name__)
 FORMAT: Final = 2
 """Of the files, and of the rules by which answers are made: an answer by earlier rules is made anew."""
 _DRAFT_S: Final = 60.0
+"""The writer of an older draft was killed."""
 MAX_ANSWERS: Final = 1_000
 """The oldest go beyond this."""
 
@@ -61,35 +61,20 @@ class StoredAnswers:
         kept = without_posts(answer)
         content = {"format": FORMAT, "position": position, "answer": asdict(kept)}
         write_atomically(self._file(key, position), json.dumps(content, ensure_ascii=False, default=_plain))
-        files = sorted(self._files(), key=lambda file: (file.stat().st_mtime_ns, file.name))
-        stale = [file for file in files if not file.name.startswith(f"{position}-")]
-        recent = [file for file in files if file not in stale]
-        self._remove([*stale, *recent[:-MAX_ANSWERS]])
-
-    def forget(self, *, posts: Collection[str] = (), authors: Collection[str] = ()) -> int:
-        """Remove every answer that cites one of these posts or accounts, or reposts of them. Returns how many went."""
-        gone_posts, gone_authors = frozenset(posts), frozenset(authors)
-        gone = [file for file in self._files() if _touches(file, gone_posts, gone_authors)] if gone_posts or gone_authors else []
-        self._remove(gone)
-        return len(gone)
+        self._remove_others(position)
+        recent = sorted(self._files(), key=lambda file: (_written_at(file), file.name))
+        self._remove(recent[:-MAX_ANSWERS])
 
     def catch_up(self, store: PostStore) -> int:
-        """Remove what the store's deletions reach, and what was answered before the last edit. Call it after a change of the store and
-        before an answer is taken from here. Returns how many went."""
-        version = store.version
-        files = list(self._files())
-        old = [file for file in files if _position(file) < version]
-        self._remove(old)
-        if len(old) == len(files):
-            return len(old)
-        rows = store.deletions().to_pylist()
-        return len(old) + self.forget(
-            posts=[row["key"] for row in rows if row["kind"] == "post"], authors=[row["key"] for row in rows if row["kind"] == "author"]
-        )
+        """Remove what was answered before the last change of the store: after a deletion or an edit no file holds what it took back. Call
+        it after a change and before an answer is taken from here. Returns how many went."""
+        return self._remove_others(store.version)
 
-    def clear(self) -> None:
-        """Remove everything."""
-        self._remove(list(self._files()))
+    def _remove_others(self, position: int) -> int:
+        """Remove the files of other positions."""
+        others = [file for file in self._files() if _position(file) != position]
+        self._remove(others)
+        return len(others)
 
     def __len__(self) -> int:
         return sum(1 for _ in self._files())
@@ -101,7 +86,7 @@ class StoredAnswers:
         """Answers, and drafts that a killed writer left."""
         if self._folder.is_dir():
             for path in self._folder.iterdir():
-                if path.suffix == ".json" or (path.suffix == ".part" and _is_left(path)):
+                if path.suffix == ".json" or (path.suffix == ".part" and time.time() - _written_at(path) > _DRAFT_S):
                     yield path
 
     def _remove(self, files: list[Path]) -> None:
@@ -124,25 +109,12 @@ def _position(file: Path) -> int:
     return int(first) if first.isdigit() else -1
 
 
-def _is_left(part: Path) -> bool:
-    """Whether a draft is so old that its writer must have been killed."""
+def _written_at(file: Path) -> float:
+    """Seconds since 1970; now where another process has just removed it."""
     try:
-        return time.time() - part.stat().st_mtime > _DRAFT_S
+        return file.stat().st_mtime
     except FileNotFoundError:
-        return False
-
-
-def _touches(file: Path, posts: frozenset[str], authors: frozenset[str]) -> bool:
-    """Whether a stored answer rests on one of these. What cannot be read is removed: nobody knows what it holds."""
-    try:
-        evidence = json.loads(file.read_text(encoding="utf-8"))["answer"]["evidence"]
-        return any(
-            {one["id"], one["ref_id"]} & posts or {one["author"], one["ref_author"]} & authors for one in evidence
-        )  # fmt: skip
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError, KeyError, TypeError):
-        return True
+        return time.time()
 
 
 def _plain(value: object) -> str:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from agora.integrity.voice import Voices
 from agora.posts.schema import KINDS, REPLY, REPOST
 from agora.text.minhash import mix
+from agora.text.ranges import ranges
 
 Hashes = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
@@ -94,7 +95,7 @@ class Lookup:
         keys = np.unique(keys)
         starts, stops = np.searchsorted(ordered, keys, "left"), np.searchsorted(ordered, keys, "right")
         lengths = stops - starts
-        places = np.repeat(starts - np.cumsum(lengths) + lengths, lengths) + np.arange(int(lengths.sum()))
+        places = ranges(starts, lengths)
         found = order[places]
         newer = column[len(order) :]
         tail = np.flatnonzero(np.isin(newer, keys)) + len(order) if len(newer) and len(keys) else np.empty(0, np.int64)

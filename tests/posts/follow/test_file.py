@@ -90,6 +90,15 @@ def test_a_record_too_large_costs_itself_only(path: Path, store: PostStore, monk
     assert summary.quarantined == {"record too large": 1}
 
 
+def test_the_longest_record_that_fits_is_read(path: Path, store: PostStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agora.posts.follow.file.MAX_RECORD_BYTES", 4000)
+    monkeypatch.setattr("agora.posts.follow.file._BLOCK_BYTES", 1000)
+    longest = flat(1, text="")
+    longest["text"] = "x" * (4000 - len(json.dumps(longest)))
+    path.write_text(line(longest) + line(flat(2)))
+    follow_until(GrowingFile(path), store, lambda: store.num_posts == 2)
+
+
 def test_files_that_cannot_be_followed_are_refused(tmp_path: Path, store: PostStore) -> None:
     with pytest.raises(UsageError, match="neither bluesky"):
         GrowingFile(tmp_path / "absent")

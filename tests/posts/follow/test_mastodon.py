@@ -10,7 +10,10 @@ import pytest
 
 from agora.errors import SourceError, UsageError
 from agora.posts.follow import FollowConfig, MastodonStream, follow
+from agora.posts.follow.live import Event, LocalDeletion
+from agora.posts.follow.numbers import StatusNumbers
 from agora.posts.schema import posts_table
+from agora.posts.sources.record import Deletion, Skipped
 from agora.posts.store import PostStore
 from tests.posts.follow.conftest import QUICK, follow_until, texts
 from tests.posts.follow.servers import Mastodon, status, status_number
@@ -82,6 +85,24 @@ def test_a_deletion_finds_a_post_of_the_server_that_was_imported(store: PostStor
         summary = follow_until(MastodonStream(url), store, lambda: uri(2) in texts(store))
     assert own not in texts(store) and uri(777) in texts(store)
     assert summary.skipped == {"deletion of a post that the store does not hold": 1}
+
+
+def test_the_store_is_read_for_deletions_once_and_then_only_what_came_in(store: PostStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = {"author": "ann", "created_at": 1_700_000_000_000_000, "text": "t", "kind": "post", "source": "mastodon"}
+    with store:
+        store.append(posts_table([{"id": uri(number), **fields} for number in range(3)]))
+    read: list[int | None] = []
+    scan = PostStore.scan
+    monkeypatch.setattr(PostStore, "scan", lambda *a, after, **k: (read.append(after), scan(*a, after=after, **k))[1])
+
+    def deleted(number: int) -> object:
+        with StatusNumbers(store.folder / "follow" / "numbers.db") as numbers:
+            return numbers.resolve([Event(LocalDeletion(str(number)))], store, "https://m.example")[0].item
+
+    assert deleted(1) == Deletion("post", uri(1)) and deleted(2) == Deletion("post", uri(2)) and read == [None]
+    with store:
+        store.append(posts_table([{"id": uri(7), **fields}, {"id": uri(8, "other.example"), **fields}]))
+    assert deleted(7) == Deletion("post", uri(7)) and isinstance(deleted(8), Skipped) and read == [None, 3]
 
 
 @pytest.mark.parametrize(

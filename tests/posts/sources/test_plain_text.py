@@ -40,9 +40,9 @@ def test_any_text_ends_and_holds_no_tags_of_its_own(text: str) -> None:
 
 @pytest.mark.parametrize("unit", ["<!--", "<a ", "<a href='", '<a href="', "<", "&", "<br>", "</p>", "<pre>"])
 def test_hostile_html_takes_linear_time(unit: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     read_html(unit * 100_000)
-    assert time.perf_counter() - started < 3
+    assert time.process_time() - started < 3
 
 
 def test_x_escapes_are_undone_once() -> None:

@@ -72,6 +72,23 @@ def test_parquet_by_columns_equals_row_by_row(rows: list[dict[str, Any]], tmp_pa
     assert len(fast[0]) + len(fast[1]) == len(rows)
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("id", [1e18, 2.0, None]), ("author", [True, False, True]), ("author", [datetime(2024, 3, 5, tzinfo=timezone.utc)] * 3),
+        ("ref_id", [1.5, None, 2.0]), ("ref_id", [0, None, 7]), ("text", [1, 2, 3]), ("lang", ["", "d\0e", None]), ("lang", [1, 2, 3]),
+        ("kind", pa.array(["post", "", None]).dictionary_encode()), ("text", [b"x", b"\xff", None]),
+    ],
+)  # fmt: skip
+def test_columns_of_another_type_are_read_as_their_rows_are(tmp_path: Path, name: str, values: Any) -> None:
+    columns = {"id": ["1", "2", "3"], "author": ["a"] * 3, "created_at": ["2020-01-01"] * 3, "text": ["x", "y", "z"], name: values}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    fast = rows_and_broken(read(tmp_path / "t.parquet"))
+    batch = pq.read_table(tmp_path / "t.parquet").to_batches()[0]
+    slow = rows_and_broken(list(table_parquet.by_rows(batch, {name: name for name in columns}, 0, range(3))))
+    assert sorted(fast[0], key=str) == sorted(slow[0], key=str) and fast[1] == slow[1]
+
+
 def test_one_value_that_does_not_fit_costs_only_its_row(tmp_path: Path) -> None:
     table = pa.table(
         {
