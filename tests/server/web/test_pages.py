@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -164,9 +165,38 @@ def test_dark_and_light_turn_to_the_other_of_what_is_seen_and_stay(people_site: 
     page.get_by_role("link", name="Ads").click()
     tab.settled()
     assert not page.evaluate(is_dark)
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/sign-in")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(ground) == "rgb(251, 250, 248)"  # the browser asks for dark, and was told otherwise
+    other = new_tab(people_site, color_scheme="dark")  # another browser of the same account
+    other.open("/sign-in")
+    assert other.page.evaluate(ground) == "rgb(20, 22, 26)"
+    tab.sign_in("root", PASSWORD)
+    page.wait_for_url("**/ask")
+    tab.settled()
     page.get_by_label("Dark or light").click()
     page.wait_for_function(is_dark)
-    assert tab.problems == []
+    assert [one for one in tab.problems if "404" not in one] == []
+
+
+def test_the_first_frame_of_every_page_has_the_chosen_theme_and_the_cookie_is_never_shown(site: str) -> None:
+    for path in ("/ask", "/cluster", "/sign-in", "/shared/nothing", "/nowhere"):
+        for cookie, sign in (("dark", '<html data-theme="dark"'), ("light", '<html data-theme="light"'), ('"><script>', "<html")):
+            answer = httpx.get(f"{site}{path}", headers={"cookie": f"agora_theme={cookie}"})
+            assert sign in answer.text and "><script>" not in answer.text.partition("<head")[0], (path, cookie)
+
+
+def test_pages_that_are_left_at_once_leave_no_traceback(servers: dict[str, Any], chromium: Any) -> None:
+    context = chromium.new_context()
+    page = context.new_page()
+    for path in ("/ask", "/search?q=train", "/integrity", "/ads", "/ads/new", "/training", "/cluster", "/admin"):
+        page.goto(f"{servers['open'].address}{path}", wait_until="commit")
+        page.wait_for_timeout(150)
+    context.close()
+    time.sleep(1.3)  # so long the server waits for what it asked a browser
+    assert "Traceback" not in servers["open"].log.read_text()
 
 
 def test_an_admin_makes_and_revokes_a_key_and_reads_the_audit_log(tab: Any) -> None:
