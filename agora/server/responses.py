@@ -23,7 +23,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "max_tool_calls": (None,),
     "previous_response_id": (None,),
     "prompt": (None,),
-    "reasoning": (None,),
+    "reasoning": (None, {}, {"effort": None}, {"effort": "none"}),
     "service_tier": (None, "auto", "default"),
     "stream_options": (None, {}, {"include_obfuscation": False}),
     "top_logprobs": (None, 0),

@@ -241,7 +241,7 @@ class _Admin:
                 text("h2", "Delete")
                 text("p", "Posts, or everything of an account, with reposts of it. It does not come back with a later import.", "soft")
                 kind = choice({"posts": "Posts", "authors": "Accounts"}, "posts", name="What is deleted")
-                keys = ui.textarea("One id or account in each line").props("outlined autogrow")
+                keys = ui.textarea("One id or account a line").props("outlined autogrow")
 
                 def confirm() -> None:
                     named = [line.strip() for line in (keys.value or "").splitlines() if line.strip()]

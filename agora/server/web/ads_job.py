@@ -118,7 +118,8 @@ class JobPage:
                 button("Cancel", self.cancel, "plain", "stop")
         elif job.work.state != "finished":
             note(
-                job.work.message or f"The work was {job.work.state}. What is made stays; it goes on from there.",
+                job.work.message[:1].upper() + job.work.message[1:]
+                or f"The work was {job.work.state}. What is made stays; it goes on from there.",
                 "bad" if job.work.message else "warn",
             )
             with box("line"):

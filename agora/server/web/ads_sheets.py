@@ -37,7 +37,7 @@ class Sheets:
             text("h2", "Sheets")
             text(
                 "p",
-                "Each is checked with the platform's columns and limits before it is given out. All ads are paused in it.",
+                "Each is checked with the platform's columns and limits before it is given out; ads are paused where it has a status.",
                 "small soft",
             )
             for sheet in kit.sheets:

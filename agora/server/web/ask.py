@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from nicegui import background_tasks, ui
 
 from agora.errors import UsageError
+from agora.search.answers.rewrite import MAX_CHARS
 from agora.server.api.search import Cited
 from agora.server.asking import Asked, Event, Growing
 from agora.server.web.parts import FOLLOW_S, box, button, choice, empty, note, on_enter, post_card, sheet, text, waiting
@@ -35,7 +36,7 @@ def add_pages(site: Site) -> None:
     def new_talk(viewer: Viewer, q: str = "") -> None:
         page = _Talk(site, viewer, None)
         page.build()
-        page.box.value = q[:2_000]
+        page.box.value = q[:MAX_CHARS]
 
     @site.page("/ask/{talk}", "Ask", "ask", narrow=True)
     def known_talk(viewer: Viewer, talk: str) -> None:
@@ -82,8 +83,9 @@ class _Talk:
                 button("Leave it", self.leave, "plain")
             with box("ask-box"):
                 self.box = ui.textarea(placeholder="Ask about what is said here").props(
-                    'autogrow borderless dense rows=1 input-style="max-height:220px" aria-label="Your question" autofocus maxlength=8000'
+                    'autogrow borderless dense rows=1 input-style="max-height:220px" aria-label="Your question" autofocus'
                 )
+                self.box.props["maxlength"] = MAX_CHARS
                 on_enter(self.box, self.send)
                 self.go = button("", self.send, "main", "arrow_upward", "Send")
                 self.halt = button("", self.stop, "danger", "stop", "Stop")

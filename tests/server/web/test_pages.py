@@ -107,7 +107,7 @@ def test_a_plan_follows_its_sliders_and_its_address(tab: Any) -> None:
     page.get_by_text("4,096 accelerators").wait_for()
     page.get_by_text("Kinds side by side").wait_for()
     before = page.locator(".tile .value").first.inner_text()
-    page.locator(".q-slider").first.click(position={"x": 200, "y": 8})
+    page.locator("input[type=range]").first.click(position={"x": 200, "y": 8})
     page.wait_for_function("before => document.querySelector('.tile .value')?.innerText !== before", arg=before)
     page.get_by_text("Kinds side by side").wait_for()
     tab.shot("cluster")
@@ -325,7 +325,7 @@ def test_an_address_without_a_page_says_so_without_an_exception(site: str) -> No
 
 def test_what_a_form_cannot_hold_is_told(tab: Any) -> None:
     page = tab.open("/admin?tab=deletions")
-    page.get_by_label("One id or account in each line").fill("x" * 1_500)
+    page.get_by_label("One id or account a line").fill("x" * 1_500)
     page.get_by_role("button", name="Delete", exact=True).click()
     page.get_by_role("button", name="Delete for good").click()
     page.get_by_text("at most 1000 characters").wait_for()
