@@ -24,6 +24,7 @@ NEWEST: Final = (400, 1_000)
 """So many posts are read, at least and at most: an eighth of all."""
 MIN_VOICES: Final = 3
 MIN_LETTERS: Final = 4
+MAX_LETTERS: Final = 24
 MAX_WORDS: Final = 6
 NAMED_SHARE: Final = 0.4
 """Of the posts with a single word, so many have an article before it: things are spoken about, deeds seldom."""
@@ -123,7 +124,7 @@ def _read(roots: dict[str, _Node], tokens: list[str], voice: str, common: frozen
         level = roots
         for end in range(place + 1, min(place + 1 + MAX_WORDS, len(tokens))):
             word = tokens[end].casefold()
-            if not word[0].isalnum() or (word in common and (word not in _LINKS or end == place + 1)):
+            if not word[0].isalnum() or len(word) > MAX_LETTERS or (word in common and (word not in _LINKS or end == place + 1)):
                 break
             node = level.setdefault(word, _Node())
             node.voices.add(voice)

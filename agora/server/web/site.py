@@ -51,6 +51,14 @@ _TURN: Final = f"""() => {{
 """In the browser, so that it is at once, and the other of what is seen, whoever chose that. The browser keeps it, signed in or not."""
 
 
+_ENTER_MENU: Final = "() => setTimeout(() => document.querySelector('.side a.nav')?.focus(), 200)"
+_LEAVE_MENU: Final = """() => {
+  const menu = document.querySelector('[aria-label="Menu"]');
+  if (menu.offsetParent) { emit(); menu.focus(); }
+}"""
+"""Where the menu lies over the page: who opened it by keyboard is in it, and Escape leads back."""
+
+
 class Shown(Exception):
     """Something went wrong that the page tells. `is_missing`: what was asked for is not there."""
 
@@ -121,7 +129,8 @@ class Site:
         allowed = [page for page in PAGES if viewer.caller.may(page[3])]
         drawer = ui.left_drawer(bordered=False, value=False).classes("side").props("width=224 breakpoint=900")
         drawer.value = None  # by the width; begun with it, it would ask the browser, in vain where the page is left at once
-        with drawer:
+        with drawer, box("inside") as inside:
+            inside.on("keydown.escape", drawer.hide, js_handler=_LEAVE_MENU)
             ui.link("Agora", "/ask").classes("brand")
             with box("stack tight", "nav", aria_label="Pages"):
                 for address, name, icon, _ in allowed:
@@ -143,7 +152,7 @@ class Site:
                         with box("", "form", method="post", action="/sign-out"):
                             ui.button("Sign out", color=None).props("type=submit flat no-caps dense").classes("ghost")
         with ui.header().classes("bar phone-only lt-md"), box("line"):
-            button("", drawer.toggle, "ghost", "menu", "Menu")
+            button("", drawer.toggle, "ghost", "menu", "Menu").on("click", js_handler=_ENTER_MENU)
             ui.link("Agora", "/ask").classes("brand")
         may = any(page[0] == here for page in allowed)
         with box(f"page{' narrow' if narrow else ''}") as main:

@@ -18,9 +18,13 @@ pytestmark = pytest.mark.slow
 def test_a_question_gets_an_answer_with_cited_posts_that_stays(tab: Any) -> None:
     page = tab.open("/ask")
     page.get_by_label("Your question").fill("What do people say about the train?")
+    page.evaluate(  # the Enter that ends a word in Japanese sends nothing
+        "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', isComposing: true, bubbles: true}))"
+    )
     page.keyboard.press("Enter")
     page.wait_for_url("**/ask/*")
     page.get_by_label("Answer again").wait_for()
+    assert page.locator(".me").count() == 1
     answer = page.locator("article .said").first.inner_text()
     assert answer and page.locator("article.post").count() >= 1
     tab.shot("ask")
@@ -68,8 +72,12 @@ def test_search_finds_counts_and_narrows(tab: Any) -> None:
 def test_a_search_is_kept_and_forgotten(tab: Any) -> None:
     page = tab.open("/search?q=coffee")
     page.get_by_role("button", name="Keep this search").click()
-    page.get_by_label("Name").fill("brew")
-    page.get_by_role("button", name="Keep", exact=True).click()
+    page.get_by_label("Name").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="detached")
+    page.get_by_role("button", name="Keep this search").click()
+    page.get_by_role("dialog", name="Keep this search").get_by_label("Name").fill("brew")
+    page.keyboard.press("Enter")
     page.get_by_label("Forget brew").click()
     page.get_by_label("Forget brew").wait_for(state="detached")
 
@@ -112,6 +120,8 @@ def test_a_plan_follows_its_sliders_and_its_address(tab: Any) -> None:
     page.get_by_text("Kinds side by side").wait_for()
     tab.shot("cluster")
     assert "n=4096" not in page.url
+    said = page.locator("input[type=range]").first.get_attribute("aria-valuetext")
+    assert said.endswith(" accelerators") and said != "4,096 accelerators"
 
 
 ODD = ("abc", "", "-1", "1e400", "nan", "9" * 400, "1;2", "\x00", "\ud800".encode("utf-8", "surrogatepass"), "<script>", "../..", "é" * 300)
@@ -228,6 +238,17 @@ def test_pages_fit_a_phone_and_the_keyboard_reaches_what_is_on_them(path: str, s
             page.evaluate("document.activeElement.tagName + (document.activeElement.innerText || document.activeElement.ariaLabel)")
         )
     assert len(set(reached)) >= 4 and tab.problems == []
+
+
+def test_the_menu_of_a_phone_is_entered_and_left_by_keyboard(site: str, new_tab: Callable[..., Any]) -> None:
+    page = new_tab(site, viewport={"width": 390, "height": 844}).open("/cluster")
+    focused = "document.activeElement.ariaLabel || document.activeElement.innerText"
+    page.get_by_label("Menu").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"({focused}).endsWith('Ask')")
+    page.keyboard.press("Escape")
+    page.wait_for_function("document.querySelector('.q-layout--prevent-focus')")
+    assert page.evaluate(focused) == "Menu"
 
 
 def test_hostile_posts_and_names_are_text_everywhere(tab: Any) -> None:
