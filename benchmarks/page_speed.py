@@ -45,7 +45,7 @@ PAGES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "/ads/new": (("press", "text=Upload a file"), ("press", "text=Targeting besides the audience")),
     "/training": (_DARK,),
     "/training/main": (("press", "text=Model and training"),),
-    "/cluster": (("press", ".q-slider >> nth=0"), ("key", "ArrowRight"), ("key", "ArrowRight"), _DARK),
+    "/cluster": (("press", "input[type=range] >> nth=0"), ("key", "ArrowRight"), ("key", "ArrowRight"), _DARK),
     "/admin": (("press", "text=Add an account"), ("press", "text=Cancel")),
 }  # fmt: skip
 """What is done on each page: press an element, type into the field that has the focus, or a key; press what changes something, until a

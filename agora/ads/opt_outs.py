@@ -31,12 +31,17 @@ def account_keys(names: Iterable[str]) -> frozenset[str]:
 def read_accounts(path: Path) -> list[str]:
     """The accounts of a file, one a line, without comments. Raises UsageError where there is no file, DataError for what is no text."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UsageError(f"the file {path} cannot be read ({error.strerror}); give one account a line") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    return [name for line in lines if (name := line.split("#")[0].strip())]
+    return accounts_in(text)
+
+
+def accounts_in(text: str) -> list[str]:
+    """The accounts of a list, one a line, without comments."""
+    return [name for line in text.splitlines() if (name := line.split("#")[0].strip())]
 
 
 def read_opt_outs(workspace: Path, *files: Path) -> list[str]:
@@ -46,4 +51,4 @@ def read_opt_outs(workspace: Path, *files: Path) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-__all__ = ["OPT_OUTS", "account_key", "account_keys", "read_accounts", "read_opt_outs"]
+__all__ = ["OPT_OUTS", "account_key", "account_keys", "accounts_in", "read_accounts", "read_opt_outs"]

@@ -195,6 +195,10 @@ def _audiences_for(place: Workspace, number: int, like: Path | None, opt_outs: P
     found, _ = _found(place, like, opt_outs, AudienceConfig())
     text = " ".join(one.text for one in brief.statements())
     fitting = [one for one in found if one.language in brief.languages]
+    if like is not None and not fitting:
+        raise UsageError(
+            f"the list writes in {found[0].language!r}, and the brief is in {', '.join(brief.languages)}; add this language to it"
+        )
     ranked = sorted(fitting, key=lambda one: -relevance(text, one.terms, language_named(one.language)))
     return ranked[:number]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -71,18 +71,20 @@ class ApiError(HTTPException):
     """
 
     def __init__(
-        self, status: int, message: str, *, type: str = INVALID, param: str | None = None, code: str | None = None, retry_after_s: float = 1
-    ) -> None:
+        self, status: int, message: str, *, type: str = INVALID, param: str | None = None, code: str | None = None,
+        retry_after_s: float = 1, told: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """`told`: headers of the answer."""
         # Half surrogate pairs of a request cannot be sent back as they are.
         message, param = _sendable(message), param and _sendable(param)
         super().__init__(status, message)
-        self._retry_after_s = retry_after_s
+        self._retry_after_s, self._told = retry_after_s, dict(told or {})
         self.body: dict[str, Any] = {"error": {"message": message, "type": type, "param": param, "code": code}}
 
     def response(self) -> JSONResponse:
         later = {"retry-after": str(math.ceil(self._retry_after_s))}
         headers = {401: {"www-authenticate": "Bearer"}, 429: later, 503: later}
-        return JSONResponse(self.body, self.status_code, headers.get(self.status_code))
+        return JSONResponse(self.body, self.status_code, {**headers.get(self.status_code, {}), **self._told})
 
 
 def _sendable(text: str) -> str:

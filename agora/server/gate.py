@@ -169,8 +169,13 @@ def allowed(allowance: Allowance) -> Allowance:
     """`allowance` itself. Raises ApiError 429 where it says to wait."""
     if allowance.wait_s > 0:
         message = f"More than {allowance.limit} requests a minute; ask again in {allowance.wait_s:.1f} s"
-        raise ApiError(429, message, type="rate_limit_error", code="rate_limit_exceeded", retry_after_s=allowance.wait_s)
+        told, wait_s = _headers(allowance), allowance.wait_s
+        raise ApiError(429, message, type="rate_limit_error", code="rate_limit_exceeded", retry_after_s=wait_s, told=told)
     return allowance
+
+
+def _headers(allowance: Allowance) -> dict[str, str]:
+    return {"x-ratelimit-limit-requests": str(allowance.limit), "x-ratelimit-remaining-requests": str(allowance.left)}
 
 
 def _with_allowance(send: Send, allowance: Allowance | None) -> Send:
@@ -179,9 +184,7 @@ def _with_allowance(send: Send, allowance: Allowance | None) -> Send:
 
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            headers["x-ratelimit-limit-requests"] = str(allowance.limit)
-            headers["x-ratelimit-remaining-requests"] = str(allowance.left)
+            MutableHeaders(scope=message).update(_headers(allowance))
         await send(message)
 
     return sent

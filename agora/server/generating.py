@@ -136,8 +136,10 @@ def _chat(model: LanguageModel, messages: list[dict[str, str]]) -> Ask:
 def _prepare(ask: Ask, sampling: SamplingConfig, count: int) -> list[Prepared]:
     """`count` answers ready to run, of different seeds. Raises what is wrong with the request before any work is done."""
     prepared = []
+    # Beside each other: generators may look at the lowest 32 bits alone, in which -1 and 2 ** 63 - 1 are the same.
+    step = 1 if (sampling.seed or 0) <= MAX_SEED - count else -1
     for index in range(count):
-        seed = None if sampling.seed is None else (sampling.seed + index) % MAX_SEED
+        seed = None if sampling.seed is None else sampling.seed + step * index
         cancelled = threading.Event()
-        prepared.append(Prepared(ask(replace(sampling, seed=sampling.seed if index == 0 else seed), cancelled), cancelled))
+        prepared.append(Prepared(ask(replace(sampling, seed=seed), cancelled), cancelled))
     return prepared

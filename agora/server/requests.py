@@ -3,8 +3,8 @@
 Nothing is dropped in silence: a parameter of OpenAI's API that this server does not have is accepted only with the value
 that asks for nothing (NEUTRAL); any other value, and any unknown name, is refused by name.
 
-Accepted without effect, and kept nowhere: `user` and `safety_identifier` (whom the request is for), `metadata`, `store` (no answer is
-ever stored), and a message's `name`.
+Accepted without effect, and kept nowhere: `user` and `safety_identifier` (whom the request is for), `prompt_cache_key` (beginnings that
+are shared are found without it), `metadata`, `store` (no answer is ever stored), and a message's `name`.
 Beyond OpenAI's API: top_k, min_p, repetition_penalty.
 """
 
@@ -35,7 +35,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "modalities": (None, ["text"]),
     "parallel_tool_calls": (None, True, False),
     "prediction": (None,),
-    "prompt_cache_key": (None,),
     "reasoning_effort": (None, "none"),
     "response_format": (None, {"type": "text"}),
     "service_tier": (None, "auto", "default"),
@@ -155,6 +154,7 @@ class _Sampled(StrictRequest):
     logit_bias: dict[str, Annotated[FiniteFloat, Field(ge=-100, le=100)]] | None = None
     user: str | None = None
     safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
     metadata: dict[str, str] | None = None
     store: bool | None = None
 

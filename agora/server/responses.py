@@ -23,10 +23,9 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "max_tool_calls": (None,),
     "previous_response_id": (None,),
     "prompt": (None,),
-    "prompt_cache_key": (None,),
-    "reasoning": (None,),
+    "reasoning": (None, {}, {"effort": None}, {"effort": "none"}),
     "service_tier": (None, "auto", "default"),
-    "stream_options": (None,),
+    "stream_options": (None, {}, {"include_obfuscation": False}),
     "top_logprobs": (None, 0),
     "truncation": (None, "disabled"),
 }
@@ -111,6 +110,7 @@ class ResponsesRequest(StrictRequest):
     store: bool | None = None
     user: str | None = None
     safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
     metadata: dict[str, str] | None = None
 
     @model_validator(mode="before")

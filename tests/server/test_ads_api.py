@@ -223,8 +223,8 @@ def test_sheets_are_those_of_the_exporters(client: TestClient, lamp: Any) -> Non
     here = f"/api/v1/ads/jobs/{lamp['id']}/export"
     for sheet in client.get("/api/v1/ads/kit").json()["sheets"]:
         answer = client.get(f"{here}/{sheet['name']}")
-        if sheet["name"] == "openai":  # it takes pictures by a public link, which a server does not know
-            assert answer.status_code == 400 and "image_url" in error(answer) and "public address" in error(answer)
+        if sheet["picture"]:
+            assert answer.status_code == 400 and "pictures of the size square" in error(answer)
             continue
         assert answer.status_code == 200 and "attachment" in answer.headers["content-disposition"] and "Lamp 3" in answer.text
     assert client.get(f"{here}/nothing").status_code == 400

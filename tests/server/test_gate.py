@@ -131,6 +131,7 @@ def test_a_key_has_its_limit_and_the_answer_says_what_is_left(served: Served) ->
     assert left == ["2", "1", "0"]
     refused = served.get(authorization=f"Bearer {limited}")
     assert code(refused) == (429, "rate_limit_exceeded") and 1 <= int(refused.headers["retry-after"]) <= 20
+    assert refused.headers["x-ratelimit-remaining-requests"] == "0"
     other = served.accounts.new_key("ada", name="other").secret
     assert served.get(authorization=f"Bearer {other}").status_code == 200
 

@@ -51,6 +51,21 @@ def test_what_responses_do_not_have_is_refused_by_name(client: OpenAI) -> None:
         client.responses.create(model="none", input="hello")
 
 
+@pytest.mark.parametrize("seed", [-7, -1, 0, 2**63 - 2, 2**63 - 1, 1 - 2**63])
+def test_answers_of_one_request_differ_whatever_its_seed(client: OpenAI, seed: int) -> None:
+    made = client.chat.completions.create(
+        model="tiny", messages=[{"role": "user", "content": "hi"}], n=3, seed=seed, max_tokens=12, temperature=1
+    )
+    assert len({choice.message.content for choice in made.choices}) == 3
+
+
+def test_hints_and_values_that_ask_for_nothing_are_taken(client: OpenAI) -> None:
+    client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "hi"}], max_tokens=1, prompt_cache_key="k")
+    client.responses.create(model="tiny", input="hi", max_output_tokens=1, prompt_cache_key="k", reasoning={"effort": "none"})
+    with pytest.raises(openai.BadRequestError, match="reasoning"):
+        client.responses.create(model="tiny", input="hi", reasoning={"effort": "high"})
+
+
 def test_embeddings_are_of_length_one_and_alike_texts_are_close(client: OpenAI) -> None:
     texts = ["the night train is late again", "the night train is late", "sourdough needs salt"]
     made = client.embeddings.create(model="lexical", input=texts)

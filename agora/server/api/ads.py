@@ -41,13 +41,14 @@ from agora.server.api.ads_forms import (
     NewRelease,
     NewResults,
     PlacementRow,
+    SheetRow,
     WholeJob,
     Working,
 )
 from agora.server.errors import ApiError
 from agora.server.records import AuditLog
 from agora.server.services import NotReady, Services
-from agora.server.studio.workshop import Workshop, read_outcome
+from agora.server.studio.workshop import INTERRUPTED, Workshop, is_worked_on, read_outcome
 
 if TYPE_CHECKING:
     from agora.ads.brief import Brief
@@ -99,7 +100,8 @@ class AdsArea:
         return Kit(
             placements=_placements(()), platforms=known,
             tones=list(TONES), special_categories=list(SPECIAL_CATEGORIES), fonts=list(FAMILIES),
-            sheets=[NamedRow(name=name, title=sheet_named(name).title) for name in sheet_names()], example=BriefForm(**example),
+            sheets=[SheetRow(name=one.name, title=one.title, picture=one.picture) for one in map(sheet_named, sheet_names())],
+            example=BriefForm(**example),
             model=self._model, can_sign=find_spec("c2pa") is not None,
         )  # fmt: skip
 
@@ -162,10 +164,14 @@ class AdsArea:
         """Keep a brief and begin to make its ads."""
         if body.by_model and self._model is None:
             raise NotReady("No model is served that could write. Serve one: agora serve --model NAME")
+        if body.like:
+            with self._services.store():
+                pass  # says what is missing
         with told():
             if body.is_signed and find_spec("c2pa") is None:
                 raise MissingExtraError("c2pa-python", "ads", "content credentials")
             from agora.server.studio.jobs import jobs_folder, new_job
+            from agora.server.studio.work import LIKE
 
             root = jobs_folder(self._services.place)
             root.mkdir(parents=True, exist_ok=True)
@@ -174,13 +180,18 @@ class AdsArea:
                 (folder / "brief").mkdir(parents=True)
                 brief = _write(folder / "brief", body)
                 _refuse_unknown(brief)
+                if body.like:
+                    _refuse_likeness(body, brief)
+                    (folder / LIKE).write_text(json.dumps(body.like), encoding="utf-8")
                 request = {
-                    "owner": caller.account, "by": caller.name, "audiences": self._chosen(body.audiences, brief), "variants": body.variants,
-                    "seed": body.seed, "with_pictures": body.with_pictures, "targeting": body.targeting.model_dump(),
+                    "owner": caller.account, "by": caller.name, "num_like": len(body.like),
+                    "variants": body.variants, "seed": body.seed,
+                    "audiences": [] if body.like else self._chosen(body.audiences, brief),
+                    "with_pictures": body.with_pictures, "targeting": body.targeting.model_dump(),
                     "model": self._model if body.by_model else None, "is_signed": body.is_signed,
                 }  # fmt: skip
                 job = new_job(self._services.place, folder, request, brief.product)
-        self._note(caller, "ads.make", job.name, product=brief.product)
+        self._note(caller, "ads.make", job.name, product=brief.product, **({"accounts_in_list": len(body.like)} if body.like else {}))
         self._workshop.start(job.folder)
         return self.show(caller, job.name)
 
@@ -209,7 +220,7 @@ class AdsArea:
 
     def cancel(self, caller: Caller, name: str) -> WholeJob:
         """End the work on a job; what is made stays."""
-        self._workshop.cancel(self._job(caller, name).folder)
+        self._end(self._job(caller, name))
         return self.show(caller, name)
 
     def delete(self, caller: Caller, name: str) -> None:
@@ -217,7 +228,7 @@ class AdsArea:
         from agora.server.studio.jobs import delete_job
 
         job = self._job(caller, name)
-        self._workshop.cancel(job.folder)
+        self._end(job)
         delete_job(job)
         self._note(caller, "ads.delete", name)
 
@@ -245,8 +256,9 @@ class AdsArea:
         except DataError as error:
             raise ApiError(404, str(error), code="not_found") from error
 
-    def export(self, caller: Caller, name: str, sheet: str) -> tuple[str, str]:
-        """A platform's sheet of what may run, and its encoding. Raises NotReady where nothing may."""
+    def export(self, caller: Caller, name: str, sheet: str, *, pictures: str = "") -> tuple[str, str]:
+        """A platform's sheet of what may run, and its encoding. `pictures`: the public address of the folder with the pictures. Raises
+        NotReady where nothing may run, ApiError where the sheet takes pictures of a size that was not made."""
         job = self._finished(caller, name)
         with told():
             from agora.ads.export import export, sheet_named
@@ -255,8 +267,10 @@ class AdsArea:
 
             if not json.loads((job.out / ADS).read_text(encoding="utf-8")):
                 raise NotReady("None of these ads may run yet: they are blocked, or wait for a release")
-            table = sheet_named(sheet)
-            return export(read_ads(job.out / ADS), table), table.encoding
+            table, ads = sheet_named(sheet), read_ads(job.out / ADS)
+            if table.picture and not all((job.out / ad.name / f"{table.picture}.png").is_file() for ad in ads):
+                raise ApiError(400, f"The sheet takes pictures of the size {table.picture}, which these ads lack; make them with this size")
+            return export(ads, table, pictures=pictures), table.encoding
 
     def archive(self, caller: Caller, name: str) -> bytes:
         """What may run, as a ZIP file: pictures, texts, ads.json, the policy report."""
@@ -290,6 +304,11 @@ class AdsArea:
             if not (job.folder / RESULTS).is_file():
                 raise NotReady("There are no results yet. Send what the platform exported: PUT /api/v1/ads/jobs/{job}/experiment")
             return _report(job.folder / RESULTS, json.loads((job.folder / COLUMNS).read_text(encoding="utf-8")))
+
+    def _end(self, job: Job) -> None:
+        """Raises ApiError 409 where another server does the work."""
+        if not self._workshop.cancel(job.folder) and is_worked_on(job.folder):
+            raise ApiError(409, "Another server on this workspace works on these ads; end the work there", code="busy")
 
     def _job(self, caller: Caller, name: str) -> Job:
         """Raises ApiError 404 for what is not there or not the caller's."""
@@ -328,6 +347,8 @@ class AdsArea:
         task = self._workshop.look(folder)
         if task is None:
             outcome = read_outcome(folder)
+            if outcome["state"] == INTERRUPTED and is_worked_on(folder):
+                return Working(state="running", note="Another server on this workspace does it")
             return Working(state=outcome["state"], message=outcome.get("message", ""))
         return Working(state=task.state, title=task.title, done=task.done, total=task.total, note=task.note)  # type: ignore[arg-type]
 
@@ -368,6 +389,14 @@ def _refuse_unknown(brief: Brief) -> None:
         placement_named(name)
     for font in brief.brand.fonts:
         family_named(font)
+
+
+def _refuse_likeness(body: NewJob, brief: Brief) -> None:
+    """Raises ApiError where people like a list may not be, or others are asked for too."""
+    if body.audiences:
+        raise ApiError(400, "Send either `audiences` or `like`", param="like")
+    if brief.special_category:
+        raise ApiError(400, f"Ads of the category {brief.special_category} may not be aimed at people like a list", param="like")
 
 
 def _shown(brief: Brief) -> BriefRead:

@@ -11,12 +11,14 @@ from agora.server.api.forms import Body, Words
 MAX_VARIANTS = 10
 MAX_AUDIENCES = 12
 MAX_FACTS = 40
+MAX_LIKE = 20_000
 
 ShortText = Annotated[str, StringConstraints(max_length=200)]
 Fact = Annotated[str, StringConstraints(min_length=1, max_length=400)]
 Code = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=120)]
+Account = Annotated[str, StringConstraints(min_length=1, max_length=320)]
 State = Literal["waiting", "running", "finished", "failed", "cancelled", "interrupted"]
 
 
@@ -92,9 +94,11 @@ class TargetingForm(Body):
 class NewJob(NewBrief):
     """`audiences`: ids of found audiences; an empty list: everybody; left out: the three nearest to the brief. `by_model`: the served model
     writes (the kit's `model`), else rules; both keep to the brief's facts. `is_signed`: pictures get content credentials (C2PA) with a
-    certificate made on this server, which is intact to verifiers, of an issuer whom they do not know."""
+    certificate made on this server, which is intact to verifiers, of an issuer whom they do not know. `like`: accounts; the ads are for
+    people whose words are near theirs, and nobody else. The list is removed when they are found; special categories may have none."""
 
     audiences: list[Id] | None = Field(default=None, max_length=MAX_AUDIENCES)
+    like: list[Account] = Field(default_factory=list, max_length=MAX_LIKE)
     variants: Annotated[int, Field(ge=1, le=MAX_VARIANTS)] = 3
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     with_pictures: bool = True
@@ -159,6 +163,12 @@ class NamedRow(BaseModel):
     title: str
 
 
+class SheetRow(NamedRow):
+    """`picture`: the size whose picture it takes by a public link, which has to be given; empty where none is needed."""
+
+    picture: str
+
+
 class Kit(BaseModel):
     """What a brief may name, and an example to begin with. `model`: the served one that may write, if any. `can_sign`: whether pictures can
     get content credentials here."""
@@ -168,7 +178,7 @@ class Kit(BaseModel):
     tones: list[str]
     special_categories: list[str]
     fonts: list[str]
-    sheets: list[NamedRow]
+    sheets: list[SheetRow]
     model: str | None
     can_sign: bool
     example: BriefForm

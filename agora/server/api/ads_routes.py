@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel
 
@@ -129,9 +129,10 @@ def _add_file_routes(router: APIRouter, area: AdsArea) -> None:
         return FileResponse(path, media_type=_KINDS[path.suffix], filename=name, headers={**_SAFE, "cache-control": "private, max-age=60"})
 
     @router.get("/jobs/{job}/export/{sheet}", response_class=Response, responses=_file("text/csv"))
-    def export(job: JobName, sheet: Part, caller: Asking) -> Response:
-        """A platform's sheet of what may run; it was re-read and checked."""
-        text, encoding = area.export(caller, job, sheet)
+    def export(job: JobName, sheet: Part, caller: Asking, pictures: Annotated[str, Query(max_length=1_000)] = "") -> Response:
+        """A platform's sheet of what may run; it was re-read and checked. `pictures`: the public address of the folder with the archive's
+        pictures, for a sheet that takes them by a link (the kit says which)."""
+        text, encoding = area.export(caller, job, sheet, pictures=pictures)
         name = f'attachment; filename="{job}.{sheet}.csv"'
         return Response(text.encode(encoding), media_type="text/csv", headers={**_SAFE, "content-disposition": name})
 

@@ -211,7 +211,7 @@ class SearchArea:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._alerts = threading.Lock()
-        self._openers = Openers(lambda question: len(self.ask(question).sentences) > 1)
+        self._openers = Openers(lambda question: [one.text for one in self.ask(question).sentences])
 
     def find(
         self, query: str, *, mode: Literal["top", "latest"] = "top", limit: int = 20, match: Literal["all", "any", "auto"] = "auto"

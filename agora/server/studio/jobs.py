@@ -2,6 +2,7 @@
 
 WORKSPACE/ads/jobs/NAME/
   request.json    what is asked for, by whom      brief/         the brief with its pictures (briefs.py)
+  like.json       accounts, until people like them are found
   out/            what the studio makes           results.csv    what a platform exported about these ads
   outcome.json    how the work ended              work.log       what the process said
 """

@@ -111,10 +111,18 @@ def _row(job: Job, work: Working, variants: Sequence[MadeVariant], brief: Brief)
     cover = _address(job, shown, min(shown.pictures, key=_from_cover), "png") if shown is not None else None
     return {
         "id": job.name, "product": brief.product, "brand": brief.brand.name, "by": job.request["by"], "made_at": job.request["made_at"],
-        "work": work, "audiences": [one["label"] for one in job.request["audiences"]] or ["everybody"], "ready": states.count(READY),
+        "work": work, "audiences": _for_whom(job), "ready": states.count(READY),
         "held": states.count(HELD), "blocked": states.count(BLOCKED), "num_pictures": sum(len(one.pictures) for one in variants),
         "cover": cover,
     }  # fmt: skip
+
+
+def _for_whom(job: Job) -> list[str]:
+    """Labels of the audiences; for people like a list, that they are, and of how many accounts the list was."""
+    labels = [one["label"] for one in job.request["audiences"]]
+    if number := job.request.get("num_like"):
+        return [f"people like a list of {number:,} accounts{f' ({labels[0]})' if labels else ''}"]
+    return labels or ["everybody"]
 
 
 def _from_cover(placement: str) -> float:

@@ -7,6 +7,7 @@ the server or the machine stopped. Starting it again goes on.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import subprocess
@@ -23,6 +24,7 @@ from agora.server.studio.served_writer import ASK, Find, answered
 
 OUTCOME: Final = "outcome.json"
 LOG: Final = "work.log"
+LOCK: Final = ".lock"
 WAITING, RUNNING, FINISHED, FAILED, CANCELLED, INTERRUPTED = "waiting", "running", "finished", "failed", "cancelled", "interrupted"
 _STOP_S: Final = 10
 
@@ -125,6 +127,18 @@ class Workshop:
                 task.title, task.done, task.total, task.note = told["title"], told["done"], told["total"], told["note"]
 
 
+def is_worked_on(folder: Path) -> bool:
+    """Whether a process works on a folder, of this server or of another one on the same workspace."""
+    try:
+        with (folder / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def write_outcome(folder: Path, state: str, **more: Any) -> None:
     """How the work on a folder ended."""
     at = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -138,5 +152,6 @@ def read_outcome(folder: Path) -> dict[str, Any]:
 
 
 __all__ = [
-    "CANCELLED", "FAILED", "FINISHED", "INTERRUPTED", "RUNNING", "WAITING", "Task", "Workshop", "read_outcome", "write_outcome",
+    "CANCELLED", "FAILED", "FINISHED", "INTERRUPTED", "LOCK", "RUNNING", "WAITING", "Task", "Workshop", "is_worked_on", "read_outcome",
+    "write_outcome",
 ]  # fmt: skip

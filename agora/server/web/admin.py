@@ -10,7 +10,23 @@ from nicegui import ui
 
 from agora.server.accounts import SCOPES, NewKey
 from agora.server.api.holdings import NewDeletion
-from agora.server.web.parts import box, button, choice, count, day, empty, moment, note, sub_pages, table, text, tile, waiting
+from agora.server.web.parts import (
+    box,
+    button,
+    choice,
+    count,
+    day,
+    empty,
+    moment,
+    note,
+    on_enter,
+    sheet,
+    sub_pages,
+    table,
+    text,
+    tile,
+    waiting,
+)
 from agora.server.web.site import Shown, Site, Viewer, formed, loaded, quick
 
 TABS = {"keys": "Accounts and keys", "usage": "Usage", "sources": "Sources", "deletions": "Deletions", "audit": "Audit log"}
@@ -85,8 +101,7 @@ class _Admin:
                             button("Revoke", lambda one=one: self.revoke(one["id"]), "danger")
 
     def add_account(self) -> None:
-        with ui.dialog(value=True) as dialog, box("sheet"):
-            text("h2", "Add an account")
+        with sheet("Add an account") as dialog:
             name = ui.input("Name").props("outlined dense autofocus maxlength=64")
             password = ui.input("Password, for signing in here", password=True, password_toggle_button=True).props("outlined dense")
             scopes = ui.select(
@@ -105,6 +120,8 @@ class _Admin:
                     dialog.close()
                     await self.again()
 
+            on_enter(name, add)
+            on_enter(password, add)
             with box("line"):
                 button("Add", add, "main")
                 button("Cancel", dialog.close, "plain")
@@ -133,8 +150,7 @@ class _Admin:
             quick(problem)
             return
         await self.again()
-        with self.area, ui.dialog(value=True) as dialog, box("sheet"):
-            text("h2", "The new key")
+        with self.area, sheet("The new key") as dialog:
             text("p", "It is shown once: only its hash is kept.", "soft")
             text("code", made.secret, "wrap")
             with box("line"):
@@ -225,7 +241,7 @@ class _Admin:
                 text("h2", "Delete")
                 text("p", "Posts, or everything of an account, with reposts of it. It does not come back with a later import.", "soft")
                 kind = choice({"posts": "Posts", "authors": "Accounts"}, "posts", name="What is deleted")
-                keys = ui.textarea("One id or account in each line").props("outlined autogrow")
+                keys = ui.textarea("One id or account a line").props("outlined autogrow")
 
                 def confirm() -> None:
                     named = [line.strip() for line in (keys.value or "").splitlines() if line.strip()]
@@ -233,8 +249,7 @@ class _Admin:
                         ui.notify("Name what is to be deleted.")
                         return
                     names = {"posts": ("post", "posts"), "authors": ("account with all it wrote", "accounts with all they wrote")}
-                    with ui.dialog(value=True) as dialog, box("sheet"):
-                        text("h2", f"Delete {len(named)} {names[kind.value][len(named) > 1]}?")
+                    with sheet(f"Delete {len(named)} {names[kind.value][len(named) > 1]}?") as dialog:
                         text("p", ", ".join(named[:20]), "wrap")
                         with box("line"):
                             button("Delete for good", lambda: self.delete(kind.value, named, dialog), "danger")

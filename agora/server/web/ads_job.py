@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -21,7 +20,23 @@ from agora.server.api.ads_forms import (
 )
 from agora.server.web import charts
 from agora.server.web.ads_new import show_brief
-from agora.server.web.parts import FOLLOW_S, box, button, empty, moment, note, picker, progress, sub_pages, table, text, tile, waiting
+from agora.server.web.ads_sheets import Sheets, without_command
+from agora.server.web.parts import (
+    FOLLOW_S,
+    box,
+    button,
+    empty,
+    moment,
+    note,
+    picker,
+    progress,
+    sheet,
+    sub_pages,
+    table,
+    text,
+    tile,
+    waiting,
+)
 from agora.server.web.site import Shown, Site, Viewer, loaded, quick, tell
 
 PARTS: Final = {"pictures": "Pictures", "texts": "Texts", "policy": "Policy", "export": "Export", "results": "Results", "brief": "Brief"}
@@ -32,7 +47,6 @@ STATES: Final = {
 }  # fmt: skip
 """A job's state in words, and the kind of its chip."""
 _CHIP: Final = {"ready": "good", "held": "warn", "blocked": "bad"}
-_COMMAND: Final = re.compile(r" \(agora [^)]*\)")
 _AREA: Final = 46_000  # square pixels of a picture on the page, so that large and small sizes stand side by side
 
 
@@ -56,16 +70,21 @@ class JobPage:
 
     async def load(self) -> None:
         job = await self.site.call(self.viewer, self.calls.show, self.viewer.caller, self.job)
-        self.head.clear()
-        with self.head:
-            self.show_head(job)
         is_working = job.work.state in ("waiting", "running")
         state = (job.work.state, job.ready, job.held, job.blocked, job.num_pictures)
         if state != self.shown:
+            if not is_working or state[0] != (self.shown or ("",))[0]:
+                self.head.clear()
+                with self.head:
+                    self.show_head(job)
             self.shown = state
             self.area.clear()
             with self.area:
                 await self.parts()[self.part](job)
+        if is_working:  # only this is drawn anew each time: a button would lose the keyboard's focus
+            self.bar.clear()
+            with self.bar:
+                progress(job.work, "Making the ads")
         if is_working and self.timer is None:
             self.timer = ui.timer(FOLLOW_S, self.follow)
         elif not is_working and self.timer is not None:
@@ -94,12 +113,13 @@ class JobPage:
                 text("p", f"{job.brand}  ·  for {', '.join(job.audiences)}  ·  {job.by}, {moment(job.made_at)}", "small soft wrap")
             text("span", words, f"chip {kind}")
         if job.work.state in ("waiting", "running"):
-            progress(job.work, "Making the ads")
+            self.bar = box("stack")
             with box("line"):
                 button("Cancel", self.cancel, "plain", "stop")
         elif job.work.state != "finished":
             note(
-                job.work.message or f"The work was {job.work.state}. What is made stays; it goes on from there.",
+                job.work.message[:1].upper() + job.work.message[1:]
+                or f"The work was {job.work.state}. What is made stays; it goes on from there.",
                 "bad" if job.work.message else "warn",
             )
             with box("line"):
@@ -185,8 +205,7 @@ class JobPage:
                 table(("for", "field", "text", "why"), [(row.audience, row.field, row.text, row.reason) for row in job.not_written])
 
     def release(self, variant: VariantRow) -> None:
-        with ui.dialog(value=True) as dialog, box("sheet"):
-            text("h2", "Let these texts run?")
+        with sheet("Let these texts run?") as dialog:
             text("p", f"It is kept that {self.viewer.caller.name} has seen them. Other texts need another release.", "small soft")
             _reasons(variant.findings)
             with box("stack tight").style("max-height:40vh; overflow:auto"):
@@ -214,29 +233,7 @@ class JobPage:
         if job.work.state != "finished":
             self.nothing_yet(job)
             return
-        kit = await self.site.call(self.viewer, self.calls.kit)
-        with box("card"):
-            text("h2", "Everything that may run")
-            text("p", "Pictures as PNG and SVG, texts, ads.json and the policy report in one ZIP file.", "small soft")
-            with box("line"):
-                _download("Download all", f"/api/v1/ads/jobs/{job.id}/archive")
-        with box("card"):
-            text("h2", "Sheets")
-            text(
-                "p",
-                "Each is checked with the platform's columns and limits before it is given out. All ads are paused in it.",
-                "small soft",
-            )
-            for sheet in kit.sheets:
-                with box("line apart rule"):
-                    with box("stack tight grow"):
-                        text("span", sheet.title, "strong wrap")
-                        try:
-                            await self.site.call(self.viewer, self.calls.export, self.viewer.caller, job.id, sheet.name)
-                        except Shown as problem:
-                            text("p", str(problem), "small soft wrap")
-                            continue
-                    _download(f"{sheet.name}.csv", f"/api/v1/ads/jobs/{job.id}/export/{sheet.name}")
+        await Sheets(self.site, self.viewer, job).build()
 
     async def results(self, job: WholeJob) -> None:
         """Which variant to keep, by what a platform exported."""
@@ -285,8 +282,7 @@ class JobPage:
             button("Delete these ads", self.confirm_delete, "danger", "delete")
 
     def confirm_delete(self) -> None:
-        with ui.dialog(value=True) as dialog, box("sheet"):
-            text("h2", "Delete the brief and all that was made of it?")
+        with sheet("Delete the brief and all that was made of it?") as dialog:
 
             async def delete() -> None:
                 try:
@@ -341,8 +337,7 @@ def _reasons(findings: list[FindingRow]) -> None:
             is_block = one.severity == "block"
             text("span", "blocked" if is_block else "to be seen", f"chip {'bad' if is_block else 'warn'}").style("margin-top:2px")
             with box("stack tight"):
-                # What the command line would be told to do is a button here.
-                reason = _COMMAND.sub("", one.reason)
+                reason = without_command(one.reason)
                 text("span", reason[:1].upper() + reason[1:], "wrap")
                 text("span", f"{one.field.replace('_', ' ')}: “{one.span}” (rule {one.rule.replace('_', ' ')})", "tiny soft wrap")
 
@@ -363,12 +358,6 @@ def _picture(one: PictureRow, variant: VariantRow) -> None:
                     made.props["aria-label"] = f"{ending}, {one.placement}, {variant.name}"
             for problem in one.problems:
                 text("span", problem, "chip bad")
-
-
-def _download(words: str, address: str) -> None:
-    with ui.link(target=address).classes("plain-link").props("download"):
-        ui.icon("download")
-        text("span", words)
 
 
 def _show_report(found: ExperimentReport) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from nicegui import ui
 from pydantic import ValidationError
 
+from agora.ads.opt_outs import accounts_in
 from agora.server.api.ads_forms import AudiencesFound, BriefFile, BriefForm, BriefRead, Kit, NewBrief, NewJob
 from agora.server.web.parts import FOLLOW_S, box, button, choice, empty, note, picker, progress, table, text, waiting
 from agora.server.web.site import Shown, Site, Viewer, loaded, quick, tell
@@ -53,11 +54,7 @@ class NewAds:
         with self.area:
             self.what(self.kit)
             self.brand(self.kit)
-            with box("card") as self.audience_card:
-                text("h2", "For whom")
-                self.people = box("stack")
-                with self.people:
-                    waiting(2)
+            self.for_whom()
             self.where(self.kit)
             self.understood = box("stack", aria_live="polite")
             with box("line"):
@@ -171,6 +168,32 @@ class NewAds:
             picker(name, take, accept=".png,.jpg,.jpeg,.webp", max_bytes=MAX_PICTURE, icon="add_photo_alternate")
             shown = box("line").style("width:auto")
 
+    def for_whom(self) -> None:
+        with box("card"):
+            with box("line apart"):
+                text("h2", "For whom")
+                self.aim = choice(
+                    {"found": "Groups found in the posts", "like": "People like a list"}, "found", name="How people are chosen"
+                )
+            self.people = box("stack")
+            with self.people:
+                waiting(2)
+            with box("stack") as listed:
+                text(
+                    "p", "People whose posts have the words of these accounts. The list must hold as many voices as an audience; it is not "
+                    "allowed for housing, jobs, credit and politics. It is removed when the people are found; nobody is named.",
+                    "small soft wrap",
+                )  # fmt: skip
+                self.like = ui.textarea("Accounts, one a line").props(f'{_FIELD} input-style="max-height:220px"')
+                with box("line"):
+                    picker("Take them from a file", self.take_list, accept=".txt,.csv", max_bytes=MAX_FILE)
+            self.people.bind_visibility_from(self.aim, "value", value="found")
+            listed.bind_visibility_from(self.aim, "value", value="like")
+
+    async def take_list(self, name: str, data: bytes) -> None:
+        if (words := _text_of(name, data)) is not None:
+            self.like.value = words
+
     async def load_people(self) -> None:
         """Audiences to choose from, or why there are none."""
         try:
@@ -238,11 +261,9 @@ class NewAds:
                 self.postcodes = ui.input("Postcodes, with commas").props(f"{_FIELD} maxlength=2000")
 
     async def take_file(self, name: str, data: bytes) -> None:
-        try:
-            self.file = (name, data.decode("utf-8-sig"))
-        except UnicodeDecodeError:
-            ui.notify(f"{name} is no text in UTF-8.", type="negative")
+        if (words := _text_of(name, data)) is None:
             return
+        self.file = (name, words)
         self.file_name.text = f"{name}, {len(data):,} bytes"
         # Colours of the example are not this brand's: the file's own hold unless others are chosen.
         for one in self.colours:
@@ -299,12 +320,20 @@ class NewAds:
         with self.understood, box("card"):
             show_brief(brief)
 
+    def aimed(self) -> dict[str, list[str]]:
+        """Whom the ads are for. Raises Shown for an empty list."""
+        if self.aim.value == "found":
+            return {"audiences": [key for key, made in self.chosen.items() if made.value]}
+        if not (listed := accounts_in(self.like.value or "")):
+            raise Shown("The list of accounts is empty.")
+        return {"like": listed}
+
     async def make(self) -> None:
         try:
             sent = self.body()
             ages = [int(part) for part in re.findall(r"\d+", self.ages.value or "")]
             given = {
-                "audiences": [key for key, made in self.chosen.items() if made.value], "variants": int(self.variants.value or 0),
+                **self.aimed(), "variants": int(self.variants.value or 0),
                 "seed": int(self.seed.value or 0), "with_pictures": bool(self.with_pictures.value),
                 "is_signed": bool(self.is_signed.value), "by_model": bool(self.by_model.value),
                 "targeting": {"ages": ages, "sexes": _parts(self.sexes.value), "postcodes": _parts(self.postcodes.value)},
@@ -353,6 +382,15 @@ def in_words(error: ValidationError) -> str:
     if first["type"] == "string_pattern_mismatch":
         return f"{place[:1].upper()}{place[1:]}: {first['input']!r} does not have the right form."
     return f"{place[:1].upper()}{place[1:]}: {first['msg']}."
+
+
+def _text_of(name: str, data: bytes) -> str | None:
+    """A file's text; of one that is none it is told."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        ui.notify(f"{name} is no text in UTF-8.", type="negative")
+        return None
 
 
 def _parts(words: str | None) -> list[str]:

@@ -11,13 +11,19 @@ from urllib.parse import urlencode
 from nicegui import background_tasks, ui
 
 from agora.errors import UsageError
+from agora.search.answers.rewrite import MAX_CHARS
 from agora.server.api.search import Cited
 from agora.server.asking import Asked, Event, Growing
-from agora.server.web.parts import box, button, choice, empty, note, post_card, text, waiting
-from agora.server.web.site import Shown, Site, Viewer, loaded, quick, tell
+from agora.server.web.parts import FOLLOW_S, box, button, choice, empty, note, on_enter, post_card, sheet, text, waiting
+from agora.server.web.site import Shown, Site, Viewer, loaded, quick, styled, tell
 
 _STATES: Final = {"stopped": "Stopped.", "failed": "This answer failed.", "interrupted": "The server ended while this was written."}
 _DOWN: Final = "setTimeout(() => window.scrollTo(0, document.body.scrollHeight), 50)"
+_BOX: Final = """setTimeout(() => {
+  const isLost = document.activeElement === document.body && matchMedia('(pointer: fine)').matches;
+  if (isLost) document.querySelector('.ask-box textarea').focus();
+}, 60)"""
+"""Who pressed a button that is gone now is not thrown back to the beginning of the page."""
 _BACK: Final = """window.shown_path = location.pathname;
 window.addEventListener('popstate', () => { if (location.pathname !== window.shown_path) location.reload(); });"""
 """A conversation gets its address when it begins, on the page that is there: back and forward must show what their address names."""
@@ -30,7 +36,7 @@ def add_pages(site: Site) -> None:
     def new_talk(viewer: Viewer, q: str = "") -> None:
         page = _Talk(site, viewer, None)
         page.build()
-        page.box.value = q[:2_000]
+        page.box.value = q[:MAX_CHARS]
 
     @site.page("/ask/{talk}", "Ask", "ask", narrow=True)
     def known_talk(viewer: Viewer, talk: str) -> None:
@@ -38,7 +44,7 @@ def add_pages(site: Site) -> None:
 
     @ui.page("/shared/{token}", title="Shared conversation - Agora")
     def shared(token: str) -> None:
-        ui.add_head_html('<link rel="stylesheet" href="/assets/agora.css">')
+        styled()
         with box("page narrow"):
             try:
                 talk = site.people.talks.read_shared(token)
@@ -77,9 +83,10 @@ class _Talk:
                 button("Leave it", self.leave, "plain")
             with box("ask-box"):
                 self.box = ui.textarea(placeholder="Ask about what is said here").props(
-                    'autogrow borderless dense rows=1 input-style="max-height:220px" aria-label="Your question" autofocus maxlength=8000'
+                    'autogrow borderless dense rows=1 input-style="max-height:220px" aria-label="Your question" autofocus'
                 )
-                self.box.on("keydown.enter.exact.prevent", self.send)
+                self.box.props["maxlength"] = MAX_CHARS
+                on_enter(self.box, self.send)
                 self.go = button("", self.send, "main", "arrow_upward", "Send")
                 self.halt = button("", self.stop, "danger", "stop", "Stop")
             with box("line").style("padding:4px 4px 0"):
@@ -135,6 +142,8 @@ class _Talk:
         with self.list:
             for message in known["messages"]:
                 _message(message, self)
+            if self.running is None and known["messages"] and known["messages"][-1]["state"] == "writing":
+                ui.timer(FOLLOW_S, self.load, once=True)  # it is written for a page that was left or loaded anew
         self.client.run_javascript(_DOWN)
 
     async def send(self) -> None:
@@ -178,6 +187,7 @@ class _Talk:
                 _message({"role": "user", "content": question, "state": "complete", "details": {}, "id": number}, self)
         self.go.set_visibility(False)
         self.halt.set_visibility(True)
+        self.client.run_javascript(_BOX)
         background_tasks.create(self.follow(answer, asked), name="answer on a page")
 
     async def follow(self, answer: int, asked: Asked) -> None:
@@ -251,8 +261,7 @@ class _Talk:
         return True
 
     def improve(self, message: dict[str, Any]) -> None:
-        with ui.dialog(value=True) as dialog, box("sheet"):
-            text("h2", "What should the answer have been?")
+        with sheet("What should the answer have been?") as dialog:
             better = ui.textarea(value=message["content"]).props('outlined autogrow aria-label="The better answer"')
 
             async def keep() -> None:
@@ -271,8 +280,7 @@ class _Talk:
         except Shown as problem:
             quick(problem)
             return
-        with ui.dialog(value=True) as dialog, box("sheet"):
-            text("h2", "Anyone with this link can read it")
+        with sheet("Anyone with this link can read it") as dialog:
             address = f"/shared/{token}"
             ui.link(address, address, new_tab=True).classes("mono wrap")
 
@@ -298,8 +306,7 @@ class _Talk:
         except Shown as problem:
             quick(problem)
             return
-        with ui.dialog(value=True), box("sheet"):
-            text("h2", "Earlier conversations")
+        with sheet("Earlier conversations"):
             if not known:
                 text("p", "None yet.", "soft")
             with box("stack").style("max-height:60vh; overflow:auto; gap:2px"):

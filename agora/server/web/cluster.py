@@ -13,7 +13,7 @@ from nicegui import ui
 from agora.cluster.questions import ready_question
 from agora.server.api.plans import CompareBody, OptionRow, PlanBody, Planned, known_things, make_comparison, make_plan, make_what_ifs
 from agora.server.web import charts
-from agora.server.web.parts import box, button, count, note, table, text, tile, waiting
+from agora.server.web.parts import Slider, box, button, count, note, table, text, tile, waiting
 from agora.server.web.site import Shown, Site, Viewer, tell
 from agora.units import format_seconds
 
@@ -62,16 +62,16 @@ class _Cluster:
                 self.precision = ui.select({"bf16": "16 bits", "fp8": "8 bits"}, value="bf16", label="Products").props("outlined dense")
             with box("thirds"):
                 with box("stack tight"):
-                    self.number_text = text("label", "", "strong")
-                    self.number = ui.slider(min=math.log10(8), max=_MOST, step=0.01, value=math.log10(number)).props(
-                        'aria-label="Number of accelerators"'
+                    self.number_text = text("div", "", "strong")
+                    self.number = Slider(
+                        "Number of accelerators", math.log10(8), _MOST, 0.01, math.log10(number), words=lambda: self.number_text.text
                     )
                 with box("stack tight"):
-                    self.tokens_text = text("label", "", "strong")
-                    self.tokens = ui.slider(min=9, max=14.3, step=0.02, value=math.log10(tokens)).props('aria-label="Tokens to train on"')
+                    self.tokens_text = text("div", "", "strong")
+                    self.tokens = Slider("Tokens to train on", 9, 14.3, 0.02, math.log10(tokens), words=lambda: self.tokens_text.text)
                 with box("stack tight"):
-                    self.cap_text = text("label", "", "strong")
-                    self.cap = ui.slider(min=0.4, max=1.0, step=0.05, value=1.0).props('aria-label="Power cap"')
+                    self.cap_text = text("div", "", "strong")
+                    self.cap = Slider("Power cap", 0.4, 1.0, 0.05, 1.0, words=lambda: self.cap_text.text)
             with box("line"):
                 for name, words in known.questions.items():
                     made = button(name, lambda name=name: self.ready(name), "plain")
@@ -81,10 +81,10 @@ class _Cluster:
         self.kinds = box("stack wide")
         for one in (self.model, self.on, self.precision):
             one.on_value_change(self.plan)
-        for slider in (self.number, self.tokens, self.cap):
-            slider.on_value_change(self.words)
-            slider.on("change", self.plan)
         self.words()
+        for slider in (self.number, self.tokens, self.cap):
+            slider.follow(self.words, self.plan)
+            slider.tell()
         ui.timer(0.01, self.plan if question is None else partial(self.ready, question), once=True)
 
     def words(self) -> None:
@@ -93,7 +93,7 @@ class _Cluster:
         self.cap_text.text = f"{self.cap.value:.0%} of their power"
 
     def how_many(self) -> int:
-        exact = 10 ** float(self.number.value)
+        exact = 10**self.number.value
         if abs(exact / self.stated - 1) < 1e-6:
             return self.stated
         whole = 2 ** max(3, int(math.log2(exact)) - 4)  # an odd number up to 31 times a power of two: layouts need divisors
@@ -105,7 +105,7 @@ class _Cluster:
     def body(self) -> dict[str, Any]:
         return {
             "model": self.model.value, "accelerator": self.on.value, "num_accelerators": self.how_many(), "tokens": self.how_long(),
-            "precision": self.precision.value, "power_cap": float(self.cap.value),
+            "precision": self.precision.value, "power_cap": self.cap.value,
         }  # fmt: skip
 
     async def ready(self, question: str) -> None:

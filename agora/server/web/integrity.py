@@ -9,7 +9,7 @@ from nicegui import ui
 
 from agora.server.api.campaigns import AppealRow, CampaignRow, Decision, NewAppeal, NewVerdict, Queue, Timeline, WholeCampaign
 from agora.server.web import charts
-from agora.server.web.parts import box, button, count, empty, moment, note, table, text, tile, unbroken, waiting
+from agora.server.web.parts import box, button, count, empty, moment, note, sheet, table, text, tile, unbroken, waiting
 from agora.server.web.site import Shown, Site, Viewer, formed, loaded, quick
 from agora.units import format_span
 
@@ -91,8 +91,7 @@ def _reset(site: Site, viewer: Viewer) -> None:
 
 def _ask_reason(title: str, question: str, act: Callable[[str], Awaitable[None]], *, fill: Fill | None = None, go: str = "Do it") -> None:
     """A dialog that wants a reason. `fill` adds fields above it and gives what still stops them, or nothing."""
-    with ui.dialog(value=True) as dialog, box("sheet"):
-        text("h2", title, "wrap")
+    with sheet(title) as dialog:
         missing = fill() if fill is not None else None
         reason = ui.textarea(question).props("outlined autogrow maxlength=2000").style("width:100%")
         if fill is None:

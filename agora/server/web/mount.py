@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from agora.server.areas import Areas, People
 from agora.server.errors import ApiError
 from agora.server.web import admin, ads, ask, cluster, integrity, search, sign_in, training
-from agora.server.web.site import Site
+from agora.server.web.site import Site, theme_of
 
 STYLES: Final = Path(__file__).with_name("agora.css")
 _ICON: Final = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Crect width='32' height='32' rx='8' fill='%230f5c5c'/%3E%3Cpath d='M9 23 16 8l7 15M11.5 18h9' stroke='%23fff' stroke-width='2.6' fill='none' stroke-linecap='round'/%3E%3C/svg%3E"  # noqa: E501
@@ -112,6 +112,8 @@ class Guarded:
                     return
                 # In texts of others `<` is escaped, so every `<script` here is the page's own.
                 body = _SCRIPT.sub(b'<script nonce="' + nonce.encode() + b'"', body)
+                if theme := theme_of(Request(scope).cookies):  # here, so that not even the first frame has the other one
+                    body = body.replace(b"<html", f'<html data-theme="{theme}"'.encode(), 1)
                 MutableHeaders(scope=start)["content-length"] = str(len(body))
                 await send(start)
                 start = None

@@ -6,7 +6,8 @@ Nothing here makes HTML out of a value: text goes into text nodes and attributes
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ from agora.server.api.search import Cited, Post
 from agora.units import format_bytes
 
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d|\d+ min \d\d s")
+_NUMBER: Final = "event => emit(Number(event.target.value))"
+_ENTER: Final = "event => { if (!event.isComposing && event.keyCode !== 229) { event.preventDefault(); emit(); } }"
 FOLLOW_S: Final = 1.0
 """How often a page asks how far work is."""
 
@@ -52,6 +55,11 @@ def button(label: str, act: Callable[..., Any], kind: str = "plain", icon: str |
     return made
 
 
+def on_enter(field: ui.element, act: Callable[..., Any]) -> None:
+    """What Enter does in a field, unless it ends a word in Chinese, Japanese or Korean. With Shift it is a new line."""
+    field.on("keydown.enter.exact", act, js_handler=_ENTER)
+
+
 def choice(options: Mapping[str, str], value: str | None, act: Callable[..., Any] | None = None, *, name: str) -> ui.toggle:
     """One of a few, side by side."""
     made = ui.toggle(dict(options), value=value, on_change=act).props(
@@ -59,6 +67,34 @@ def choice(options: Mapping[str, str], value: str | None, act: Callable[..., Any
     )
     made.props["role"], made.props["aria-label"] = "group", name
     return made
+
+
+class Slider:
+    """A number from `low` to `high`. The browser's own: it has the keyboard, and says its name and value where it has the focus.
+    `words`: the value as it is read out."""
+
+    def __init__(self, name: str, low: float, high: float, step: float, value: float, *, words: Callable[[], str]) -> None:
+        self.value, self._words = value, words
+        self._field = box("", "input", type="range", aria_label=name, min=low, max=high, step=step, value=value)
+
+    def follow(self, moving: Callable[[], Any], moved: Callable[[], Any]) -> None:
+        """What is done while it moves, and when it was let go."""
+
+        def take(event: Any) -> None:
+            self.value = float(event.args)
+            moving()
+
+        def let_go(event: Any) -> Any:
+            take(event)
+            self.tell()
+            return moved()
+
+        self._field.on("input", take, throttle=0.05, js_handler=_NUMBER)
+        self._field.on("change", let_go, js_handler=_NUMBER)
+
+    def tell(self) -> None:
+        """Read out the value in words. Not while it moves: what comes back from here would be behind."""
+        self._field.props["value"], self._field.props["aria-valuetext"] = self.value, self._words()
 
 
 def picker(
@@ -89,6 +125,15 @@ def note(message: str, kind: str = "") -> ui.element:
         ui.icon("error" if kind == "bad" else "warning" if kind == "warn" else "info").style("font-size:20px; margin-top:1px")
         text("span", message, "grow")
     return made
+
+
+@contextmanager
+def sheet(title: str) -> Iterator[ui.dialog]:
+    """A dialog with a heading, which is its name too. Escape closes it."""
+    with ui.dialog(value=True) as made, box("sheet"):
+        made.props["aria-label"] = title
+        text("h2", title, "wrap")
+        yield made
 
 
 def empty(title: str, *lines: str) -> ui.element:

@@ -11,7 +11,7 @@ from nicegui import ui
 from agora.chat.shown import safe_text
 from agora.server.api.search import Answered, Facets, Found, Result
 from agora.server.web import charts
-from agora.server.web.parts import box, button, choice, count, empty, note, post_card, text, waiting
+from agora.server.web.parts import box, button, choice, count, empty, note, on_enter, post_card, sheet, text, waiting
 from agora.server.web.site import Shown, Site, Viewer, loaded, quick, tell
 
 OPERATORS: Final = (
@@ -53,7 +53,7 @@ class _Search:
                 self.box = ui.input(value=self.query, placeholder="Words, or operators").props(
                     'borderless dense clearable maxlength=2000 aria-label="Search posts" autofocus'
                 )
-                self.box.on("keydown.enter", lambda: self.go(self.box.value or ""))
+                on_enter(self.box, lambda: self.go(self.box.value or ""))
                 button("Search", lambda: self.go(self.box.value or ""), "main")
             with box("line apart"):
                 choice({"top": "Top", "latest": "Latest"}, self.mode, lambda event: self.switch(event.value), name="Order")
@@ -197,8 +197,7 @@ class _Search:
             show_answer(found)
 
     def keep(self) -> None:
-        with ui.dialog(value=True) as dialog, box("sheet"):
-            text("h2", "Keep this search")
+        with sheet("Keep this search") as dialog:
             text("p", "Posts that come in from now on and match are counted beside its name.", "soft")
             name = ui.input("Name").props("outlined dense autofocus maxlength=34")
             text("code", self.box.value or "", "wrap")
@@ -217,6 +216,7 @@ class _Search:
                 ui.notify("Kept.", type="positive")
                 await self.load_side()
 
+            on_enter(name, save)
             with box("line"):
                 button("Keep", save, "main")
                 button("Cancel", dialog.close, "plain")

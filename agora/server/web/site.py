@@ -40,8 +40,23 @@ PAGES: Final = (
 """Folder of the address, name, icon, scope."""
 
 
-_TURN: Final = "() => { const dark = !document.body.classList.contains('body--dark'); setDark(dark); emit(dark); }"
-"""In the browser, so that it is at once, and the other of what is seen, whoever chose that; the server is told and keeps it."""
+THEME_COOKIE: Final = "agora_theme"
+_TURN: Final = f"""() => {{
+  const dark = !document.body.classList.contains('body--dark'), name = dark ? 'dark' : 'light';
+  setDark(dark);
+  document.documentElement.dataset.theme = name;
+  document.cookie = `{THEME_COOKIE}=${{name}}; path=/; max-age=31536000; samesite=lax`;
+  emit(dark);
+}}"""
+"""In the browser, so that it is at once, and the other of what is seen, whoever chose that. The browser keeps it, signed in or not."""
+
+
+_ENTER_MENU: Final = "() => setTimeout(() => document.querySelector('.side a.nav')?.focus(), 200)"
+_LEAVE_MENU: Final = """() => {
+  const menu = document.querySelector('[aria-label="Menu"]');
+  if (menu.offsetParent) { emit(); menu.focus(); }
+}"""
+"""Where the menu lies over the page: who opened it by keyboard is in it, and Escape leads back."""
 
 
 class Shown(Exception):
@@ -68,7 +83,6 @@ class Site:
     def __init__(self, areas: Areas, people: People) -> None:
         self.areas = areas
         self.people = people
-        self._dark: dict[int, bool] = {}
 
     def page(self, address: str, title: str, here: str, *, narrow: bool = False) -> Callable[[Callable[..., None]], Callable[..., None]]:
         """A page of ours: `build(viewer, ...)` fills its frame for whoever may see it; its other parameters come from the address. One
@@ -105,19 +119,18 @@ class Site:
         """Who looks, or a redirection to the sign-in page."""
         caller = getattr(request.state, "caller", None)
         if caller is None:
-            address = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-            return RedirectResponse(f"/sign-in?next={quote(address, safe='')}", status_code=303)
+            return RedirectResponse(sign_in_address(request), status_code=303)
         return Viewer(caller, request.state.caller_now, session_secret(request.headers) is not None)
 
     @contextmanager
     def frame(self, viewer: Viewer, here: str, *, narrow: bool = False) -> Iterator[bool]:
         """The page's frame. Gives whether the viewer may see what it holds; where not, it says so."""
-        ui.add_head_html('<link rel="stylesheet" href="/assets/agora.css">')
-        ui.colors(primary="var(--accent)")
-        dark = ui.dark_mode(self._dark.get(viewer.caller.account))
+        dark = styled()
         allowed = [page for page in PAGES if viewer.caller.may(page[3])]
-        drawer = ui.left_drawer(bordered=False).classes("side").props("width=224 breakpoint=900")
-        with drawer:
+        drawer = ui.left_drawer(bordered=False, value=False).classes("side").props("width=224 breakpoint=900")
+        drawer.value = None  # by the width; begun with it, it would ask the browser, in vain where the page is left at once
+        with drawer, box("inside") as inside:
+            inside.on("keydown.escape", drawer.hide, js_handler=_LEAVE_MENU)
             ui.link("Agora", "/ask").classes("brand")
             with box("stack tight", "nav", aria_label="Pages"):
                 for address, name, icon, _ in allowed:
@@ -131,7 +144,7 @@ class Site:
                 text("div", viewer.caller.name, "small soft wrap").style("padding:0 10px")
 
                 def turned(event: Any) -> None:
-                    self._dark[viewer.caller.account] = dark.value = bool(event.args)
+                    dark.value = bool(event.args)
 
                 with box("line"):
                     button("", lambda: None, "ghost", "dark_mode", "Dark or light").on("click", turned, js_handler=_TURN)
@@ -139,7 +152,7 @@ class Site:
                         with box("", "form", method="post", action="/sign-out"):
                             ui.button("Sign out", color=None).props("type=submit flat no-caps dense").classes("ghost")
         with ui.header().classes("bar phone-only lt-md"), box("line"):
-            button("", drawer.toggle, "ghost", "menu", "Menu")
+            button("", drawer.toggle, "ghost", "menu", "Menu").on("click", js_handler=_ENTER_MENU)
             ui.link("Agora", "/ask").classes("brand")
         may = any(page[0] == here for page in allowed)
         with box(f"page{' narrow' if narrow else ''}") as main:
@@ -153,7 +166,7 @@ class Site:
         """The result of one of the API's functions, in a thread. Raises Shown with what is to be told."""
         try:
             if not await still_in(viewer):
-                ui.navigate.to("/sign-in")
+                ui.navigate.to(sign_in_address(ui.context.client.request))
                 raise Shown("Your session ended; sign in again.")
             return await run_in_threadpool(work, *args, **kwargs)
         except ApiError as error:
@@ -165,6 +178,25 @@ class Site:
         except Exception as error:
             log.exception("a page failed")
             raise Shown("The server failed; its log has the details.") from error
+
+
+def sign_in_address(request: Request) -> str:
+    """Where one signs in, and comes back from to the page that was asked for."""
+    address = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return f"/sign-in?next={quote(address, safe='')}"
+
+
+def styled() -> ui.dark_mode:
+    """The page in our colours, dark or light as this browser chose, else as it asks."""
+    ui.add_head_html('<link rel="stylesheet" href="/assets/agora.css">')
+    ui.colors(primary="var(--accent)")
+    return ui.dark_mode({"dark": True, "light": False}.get(theme_of(ui.context.client.request.cookies)))
+
+
+def theme_of(cookies: Mapping[str, str]) -> str:
+    """`dark`, `light`, or nothing where the browser made no choice here."""
+    name = cookies.get(THEME_COOKIE, "")
+    return name if name in ("dark", "light") else ""
 
 
 def _as_word(default: Any) -> Any:

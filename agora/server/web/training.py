@@ -7,9 +7,9 @@ from typing import Any, Final
 from nicegui import ui
 
 from agora.engine import SamplingConfig
-from agora.server.api.runs import Run, RunMetrics
+from agora.server.api.runs import Run, RunMetrics, WholeRun
 from agora.server.web import charts
-from agora.server.web.parts import box, button, count, empty, table, text, tile, waiting
+from agora.server.web.parts import box, button, count, empty, on_enter, table, text, tile, waiting
 from agora.server.web.site import Shown, Site, Viewer, loaded, quick
 from agora.units import format_bytes, format_seconds
 
@@ -113,6 +113,7 @@ def _models(site: Site, viewer: Viewer, models: Any) -> None:
                 except Shown as problem:
                     quick(problem)
 
+            on_enter(prompt, sample)
             button("Write", sample, "main")
         said = text("div", "", "said", dir="auto")
 
@@ -126,34 +127,40 @@ class _Run:
 
     def build(self) -> None:
         ui.link("← All runs", "/training").classes("small")
-        self.area = box("stack wide")
+        self.area, self.settings = box("stack wide"), box("stack wide")
         with self.area:
             waiting(8)
-        loaded(self.area, self.load)
+        loaded(self.area, self.begin)
 
-    async def load(self) -> None:
+    async def begin(self) -> None:
+        run = await self.load()
+        # Apart from what is drawn anew while the run goes on, so that it stays open, and focused.
+        with self.settings, box("card"):
+            text("h2", "Settings")
+            with ui.expansion("Model and training").props("dense"):
+                flat = [(f"{group}.{key}", value) for group, values in run.config.items() if isinstance(values, dict)
+                        for key, value in values.items()]  # fmt: skip
+                table(("setting", "value"), [(key, str(value)[:300]) for key, value in flat])
+            text("code", run.command, "wrap small")
+        if run.state == "running":
+            self.timer = ui.timer(FOLLOW_S, self.follow)
+
+    async def load(self) -> WholeRun:
         run = await self.site.call(self.viewer, self.site.areas.runs.show, self.run)
         found = await self.site.call(self.viewer, self.site.areas.runs.metrics, self.run)
         self.area.clear()
         with self.area:
             self.show(run, found)
-            with box("card"):
-                text("h2", "Settings")
-                with ui.expansion("Model and training").props("dense"):
-                    flat = [(f"{group}.{key}", value) for group, values in run.config.items() if isinstance(values, dict)
-                            for key, value in values.items()]  # fmt: skip
-                    table(("setting", "value"), [(key, str(value)[:300]) for key, value in flat])
-                text("code", run.command, "wrap small")
-        if run.state == "running" and self.timer is None:
-            self.timer = ui.timer(FOLLOW_S, self.follow)
+        return run
 
     async def follow(self) -> None:
+        assert self.timer is not None
         try:
-            await self.load()
+            if (await self.load()).state != "running":
+                self.timer.cancel()
         except Shown as problem:
             quick(problem)
-            if self.timer is not None:
-                self.timer.cancel()
+            self.timer.cancel()
 
     def show(self, run: Run, found: RunMetrics) -> None:
         with box("line apart"):

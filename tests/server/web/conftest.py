@@ -86,9 +86,9 @@ class Server:
             port = probe.getsockname()[1]
         command = [sys.executable, "-m", "agora", "serve", "--port", str(port), "-w", str(place.root)]
         self._address = f"http://127.0.0.1:{port}"
-        self._process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=place.root, env={**os.environ, **_path()}
-        )
+        self.log = place.root / "served.log"
+        with self.log.open("w") as log:
+            self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, cwd=place.root, env={**os.environ, **_path()})
 
     @functools.cached_property
     def address(self) -> str:

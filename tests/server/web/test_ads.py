@@ -60,6 +60,9 @@ def test_an_uploaded_brief_becomes_ads_that_a_person_releases(tab: Any) -> None:
     with page.expect_download() as download:
         page.get_by_role("link", name="meta.csv").click()
     assert download.value.suggested_filename.endswith(".meta.csv")
+    page.get_by_label("Public address of the folder").fill("https://cdn.example/ads")
+    page.keyboard.press("Enter")
+    page.get_by_text("pictures of the size square, which these ads lack").wait_for()
     tab.shot("ads_export")
     page.get_by_role("link", name="Results").click()
     page.get_by_role("button", name="Choose results").wait_for()
@@ -77,6 +80,11 @@ def test_the_form_begins_with_an_example_and_says_what_is_missing(tab: Any) -> N
     page.get_by_label("Product", exact=True).fill("")
     page.get_by_role("button", name="Make the ads").click()
     page.get_by_text("Brief product is empty.").first.wait_for()
+    page.get_by_label("Product", exact=True).fill("Lamp")
+    page.get_by_role("button", name="People like a list").click()
+    page.get_by_label("Accounts, one a line").fill("# nobody yet")
+    page.get_by_role("button", name="Make the ads").click()
+    page.get_by_text("The list of accounts is empty.").first.wait_for()
     assert page.url.endswith("/ads/new")
 
 

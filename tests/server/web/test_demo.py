@@ -43,7 +43,7 @@ def test_the_demos_last_lines_lead_to_a_cited_answer(last_lines: str, new_tab: C
     tab = new_tab(address[1])
     page = tab.page
     page.goto(address[1])
-    question = page.locator("main button", has_text="What do people say about").first
+    question = page.locator("main button", has_text="What do people think of").first
     asked = question.inner_text()
     tab.shot("demo_start")
     question.click()
