@@ -23,13 +23,18 @@ _DRAFTS = itertools.count()
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a name beside `path` to write to; on success it is flushed to disk and takes the place of `path`. Threads and processes may
-    write one path at the same time: each has a name of its own, and the last one stays."""
+    write one path at the same time: each has a name of its own, and the last one stays. What cannot be written is an OSError that names
+    `path`."""
     part = path.with_name(f".{path.name}.{os.getpid()}-{next(_DRAFTS)}.part")
     try:
         yield part
         sync(part)
         os.replace(part, path)
         sync(path.parent)
+    except OSError as error:
+        if error.filename is not None and Path(error.filename) == part:
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from agora.cli.output import JsonOption, emit, next_command
+from agora.cli.output import JsonOption, check_targets, emit, next_command
+from agora.errors import UsageError
 
 app = typer.Typer(
     help="Plan a training machine: layout, days, failures, megawatts, money.\n\n"
@@ -23,6 +24,9 @@ Question = Annotated[str | None, typer.Option(help="Start from a ready question 
 CalibrationFile = Annotated[
     Path | None, typer.Option("--calibration", help="Constants fitted by agora cluster calibrate.", show_default=False)
 ]
+
+
+_OF_A_MODEL = ("model=", "model.", "shape.", "layout.", "tokens=")
 
 
 @app.command()
@@ -44,6 +48,7 @@ def plan(
     from agora.cluster.plan import plan as make_plan
     from agora.cluster.requests import request_from_words
 
+    check_targets(report, trace)
     found = make_plan(request_from_words(words or [], question=question, calibration=calibration))
     table = plan_table(found)
     if explain:
@@ -106,6 +111,7 @@ def compare(
     from agora.cluster.requests import request_from_words
     from agora.cluster.studies import compare as compare_options
 
+    check_targets(plot)
     request = request_from_words(words or [], question=question, calibration=calibration)
     found = compare_options(request, accelerators=on or (), numbers=number or (), power_caps=power_cap or ())
     _emit_options(found, as_json)
@@ -185,6 +191,8 @@ def afford(
     from agora.cluster.requests import request_from_words
     from agora.cluster.studies import affordable
 
+    if unused := [word for word in words or [] if "=" not in word or word.startswith(_OF_A_MODEL)]:
+        raise UsageError(f"{unused[0]!r} says what is trained, and that is what afford answers; give the machine alone")
     found = affordable(request_from_words(words or []), days)
     sizes = {str(size.pop("fit")): size for size in found.sizes}
     emit({"flops": found.flops, "share_of_peak": found.model_flops_share, "sizes": sizes}, as_json=as_json)
@@ -206,6 +214,7 @@ def calibrate(
     from agora.cluster.constants import as_mapping
     from agora.cluster.runs import read_runs
 
+    check_targets(out)
     found = fit(read_runs(steps))
     save_calibration(found, out)
     result = {

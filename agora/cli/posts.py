@@ -278,4 +278,4 @@ def export(
 
     store = PostStore.open(Workspace.find(workspace).folder("posts"))
     emit({"posts": export_posts(store, file, progress=terminal_progress), "file": file}, as_json=as_json)
-    next_command(f"agora posts import {file} (in another workspace)")
+    next_command(f"agora posts import {file} --workspace OTHER")

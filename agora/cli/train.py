@@ -58,7 +58,7 @@ def pretrain(
         progress=terminal_progress, resume=not fresh, command=command_line("pretrain", words or [], workspace, name=name, data=data),
     )  # fmt: skip
     if is_first_process():
-        report(result.summary, result.model_dir, {}, name, workspace, as_json)
+        report(result.summary, result.model_dir, {}, name, as_json)
 
 
 @app.command()
@@ -102,7 +102,7 @@ def chat(
     )  # fmt: skip
     more = {"conversations": result.conversations}
     if is_first_process():
-        report(result.trained.summary, result.trained.model_dir, more, name, workspace, as_json)
+        report(result.trained.summary, result.trained.model_dir, more, name, as_json)
 
 
 @app.command()
