@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(part, path)
         sync(path.parent)
     except OSError as error:
-        if error.filename is not None and Path(error.filename) == part:
+        if error.errno is not None and (error.filename is None or Path(error.filename) == part):
             error.filename = str(path)
         raise
     finally:
@@ -41,7 +41,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write `data` (text as UTF-8) as the whole content of `path`."""
-    with naming(path), replacing(path) as part:
+    with replacing(path) as part:
         part.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
@@ -69,6 +69,11 @@ _REMEDIES = {
 def remedy(error: OSError) -> str:
     """What a person can do about a file that could not be written, empty where nothing is known."""
     return _REMEDIES.get(error.errno or 0, "")
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether no space is left, also where a library says so in words alone."""
+    return (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)) or os.strerror(errno.ENOSPC) in str(error)
 
 
 class LineFile:

@@ -62,7 +62,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("\ninterrupted; run it again and it goes on where it stopped", file=sys.stderr)
+        print("\ninterrupted; the same `make demo` goes on where it stopped", file=sys.stderr)
         return INTERRUPTED
     return 0
 

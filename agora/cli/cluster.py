@@ -66,12 +66,13 @@ def plan(
         from agora.files import write_atomically
 
         write_atomically(trace, json.dumps(step_trace(found)))
-    next_command("agora cluster compare " + _again(words, question))
+    others = [name for name in ("H100", "B200") if name != found.chip.name]
+    next_command(_again("compare", words, question) + "".join(f" --on {name}" for name in (found.chip.name, others[-1])))
 
 
-def _again(words: list[str] | None, question: str | None) -> str:
-    """The words of this question, for the next command."""
-    return " ".join([*(words or []), *(["--question", question] if question else [])])
+def _again(verb: str, words: list[str] | None, question: str | None) -> str:
+    """The next command, with the words of this question."""
+    return " ".join(["agora cluster", verb, *(words or []), *(["--question", question] if question else [])])
 
 
 def _emit_plan(table: dict[str, Any], as_json: bool) -> None:
@@ -121,7 +122,7 @@ def compare(
 
         _, charts = curves(request)
         write_atomically(plot, f"<!doctype html><meta charset='utf-8'><title>curves</title>{charts}")
-    next_command("agora cluster what-if " + _again(words, question))
+    next_command(_again("what-if", words, question))
 
 
 def _emit_options(found: Any, as_json: bool) -> None:
@@ -146,7 +147,7 @@ def what_if(words: Words = None, question: Question = None, calibration: Calibra
     from agora.cluster.studies import what_ifs
 
     _emit_options(what_ifs(request_from_words(words or [], question=question, calibration=calibration)), as_json)
-    next_command("agora cluster grow " + _again(words, question))
+    next_command(_again("grow", words, question))
 
 
 @app.command()
@@ -165,7 +166,10 @@ def grow(
     from agora.cluster.requests import request_from_words
     from agora.cluster.studies import grow as grow_to
 
-    found = grow_to(request_from_words(words or [], question=question, calibration=calibration), to)
+    request = request_from_words(words or [], question=question, calibration=calibration)
+    if to <= request.num_accelerators:
+        raise UsageError(f"--to {to} is no larger machine than today's {request.num_accelerators}; name more accelerators")
+    found = grow_to(request, to)
     result = {
         "today": short_row(found.today),
         "same_layout_more_replicas": short_row(found.kept) if found.kept else {"impossible": found.reason},
@@ -175,7 +179,7 @@ def grow(
         "batch_grows_by": found.batch_factor,
     }
     emit(result, as_json=as_json)
-    next_command("agora cluster plan " + _again([*(words or []), f"num_accelerators={to}"], question))
+    next_command(_again("plan", [*(words or []), f"num_accelerators={to}"], question))
 
 
 @app.command()
@@ -196,7 +200,7 @@ def afford(
     found = affordable(request_from_words(words or []), days)
     sizes = {str(size.pop("fit")): size for size in found.sizes}
     emit({"flops": found.flops, "share_of_peak": found.model_flops_share, "sizes": sizes}, as_json=as_json)
-    next_command("agora cluster plan " + " ".join(words or []))
+    next_command(_again("plan", words, None))
 
 
 @app.command()

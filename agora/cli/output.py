@@ -83,8 +83,8 @@ def _shown(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return ", ".join(map(_shown, value)) or "none" if isinstance(value, (list, tuple)) else str(value)
+        return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:,.4g}"
+    return ", ".join(map(_shown, value)) or "none" if isinstance(value, (list, tuple)) else str(value) or "none"
 
 
 def check_targets(*files: Path | None) -> None:
@@ -165,7 +165,8 @@ def _plain_step(title: str, total: int | None, unit: str) -> Iterator[Step]:
         def show(self) -> None:
             self.shown_at = time.monotonic()
             of = f" of {total:,}" if total else ""
-            print(f"{title}: {self.done:,}{of} {unit} {self.text}".rstrip(), file=sys.stderr, flush=True)
+            count = f"{self.done:,}{of} {unit} " if self.done or total else ""
+            print(f"{title}: {count}{self.text}".rstrip(": "), file=sys.stderr, flush=True)
 
     lines = Lines()
     try:

@@ -175,8 +175,10 @@ def status(name: NameOption = DEFAULT_NAME, workspace: WorkspaceOption = None, a
 
     found = run_status(Workspace.find(workspace).folder("runs", name))
     emit(_status(found) if as_json else _readable(_status(found)), as_json=as_json)
-    if found.state in ("stopped", "dead") and found.command:
+    if found.state in ("stopped", "dead", "failed") and found.command:
         next_command(found.command)
+    else:
+        next_command(f"agora evaluate --model {name}" if found.state == "finished" else f"agora train status --name {name}")
 
 
 @app.command("list")

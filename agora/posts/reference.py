@@ -41,9 +41,16 @@ def options_table(config: type[Any]) -> str:
         elif field.default and isinstance(field.default, tuple) and all(isinstance(item, Campaign) for item in field.default):
             default = f"{len(field.default)} campaigns"
         else:
-            default = f"`{list(field.default) if isinstance(field.default, tuple) else field.default}`"
+            default = f"`{_written(field.default)}`"
         lines.append(f"| `{field.name}` | {default} | {meanings[field.name]} |")
     return "\n".join(lines)
+
+
+def _written(value: Any) -> str:
+    """A default as it is typed behind `key=`."""
+    if value is None or value == "":
+        return "none" if value is None else '""'
+    return str(value).lower() if isinstance(value, bool) else str(list(value) if isinstance(value, tuple) else value)
 
 
 def fill(page: str, parts: Mapping[str, str]) -> str:

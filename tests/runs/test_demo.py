@@ -44,7 +44,7 @@ def test_an_interrupt_in_training_stops_the_demo(
     monkeypatch.setattr(demo, "run", lambda posts, serve: demo.agora(place, "train", "pretrain", "laptop", *SETTINGS))
     monkeypatch.setattr(sys, "argv", ["demo"])
     assert demo.main() == 130
-    assert "interrupted; run it again" in capsys.readouterr().err
+    assert "interrupted; the same `make demo`" in capsys.readouterr().err
 
 
 def test_a_command_that_ends_with_another_code_stops_the_demo(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
