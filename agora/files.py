@@ -36,7 +36,8 @@ def replacing(path: Path) -> Iterator[Path]:
             error.filename = str(path)
         raise
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # a place that cannot be written has its own error
+            part.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -114,7 +115,11 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty draft folder; on leaving without an error it becomes `folder`, durably. On an error it is removed."""
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft, lock = _new_draft(folder)
+    try:
+        draft, lock = _new_draft(folder)
+    except OSError as error:
+        error.filename = str(folder)
+        raise
     try:
         yield draft
         draft.chmod(0o755)

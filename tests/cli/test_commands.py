@@ -105,3 +105,12 @@ def test_the_next_command_is_for_the_same_workspace(tmp_path: Path) -> None:
     place = str(tmp_path / "my posts")
     assert CliRunner().invoke(app, ["train", "list", "--workspace", place]).stderr == f"next: agora train pretrain --workspace '{place}'\n"
     assert CliRunner().invoke(app, ["train", "list"], env={"AGORA_WORKSPACE": place}).stderr == "next: agora train pretrain\n"
+
+
+def test_an_interrupted_command_says_that_it_may_be_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*words: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("agora.cli.posts.emit", interrupted)
+    result = CliRunner().invoke(app, ["posts", "sources"])
+    assert (result.exit_code, result.stdout) == (130, "") and "the same command goes on" in result.stderr

@@ -8,6 +8,7 @@ Words are those of agora/text/words.py, split before they reach the library. Eve
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -106,7 +107,9 @@ class TextIndex:
         try:
             self._index: Any = self._tantivy.Index(self._schema, path=str(folder))
         except (ValueError, OSError) as error:
-            raise PostIndexError(f"index {folder} cannot be read: {error}; delete the folder, it is made anew from the posts") from error
+            is_writable = os.access(folder, os.W_OK)
+            advice = "delete the folder, it is made anew from the posts" if is_writable else "a search locks it: let this user write there"
+            raise PostIndexError(f"index {folder} cannot be read: {error}; {advice}") from error
         whitespace = self._tantivy.TextAnalyzerBuilder(self._tantivy.Tokenizer.whitespace()).build()
         self._index.register_tokenizer("words", whitespace)
         self._index.config_reader("manual")
