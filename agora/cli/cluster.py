@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from agora.cli.output import JsonOption, check_targets, emit, next_command
+from agora.cli.output import JsonOption, Overrides, check_targets, emit, next_command
 from agora.errors import UsageError
 
 app = typer.Typer(
@@ -184,7 +184,7 @@ def grow(
 
 @app.command()
 def afford(
-    words: Words = None,
+    words: Overrides = None,
     days: Annotated[float, typer.Option("--days", help="Days that the machine is yours.", min=0.01)] = 90.0,
     as_json: JsonOption = False,
 ) -> None:
