@@ -119,9 +119,14 @@ def agora(place: Workspace, *words: str) -> dict[str, Any]:
     if code:
         raise AgoraError(f"agora {' '.join(words[:2])} ended with code {code}; run it again and it goes on where it stopped")
     result: dict[str, Any] = json.loads(printed.getvalue())
-    emit(result, as_json=False)
+    emit({name: value for name, value in result.items() if not _is_rows(value)}, as_json=False)
     sys.stdout.flush()
     return result
+
+
+def _is_rows(value: Any) -> bool:
+    """A list of tables: for programs, and too long to read; the command itself shows its like in words."""
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
 
 
 def train(place: Workspace, *words: str) -> dict[str, Any]:

@@ -158,7 +158,7 @@ def reading(folder: Path) -> Iterator[None]:
     """While this is held, no file of the current seal is removed. Whoever may only read the folder may read the posts too."""
     lock = folder / READERS_LOCK
     try:
-        file = lock.open("a+b")
+        file: IO[bytes] = lock.open("a+b")
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES) or not lock.exists():
             raise

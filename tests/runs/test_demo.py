@@ -53,6 +53,16 @@ def test_a_command_that_ends_with_another_code_stops_the_demo(place: Workspace, 
         demo.agora(place, "train", "pretrain")
 
 
+def test_what_a_command_found_in_rows_is_not_poured_onto_the_screen(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = {"labelled_accounts": 95, "labels": [{"account": "ada"}] * 95}
+    monkeypatch.setattr("agora.cli.app", lambda words, standalone_mode: print(json.dumps(answer)))
+    assert demo.agora(place, "integrity", "scan") == answer
+    shown = capsys.readouterr().out
+    assert "labelled accounts  95" in shown and "ada" not in shown
+
+
 def test_runs_that_learned_other_shards_are_done_again(place: Workspace, tmp_path: Path) -> None:
     talk = str(conversations(tmp_path / "talk.jsonl"))
 
