@@ -21,6 +21,11 @@ from agora.errors import ConfigError
 from agora.files import write_atomically
 
 T = TypeVar("T")
+_KINDS = {
+    str: "text", int: "a whole number", float: "a number such as 0.5 or 15e12", bool: "true or false", list: "a list", tuple: "a list",
+    dict: "a table",
+}  # fmt: skip
+"""What people call the types of settings."""
 _TIMES = (datetime.date, datetime.time)
 """What TOML makes of an unquoted date or time (a datetime is a date); settings hold them as ISO text."""
 
@@ -103,8 +108,15 @@ def convert(value: Any, hint: Any, key: str, where: str) -> Any:
         return value
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return from_dict(hint, value, f"{where}: {key}")
-    expected = f"a list, e.g. {key}=[...]" if origin in (tuple, list) else getattr(hint, "__name__", str(hint))
-    raise ConfigError(f"{where}: {key}={value!r} is {type(value).__name__}, but must be {expected}")
+    expected = f"a list, e.g. {key}={json.dumps([value], ensure_ascii=False, default=str)}" if origin in (tuple, list) else _kind(hint)
+    raise ConfigError(f"{where}: {key}={value!r} is {_kind(type(value))}, but must be {expected}")
+
+
+def _kind(hint: Any) -> str:
+    """A type in plain words."""
+    if typing.get_origin(hint) is Literal:
+        return " or ".join(map(repr, typing.get_args(hint)))
+    return _KINDS.get(hint) or str(getattr(hint, "__name__", hint))
 
 
 def _convert_union(value: Any, arguments: tuple[Any, ...], key: str, where: str) -> Any:
@@ -116,8 +128,8 @@ def _convert_union(value: Any, arguments: tuple[Any, ...], key: str, where: str)
                 return convert(value, option, key, where)
             except ConfigError:
                 continue
-    expected = " or ".join(getattr(a, "__name__", str(a)) for a in arguments)
-    raise ConfigError(f"{where}: {key}={value!r} is {type(value).__name__}, but must be {expected}")
+    expected = " or ".join("none" if option is type(None) else _kind(option) for option in arguments)
+    raise ConfigError(f"{where}: {key}={value!r} is {_kind(type(value))}, but must be {expected}")
 
 
 def from_dict(cls: type[T], table: Mapping[str, Any], where: str) -> T:
@@ -184,5 +196,6 @@ def unknown_value(value: str, known: Sequence[str], what: str) -> str:
 
 
 def _nearest(word: str, known: Sequence[str]) -> str | None:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    begun = [name for name in known if len(word) > 2 and name.startswith(word)]
+    close = begun if len(begun) == 1 else difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else None

@@ -23,20 +23,26 @@ _DRAFTS = itertools.count()
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a name beside `path` to write to; on success it is flushed to disk and takes the place of `path`. Threads and processes may
-    write one path at the same time: each has a name of its own, and the last one stays."""
+    write one path at the same time: each has a name of its own, and the last one stays. What cannot be written is an OSError that names
+    `path`."""
     part = path.with_name(f".{path.name}.{os.getpid()}-{next(_DRAFTS)}.part")
     try:
         yield part
         sync(part)
         os.replace(part, path)
         sync(path.parent)
+    except OSError as error:
+        if error.errno is not None and (error.filename is None or Path(error.filename) == part):
+            error.filename = str(path)
+        raise
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # a place that cannot be written has its own error
+            part.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write `data` (text as UTF-8) as the whole content of `path`."""
-    with naming(path), replacing(path) as part:
+    with replacing(path) as part:
         part.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
@@ -64,6 +70,11 @@ _REMEDIES = {
 def remedy(error: OSError) -> str:
     """What a person can do about a file that could not be written, empty where nothing is known."""
     return _REMEDIES.get(error.errno or 0, "")
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether no space is left, also where a library says so in words alone."""
+    return (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)) or os.strerror(errno.ENOSPC) in str(error)
 
 
 class LineFile:
@@ -104,7 +115,11 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty draft folder; on leaving without an error it becomes `folder`, durably. On an error it is removed."""
     folder = folder.absolute()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft, lock = _new_draft(folder)
+    try:
+        draft, lock = _new_draft(folder)
+    except OSError as error:
+        error.filename = str(folder)
+        raise
     try:
         yield draft
         draft.chmod(0o755)

@@ -13,6 +13,8 @@ from typing import Protocol
 from agora.errors import UsageError
 
 LEVELS = ("debug", "info", "warning", "error")
+_TALKATIVE = ("torchao", "torch.utils._pytree")
+"""Libraries that warn, when somebody else imports them, of kernels that nobody asked for."""
 
 
 class Step(Protocol):
@@ -59,3 +61,6 @@ def configure_logging(level: str | None = None) -> None:
         raise UsageError(f"log level {chosen!r} (option --log or environment AGORA_LOG) is not one of {', '.join(LEVELS)}")
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("agora").setLevel(chosen.upper())
+    if chosen != "debug":
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel(logging.ERROR)

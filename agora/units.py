@@ -35,16 +35,16 @@ def format_si(value: float, unit: str = "") -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """`3725` -> `1 h 02 min`; below a minute two significant parts of a second."""
+    """`3725` -> `1 h 02 min`, `60` -> `1 min`; below a minute two significant parts of a second."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
+        return f"{minutes} min" + (f" {rest:02d} s" if rest else "")
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min"
+    return f"{hours} h" + (f" {minutes:02d} min" if minutes else "")
 
 
 def format_span(seconds: float) -> str:

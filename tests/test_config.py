@@ -45,9 +45,9 @@ def test_nested_table_and_dotted_key_mean_the_same() -> None:
     [
         ("inner.dmi=1", "did you mean 'dim'"),
         ("nmae=1", "did you mean 'name'"),
-        ("inner.dim=1.5", "must be int"),
-        ("inner.dim=true", "must be int"),
-        ("inner.dim=wide", "'wide' is str"),
+        ("inner.dim=1.5", "must be a whole number"),
+        ("inner.dim=true", "must be a whole number"),
+        ("inner.dim=wide", "'wide' is text"),
         ("kind=c", "not one of 'a', 'b'"),
         ("inner=3", "must be a table"),
         ("name.x=3", "has no keys of its own"),
@@ -64,7 +64,7 @@ def test_dates_and_times_are_text_in_words_and_in_files() -> None:
     assert words == {"name": "2026-03-02T00:00:00+00:00"}
     assert apply_overrides(Outer(), words, "command line").name == "2026-03-02T00:00:00+00:00"
     assert apply_overrides(Outer(), tomllib.loads("name = 2026-03-02T00:00:00Z"), "file").name == "2026-03-02T00:00:00+00:00"
-    with pytest.raises(ConfigError, match="must be int"):
+    with pytest.raises(ConfigError, match="must be a whole number"):
         apply_overrides(Outer(), parse_assignments(["inner.dim=2026-03-02"]), "command line")
 
 

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agora.files import replacing, replacing_folder
+import pytest
+
+from agora.files import replacing, replacing_folder, write_atomically
 
 KILLED = """
 import os, signal, sys
@@ -53,3 +55,10 @@ def test_draft_of_a_writer_at_work_stays(tmp_path: Path) -> None:
         assert (tmp_path / "model" / "file").read_text() == "second"
     assert (tmp_path / "model" / "file").read_text() == "first"
     assert os.listdir(tmp_path) == ["model"]
+
+
+def test_an_error_names_the_file_that_was_asked_for_and_not_its_draft(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing" / "plan.html", tmp_path):
+        with pytest.raises(OSError) as caught:
+            write_atomically(path, "text")
+        assert caught.value.filename == str(path)

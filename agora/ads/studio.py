@@ -49,6 +49,7 @@ from agora.ads.job_folder import (
     to_json,
     writer_of,
 )  # fmt: skip
+from agora.ads.limits import platforms_named
 from agora.ads.policy import Finding, Release, Targeting, check, is_blocked, special_by_meaning, special_categories, texts_sha256
 from agora.ads.policy_page import policy_page
 from agora.ads.shown_pictures import picture_findings, shown_sha256
@@ -115,6 +116,7 @@ def make_ads(
 
     `processes` draw the pictures, where there are enough; more than one needs a main module that may be imported (`if __name__ == ...`).
     """
+    platforms_named(brief.platforms)  # an unknown one is refused before the folder is begun
     chosen, readers = config or StudioConfig(), list(audiences) or [EVERYBODY]
     names = _placements(brief) if chosen.with_pictures else []
     aimed = targeting or Targeting()

@@ -30,6 +30,7 @@ from agora.search.answers.prompt import escaped
 from agora.search.answers.records import Evidence, Finder, Sentence
 from agora.search.answers.rewrite import Question, all_keys, rewrite
 from agora.search.answers.tokens import keys_of, tokens
+from agora.text.language import function_words
 
 if TYPE_CHECKING:
     from agora.engine import LanguageModel
@@ -213,7 +214,8 @@ def _beside(first: Gathered) -> list[str]:
     own = set(first.asked.keys)
     for one in first.shown:
         for place, token in enumerate(tokens(one.text)):
-            is_name = token.kind == "tag" or (token.is_capital and place > 0 and token.is_content and not token.text.isupper())
+            is_word = token.is_content and token.text.lower() not in function_words()
+            is_name = token.kind == "tag" or (token.is_capital and place > 0 and is_word and not token.text.isupper())
             if is_name and not own & set(keys_of(token)) and token.text.lstrip("#").isalnum() and len(token.text) < 40:
                 voices[token.key.lstrip("#")].add(one.voice)
                 shown.setdefault(token.key.lstrip("#"), token.text)

@@ -51,7 +51,8 @@ def rising(report: TrendReport, square: Square, name: str, question: str) -> Ite
 def _line(trend: Trend) -> str:
     accounts = f" ({trend.accounts:,} accounts)" if trend.accounts != trend.voices else ""
     alike = f", with {', '.join(quoted(one, 40) for one in trend.alike[:3])}" if trend.alike else ""
-    line = f"{quoted(trend.term, 80)}: {trend.voices:,} voices{accounts}, where {trend.expected:.1f} are usual{alike}"
+    usual = "hardly any are" if trend.expected < 0.5 else f"{trend.expected:.1f} are"
+    line = f"{quoted(trend.term, 80)}: {trend.voices:,} voices{accounts}, where {usual} usual{alike}"
     return safe_text(line)  # a bracket that one term opens and the next one closes would hold our numbers
 
 

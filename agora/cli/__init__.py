@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from agora import __version__
 from agora.cli import accounts, ads, chat, cluster, corpus, engine, evaluate, integrity, model, posts, search, serve, tokenizer, train
-from agora.cli.output import PlainCommand
+from agora.cli.output import INTERRUPTED, PlainCommand
 from agora.errors import AgoraError
 from agora.files import remedy
 from agora.log import LEVELS, configure_logging
@@ -87,5 +87,5 @@ def main() -> None:
         print(f"error: {place}{error.strerror or error}{advice}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         sys.exit(130)

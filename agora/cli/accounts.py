@@ -88,6 +88,7 @@ def list_accounts(workspace: WorkspaceOption = None, as_json: JsonOption = False
     with _opened(workspace) as (accounts, _):
         rows = accounts.all()
     _emit_rows("accounts", "name", rows, as_json)
+    next_command("agora accounts add NAME" if not rows else "agora accounts keys")
 
 
 @app.command()
@@ -114,6 +115,7 @@ def change(
         audit.add(_WHO, "accounts.change", name, scopes=scope, password=password, disable=disable, enable=enable)
         row = next(row for row in accounts.all() if row["name"] == name)
     emit(row, as_json=as_json)
+    next_command("agora accounts list")
 
 
 @app.command()
@@ -149,6 +151,7 @@ def keys(
     with _opened(workspace) as (accounts, _):
         rows = accounts.keys(account)
     _emit_rows("keys", "id", rows, as_json)
+    next_command("agora accounts revoke NUMBER" if rows else "agora accounts key ACCOUNT")
 
 
 @app.command()
@@ -165,3 +168,4 @@ def revoke(
         accounts.revoke(number)
         audit.add(_WHO, "keys.revoke", str(number))
     emit({"revoked": number}, as_json=as_json)
+    next_command("agora accounts keys")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from datetime import datetime
@@ -40,7 +41,7 @@ def grounded(
     assistant.personas.get(persona)
     if research is not None:
         _show(assistant.research(research, persona=persona, now=at), as_json)
-        next_command(f"agora chat --posts --prompt {visible(research)!r}")
+        next_command(f"agora chat --posts --prompt {shlex.quote(visible(research))}")
     elif explain is not None:
         if as_json:
             print(json.dumps(assistant.explain_post(explain, now=at).as_json(), ensure_ascii=False))
@@ -50,7 +51,7 @@ def grounded(
     elif prompt is not None:
         text = sys.stdin.read() if prompt == "-" else prompt
         _show(assistant.answer([{"role": "user", "content": text}], persona=persona, now=at), as_json)
-        next_command(f"agora chat --research {visible(text)!r}")
+        next_command(f"agora chat --research {shlex.quote(visible(text))}")
     else:
         _talk(assistant, persona, at)
 

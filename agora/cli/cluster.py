@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from agora.cli.output import JsonOption, emit, next_command
+from agora.cli.output import JsonOption, Overrides, check_targets, emit, next_command
+from agora.errors import UsageError
 
 app = typer.Typer(
     help="Plan a training machine: layout, days, failures, megawatts, money.\n\n"
@@ -23,6 +24,9 @@ Question = Annotated[str | None, typer.Option(help="Start from a ready question 
 CalibrationFile = Annotated[
     Path | None, typer.Option("--calibration", help="Constants fitted by agora cluster calibrate.", show_default=False)
 ]
+
+
+_OF_A_MODEL = ("model=", "model.", "shape.", "layout.", "tokens=")
 
 
 @app.command()
@@ -44,6 +48,7 @@ def plan(
     from agora.cluster.plan import plan as make_plan
     from agora.cluster.requests import request_from_words
 
+    check_targets(report, trace)
     found = make_plan(request_from_words(words or [], question=question, calibration=calibration))
     table = plan_table(found)
     if explain:
@@ -61,12 +66,13 @@ def plan(
         from agora.files import write_atomically
 
         write_atomically(trace, json.dumps(step_trace(found)))
-    next_command("agora cluster compare " + _again(words, question))
+    others = [name for name in ("H100", "B200") if name != found.chip.name]
+    next_command(_again("compare", words, question) + "".join(f" --on {name}" for name in (found.chip.name, others[-1])))
 
 
-def _again(words: list[str] | None, question: str | None) -> str:
-    """The words of this question, for the next command."""
-    return " ".join([*(words or []), *(["--question", question] if question else [])])
+def _again(verb: str, words: list[str] | None, question: str | None) -> str:
+    """The next command, with the words of this question."""
+    return " ".join(["agora cluster", verb, *(words or []), *(["--question", question] if question else [])])
 
 
 def _emit_plan(table: dict[str, Any], as_json: bool) -> None:
@@ -106,6 +112,7 @@ def compare(
     from agora.cluster.requests import request_from_words
     from agora.cluster.studies import compare as compare_options
 
+    check_targets(plot)
     request = request_from_words(words or [], question=question, calibration=calibration)
     found = compare_options(request, accelerators=on or (), numbers=number or (), power_caps=power_cap or ())
     _emit_options(found, as_json)
@@ -115,7 +122,7 @@ def compare(
 
         _, charts = curves(request)
         write_atomically(plot, f"<!doctype html><meta charset='utf-8'><title>curves</title>{charts}")
-    next_command("agora cluster what-if " + _again(words, question))
+    next_command(_again("what-if", words, question))
 
 
 def _emit_options(found: Any, as_json: bool) -> None:
@@ -140,7 +147,7 @@ def what_if(words: Words = None, question: Question = None, calibration: Calibra
     from agora.cluster.studies import what_ifs
 
     _emit_options(what_ifs(request_from_words(words or [], question=question, calibration=calibration)), as_json)
-    next_command("agora cluster grow " + _again(words, question))
+    next_command(_again("grow", words, question))
 
 
 @app.command()
@@ -159,7 +166,10 @@ def grow(
     from agora.cluster.requests import request_from_words
     from agora.cluster.studies import grow as grow_to
 
-    found = grow_to(request_from_words(words or [], question=question, calibration=calibration), to)
+    request = request_from_words(words or [], question=question, calibration=calibration)
+    if to <= request.num_accelerators:
+        raise UsageError(f"--to {to} is no larger machine than today's {request.num_accelerators}; name more accelerators")
+    found = grow_to(request, to)
     result = {
         "today": short_row(found.today),
         "same_layout_more_replicas": short_row(found.kept) if found.kept else {"impossible": found.reason},
@@ -169,12 +179,12 @@ def grow(
         "batch_grows_by": found.batch_factor,
     }
     emit(result, as_json=as_json)
-    next_command("agora cluster plan " + _again([*(words or []), f"num_accelerators={to}"], question))
+    next_command(_again("plan", [*(words or []), f"num_accelerators={to}"], question))
 
 
 @app.command()
 def afford(
-    words: Words = None,
+    words: Overrides = None,
     days: Annotated[float, typer.Option("--days", help="Days that the machine is yours.", min=0.01)] = 90.0,
     as_json: JsonOption = False,
 ) -> None:
@@ -185,10 +195,12 @@ def afford(
     from agora.cluster.requests import request_from_words
     from agora.cluster.studies import affordable
 
+    if unused := [word for word in words or [] if "=" not in word or word.startswith(_OF_A_MODEL)]:
+        raise UsageError(f"{unused[0]!r} says what is trained, and that is what afford answers; give the machine alone")
     found = affordable(request_from_words(words or []), days)
     sizes = {str(size.pop("fit")): size for size in found.sizes}
     emit({"flops": found.flops, "share_of_peak": found.model_flops_share, "sizes": sizes}, as_json=as_json)
-    next_command("agora cluster plan " + " ".join(words or []))
+    next_command(_again("plan", words, None))
 
 
 @app.command()
@@ -206,6 +218,7 @@ def calibrate(
     from agora.cluster.constants import as_mapping
     from agora.cluster.runs import read_runs
 
+    check_targets(out)
     found = fit(read_runs(steps))
     save_calibration(found, out)
     result = {

@@ -91,4 +91,4 @@ def card(name: NameOption = DEFAULT_NAME, workspace: WorkspaceOption = None, as_
         emit(json.loads(found.to_json()), as_json=True)
     else:
         print(found.to_markdown(), end="")
-    next_command("agora tokenizer train")
+    next_command("agora tokenizer train" + ("" if name == DEFAULT_NAME else f" --corpus {name}"))

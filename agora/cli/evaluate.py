@@ -43,4 +43,4 @@ def evaluate(
     source = ", ".join(map(str, text)) if text else f"held-out authors of corpus {corpus or DEFAULT_NAME}"
     numbers = {key: round(value, 4) if isinstance(value, float) else value for key, value in to_dict(result).items()}
     emit({"model": str(folder), "text": source, **numbers, "below_xz": round(result.below_xz or 0.0, 4)}, as_json=as_json)
-    next_command(f"agora chat --model {folder.name}")
+    next_command(f"agora chat --model {model or folder.name}")

@@ -295,7 +295,8 @@ def report(
 
 @app.command()
 def signals(as_json: JsonOption = False) -> None:
-    """List what two accounts can have in common for a scan, why it tells something, and when it is innocent.
+    """List what two accounts can have in common for a scan, why it tells something, and when it is innocent; with those that a setting
+    turns on.
 
     Example: agora integrity signals
     """
@@ -305,11 +306,11 @@ def signals(as_json: JsonOption = False) -> None:
         {
             one.id: {
                 "why": one.why, "what_is_shared": one.outputs, "innocent_when": "; ".join(one.false_alarms), "kind": one.role,
-                "reads": list(one.inputs), "version": one.version,
+                "reads": list(one.inputs), "version": one.version, "runs": f"with {one.id}=true" if one.optional else "always",
             }
-            for one in known()
+            for one in known(meaning=True)
         },
-        as_json=as_json,
+        as_json=as_json, keys_are_data=True,
     )  # fmt: skip
     next_command("agora integrity scan")
 
@@ -338,8 +339,8 @@ def _find(result: ScanResult, campaign: str) -> Campaign:
 
     known = {one.id: one for one in result.campaigns}
     if campaign not in known:
-        close = difflib.get_close_matches(campaign, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "see: agora integrity campaigns"
+        close = [one for one in known if campaign and one.startswith(campaign)] or difflib.get_close_matches(campaign, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if len(close) == 1 else "see: agora integrity campaigns"
         raise UsageError(f"the last scan has no campaign {campaign!r}; {hint}")
     return known[campaign]
 

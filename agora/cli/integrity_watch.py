@@ -64,6 +64,12 @@ def watch(
             print(shown, flush=True)
     counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in stream.counts.items())
     print(f"watched: {counts}; state: {state}", file=sys.stderr)
+    if (left_out := stream.counts["late"] + stream.counts["ahead"]) > stream.counts["posts"]:
+        print(
+            f"warning: {left_out:,} posts did not come in the order of time and were left out: a watcher is for posts as they are written, "
+            "agora integrity scan reads archives",
+            file=sys.stderr,
+        )
     next_command("agora integrity scan")
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
+from agora.errors import UsageError
 from agora.log import Progress, Step
 
 WorkspaceOption = Annotated[
@@ -23,8 +26,24 @@ NameOption = Annotated[str, typer.Option("--name", help="Name inside the workspa
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings as key=value.", show_default=False)]
 
 
+INTERRUPTED = "interrupted; nothing is left half written: the same command goes on, or begins anew"
+_running: ContextVar[Any] = ContextVar("_running", default=None)
+"""What Typer knows of the command that runs now."""
+
+
 class PlainCommand(TyperCommand):
     """A command whose usage line names arguments as help pages do (`PATH`, `[KEY=VALUE]...`); Typer puts braces around them."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; `next_command` knows of it meanwhile. Of Ctrl-C Typer makes exit code 130 without a word."""
+        before = _running.set(ctx)
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print(INTERRUPTED, file=sys.stderr)
+            raise
+        finally:
+            _running.reset(before)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The words of the usage line after the command."""
@@ -53,6 +72,8 @@ def emit(result: Mapping[str, Any], *, as_json: bool, title: str = "", keys_are_
 def _emit_lines(result: Mapping[str, Any], indent: int) -> None:
     width = max((len(str(name)) for name in result), default=0)
     for name, value in result.items():
+        if isinstance(value, (list, tuple)) and value and all(isinstance(item, Mapping) for item in value):
+            value = {str(number): item for number, item in enumerate(value, start=1)}
         if isinstance(value, Mapping):
             print(f"{' ' * indent}{name}:" + ("" if value else " none"))
             _emit_lines(value, indent + 2)
@@ -66,8 +87,15 @@ def _shown(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return ", ".join(map(str, value)) or "none" if isinstance(value, (list, tuple)) else str(value)
+        return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:,.4g}"
+    return ", ".join(map(_shown, value)) or "none" if isinstance(value, (list, tuple)) else str(value) or "none"
+
+
+def check_targets(*files: Path | None) -> None:
+    """Raise UsageError for a file to be written whose folder does not exist: before the work, not after it."""
+    for file in files:
+        if file is not None and not file.absolute().parent.is_dir():
+            raise UsageError(f"{file} cannot be written: there is no folder {file.absolute().parent}; make it first")
 
 
 def visible(text: str) -> str:
@@ -77,8 +105,21 @@ def visible(text: str) -> str:
 
 
 def next_command(command: str) -> None:
-    """Tell on stderr which command comes next."""
-    print(f"next: {command}", file=sys.stderr)
+    """Tell on stderr which command comes next; where this one was given a workspace, in the same."""
+    print(f"next: {command}{_same_workspace(command)}", file=sys.stderr)
+
+
+def _same_workspace(command: str) -> str:
+    """` --workspace FOLDER`, where the running command was given one and `command` takes one and names none."""
+    context, words = _running.get(), command.split()
+    place = context.params.get("workspace") if context is not None else None
+    if place is None or words[:1] != ["agora"] or "--workspace" in words:
+        return ""
+    node = context.find_root().command
+    for word in words[1:]:
+        node = getattr(node, "commands", {}).get(word, node)
+    takes_one = any(parameter.name == "workspace" for parameter in node.params)
+    return f" --workspace {shlex.quote(str(place))}" if takes_one else ""
 
 
 class TerminalProgress:
@@ -128,7 +169,8 @@ def _plain_step(title: str, total: int | None, unit: str) -> Iterator[Step]:
         def show(self) -> None:
             self.shown_at = time.monotonic()
             of = f" of {total:,}" if total else ""
-            print(f"{title}: {self.done:,}{of} {unit} {self.text}".rstrip(), file=sys.stderr, flush=True)
+            count = f"{self.done:,}{of} {unit} " if self.done or total else ""
+            print(f"{title}: {count}{self.text}".rstrip(": "), file=sys.stderr, flush=True)
 
     lines = Lines()
     try:

@@ -224,6 +224,8 @@ def delete(
         removed = store.delete_posts(post or []) + store.delete_authors(author or [])
         _forget_deleted(place, store)
         emit({"removed": removed, "posts": store.num_posts}, as_json=as_json)
+    if not removed:
+        print("the store held none of it: look at the spelling; what comes under these names from now on is refused", file=sys.stderr)
     print(
         "documents, shards and models that were made before still hold the deleted words: build, pack and train them again "
         "(docs/posts.md); agora posts compact takes the words off the store's disk",
@@ -278,4 +280,4 @@ def export(
 
     store = PostStore.open(Workspace.find(workspace).folder("posts"))
     emit({"posts": export_posts(store, file, progress=terminal_progress), "file": file}, as_json=as_json)
-    next_command(f"agora posts import {file} (in another workspace)")
+    next_command(f"agora posts import {file} --workspace OTHER")

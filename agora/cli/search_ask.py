@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -47,7 +48,7 @@ def ask(
         emit(answer_as_json(answer), as_json=True)
         return
     _print(answer)
-    next_command(f"agora search find {visible(answer.query)!r}")
+    next_command(f"agora search find {shlex.quote(visible(answer.query))}")
 
 
 def answer_as_json(answer: Answer) -> dict[str, Any]:

@@ -38,7 +38,8 @@ def train(
     warn_of_stale_corpus(place.folder("corpus", corpus), place.folder("posts"))
     tokenizer = train_tokenizer(place.folder("corpus", corpus), out, config, progress=terminal_progress)
     emit({"vocabulary": tokenizer.vocab_size, "hash": tokenizer.hash, "folder": str(out)}, as_json=as_json)
-    next_command("agora tokenizer pack")
+    names = {"corpus": corpus, "tokenizer": name}
+    next_command("agora tokenizer pack" + "".join(f" --{key} {value}" for key, value in names.items() if value != DEFAULT_NAME))
 
 
 @app.command()
@@ -70,7 +71,7 @@ def pack(
             "folder": str(place.folder("shards", folder)),
         }  # fmt: skip
     emit(result, as_json=as_json)
-    next_command("agora train pretrain")
+    next_command("agora train pretrain" + ("" if name == DEFAULT_NAME else f" --data {name}"))
 
 
 @app.command()

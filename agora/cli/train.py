@@ -58,7 +58,7 @@ def pretrain(
         progress=terminal_progress, resume=not fresh, command=command_line("pretrain", words or [], workspace, name=name, data=data),
     )  # fmt: skip
     if is_first_process():
-        report(result.summary, result.model_dir, {}, name, workspace, as_json)
+        report(result.summary, result.model_dir, {}, name, as_json)
 
 
 @app.command()
@@ -102,7 +102,7 @@ def chat(
     )  # fmt: skip
     more = {"conversations": result.conversations}
     if is_first_process():
-        report(result.trained.summary, result.trained.model_dir, more, name, workspace, as_json)
+        report(result.trained.summary, result.trained.model_dir, more, name, as_json)
 
 
 @app.command()
@@ -175,8 +175,10 @@ def status(name: NameOption = DEFAULT_NAME, workspace: WorkspaceOption = None, a
 
     found = run_status(Workspace.find(workspace).folder("runs", name))
     emit(_status(found) if as_json else _readable(_status(found)), as_json=as_json)
-    if found.state in ("stopped", "dead") and found.command:
+    if found.state in ("stopped", "dead", "failed") and found.command:
         next_command(found.command)
+    else:
+        next_command(f"agora evaluate --model {name}" if found.state == "finished" else f"agora train status --name {name}")
 
 
 @app.command("list")

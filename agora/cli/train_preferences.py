@@ -60,7 +60,7 @@ def preferences(
         progress=terminal_progress, resume=not fresh, command=command_line("preferences", words or [], workspace, **options),
     )  # fmt: skip
     if is_first_process():
-        report(result.trained.summary, result.trained.model_dir, {"pairs": result.report}, name, workspace, as_json)
+        report(result.trained.summary, result.trained.model_dir, {"pairs": result.report}, name, as_json)
 
 
 def _pairs(place: Workspace, paths: list[Path]) -> PairSet:

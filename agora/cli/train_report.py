@@ -16,9 +16,7 @@ FreshOption = Annotated[bool, typer.Option("--fresh", help="Start again from not
 EXIT_STOPPED = 130  # as a shell reports a command ended by SIGINT: scripts must not go on as if training were done
 
 
-def report(
-    summary: TrainingSummary, model_dir: Path | None, more: dict[str, Any], name: str, workspace: Path | None, as_json: bool
-) -> None:
+def report(summary: TrainingSummary, model_dir: Path | None, more: dict[str, Any], name: str, as_json: bool) -> None:
     """Say how a run ended, and which command comes next. A stopped one ends the process with EXIT_STOPPED."""
     from agora.units import format_joules, format_seconds, format_si
 
@@ -40,8 +38,7 @@ def report(
     if summary.state == "stopped":
         next_command(_resume_command(summary))
         raise typer.Exit(EXIT_STOPPED)
-    where = f" --workspace {workspace}" if workspace else ""
-    next_command(f"agora evaluate --model {name}{where}")
+    next_command(f"agora evaluate --model {name}")
 
 
 def _resume_command(summary: TrainingSummary) -> str:

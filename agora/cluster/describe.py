@@ -105,6 +105,7 @@ def short_row(plan: Plan) -> dict[str, Any]:
         "num_accelerators": plan.request.num_accelerators,
         "power_cap": plan.request.power_cap,
         "layout": plan.layout.describe(),
+        "batch_tokens": plan.chosen.global_batch * plan.request.seq_len,
         "step_s": plan.chosen.step_s,
         "model_flops_share": plan.model_flops_share,
         "days": plan.duration_s / DAY_S,

@@ -12,6 +12,7 @@ import numpy as np
 
 from agora.cluster.accelerator import network_levels
 from agora.cluster.columns import Hardware, stack_layouts
+from agora.cluster.energy import J_PER_MWH
 from agora.cluster.facts import load_tables
 from agora.cluster.plan import NOT_COVERED, Plan, times_by_cause
 from agora.cluster.pricing import times_on
@@ -20,6 +21,7 @@ from agora.cluster.wafer import is_wafer
 from agora.model.counts import num_parameters
 from agora.units import format_bytes, format_seconds
 
+_DAY_S = 86_400.0
 _RESOURCES: dict[str, tuple[str, ...]] = {
     "arithmetic": ("rate_16", "rate_8", "rate_4"), "memory bandwidth": ("memory_bytes_per_s",), "scale-up links": ("up_bytes_per_s",),
     "network": ("out_bytes_per_s",),
@@ -65,10 +67,11 @@ def _gain(plan: Plan, names: tuple[str, ...]) -> float:
 
 
 def sentences(plan: Plan) -> list[str]:
-    """The plan in words: the limit, the baseline, failures, what to change next."""
+    """The plan in words: what it takes, the limit, the baseline, failures, what to change next."""
     limit = limit_of(plan)
     rest = ", ".join(f"{name} {gain:.0%}" for name, gain in limit.gains.items() if name not in (limit.name, "waiting") and gain >= 0.005)
     said = [
+        _about_result(plan),
         f"Limit: {limit.name}. Twice of it would save {limit.gains[limit.name]:.0%} of the step; {limit.advice}."
         + (f" Twice of others would save: {rest}." if rest else " Twice of any other resource would save less than 1%."),
         _about_interval(plan),
@@ -86,6 +89,25 @@ def sentences(plan: Plan) -> list[str]:
         + "."
     )
     return said
+
+
+def _about_result(plan: Plan) -> str:
+    """The answer: time, money, energy."""
+    low, high = (plan.duration_s / _DAY_S * bound / plan.chosen.step_s for bound in plan.interval_s)
+    prices = {"owned": plan.cost.own_usd, "rented": plan.cost.rent_usd}
+    money = " or ".join(f"{_large(price)} USD {name}" for name, price in prices.items() if price is not None)
+    return (
+        f"Result: {plan.duration_s / _DAY_S:,.4g} days ({low:,.4g} to {high:,.4g}) for {_large(plan.tokens)} tokens, "
+        f"{plan.chosen.step_s:.3g} s a step; {money or 'no price'}; {_large(plan.energy.metered_j / J_PER_MWH)} MWh."
+    )
+
+
+def _large(value: float) -> str:
+    """`15.6e12` -> `15.6 trillion`."""
+    for size, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+        if value >= size:
+            return f"{value / size:,.4g} {word}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _about_batch(plan: Plan) -> list[str]:

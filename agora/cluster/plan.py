@@ -53,11 +53,11 @@ _RANGES = (
 class PlanRequest:
     """What is asked. Raises ConfigError for numbers that cannot be.
 
-    model                     a name of `data/models.toml`
+    model                     a model of `agora cluster known`
     shape                     sizes instead of a name; shape.KEY=VALUE changes those of the model, model.KEY=VALUE plans for Agora's own
-    accelerator               a name of `data/accelerators.toml`
+    accelerator               an accelerator of `agora cluster known`
     num_accelerators          how many
-    network                   a name of `data/networks.toml`; empty = the usual one of the accelerator
+    network                   a network of `agora cluster known`; empty = the usual one of the accelerator
     tokens                    tokens to train on; 0 = 20 per parameter
     seq_len                   tokens of a sequence
     batch_tokens              tokens of one step, moved by up to 10% where that is faster; 0 = about 4M, 16M from 8,192 accelerators on
@@ -69,10 +69,10 @@ class PlanRequest:
     power_cap                 share of the accelerators' TDP that they may draw
     network_share             share of the NIC bandwidth that is there
     memory_share              share of the memory that may be used
-    pue                       power of the hall / power of the machines; none = `data/power.toml`
-    usd_per_kwh               price of electricity; none = `data/power.toml`
-    kg_per_kwh                carbon of electricity; none = `data/power.toml`
-    usd_per_accelerator_hour  rent; none = `data/accelerators.toml`
+    pue                       power of the hall / power of the machines; none = `agora/cluster/data/power.toml`
+    usd_per_kwh               price of electricity; none = `agora/cluster/data/power.toml`
+    kg_per_kwh                carbon of electricity; none = `agora/cluster/data/power.toml`
+    usd_per_accelerator_hour  rent; none = that of the accelerator
     calibration               constants of --calibration; none = those that ship
     """
 

@@ -17,10 +17,11 @@ from agora.cluster.plan import Plan, PlanRequest, times_by_cause
 from agora.cluster.studies import Option, compare, what_ifs
 from agora.model.counts import flops_per_token, num_parameters
 
+_UNITS = {"s": "s", "gib": "GiB", "mw": "MW", "mwh": "MWh", "t": "t", "usd": "USD"}
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#0f172a}
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}table{border-collapse:collapse;margin:.5rem 0}
 td,th{padding:.2rem .7rem;border-bottom:1px solid #e2e8f0;text-align:left;vertical-align:top}
-td.n{text-align:right;font-variant-numeric:tabular-nums}
+td:first-child{white-space:nowrap}td.n{text-align:right;font-variant-numeric:tabular-nums}
 figure{display:inline-block;margin:.5rem 1rem .5rem 0}details{margin:.4rem 0}summary{cursor:pointer}"""
 
 
@@ -94,8 +95,16 @@ def _nested(table: Mapping[str, Any]) -> str:
         if name in ("in_words", "not_covered", "step_by_cause_s"):
             continue
         shown = _nested(value) if isinstance(value, Mapping) else escape(_number(value))
-        rows.append(f"<tr><td>{escape(name.replace('_', ' '))}</td><td>{shown}</td></tr>")
+        rows.append(f"<tr><td>{escape(_label(name))}</td><td>{shown}</td></tr>")
     return f"<table>{''.join(rows)}</table>"
+
+
+def _label(name: str) -> str:
+    """`step_80_percent_s` -> `step, 80% interval (s)`."""
+    words = name.removeprefix("num_").split("_")
+    unit = _UNITS.get(words[-1], "") if len(words) > 1 else ""
+    text = " ".join(words[:-1] if unit else words).replace(" 80 percent", ", 80% interval")
+    return f"{text} ({unit})" if unit else text
 
 
 def _number(value: Any) -> str:

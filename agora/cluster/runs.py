@@ -80,9 +80,11 @@ def read_usable_runs(path: Path) -> tuple[list[Run], dict[str, str]]:
     """The runs of a CSV that say enough to be priced, and why each other line does not. Raises DataError when no line does."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
+            rows = list(csv.DictReader(file, restval=""))
     except OSError as error:
         raise DataError(f"runs {path} cannot be read: {error.strerror}") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"runs {path} cannot be read as CSV: {error}; its columns stand in docs/cluster.md") from error
     if not rows:
         raise DataError(f"runs {path} holds no row")
     runs, unusable = [], {}
@@ -90,8 +92,8 @@ def read_usable_runs(path: Path) -> tuple[list[Run], dict[str, str]]:
         try:
             runs.append(_run(row))
         except KeyError as error:
-            unusable[f"line {line}"] = f"lacks the column {error}"
-        except (ValueError, ConfigError) as error:
+            unusable[f"line {line}"] = f"has nothing in the column {error}" if error.args[0] in row else f"lacks the column {error}"
+        except (ValueError, ArithmeticError, ConfigError) as error:
             unusable[f"line {line}"] = str(error)
     if not runs:
         line_at_fault, reason = next(iter(unusable.items()))

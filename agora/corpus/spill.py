@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from agora.files import naming
+
 
 class Spill:
     """Append batches, then read them back in the same order, one at a time."""
@@ -17,14 +19,16 @@ class Spill:
 
     def append(self, batch: pa.RecordBatch) -> None:
         """Write one batch; all have the schema of the first."""
-        if self._writer is None:
-            self._writer = pa.ipc.new_stream(str(self._path), batch.schema)
-        self._writer.write_batch(batch)
+        with naming(self._path):
+            if self._writer is None:
+                self._writer = pa.ipc.new_stream(str(self._path), batch.schema)
+            self._writer.write_batch(batch)
 
     def close(self) -> None:
         """Finish writing."""
         if self._writer is not None:
-            self._writer.close()
+            with naming(self._path):
+                self._writer.close()
 
     def read(self) -> Iterator[pa.RecordBatch]:
         """The batches; none when nothing was appended."""

@@ -103,8 +103,10 @@ class Ledger:
         name, reason = _given(name, "name", "verdict"), _given(reason, "reason", "verdict")
         if state not in VERDICT_STATES:
             raise UsageError(unknown_value(state, list(VERDICT_STATES), "verdict"))
-        if (state == "explained") != (explanation is not None):
-            raise UsageError(f"verdict {state!r}: an explanation ({', '.join(REASONS)}) belongs to `explained`, and only to it")
+        if state == "explained" and explanation is None:
+            raise UsageError(f"verdict 'explained' needs an explanation: {', '.join(REASONS)}")
+        if state != "explained" and explanation is not None:
+            raise UsageError(f"explanation {explanation!r} belongs to the verdict 'explained', not to {state!r}")
         if explanation is not None and explanation not in REASONS:
             raise UsageError(unknown_value(explanation, list(REASONS), "explanation"))
         standing = self.rulings().verdict(campaign)

@@ -18,7 +18,7 @@ from agora.files import write_atomically
 from agora.posts.schema import DELETIONS_SCHEMA, POST_SCHEMA
 from agora.posts.simulate import TRUTH_SCHEMA, Campaign, SquareConfig
 
-_OPTION = re.compile(r"^    (\w+)  +(\S.*)$", re.MULTILINE)
+_OPTION = re.compile(r"^    (\w+)  +(\S.*(?:\n {12,}\S.*)*)$", re.MULTILINE)
 
 
 def schema_table(schema: pa.Schema) -> str:
@@ -33,17 +33,24 @@ def schema_table(schema: pa.Schema) -> str:
 
 def options_table(config: type[Any]) -> str:
     """A Markdown table of a configuration's keys, out of its docstring and defaults."""
-    meanings = dict(_OPTION.findall(config.__doc__ or ""))
+    meanings = {key: " ".join(text.split()) for key, text in _OPTION.findall(config.__doc__ or "")}
     lines = ["| key | default | meaning |", "|---|---|---|"]
     for field in dataclasses.fields(config):
         if field.default is dataclasses.MISSING:
             default = "required" if field.default_factory is dataclasses.MISSING else f"`{field.name}.*`, below"
-        elif isinstance(field.default, tuple) and all(isinstance(item, Campaign) for item in field.default):
+        elif field.default and isinstance(field.default, tuple) and all(isinstance(item, Campaign) for item in field.default):
             default = f"{len(field.default)} campaigns"
         else:
-            default = f"`{list(field.default) if isinstance(field.default, tuple) else field.default}`"
+            default = f"`{_written(field.default)}`"
         lines.append(f"| `{field.name}` | {default} | {meanings[field.name]} |")
     return "\n".join(lines)
+
+
+def _written(value: Any) -> str:
+    """A default as it is typed behind `key=`."""
+    if value is None or value == "":
+        return "none" if value is None else '""'
+    return str(value).lower() if isinstance(value, bool) else str(list(value) if isinstance(value, tuple) else value)
 
 
 def fill(page: str, parts: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ zeros read as an empty table, and a flipped bit in a data file as other text (tr
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -154,8 +155,15 @@ class WriterLock:
 
 @contextmanager
 def reading(folder: Path) -> Iterator[None]:
-    """While this is held, no file of the current seal is removed."""
-    with (folder / READERS_LOCK).open("a+b") as file:
+    """While this is held, no file of the current seal is removed. Whoever may only read the folder may read the posts too."""
+    lock = folder / READERS_LOCK
+    try:
+        file: IO[bytes] = lock.open("a+b")
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES) or not lock.exists():
+            raise
+        file = lock.open("rb")
+    with file:
         fcntl.flock(file, fcntl.LOCK_SH)
         yield
 

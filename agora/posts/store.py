@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agora.errors import StoreError, UsageError
+from agora.files import is_disk_full
 from agora.log import Progress, silent
 from agora.posts import migrations, sealing
 from agora.posts.incoming import as_posts, first_of_each_id, named_in, without_deleted
@@ -401,6 +402,10 @@ class PostStore:
             self.verify()
         except StoreError as damage:
             return damage
+        if is_disk_full(error):
+            return StoreError(
+                f"post store {self.folder} cannot be written: no space is left; free some there and run the same command again"
+            )
         return StoreError(f"post store {self.folder}: {error}")
 
 

@@ -121,6 +121,15 @@ class Alert:
         return self.voice.startswith("campaign:")
 
 
+_NOT_DAMAGED: Final = ("SQLITE_FULL", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_BUSY")
+"""Errors of SQLite that say nothing against the file."""
+
+
+def _sqlite_name(error: BaseException) -> str:
+    """SQLite's name of what went wrong, empty where it says none."""
+    return str(getattr(getattr(error.__cause__, "orig", None), "sqlite_errorname", ""))
+
+
 class SavedSearches:
     """The saved searches of a workspace, in one SQLite file."""
 
@@ -142,7 +151,8 @@ class SavedSearches:
                 _migrate(connection, path)
         except BaseException as error:
             database.close()
-            if isinstance(error, DatabaseError) and not isinstance(error, DatabaseBusyError):
+            is_damaged = isinstance(error, DatabaseError) and not isinstance(error, DatabaseBusyError)
+            if is_damaged and not _sqlite_name(error).startswith(_NOT_DAMAGED):
                 raise DataError(f"{error}; move it away and save them anew") from error
             raise
         return cls(database, path)

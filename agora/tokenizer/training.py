@@ -28,8 +28,12 @@ _BATCH_DOCUMENTS: Final = 4096
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerConfig:
-    """`max_characters`: how much text merges are learned from; documents are in random order, so the first are a sample.
-    Of one document at most `max_document_characters` count, so that books do not outweigh posts."""
+    """What a tokenizer is learned from. Raises ConfigError for a limit below 1.
+
+    vocab_size               tokens, at most: a small corpus gives fewer
+    max_characters           text that merges are learned from; documents are in random order, so the first are a sample
+    max_document_characters  of one document, so that books do not outweigh posts
+    """
 
     vocab_size: int = 8192
     max_characters: int = 50_000_000

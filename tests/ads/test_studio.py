@@ -6,6 +6,7 @@ import copy
 import json
 import multiprocessing
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,9 @@ def test_a_folder_of_another_job_or_of_somebody_else_is_refused(tmp_path: Path) 
     make_ads(brief, tmp_path / "out", audiences=[], config=TEXTS)
     with pytest.raises(OtherRunError, match="another"):
         make_ads(brief, tmp_path / "out", audiences=[], config=StudioConfig(num_variants=2, seed=9, with_pictures=False))
+    with pytest.raises(UsageError, match="did you mean 'google'"):
+        make_ads(replace(brief, platforms=("gogle",)), tmp_path / "new", audiences=[], config=TEXTS)
+    assert not (tmp_path / "new").exists(), "the mended brief may use that folder"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
     with pytest.raises(UsageError, match="not empty"):

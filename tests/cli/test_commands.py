@@ -84,3 +84,33 @@ def test_no_help_page_loads_anything_slow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_command_that_is_named_anywhere_exists() -> None:
+    """In errors, help, lines that name the next command, and pages."""
+    named = re.compile(rf"\bagora ({'|'.join(ROOT.commands)})\b(?: ([a-z][a-z-]*))?([^`\n\"')]*)")  # type: ignore[attr-defined]
+    wrong = []
+    for path in [*REPOSITORY.glob("agora/**/*.py"), *REPOSITORY.glob("docs/**/*.md"), REPOSITORY / "README.md"]:
+        for area, verb, rest in named.findall(path.read_text(encoding="utf-8")):
+            command = COMMANDS.get((area,)) or COMMANDS.get((area, verb))
+            if command is None and not verb:
+                continue  # an area as a whole
+            known = {option for parameter in command.params for option in parameter.opts} if command else set()  # type: ignore[attr-defined]
+            if not set(re.findall(r"(?<!\S)--[a-z][a-z-]*", rest)) <= known | {"--help"} or command is None:
+                wrong.append(f"{path.relative_to(REPOSITORY)}: agora {area} {verb}{rest}")
+    assert not wrong
+
+
+def test_the_next_command_is_for_the_same_workspace(tmp_path: Path) -> None:
+    place = str(tmp_path / "my posts")
+    assert CliRunner().invoke(app, ["train", "list", "--workspace", place]).stderr == f"next: agora train pretrain --workspace '{place}'\n"
+    assert CliRunner().invoke(app, ["train", "list"], env={"AGORA_WORKSPACE": place}).stderr == "next: agora train pretrain\n"
+
+
+def test_an_interrupted_command_says_that_it_may_be_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*words: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("agora.cli.posts.emit", interrupted)
+    result = CliRunner().invoke(app, ["posts", "sources"])
+    assert (result.exit_code, result.stdout) == (130, "") and "the same command goes on" in result.stderr

@@ -95,7 +95,7 @@ def test_labels_of_the_workspace_are_heeded_and_named(tmp_path: Path) -> None:
     PostStore.open(tmp_path / "posts", create=True).append(posts())
     words = ["corpus", "build", "heldout_share=0", "near_duplicates=false", "--workspace", str(tmp_path), "--json"]
     plain = CliRunner().invoke(app, words)
-    assert "labels" not in plain.stderr
+    assert "labels in effect" not in plain.stderr
     label = {"kind": "account", "campaign": "c1", "state": "synchronised", "is_automatic": True, "reason": "", "evidence": ""}
     label |= {"confidence": 0.99, "appeal": "none"}
     ends = ["2999-01-01T00:00:00Z"] * 3 + ["2001-01-01T00:00:00Z"]

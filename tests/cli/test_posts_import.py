@@ -88,7 +88,7 @@ def test_a_deletion_says_what_still_holds_the_words(tmp_path: Path) -> None:
     PostStore.open(tmp_path / "w" / "posts", create=True)
     result = CliRunner().invoke(app, ["posts", "delete", "--post", "1", "--workspace", str(tmp_path / "w")])
     assert "documents, shards and models that were made before still hold" in " ".join(result.stderr.split())
-    assert result.stderr.splitlines()[-1] == "next: agora corpus build"
+    assert result.stderr.splitlines()[-1] == f"next: agora corpus build --workspace {tmp_path / 'w'}"
 
 
 def test_sources_are_listed() -> None:

@@ -89,7 +89,7 @@ def test_evaluation_of_a_text_file(tiny_workspace: Path, tmp_path: Path) -> None
 def test_one_answer_names_the_next_command(tiny_workspace: Path) -> None:
     for more in ([], ["--json"]):
         _, err = run("chat", "-w", str(tiny_workspace), "--prompt", "hello", "--max-tokens", "2", *more)
-        assert err.splitlines()[-1] == "next: agora serve --model tiny"
+        assert err.splitlines()[-1] == f"next: agora serve --model tiny --workspace {tiny_workspace}"
 
 
 @pytest.mark.parametrize(

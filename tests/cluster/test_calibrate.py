@@ -183,6 +183,9 @@ def test_too_few_or_broken_runs_are_refused(runs: list[Run], tmp_path: Path) -> 
     (tmp_path / "short.csv").write_text("run_id,hidden\na,12\n")
     with pytest.raises(DataError, match="line 2: lacks the column"):
         read_runs(tmp_path / "short.csv")
+    (tmp_path / "table.parquet").write_bytes(b"PAR1\xff\x00PAR1")
+    with pytest.raises(DataError, match="cannot be read as CSV"):
+        read_runs(tmp_path / "table.parquet")
     (tmp_path / "no.json").write_text("{}")
     with pytest.raises(DataError, match="is no calibration"):
         load_calibration(tmp_path / "no.json")

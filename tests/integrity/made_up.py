@@ -66,7 +66,7 @@ def made_up_campaign(
     sentences = (
         f"{num_members:,} accounts shared {num_artefacts - half:,} {what[0]} and {half:,} {what[1]} close together in time, "
         f"between {times[0][:10]} and {times[-1][:10]}.",
-        f"On {num_artefacts:,} occasions that had no part in finding them, 412 pairs of them acted within 1 min 00 s, where 3.2 would be "
+        f"On {num_artefacts:,} occasions that had no part in finding them, 412 pairs of them acted within 1 min, where 3.2 would be "
         "expected of as many accounts that shared the same things.",
     )
     return Campaign(

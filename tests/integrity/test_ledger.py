@@ -80,7 +80,7 @@ def test_mistakes_in_verdicts_are_named(campaign: MakeCampaign, ledger: Ledger) 
         ({"state": "coordinated", "reason": ""}, "needs a reason"),
         ({"state": "inauthentc"}, "did you mean 'inauthentic'"),
         ({"state": "explained"}, "an explanation"),
-        ({"state": "coordinated", "explanation": "fan"}, "only to it"),
+        ({"state": "coordinated", "explanation": "fan"}, "not to 'coordinated'"),
         ({"state": "explained", "explanation": "fans"}, "did you mean 'fan'"),
     ):
         with pytest.raises(UsageError, match=message):

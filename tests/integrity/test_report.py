@@ -95,7 +95,7 @@ def test_every_number_of_the_sentences_is_a_link_to_what_it_counts(usual: Page) 
     [
         ("14 accounts shared 37 links and 2 texts.", ["members", "link", "near_text"]),
         ("Between 2026-03-02 and 2026-03-11.", ["timeline", "timeline"]),
-        ("On 12 occasions 412 pairs acted within 1 min 00 s, where 3.2 would be expected.", ["tests", "tests", "tests", "tests"]),
+        ("On 12 occasions 412 pairs acted within 1 min, where 3.2 would be expected.", ["tests", "tests", "tests", "tests"]),
         ("12 pictures, 4 posts they passed on.", ["artefacts", "artefacts"]),
         ("user42 and @7up and c-12ab took part", []),
         ("62% of 1,204 actions; 1 of 14 members", ["artefacts", "artefacts", "members", "members"]),

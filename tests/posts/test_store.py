@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import random
 import subprocess
@@ -465,3 +466,19 @@ def test_an_empty_tombstone_of_an_older_version_is_not_heeded(store: PostStore, 
     store.delete_authors([""])
     assert store.deletions().num_rows == 0
     assert store.append(table("1", kind="repost", ref_id="", ref_author="")).appended == 1
+
+
+def test_whoever_may_only_read_the_folder_reads_the_posts(store: PostStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.append(table("1"))
+    plain = Path.open
+
+    def refusing(path: Path, mode: str = "r", *words: Any, **more: Any) -> Any:
+        if mode == "a+b":
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return plain(path, mode, *words, **more)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    assert ids(PostStore.open(store.folder)) == ["1"]
+    (store.folder / sealing.READERS_LOCK).unlink()
+    with pytest.raises(OSError, match="Read-only"):
+        PostStore.open(store.folder)

@@ -44,13 +44,23 @@ def test_an_interrupt_in_training_stops_the_demo(
     monkeypatch.setattr(demo, "run", lambda posts, serve: demo.agora(place, "train", "pretrain", "laptop", *SETTINGS))
     monkeypatch.setattr(sys, "argv", ["demo"])
     assert demo.main() == 130
-    assert "interrupted; run it again" in capsys.readouterr().err
+    assert "interrupted; the same `make demo`" in capsys.readouterr().err
 
 
 def test_a_command_that_ends_with_another_code_stops_the_demo(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agora.cli.app", lambda words, standalone_mode: print("{}") or 3)
     with pytest.raises(AgoraError, match="agora train pretrain ended with code 3"):
         demo.agora(place, "train", "pretrain")
+
+
+def test_what_a_command_found_in_rows_is_not_poured_onto_the_screen(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = {"labelled_accounts": 95, "labels": [{"account": "ada"}] * 95}
+    monkeypatch.setattr("agora.cli.app", lambda words, standalone_mode: print(json.dumps(answer)))
+    assert demo.agora(place, "integrity", "scan") == answer
+    shown = capsys.readouterr().out
+    assert "labelled accounts  95" in shown and "ada" not in shown
 
 
 def test_runs_that_learned_other_shards_are_done_again(place: Workspace, tmp_path: Path) -> None:

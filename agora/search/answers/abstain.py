@@ -39,12 +39,13 @@ def why_not(
     if sentences:
         return None
     about = _about(question)
-    would = f"A post{_when(question.span)}{_by(question)} that says {WHAT[question.kind]} about {about} would support an answer."
+    is_strict = question.kind != "any"
+    what = f"about {about} that gives {WHAT[question.kind]}" if is_strict else f"that says something about {about}"
+    would = f"A post{_when(question.span)}{_by(question)} {what} would support an answer."
     if not hits:
         return f"No post was found for {about}. {would}"
     if not evidence:
         return f"{_missing(question, hits, unsure)} {would}"
-    is_strict = question.kind != "any"
     kind = f"none gives {WHAT[question.kind]}" if is_strict else "no sentence of an answer could be supported by them"
     return f"Posts about {about} were found, but {kind}. {would}"
 

@@ -65,9 +65,11 @@ class EmbeddedIndex:
         """Let another writer in. The index can be used again; it takes the lock with its next change."""
         with self._mutex:
             if self._lock is not None:
-                self._generation.close()
-                self._lock.release()
-                self._lock = None
+                try:
+                    self._generation.close()
+                finally:
+                    self._lock.release()
+                    self._lock = None
 
     def __enter__(self) -> EmbeddedIndex:
         return self

@@ -68,12 +68,14 @@ class Generation:
 
     def close(self) -> None:
         """Close for writing."""
-        self.text.close()
-        for file in self._files.values():
-            file.close()
-        self._files = {}
-        if self.near is not None:
-            self.near.close()
+        try:
+            self.text.close()
+        finally:
+            for file in self._files.values():
+                file.close()
+            self._files = {}
+            if self.near is not None:
+                self.near.close()
 
     def follow(self, state: State) -> bool:
         """Show what another process has sealed since. Only what is new is read; searches under way end on the snapshot they have. False

@@ -8,7 +8,10 @@ Words are those of agora/text/words.py, split before they reach the library. Eve
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -25,6 +28,7 @@ from agora.search.query import syntax
 from agora.search.query.matching import MEDIA_LINK
 from agora.search.query.syntax import Node
 from agora.text.words import account_key, fold, link_words, links, marks, ordered_words, plain_words
+from agora.units import format_bytes
 
 EXTRA: Final = "search"
 _ROW_NODES: Final = (syntax.AtLeast, syntax.Conversation, syntax.Labelled)
@@ -98,11 +102,14 @@ class TextIndex:
     def __init__(self, folder: Path) -> None:
         self._tantivy = tantivy_library()
         self._schema = _schema(self._tantivy)
+        self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         try:
             self._index: Any = self._tantivy.Index(self._schema, path=str(folder))
         except (ValueError, OSError) as error:
-            raise PostIndexError(f"index {folder} cannot be read: {error}; delete the folder, it is made anew from the posts") from error
+            is_writable = os.access(folder, os.W_OK)
+            advice = "delete the folder, it is made anew from the posts" if is_writable else "a search locks it: let this user write there"
+            raise PostIndexError(f"index {folder} cannot be read: {error}; {advice}") from error
         whitespace = self._tantivy.TextAnalyzerBuilder(self._tantivy.Tokenizer.whitespace()).build()
         self._index.register_tokenizer("words", whitespace)
         self._index.config_reader("manual")
@@ -117,12 +124,13 @@ class TextIndex:
     def begin(self, num_rows: int, heap_bytes: int) -> None:
         """Take the writer's place. Rows from `num_rows` on, left by a writer that was killed, are removed."""
         if self._writer is None:
-            self._writer = self._index.writer(heap_bytes, 1)
-            t = self._tantivy
-            beyond = t.Query.range_query(self._schema, "row", t.FieldType.Unsigned, num_rows, None)
-            if self.searcher().search(beyond, 1).count:
-                self._writer.delete_documents_by_query(beyond)
-                self._writer.commit()
+            with self._writing():
+                self._writer = self._index.writer(heap_bytes, 1)
+                t = self._tantivy
+                beyond = t.Query.range_query(self._schema, "row", t.FieldType.Unsigned, num_rows, None)
+                if self.searcher().search(beyond, 1).count:
+                    self._writer.delete_documents_by_query(beyond)
+                    self._writer.commit()
 
     def add(self, row: int, read: ReadPost) -> None:
         """Add a post; it can be found after `commit`."""
@@ -138,7 +146,8 @@ class TextIndex:
         for key in post_keys(read):
             document.add_text("keys", key)
         document.add_bytes("post", _as_stored(post))
-        self._writer.add_document(document)
+        with self._writing():
+            self._writer.add_document(document)
         self._is_changed = True
 
     def delete(self, rows: Rows) -> None:
@@ -146,21 +155,36 @@ class TextIndex:
         numbers = rows.tolist()  # by query: deleting by term finds nothing in a field of unsigned numbers (tantivy 0.27)
         for start in range(0, len(numbers), _ROWS_PER_DELETION):
             some = self._tantivy.Query.term_set_query(self._schema, "row", numbers[start : start + _ROWS_PER_DELETION])
-            self._writer.delete_documents_by_query(some)
+            with self._writing():
+                self._writer.delete_documents_by_query(some)
             self._is_changed = True
 
     def commit(self) -> None:
         """Make what was added and deleted durable."""
         if self._is_changed:
-            self._writer.commit()
+            with self._writing():
+                self._writer.commit()
             self._is_changed = False
 
     def close(self) -> None:
         """Let another writer in."""
         if self._writer is not None:
-            self._writer.wait_merging_threads()
+            with self._writing():
+                self._writer.wait_merging_threads()
             self._writer = None
             self._is_changed = False
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A writer that fails is given up: the next one begins behind the last commit."""
+        try:
+            yield
+        except (ValueError, OSError, RuntimeError) as error:
+            self._writer, self._is_changed = None, False
+            raise PostIndexError(
+                f"index {self._folder} cannot be written: {error} ({format_bytes(shutil.disk_usage(self._folder).free)} are free there); "
+                "once there is room, run the same command again"
+            ) from error
 
     def any_word(self, given: Sequence[str]) -> Any:
         """Posts with any of these words."""
