@@ -218,8 +218,11 @@ class ShardSet:
         )
 
     @classmethod
-    def open(cls, folder: Path, *, tokenizer: Tokenizer | None = None, verify: bool = True) -> ShardSet:
-        """Open a folder made by `pack_shards`; `verify` reads every file to compare its checksum.
+    def open(
+        cls, folder: Path, *, tokenizer: Tokenizer | None = None, verify: bool = True, share: tuple[int, int] = (0, 1)
+    ) -> ShardSet:  # fmt: skip
+        """Open a folder made by `pack_shards`; `verify` reads files to compare their checksums: all of them, or, as process r of n that
+        open it (`share=(r, n)`), every n-th.
 
         Raises DataError that names the file that is missing, damaged, or of another tokenizer.
         """
@@ -227,10 +230,11 @@ class ShardSet:
         manifest = read_manifest(folder)
         if tokenizer is not None and tokenizer.hash != manifest.tokenizer_hash:
             raise DataError(f"{folder} was packed by tokenizer {manifest.tokenizer_hash[:12]}, not by {tokenizer.hash[:12]}; pack again")
-        item = np.dtype(manifest.dtype).itemsize
-        for shard in manifest.shards:
-            _check(folder / f"{shard.name}.tokens", shard.sha256 if verify else None, shard.tokens_out * item)
-            _check(folder / f"{shard.name}.starts.npy", shard.starts_sha256 if verify else None, None)
+        item, (rank, size) = np.dtype(manifest.dtype).itemsize, share
+        for number, shard in enumerate(manifest.shards):
+            is_read = verify and number % size == rank
+            _check(folder / f"{shard.name}.tokens", shard.sha256 if is_read else None, shard.tokens_out * item)
+            _check(folder / f"{shard.name}.starts.npy", shard.starts_sha256 if is_read else None, None)
         return cls(folder, manifest)
 
     def _map(self, path: Path, num_tokens: int) -> Tokens:

@@ -140,6 +140,24 @@ def test_a_corrupt_file_is_named(documents: Path, tokenizer: Tokenizer, tmp_path
         ShardSet.open(tmp_path, verify=False)
 
 
+def test_processes_share_the_reading_of_a_corpus(
+    documents: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file is compared with its sum once, however many open the folder; whoever reads the damaged one says so."""
+    manifest = pack_shards(documents, tokenizer, tmp_path)
+    read: list[str] = []
+    sha256 = shards_module.file_sha256
+    monkeypatch.setattr(shards_module, "file_sha256", lambda path: (read.append(path.name), sha256(path))[1])
+    for rank in range(3):
+        assert ShardSet.open(tmp_path, share=(rank, 3)).num_tokens == manifest.tokens_out
+    assert sorted(read) == sorted(f"{shard.name}.{kind}" for shard in manifest.shards for kind in ("tokens", "starts.npy"))
+    victim = tmp_path / f"{manifest.shards[1].name}.tokens"
+    victim.write_bytes(victim.read_bytes()[:-2] + b"\xff\xff")
+    ShardSet.open(tmp_path, share=(0, 3))
+    with pytest.raises(DataError, match=victim.name):
+        ShardSet.open(tmp_path, share=(1, 3))
+
+
 def test_a_manifest_that_does_not_add_up_is_refused(documents: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     pack_shards(documents, tokenizer, tmp_path)
     table = json.loads((tmp_path / "manifest.json").read_text())
