@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -204,6 +204,29 @@ def _remove_others(out: Path, names: set[str]) -> None:
         file.unlink(missing_ok=True)
 
 
+class DocumentStarts:
+    """Where the documents of all shards begin, in tokens. Memory-mapped, as there may be more of them than memory holds."""
+
+    def __init__(self, parts: Sequence[npt.NDArray[np.integer[Any]]], begins: npt.NDArray[np.int64]) -> None:
+        """`parts` count from the beginning of their shard, `begins` are those."""
+        self._parts, self._begins = parts, begins
+        self._firsts = np.cumsum([0, *(len(part) for part in parts)])
+
+    def __len__(self) -> int:
+        return int(self._firsts[-1])
+
+    def __getitem__(self, key: slice) -> npt.NDArray[np.int64]:
+        """Those of the documents [start, stop)."""
+        start, stop, _ = key.indices(len(self))
+        found = [np.empty(0, dtype=np.int64)]
+        number = int(np.searchsorted(self._firsts, start, side="right")) - 1
+        while start < stop:
+            first, end = (int(place) for place in self._firsts[number : number + 2])
+            found.append(self._parts[number][start - first : min(stop, end) - first] + self._begins[number])
+            start, number = min(stop, end), number + 1
+        return np.concatenate(found)
+
+
 class ShardSet:
     """Packed tokens as one long sequence, memory-mapped. Nothing is read before it is asked for."""
 
@@ -212,10 +235,11 @@ class ShardSet:
         self._dtype = np.dtype(manifest.dtype).newbyteorder("<")
         self._maps = [self._map(folder / f"{shard.name}.tokens", shard.tokens_out) for shard in manifest.shards]
         self._begins = np.cumsum([0, *(shard.tokens_out for shard in manifest.shards)])
-        starts = [np.load(folder / f"{s.name}.starts.npy", allow_pickle=False) for s in manifest.shards]
-        self.document_starts: npt.NDArray[np.int64] = np.concatenate(
-            [np.empty(0, dtype=np.int64), *(part + begin for part, begin in zip(starts, self._begins[:-1], strict=True))]
-        )
+        starts = [
+            np.load(folder / f"{shard.name}.starts.npy", allow_pickle=False, mmap_mode="r" if shard.num_documents else None)
+            for shard in manifest.shards
+        ]
+        self.document_starts = DocumentStarts(starts, self._begins)
 
     @classmethod
     def open(
