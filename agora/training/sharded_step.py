@@ -26,7 +26,7 @@ from agora.model.transformer import Transformer
 from agora.training import parallelize
 from agora.training.optimizers import OptimizerConfig
 from agora.training.pipeline import Pipeline
-from agora.training.sharded_optimizers import ShardedOptimizer, whole
+from agora.training.sharded_optimizers import ShardedOptimizer, local_part, whole
 from agora.training.stage import fuse
 from agora.training.step import Allows, Batch, StepResult
 
@@ -167,7 +167,7 @@ class ShardedStep:
         for name, parameter in self.optimizer.parameters.items():
             if parameter.grad is not None:
                 copies = self._copies[name] * (2 if self._tied and name == "embedding" else 1)
-                total += _local(parameter.grad).square().sum(dtype=torch.float64) / copies
+                total += local_part(parameter.grad).square().sum(dtype=torch.float64) / copies
         return total
 
     @torch.no_grad()
@@ -175,7 +175,7 @@ class ShardedStep:
         if self.grad_clip is not None and grad_norm > self.grad_clip:
             for parameter in self.optimizer.parameters.values():
                 if parameter.grad is not None:
-                    _local(parameter.grad).mul_(self.grad_clip / grad_norm)
+                    local_part(parameter.grad).mul_(self.grad_clip / grad_norm)
 
     def _sum_over_ranks(self, values: Tensor | list[float]) -> Tensor:
         summed = torch.as_tensor(values, dtype=torch.float64, device=self.device).clone()
@@ -211,7 +211,9 @@ class ShardedStep:
 
     def has_finite_weights(self) -> bool:
         """Whether the weights of all ranks are numbers."""
-        here = sum(float(_local(parameter.detach()).square().sum(dtype=torch.float64)) for parameter in self.optimizer.parameters.values())
+        here = sum(
+            float(local_part(parameter.detach()).square().sum(dtype=torch.float64)) for parameter in self.optimizer.parameters.values()
+        )
         return math.isfinite(float(self._sum_over_ranks([here])[0]))
 
     @torch.no_grad()
@@ -244,10 +246,6 @@ def _counting_nothing(batch: Batch) -> Batch:
     if batch.pairs is None:
         return replace(batch, targets_BT=torch.full_like(batch.targets_BT, IGNORED))
     return replace(batch, pairs=replace(batch.pairs, weight_RP=torch.zeros_like(batch.pairs.weight_RP)))
-
-
-def _local(x: Tensor) -> Tensor:
-    return x.to_local() if isinstance(x, DTensor) else x
 
 
 def refuse_divided_answers(layout: Layout) -> None:
