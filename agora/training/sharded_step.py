@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -25,10 +25,12 @@ from agora.model.operations import IGNORED, document_starts
 from agora.model.transformer import Transformer
 from agora.training import parallelize
 from agora.training.optimizers import OptimizerConfig
-from agora.training.pipeline import Pipeline
 from agora.training.sharded_optimizers import ShardedOptimizer, local_part, whole
 from agora.training.stage import fuse
 from agora.training.step import Allows, Batch, StepResult
+
+if TYPE_CHECKING:
+    from agora.training.pipeline import Pipeline
 
 
 class ShardedStep:
@@ -76,7 +78,11 @@ class ShardedStep:
                 if seed is not None:
                     self.part.initialize(seed)
             self.optimizer = ShardedOptimizer(self.part.named_parameters().items(), optimizer_config, self.part.named_buffers())
-            self._pipeline = Pipeline(self.part, seq_len=seq_len) if layout.pipeline > 1 else None
+            self._pipeline: Pipeline | None = None
+            if layout.pipeline > 1:
+                from agora.training.pipeline import Pipeline  # brings PyTorch's compiler: a second that a run without stages need not wait
+
+                self._pipeline = Pipeline(self.part, seq_len=seq_len)
         self._copies = {name: self.part.copies(parameter) for name, parameter in self.optimizer.parameters.items()}
         is_tied = layout.pipeline > 1 and self.config.tie_embeddings
         self._tied = is_tied and (self.axes.pipeline_rank in (0, layout.pipeline - 1))
