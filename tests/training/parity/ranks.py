@@ -249,6 +249,7 @@ def go_on(case: dict[str, Any]) -> dict[str, Any]:
 
     from agora.errors import CheckpointError
     from agora.training.checkpoint import CheckpointWriter, resume_latest
+    from agora.training.checkpoint_store import open_store
     from agora.training.sharded_step import ShardedStep
     from agora.training.world import World
 
@@ -266,7 +267,11 @@ def go_on(case: dict[str, Any]) -> dict[str, Any]:
         world, layout = World(dist.get_rank(), dist.get_world_size()), Layout(**{"micro_batch": MICRO_BATCH, **case["layout"]})
         step = ShardedStep(model_of(case), optimizer, layout, seq_len=SEQ_LEN, **options(case))
         share = step.axes.data_rank
-    found = resume_latest(place, {"step": step.state_dict()}, world=world)
+    read: list[str] = []
+    store = open_store(place)
+    reading = store.reading
+    store.reading = lambda name, file: (read.append(file), reading(name, file))[1]  # type: ignore[method-assign]
+    found = resume_latest(store, {"step": step.state_dict()}, world=world)
     step.finish_loading()
     first = found.step if found else 0
 
@@ -286,7 +291,7 @@ def go_on(case: dict[str, Any]) -> dict[str, Any]:
         except CheckpointError as error:
             problem = str(error)
     return {
-        "resumed": found.state["data"] if found else None, "warnings": warnings, "problem": problem,
+        "resumed": found.state["data"] if found else None, "warnings": warnings, "problem": problem, "read": read,
         "losses": [result.loss for result in results], "grad_norms": [result.grad_norm for result in results],
     }  # fmt: skip
 
