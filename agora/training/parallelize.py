@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import torch
 import torch.distributed as dist
@@ -46,7 +46,7 @@ DTYPES: Final = {"bf16": torch.bfloat16, "bfloat16": torch.bfloat16, "float32": 
 class Axes:
     """This rank's place on each axis of a layout, and the groups of ranks along them.
 
-    world    pipeline x replicate x shard (with context) x tensor
+    world    pipeline x replicate x shard (with context) x tensor; of one rank only shard
     context  the ranks of a ring
     experts  pipeline x replicate x shard x expert: what is left of shard x context x tensor when experts are divided
     parts    the ranks among which the tokens of one pass lie: context x tensor
@@ -64,7 +64,7 @@ class Axes:
     @property
     def pipeline_rank(self) -> int:
         """Which stage."""
-        return self.world.get_local_rank("pipeline")
+        return self._rank_on("pipeline")
 
     @property
     def pipeline_group(self) -> dist.ProcessGroup:
@@ -82,14 +82,19 @@ class Axes:
         return self._flat_rank % self.layout.context
 
     @property
+    def tensor_rank(self) -> int:
+        """Which part of every matrix."""
+        return self._rank_on("tensor")
+
+    @property
     def tensor(self) -> DeviceMesh:
-        """The ranks that divide every matrix."""
+        """The ranks that divide every matrix, where there are several."""
         return self.world["tensor"]
 
     @property
     def data(self) -> DeviceMesh:
         """What fully_shard works on: with several replicas, replicate x shard."""
-        return self.world["replicate", "shard"] if self.world["replicate"].size() > 1 else self.world["shard"]
+        return _replicas_and_shards(self.world)
 
     def group_names(self) -> dict[str, str]:
         """What each process group is for, by PyTorch's name of the group; groups of the same ranks may be one."""
@@ -105,7 +110,10 @@ class Axes:
 
     @property
     def _flat_rank(self) -> int:
-        return self.world.get_local_rank("replicate") * self.world["shard"].size() + self.world.get_local_rank("shard")
+        return self._rank_on("replicate") * self.world["shard"].size() + self._rank_on("shard")
+
+    def _rank_on(self, name: str) -> int:
+        return self.world.get_local_rank(name) if name in (self.world.mesh_dim_names or ()) else 0
 
 
 def make_axes(layout: Layout, *, device_type: str = "cpu", has_experts: bool = False) -> Axes:
@@ -126,23 +134,25 @@ def _expert_axes(layout: Layout, device_type: str) -> tuple[DeviceMesh | None, d
     inside = layout.shard * layout.context * layout.tensor
     experts = parts = tokens = None
     if layout.expert * layout.tensor > 1:
-        experts = _mesh(device_type, layout, inside // layout.expert, "expert", layout.expert, is_second=True)
+        experts = _mesh(device_type, layout, inside // layout.expert, "expert", layout.expert)
     if layout.context * layout.tensor > 1:
         parts = _group_along(layout.pipeline * layout.data, layout.context * layout.tensor, 1)
     if layout.tensor > 1:
-        mesh = _mesh(device_type, layout, inside, "expert", 1, is_second=True)
-        tokens = mesh["replicate", "shard"] if mesh["replicate"].size() > 1 else mesh["shard"]
+        tokens = _replicas_and_shards(_mesh(device_type, layout, inside, "expert", 1))
     return experts, parts, tokens
 
 
-def _mesh(device_type: str, layout: Layout, shards: int, last: str, size: int, *, is_second: bool = False) -> DeviceMesh:
-    """All ranks, as pipeline x replicate x shard x `last`. Groups along an axis that nobody talks along are none: those of one rank, but
-    for the shards, over which fully_shard gathers, and the stages of a second mesh. With 100,000 ranks a group is dear."""
+def _mesh(device_type: str, layout: Layout, shards: int, last: str, size: int) -> DeviceMesh:
+    """All ranks, as pipeline x replicate x shard x `last`. Axes of one rank are left out, as each would be a group of its own for every
+    rank; only shards are always there, as fully_shard gathers over them."""
     replicas, shards = (layout.replicate * shards, 1) if layout.sharding == "none" else (layout.replicate, shards)
     sizes = {"pipeline": layout.pipeline, "replicate": replicas, "shard": shards, last: size}
-    silent = [name for name in sizes if (sizes[name] == 1 and name != "shard") or (is_second and name == "pipeline")]
-    override: dict[int | str, Any] = dict.fromkeys(silent, "fake")  # PyTorch's word for a group that does nothing
-    return init_device_mesh(device_type, tuple(sizes.values()), mesh_dim_names=tuple(sizes), backend_override=override)
+    sizes = {name: size for name, size in sizes.items() if size > 1 or name == "shard"}
+    return init_device_mesh(device_type, tuple(sizes.values()), mesh_dim_names=tuple(sizes))
+
+
+def _replicas_and_shards(mesh: DeviceMesh) -> DeviceMesh:
+    return mesh["replicate", "shard"] if "replicate" in (mesh.mesh_dim_names or ()) else mesh["shard"]
 
 
 def _group_along(before: int, size: int, after: int) -> dist.ProcessGroup:
@@ -356,8 +366,7 @@ def _divide_experts(block: MixtureOfExperts, axes: Axes, dtype: torch.dtype, *, 
             divided = distribute_tensor(whole.detach(), axes.experts["expert"], [Shard(0)], src_data_rank=None)
             experts.register_parameter(name, nn.Parameter(divided))
     block.experts = experts  # type: ignore[assignment]
-    is_replicated = axes.experts["replicate"].size() > 1
-    _shard(experts, axes.experts["replicate", "shard"] if is_replicated else axes.experts["shard"], dtype, keeps=keeps)
+    _shard(experts, _replicas_and_shards(axes.experts), dtype, keeps=keeps)
     if axes.tokens is not None:
         _shard(block.router, axes.tokens, dtype, keeps=keeps)
 

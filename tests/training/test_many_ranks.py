@@ -45,7 +45,7 @@ def test_under_every_layout_each_share_of_a_step_is_read_once_wherever_rows_and_
     for rank in range(layout.num_accelerators):
         with _as_rank(rank, layout.num_accelerators):
             axes = make_axes(layout, has_experts="experts" in name)
-            readers[axes.data_rank, axes.pipeline_rank, axes.context_rank, axes.tensor.get_local_rank()] += 1
+            readers[axes.data_rank, axes.pipeline_rank, axes.context_rank, axes.tensor_rank] += 1
     degrees = (layout.data, layout.pipeline, layout.context, layout.tensor)
     assert set(readers) == {tuple(place) for place in torch.cartesian_prod(*(torch.arange(degree) for degree in degrees)).tolist()}
     assert set(readers.values()) == {1}
