@@ -138,7 +138,9 @@ def _expert_axes(layout: Layout, device_type: str) -> tuple[DeviceMesh | None, d
     if layout.context * layout.tensor > 1:
         parts = _group_along(layout.pipeline * layout.data, layout.context * layout.tensor, 1)
     if layout.tensor > 1:
-        tokens = _replicas_and_shards(_mesh(device_type, layout, inside, "expert", 1))
+        whole = experts if layout.expert == 1 else _mesh(device_type, layout, inside, "expert", 1)
+        assert whole is not None
+        tokens = _replicas_and_shards(whole)
     return experts, parts, tokens
 
 

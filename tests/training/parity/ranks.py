@@ -27,6 +27,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.tensor.debug import _clear_sharding_prop_cache
 
 from agora.cluster.layout import Layout
 from agora.model.config import ModelConfig
@@ -359,6 +360,7 @@ def _serve() -> None:
             answer = {"error": f"rank {rank}: {traceback.format_exc()}"}
         print(ANSWER + json.dumps(answer), flush=True)
         dist.destroy_process_group()
+        _clear_sharding_prop_cache()  # type: ignore[no-untyped-call]  # a later case's mesh may be equal, and its groups are others
         gc.collect()
 
 
