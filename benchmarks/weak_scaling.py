@@ -4,7 +4,7 @@ python -m benchmarks weak_scaling
 
 Two cores are all there is and others use them, so wall time says little: processor seconds of a process count its own work, that of the
 exchange threads included. Three steps are compared: the plain TrainingStep; ShardedStep on one rank, which adds the engine (gathering,
-DTensors, an unfused AdamW); ShardedStep on two ranks, which adds the exchange. The bar is held against both forms of one process: the plain
+DTensors); ShardedStep on two ranks, which adds the exchange. The bar is held against both forms of one process: the plain
 step, which is what a run alone takes, and the engine on one rank.
 
 Where the time goes: whatever is called last counts, so what FSDP2 gathers and scatters inside a pass is not in that pass. Threads of gloo

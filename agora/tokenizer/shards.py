@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -204,6 +204,29 @@ def _remove_others(out: Path, names: set[str]) -> None:
         file.unlink(missing_ok=True)
 
 
+class DocumentStarts:
+    """Where the documents of all shards begin, in tokens. Memory-mapped, as there may be more of them than memory holds."""
+
+    def __init__(self, parts: Sequence[npt.NDArray[np.integer[Any]]], begins: npt.NDArray[np.int64]) -> None:
+        """`parts` count from the beginning of their shard, `begins` are those."""
+        self._parts, self._begins = parts, begins
+        self._firsts = np.cumsum([0, *(len(part) for part in parts)])
+
+    def __len__(self) -> int:
+        return int(self._firsts[-1])
+
+    def __getitem__(self, key: slice) -> npt.NDArray[np.int64]:
+        """Those of the documents [start, stop)."""
+        start, stop, _ = key.indices(len(self))
+        found = [np.empty(0, dtype=np.int64)]
+        number = int(np.searchsorted(self._firsts, start, side="right")) - 1
+        while start < stop:
+            first, end = (int(place) for place in self._firsts[number : number + 2])
+            found.append(self._parts[number][start - first : min(stop, end) - first] + self._begins[number])
+            start, number = min(stop, end), number + 1
+        return np.concatenate(found)
+
+
 class ShardSet:
     """Packed tokens as one long sequence, memory-mapped. Nothing is read before it is asked for."""
 
@@ -212,14 +235,18 @@ class ShardSet:
         self._dtype = np.dtype(manifest.dtype).newbyteorder("<")
         self._maps = [self._map(folder / f"{shard.name}.tokens", shard.tokens_out) for shard in manifest.shards]
         self._begins = np.cumsum([0, *(shard.tokens_out for shard in manifest.shards)])
-        starts = [np.load(folder / f"{s.name}.starts.npy", allow_pickle=False) for s in manifest.shards]
-        self.document_starts: npt.NDArray[np.int64] = np.concatenate(
-            [np.empty(0, dtype=np.int64), *(part + begin for part, begin in zip(starts, self._begins[:-1], strict=True))]
-        )
+        starts = [
+            np.load(folder / f"{shard.name}.starts.npy", allow_pickle=False, mmap_mode="r" if shard.num_documents else None)
+            for shard in manifest.shards
+        ]
+        self.document_starts = DocumentStarts(starts, self._begins)
 
     @classmethod
-    def open(cls, folder: Path, *, tokenizer: Tokenizer | None = None, verify: bool = True) -> ShardSet:
-        """Open a folder made by `pack_shards`; `verify` reads every file to compare its checksum.
+    def open(
+        cls, folder: Path, *, tokenizer: Tokenizer | None = None, verify: bool = True, share: tuple[int, int] = (0, 1)
+    ) -> ShardSet:  # fmt: skip
+        """Open a folder made by `pack_shards`; `verify` reads files to compare their checksums: all of them, or, as process r of n that
+        open it (`share=(r, n)`), every n-th.
 
         Raises DataError that names the file that is missing, damaged, or of another tokenizer.
         """
@@ -227,10 +254,11 @@ class ShardSet:
         manifest = read_manifest(folder)
         if tokenizer is not None and tokenizer.hash != manifest.tokenizer_hash:
             raise DataError(f"{folder} was packed by tokenizer {manifest.tokenizer_hash[:12]}, not by {tokenizer.hash[:12]}; pack again")
-        item = np.dtype(manifest.dtype).itemsize
-        for shard in manifest.shards:
-            _check(folder / f"{shard.name}.tokens", shard.sha256 if verify else None, shard.tokens_out * item)
-            _check(folder / f"{shard.name}.starts.npy", shard.starts_sha256 if verify else None, None)
+        item, (rank, size) = np.dtype(manifest.dtype).itemsize, share
+        for number, shard in enumerate(manifest.shards):
+            is_read = verify and number % size == rank
+            _check(folder / f"{shard.name}.tokens", shard.sha256 if is_read else None, shard.tokens_out * item)
+            _check(folder / f"{shard.name}.starts.npy", shard.starts_sha256 if is_read else None, None)
         return cls(folder, manifest)
 
     def _map(self, path: Path, num_tokens: int) -> Tokens:

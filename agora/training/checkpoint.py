@@ -17,7 +17,7 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -31,7 +31,18 @@ from torch.distributed.checkpoint.api import CheckpointException
 from agora.errors import CheckpointError
 from agora.files import remedy
 from agora.training.checkpoint_store import MANIFEST, Store, TakenOverError, checkpoint_name, open_store, step_of
-from agora.training.sharded_checkpoint import FORMAT, INDEX, STATE, Piece, StoredTensors, copies, pieces_of, write_checkpoint
+from agora.training.nested_state import flatten, unflatten
+from agora.training.sharded_checkpoint import (
+    FORMAT,
+    INDEX,
+    STATE,
+    Piece,
+    StoredTensors,
+    copies,
+    pieces_of,
+    pieces_to_write,
+    write_checkpoint,
+)
 from agora.training.world import World
 
 logger = logging.getLogger(__name__)
@@ -99,7 +110,7 @@ class CheckpointWriter:
         self.wait()
         keep = replace(self._keep, verified=verified)
         tensors, plain = flatten(state)
-        pieces = copies(pieces_of(tensors))
+        pieces = copies(pieces_to_write(tensors))
 
         def work() -> None:
             try:
@@ -144,7 +155,7 @@ def load_latest_checkpoint(where: Where) -> Checkpoint | None:
 def open_latest_checkpoint(where: Where) -> tuple[Checkpoint, StoredTensors] | None:
     """The newest whole checkpoint without its tensors, and those on disk: read them inside a `with`. Raises as `resume_latest`."""
     store = _store(where)
-    return _newest(store, World(), lambda name: _open(store, name))
+    return _newest(store, World(), lambda name: _open(store, name)[:2])
 
 
 def list_checkpoints(where: Where) -> list[str]:
@@ -155,32 +166,19 @@ def list_checkpoints(where: Where) -> list[str]:
 def load_checkpoint(where: Where, name: str) -> Checkpoint:
     """Read and check one checkpoint. Raises CheckpointError naming it and what is wrong with it."""
     store = _store(where)
-    found, stored = _open(store, name)
+    found, stored, plain = _open(store, name)
     try:
         with stored:
             tensors = {tensor: stored.rows(tensor) for tensor in stored}
         _refuse_not_finite(found.place, tensors)
-        return Checkpoint(name, found.place, found.step, unflatten(tensors, _plain(store, name)))
+        return replace(found, state=unflatten(tensors, plain))
     except _UNREADABLE as error:
         raise _Damaged(f"checkpoint {found.place} cannot be read: {error}") from error
 
 
-def verify_checkpoint(where: Where, name: str, *, world: World | None = None) -> dict[str, Any]:
-    """Compare sizes and sums with the manifest and return it; of several processes each takes a share of the files. Raises
-    CheckpointError."""
-    world, store = world or World(), _store(where)
-    place = store.place(name)
-    try:
-        manifest = _check_sizes(store, name)
-        for number, (file, facts) in enumerate(sorted(manifest["files"].items())):
-            if number % world.size == world.rank or file in (INDEX, STATE):
-                with store.reading(name, file) as stream:
-                    found = hashlib.file_digest(stream, "sha256").hexdigest()
-                if found != facts["sha256"]:
-                    raise _Damaged(f"checkpoint {place} is corrupt: the sha256 of {file} differs from its manifest")
-    except _UNREADABLE as error:
-        raise _Damaged(f"checkpoint {place} is corrupt: {type(error).__name__}: {error}") from error
-    return manifest
+def verify_checkpoint(where: Where, name: str) -> None:
+    """Compare sizes and sums with the manifest. Raises CheckpointError."""
+    _open(_store(where), name)
 
 
 def clean(where: Where, newest: str | None) -> None:
@@ -247,26 +245,61 @@ def _raise_together(world: World, problem: str | None, kind: type[CheckpointErro
         raise kind(first)
 
 
-def _open(store: Store, name: str, world: World | None = None) -> tuple[Checkpoint, StoredTensors]:
-    manifest = verify_checkpoint(store, name, world=world)
-    place = store.place(name)
+def _open(
+    store: Store, name: str, world: World | None = None, only: Container[str] | None = None
+) -> tuple[Checkpoint, StoredTensors, Any]:  # fmt: skip
+    """A checkpoint without its tensors, those on disk, and state.json; all sums compared, of several processes each a share of the files.
+    `only`: what this process will read, where it is not everything. Collective. Raises CheckpointError."""
+    world, place = world or World(), store.place(name)
+    manifest, texts = _contents(store, name, world)
     try:
-        stored = StoredTensors(store, name, _read_json(store, name, INDEX), manifest["files"])
-        return Checkpoint(name, place, int(manifest["step"]), unflatten(None, _plain(store, name))), stored
+        for number, (file, facts) in enumerate(sorted(manifest["files"].items())):
+            if number % world.size == world.rank and file not in texts:
+                with store.reading(name, file) as stream:
+                    _compare_sum(place, file, hashlib.file_digest(stream, "sha256").hexdigest(), facts)
+        plain, tensors = json.loads(texts[STATE]), json.loads(texts[INDEX])["tensors"]
+        stored = StoredTensors(store, name, {key: tensors[key] for key in tensors if only is None or key in only}, manifest["files"])
+        return Checkpoint(name, place, int(manifest["step"]), unflatten(None, plain)), stored, plain
     except _UNREADABLE as error:
-        raise _Damaged(f"checkpoint {place} cannot be read: {error}") from error
+        raise _Damaged(f"checkpoint {place} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _contents(store: Store, name: str, world: World) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The manifest, and the files that say what is where. The first process reads them and looks at the sizes, for all: 100,000 that list
+    one folder are more than a file system stands."""
+
+    def read() -> tuple[dict[str, Any], dict[str, bytes]]:
+        manifest = _check_sizes(store, name)
+        try:
+            return manifest, {file: _read_checked(store, name, file, manifest) for file in (INDEX, STATE)}
+        except _UNREADABLE as error:
+            raise _Damaged(f"checkpoint {store.place(name)} is corrupt: {type(error).__name__}: {error}") from error
+
+    return world.first_does(read, CheckpointError)
+
+
+def _read_checked(store: Store, name: str, file: str, manifest: Mapping[str, Any]) -> bytes:
+    with store.reading(name, file) as stream:
+        data: bytes = stream.read()
+    _compare_sum(store.place(name), file, hashlib.sha256(data).hexdigest(), manifest["files"][file])
+    return data
+
+
+def _compare_sum(place: str, file: str, found: str, facts: Mapping[str, Any]) -> None:
+    if found != facts["sha256"]:
+        raise _Damaged(f"checkpoint {place} is corrupt: the sha256 of {file} differs from its manifest")
 
 
 def _fill(store: Store, name: str, tensors: Mapping[str, Tensor], world: World) -> Checkpoint:
     """Three things can be wrong, and each must be so for all processes: the files, what is asked of them, the numbers in them."""
     opened, pieces, problem = None, pieces_of(tensors), None
     try:
-        opened = _open(store, name, world)
+        opened = _open(store, name, world, None if world.size == 1 else {piece.name for piece in pieces})
     except _Damaged as error:
         problem = str(error)
     _raise_together(world, problem, _Damaged)
     assert opened is not None
-    found, stored = opened
+    found, stored, plain = opened
     _raise_together(world, _difference(found.place, pieces, stored, is_whole=world.size == 1), CheckpointError)
     try:
         with stored:
@@ -278,7 +311,7 @@ def _fill(store: Store, name: str, tensors: Mapping[str, Tensor], world: World) 
     except _UNREADABLE as error:
         problem = f"checkpoint {found.place} cannot be read: {error}"
     _raise_together(world, problem, _Damaged)
-    return Checkpoint(name, found.place, found.step, unflatten(tensors, _plain(store, name)))
+    return replace(found, state=unflatten(tensors, plain))
 
 
 def _difference(place: str, pieces: Sequence[Piece], stored: StoredTensors, *, is_whole: bool) -> str | None:
@@ -294,20 +327,13 @@ def _difference(place: str, pieces: Sequence[Piece], stored: StoredTensors, *, i
     return f"checkpoint {place}: {more[0]} does not belong to this model and optimizer" if more else None
 
 
-def _read_json(store: Store, name: str, file: str) -> Any:
-    with store.reading(name, file) as stream:
-        return json.loads(stream.read())
-
-
-def _plain(store: Store, name: str) -> Any:
-    return _read_json(store, name, STATE)
-
-
 def _check_sizes(store: Store, name: str) -> dict[str, Any]:
     """The manifest, when every file is there and as long as it says."""
     place = store.place(name)
     try:
-        manifest, sizes = _read_json(store, name, MANIFEST), store.sizes(name)
+        with store.reading(name, MANIFEST) as stream:
+            manifest = json.loads(stream.read())
+        sizes = store.sizes(name)
         if manifest["format"] != FORMAT:
             raise CheckpointError(
                 f"checkpoint {place} has format {manifest['format']}, this Agora reads {FORMAT}; end the run with the Agora that began it, "
@@ -381,50 +407,3 @@ def _delete_old(store: Store, keep: Keep, known: set[str], *, only_sizes: bool) 
             num_whole, needs_verified = num_whole + 1, needs_verified and not is_verified
         except CheckpointError as error:
             logger.warning("%s; it does not count among the %d checkpoints kept", error, keep.newest)
-
-
-def flatten(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], Any]:
-    """Split a nested state into named tensors and a JSON value that says where each belongs. Where all values of a table are tensors, it
-    says only where they lie: another process may hold others. Raises CheckpointError for other types."""
-    tensors: dict[str, Tensor] = {}
-
-    def plain(value: Any, path: str) -> Any:
-        if isinstance(value, Tensor):
-            tensors[path] = value
-            return {"$tensor": path}
-        if isinstance(value, Mapping):
-            items = [[key, plain(item, f"{path}/{key}")] for key, item in value.items()]
-            is_table = bool(value) and all(isinstance(key, str) and isinstance(item, Tensor) for key, item in value.items())
-            return {"$tensors": path} if is_table else {"$items": items}
-        if isinstance(value, tuple):
-            return {"$tuple": [plain(item, f"{path}/{index}") for index, item in enumerate(value)]}
-        if isinstance(value, list):
-            return [plain(item, f"{path}/{index}") for index, item in enumerate(value)]
-        if value is None or isinstance(value, (bool, int, float, str)):
-            return value
-        raise CheckpointError(f"the state holds {type(value).__name__} at {path}, which a checkpoint cannot hold")
-
-    return tensors, plain(state, "")
-
-
-def unflatten(tensors: Mapping[str, Tensor] | None, plain: Any) -> dict[str, Any]:
-    """Inverse of `flatten`; without `tensors`, None stands for each. Raises KeyError for a tensor that is missing."""
-
-    def nested(value: Any) -> Any:
-        if isinstance(value, list):
-            return [nested(item) for item in value]
-        if isinstance(value, dict):
-            if "$tensor" in value:
-                return tensors[value["$tensor"]] if tensors is not None else None
-            if "$tensors" in value:
-                start = value["$tensors"] + "/"
-                return {name.removeprefix(start): tensor for name, tensor in (tensors or {}).items() if name.startswith(start)}
-            if "$tuple" in value:
-                return tuple(nested(item) for item in value["$tuple"])
-            return {key: nested(item) for key, item in value["$items"]}
-        return value
-
-    result = nested(plain)
-    if not isinstance(result, dict):
-        raise ValueError("its state is not a table")
-    return result

@@ -2,7 +2,7 @@
 
 Shapes: B rows of a micro-batch, T tokens of a row.
 
-An epoch is every document once, in an order drawn from (seed, epoch); rows are cut from that stream one after the other, across epochs,
+An epoch is every document once, in a drawn order (document_order.py); rows are cut from that stream one after the other, across epochs,
 so no token is dropped, repeated or padded. Each document ends with <|endoftext|>. That token closes one document as a target and opens
 the next one as an input: with `document_aware` it carries the id of the document it opens, so every token is predicted exactly
 once, first words included, and nothing attends across documents. Text is therefore scored, and generation started, after <|endoftext|>.
@@ -10,7 +10,7 @@ once, first words included, and nothing attends across documents. Text is theref
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from agora.errors import CheckpointError, ConfigError, DataError
+from agora.training.document_order import DocumentOrder, DocumentStarts, Piece
 from agora.training.packing import PackedRows
 from agora.training.step import Batch
 
@@ -35,7 +36,7 @@ class TokenShards(Protocol):
     def num_tokens(self) -> int: ...
 
     @property
-    def document_starts(self) -> npt.NDArray[np.int64]: ...
+    def document_starts(self) -> DocumentStarts: ...
 
     def tokens(self, start: int, stop: int) -> Tokens: ...
 
@@ -72,24 +73,15 @@ def share_of_step(batches: Batches, num_micro_batches: int, share: int, num_shar
 
 
 class ShardBatches:
-    """Rows of `seq_len` tokens from shards. Memory: 16 bytes for each document, and the shards stay on disk."""
+    """Rows of `seq_len` tokens from shards, which stay on disk. Memory: that of a DocumentOrder."""
 
     def __init__(self, shards: TokenShards, *, seq_len: int, micro_batch: int, seed: int, document_aware: bool = True) -> None:
         if shards.num_tokens < 2:
             raise DataError(f"the shards hold {shards.num_tokens} tokens; training needs at least two. Import more posts")
         self._shards = shards
         self._seq_len, self._micro_batch, self._seed, self._document_aware = seq_len, micro_batch, seed, document_aware
-        starts = np.asarray(shards.document_starts, dtype=np.int64)
-        if len(starts) == 0 or starts[0] != 0:
-            raise DataError("the first document of the shards must start at token 0; build the shards again")
-        self._starts = starts
-        self._lengths = np.diff(np.append(starts, shards.num_tokens))
-        if self._lengths.min() < 1:
-            raise DataError(f"document {int(self._lengths.argmin())} of the shards is empty; build the shards again")
+        self._order = DocumentOrder(shards.document_starts, int(shards.num_tokens), seed=seed)
         self._position = 0
-        self._epoch = -1
-        self._order: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
-        self._order_starts: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
     @property
     def num_tokens(self) -> int:
@@ -122,41 +114,23 @@ class ShardBatches:
         """`count` tokens of the endless stream from `start`, and for each the running number of the document it opens or continues."""
         tokens, documents = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
         filled, number = 0, 0
-        for document, first, length in self._pieces(start, count):
-            piece = tokens[filled : filled + length]
-            piece[:] = self._shards.tokens(self._starts[document] + first, self._starts[document] + first + length)
-            documents[filled : filled + length] = number
-            filled += length
-            if first + length == self._lengths[document]:
+        for piece in self._order.pieces(start, count):
+            begins, stop = piece.begins + piece.first, filled + piece.length
+            tokens[filled:stop] = self._shards.tokens(begins, begins + piece.length)
+            documents[filled:stop] = number
+            filled = stop
+            if piece.first + piece.length == piece.size:
                 number += 1
                 documents[filled - 1] = number  # the closing token opens the next document
         return tokens, documents
-
-    def _pieces(self, start: int, count: int) -> Iterator[tuple[int, int, int]]:
-        """(document, first token inside it, number of tokens) of `count` tokens of the endless stream from `start`."""
-        while count > 0:
-            epoch, offset = divmod(start, self.num_tokens)
-            self._open_epoch(epoch)
-            place = int(np.searchsorted(self._order_starts, offset, side="right")) - 1
-            while count > 0 and place < len(self._order):
-                document = int(self._order[place])
-                first = offset - int(self._order_starts[place])
-                length = min(int(self._lengths[document]) - first, count)
-                yield document, first, length
-                start, offset, count, place = start + length, offset + length, count - length, place + 1
-
-    def _open_epoch(self, epoch: int) -> None:
-        if epoch != self._epoch:
-            self._order = np.random.default_rng([self._seed, epoch]).permutation(len(self._starts))
-            self._order_starts = np.concatenate([[0], np.cumsum(self._lengths[self._order])[:-1]])
-            self._epoch = epoch
 
     def state_dict(self) -> dict[str, Any]:
         """Position and what it is a position in."""
         return {"position": self._position, **self._identity()}
 
     def _identity(self) -> dict[str, Any]:
-        return {"num_tokens": self.num_tokens, "num_documents": len(self._starts), "seed": self._seed}
+        order = {"order": "windows"} if self._order.is_windowed else {}
+        return {"num_tokens": self.num_tokens, "num_documents": len(self._shards.document_starts), "seed": self._seed, **order}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on at a saved position. Raises CheckpointError when the shards or the seed are not the ones it was saved with."""
@@ -168,15 +142,14 @@ class ShardBatches:
         count = num_batches * self._micro_batch * self._seq_len
         return [
             {
-                "document": document, "shard_offset_tokens": int(self._starts[document]) + first, "num_tokens": length,
-                **({"text": beginning(self._first_tokens(document))} if beginning else {}),
+                "document": piece.document, "shard_offset_tokens": piece.begins + piece.first, "num_tokens": piece.length,
+                **({"text": beginning(self._first_tokens(piece))} if beginning else {}),
             }
-            for document, first, length in self._pieces(int(state["position"]), count)
+            for piece in self._order.pieces(int(state["position"]), count)
         ]  # fmt: skip
 
-    def _first_tokens(self, document: int) -> list[int]:
-        start = int(self._starts[document])
-        return [int(token) for token in self._shards.tokens(start, start + min(int(self._lengths[document]), BEGINNING_TOKENS))]
+    def _first_tokens(self, piece: Piece) -> list[int]:
+        return [int(token) for token in self._shards.tokens(piece.begins, piece.begins + min(piece.size, BEGINNING_TOKENS))]
 
 
 class EncodedConversation(Protocol):
@@ -277,7 +250,7 @@ def heldout_batches(shards: TokenShards, *, seq_len: int, micro_batch: int, max_
     count = min(shards.num_tokens, max_tokens)
     if count < 2:
         return []
-    starts = np.asarray(shards.document_starts, dtype=np.int64)
+    starts = np.asarray(shards.document_starts[:count], dtype=np.int64)  # of more, none begins there
     stream = np.asarray(shards.tokens(0, count)).astype(np.int64)
     ends = starts[(starts > 0) & (starts < count)] - 1
     documents = np.zeros(count, dtype=np.int64)

@@ -38,7 +38,7 @@ _MOST_STOP_S: Final = 65_000  # Slurm holds seconds before the limit in 16 bits 
 WARNED_S: Final = 60  # Slurm looks at limits now and then, so that its warning may come a minute late (same place)
 _ONLY: Final[dict[str, tuple[Target, ...]]] = {
     "hours": ("slurm",), "partition": ("slurm",), "account": ("slurm",),
-    "setup": ("slurm", "kubernetes"), "stop_s": ("slurm", "kubernetes"),
+    "setup": ("slurm", "kubernetes"), "stop_s": ("slurm", "kubernetes"), "per_node": ("slurm", "kubernetes"),
     "image": ("kubernetes",), "claim": ("kubernetes",), "namespace": ("kubernetes",), "kind": ("kubernetes",),
 }  # fmt: skip
 
@@ -49,7 +49,7 @@ class LaunchConfig:
 
     accelerator       a name of accelerators.toml; empty takes that of the recipe, none trains on processors
     num_accelerators  ranks; 0 takes those of the layout, another number gets as many replicas as fit
-    per_node          accelerators (or processes) of a node; 0 takes what accelerators.toml says
+    per_node          accelerators (or processes) of a node; 0 takes what accelerators.toml says; Ray decides by itself
     name              name of the run; empty takes that of the recipe
     data              shards and tokenizer in the workspace
     workspace         folder that all nodes see; Kubernetes mounts the volume there
@@ -139,11 +139,12 @@ def make_job(
     layout = _spread(replace(layout, micro_batch=training.micro_batch), config.num_accelerators)
     check(model, layout, seq_len=training.seq_len, global_batch=training.batch_tokens // training.seq_len)
     per_node, resource = _node(name, config)
-    per_node = min(per_node, layout.num_accelerators)
-    if layout.num_accelerators % per_node:
-        fitting = [number for number in range(1, per_node + 1) if layout.num_accelerators % number == 0]
+    fitting = max(number for number in range(1, per_node + 1) if layout.num_accelerators % number == 0)
+    if target == "ray":
+        per_node = fitting  # Ray decides
+    elif (per_node := min(per_node, layout.num_accelerators)) != fitting:
         raise ConfigError(
-            f"launch.per_node={per_node} does not divide the layout's {layout.num_accelerators:,} ranks; try launch.per_node={fitting[-1]}"
+            f"launch.per_node={per_node} does not divide the layout's {layout.num_accelerators:,} ranks; try launch.per_node={fitting}"
         )
     predicted = None if name == NO_ACCELERATOR else _predict(name, model, training, layout)
     restarts, stop_s = _patience(config, predicted, target)
@@ -236,8 +237,9 @@ def torchrun(job: Job, *, endpoint: str, identity: str, log_dir: str, num_nodes:
 
 def header(job: Job, how: str) -> list[str]:
     """Comment lines for the top of a file."""
-    nodes = f"{job.num_nodes:,} node{'s' if job.num_nodes > 1 else ''}"
-    lines = [f"{job.recipe}: {job.num_ranks:,} processes on {nodes}, {job.per_node} each", *job.facts]
+    nodes = f"on {job.num_nodes:,} node{'s' if job.num_nodes > 1 else ''}, {job.per_node} each"
+    where = "which Ray packs on as few nodes as it can" if job.target == "ray" else nodes
+    lines = [f"{job.recipe}: {job.num_ranks:,} processes {where}", *job.facts]
     lines += [f"Made by: {job.made_by}", f"Start:   {how}"]
     return [f"# {part}" for line in lines for part in textwrap.wrap(line, 118, break_long_words=False, break_on_hyphens=False)]
 

@@ -82,12 +82,18 @@ def _container(job: Job) -> dict[str, Any]:
     return {
         "name": _ROLE,
         "image": job.config.image,
-        "command": command,
+        "command": [_as_written(word) for word in command],
         "env": [{"name": name, "value": value} for name, value in environment.items()],
         "ports": [{"containerPort": _PORT, "name": "rendezvous"}],
         **({"resources": {"limits": {job.resource: job.per_node}}} if job.resource else {}),
         "volumeMounts": [{"name": "workspace", "mountPath": where}, {"name": "shared-memory", "mountPath": "/dev/shm"}],
     }
+
+
+def _as_written(word: str) -> str:
+    """Kubernetes replaces $(NAME) in commands by a variable of the container, and $$ by $ (API reference, Container: command); a shell's
+    $NAME it leaves alone."""
+    return re.sub(r"\$(?=[$(])", "$$", word)
 
 
 def _runtime(job: Job) -> dict[str, Any]:

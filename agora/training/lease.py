@@ -40,10 +40,10 @@ _SETTLE_S: Final = 0.3  # between writing and reading back: longer than a reques
 
 
 class Lease:
-    """Holds the place until `release`. Only the first process of a run has one."""
+    """Holds the place until `release`. Only the first process of a run has one; the others ask for its token (ask_before_writing)."""
 
     def __init__(self, store: Store, run: str) -> None:
-        self._store, self._run, self._token = store, run, uuid.uuid4().hex
+        self._store, self._run, self.token = store, run, uuid.uuid4().hex
         self._renewals = 0
         self._lost = ""
         self._ended = threading.Event()
@@ -58,7 +58,7 @@ class Lease:
             self._write()
             time.sleep(_SETTLE_S)
             now = self._store.read_record(FILE)
-            if now.get("token") != self._token:
+            if now.get("token") != self.token:
                 raise self._refusal(now)
         except ValueError as error:
             raise CheckpointError(f"{self._store.place(FILE)} is damaged ({error}); delete it if no run writes there") from error
@@ -78,7 +78,7 @@ class Lease:
         if self._thread.is_alive():
             self._thread.join(_PATIENCE_S)
         with suppress(OSError, ValueError):  # it ends by itself where it cannot be removed
-            if self._store.read_record(FILE).get("token") == self._token:
+            if self._store.read_record(FILE).get("token") == self.token:
                 self._store.remove_record(FILE)
 
     def _wait_for_end(self, found: Mapping[str, Any], wait_s: float) -> None:
@@ -109,14 +109,14 @@ class Lease:
 
     def _write(self) -> None:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        self._store.write_record({"run": self._run, "token": self._token, "at": now, "renewals": self._renewals, **_here()}, FILE)
+        self._store.write_record({"run": self._run, "token": self.token, "at": now, "renewals": self._renewals, **_here()}, FILE)
 
     def _keep(self) -> None:
         while not self._ended.wait(RENEW_S):
             try:
                 found = self._store.read_record(FILE)
-                if found and found.get("token") != self._token:
-                    self._lost = f"{_who(found)} has taken this place over at {found.get('at')}; this run no longer writes here"
+                if found and found.get("token") != self.token:
+                    self._lost = _taken_over(found)
                     logger.error("%s: %s", self._store.place(FILE), self._lost)
                     return
                 self._renewals += 1
@@ -128,20 +128,38 @@ class Lease:
 @contextmanager
 def leased(store: Store, run: str, world: World) -> Iterator[None]:
     """Hold `store` for the run inside the block. Collective: what refuses the first process, all raise."""
-    lease, problem = Lease(store, run), None
-    if world.is_first:
-        try:
-            lease.take()
-        except (TrainingError, CheckpointError) as error:
-            problem = error
+    lease = Lease(store, run)
+
+    def take() -> str:
+        lease.take()
+        return lease.token
+
     try:
-        problem = world.from_first(problem)
-        if problem is not None:
-            raise problem
+        token = world.first_does(take, TrainingError, CheckpointError)
+        if not world.is_first:
+            ask_before_writing(store, token)
         yield
     finally:
         if world.is_first:
             lease.release()
+
+
+def ask_before_writing(store: Store, token: str) -> None:
+    """Let `store` look, before each file, whether the place still has the lease with this token."""
+
+    def check() -> None:
+        try:
+            found = store.read_record(FILE)
+        except (OSError, ValueError):
+            return  # the holder says so
+        if found and found.get("token") != token:
+            raise TakenOverError(_taken_over(found))
+
+    store.may_write = check
+
+
+def _taken_over(found: Mapping[str, Any]) -> str:
+    return f"{_who(found)} has taken this place over at {found.get('at')}; this run no longer writes here"
 
 
 def _here() -> dict[str, Any]:

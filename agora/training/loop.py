@@ -6,7 +6,6 @@ a picture of the loss. Killed at any moment, the same call goes on from the last
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import shutil
@@ -29,23 +28,20 @@ from agora.model.counts import flops_per_token
 from agora.training.anomalies import Anomaly, RollBack, Skip
 from agora.training.broken_batch import keep_broken_batch, refusal
 from agora.training.checkpoint import CheckpointWriter, clean, resume_latest
-from agora.training.checkpoint_store import Store, open_store
 from agora.training.config import TrainingConfig
 from agora.training.data import IGNORED_TARGET, TokenShards, share_of_step
 from agora.training.energy import EnergyMeter, EnergyReading
 from agora.training.guard import Guard
 from agora.training.layout_keys import refuse_planned
-from agora.training.lease import leased
-from agora.training.machine import check_machine, decide_machine, raise_limit
+from agora.training.machine import raise_limit
 from agora.training.metrics import MetricsLog, StepMetrics, draw_loss, read_metrics, rewind_metrics
+from agora.training.opening import Opening, open_run
 from agora.training.parallelize import check as check_layout
 from agora.training.rank_log import RankLog, rank_log
-from agora.training.run_folder import Machine, RunFolder
-from agora.training.same_run import ID, id_of_run, refuse_other_configuration, tell_division, tell_place
+from agora.training.run_folder import RunFolder
 from agora.training.schedule import lr_scale
 from agora.training.sharded_step import ShardedStep
 from agora.training.signals import StopRequest, stop_on_signals
-from agora.training.source import merged
 from agora.training.step import StepResult, TrainingStep
 from agora.training.summary import Standing, TrainingSummary, summarise
 from agora.training.task import Task, Trained, pretraining_task
@@ -89,7 +85,9 @@ def run_task(run_dir: Path, task: Task, *, progress: Progress = silent, resume: 
         folder, is_new = RunFolder(place), not place.exists()
         with folder.locked(), stop_on_signals() as stop, ExitStack() as held:
             try:
-                trainer = _open_run(folder, task, stop, watchdog, held, resume=resume)
+                opening = open_run(folder, task, watchdog, held, resume=resume)
+                trainer = _Trainer(opening, stop, watchdog)
+                opening.begin(trainer.layout)
             except BaseException:
                 if is_new and not folder.holds_run():
                     shutil.rmtree(place, ignore_errors=True)
@@ -99,70 +97,14 @@ def run_task(run_dir: Path, task: Task, *, progress: Progress = silent, resume: 
                 return trainer.run(progress if world.is_first else silent, log)
 
 
-def _start_over(folder: RunFolder) -> None:
-    """All but run.json, which is replaced: it says whose the checkpoints at a URL are, should this be cut short."""
-    shutil.rmtree(folder.path / "tensorboard", ignore_errors=True)
-    for name in ("outcome.json", "metrics.jsonl", "loss.png", "loss.svg", "skipped.json", "events.jsonl"):
-        folder.remove(name)
-
-
-def _open_run(folder: RunFolder, task: Task, stop: StopRequest, watchdog: Watchdog, held: ExitStack, *, resume: bool) -> _Trainer:
-    """Compare run.json with `task` or begin a run. Whatever can fail comes first: a refused command changes nothing of an older run.
-    `held` keeps the lease of a URL."""
-    world, url = watchdog.world, task.training.checkpoint_url
-    record: dict[str, Any] = {
-        "kind": task.kind, "model": to_dict(task.model), "training": to_dict(task.training),
-        "data": json.loads(json.dumps(dict(task.data))), "command": task.command,
-    }  # fmt: skip
-    # what the first process has counts: another one may be new, or was killed before it wrote its own
-    saved = world.from_first(folder.read("run.json") if resume and world.is_first else {})
-    store = open_store(RunFolder(watchdog.run_dir).checkpoint_place(url))
-    watchdog.files = store.movement
-    if saved:
-        refuse_other_configuration(folder.path, saved, record)
-        if world.is_first:
-            tell_division(saved, record)
-    record[ID] = id_of_run(folder, record, store, world, resume=resume)
-    if url is not None:
-        held.enter_context(leased(store, record[ID], world))
-        record[ID] = id_of_run(folder, record, store, world, resume=resume)  # another may have begun there meanwhile
-    if saved:
-        machine = folder.machine(saved)
-        check_machine(machine)
-    else:
-        flops = task.training.num_tokens * flops_per_token(task.model, task.training.seq_len)
-        machine = world.from_first(decide_machine(folder, task.training, flops))
-    trainer = _Trainer(folder, task, machine, stop, store, watchdog)
-    if not (folder.path / "tokenizer").exists() or not saved:
-        _copy_tokenizer(task.tokenizer_dir, folder.path / "tokenizer")
-    if not resume:
-        if world.is_first:
-            store.clear()
-        _start_over(folder)
-    source = merged(saved.get("source") or {}, to_dict(task.source))
-    folder.write("run.json", {**record, "source": source, "machine": to_dict(machine), "layout": to_dict(trainer.layout)})
-    folder.remove("outcome.json")
-    if world.is_first and url is not None:
-        tell_place(store, record)
-    return trainer
-
-
-def _copy_tokenizer(source: Path, target: Path) -> None:
-    temporary = target.with_name(".tokenizer.copying")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source, temporary)
-    if target.exists():
-        shutil.rmtree(target)
-    temporary.rename(target)
-
-
 class _Trainer:
     """The state of one process that trains."""
 
-    def __init__(self, folder: RunFolder, task: Task, machine: Machine, stop: StopRequest, store: Store, watchdog: Watchdog) -> None:
-        self._folder, self._task, self._machine, self._stop = folder, task, machine, stop
-        self._world, self._store, self._watchdog = watchdog.world, store, watchdog
-        self._guard = Guard(task.training, watchdog, store, self._keep_batch)
+    def __init__(self, opening: Opening, stop: StopRequest, watchdog: Watchdog) -> None:
+        task, machine = opening.task, opening.machine
+        self._folder, self._task, self._machine, self._stop = opening.folder, task, machine, stop
+        self._world, self._store, self._watchdog = watchdog.world, opening.store, watchdog
+        self._guard = Guard(task.training, watchdog, opening.store, self._keep_batch)
         refuse_planned(task.layout, task.training)
         self.layout = layout_for(self._world, task.layout, task.training.micro_batch)
         self._must_stop = False  # as agreed by all processes
@@ -241,12 +183,13 @@ class _Trainer:
 
     def _tell_end(self, message: str) -> None:
         """That the run failed. Where not even this can be written it is found dead, which it is."""
-        with suppress(OSError):
-            self._folder.write("outcome.json", {"state": "failed", "message": message})
+        if self._world.is_first:
+            with suppress(OSError):
+                self._folder.write("outcome.json", {"state": "failed", "message": message})
 
     def _learn(self, progress: Progress) -> None:
         """Steps with their metrics and checkpoints, until the end, a signal or a way back."""
-        board = self._folder.path / "tensorboard" if self._config.tensorboard else None
+        board = self._folder.path / "tensorboard" if self._config.tensorboard and self._world.is_first else None
         writer = CheckpointWriter(
             self._store, keep=self._config.keep, keep_every=self._config.keep_every_steps, world=self._world
         )  # fmt: skip
@@ -301,7 +244,7 @@ class _Trainer:
         self._watchdog.at(self._num_done, "checkpoint")
         self._refuse_broken_weights()
         log.sync()
-        if self._limit_flops_per_s > self._machine.limit_flops_per_s:
+        if self._world.is_first and self._limit_flops_per_s > self._machine.limit_flops_per_s:
             self._machine = raise_limit(self._folder, self._machine, self._limit_flops_per_s)
         self._kept = self._standing()
         writer.save(self._num_done, self._state(), verified=self._guard.verified)
@@ -463,14 +406,16 @@ class _Trainer:
             raise refusal(self._num_done, self._last[1], ", and the weights it left are not finite", kept, self._config.optimizer)
 
     def _keep_batch(self, step: int, result: StepResult, kind: str) -> str:
-        """Keep what the last step was made of; returns where."""
+        """Keep what the last step was made of; returns where. All processes know the same, so one writes it."""
         assert self._last is not None
+        if not self._world.is_first:
+            return "The first process writes what the batch was made of"
         return keep_broken_batch(
             self._folder, step, result, self._task.batches, self._last[0], self._config.num_micro_batches, self._task.data, kind
         )  # fmt: skip
 
     def _finish(self) -> Trained:
-        metrics = read_metrics(self._folder.metrics)
+        metrics = read_metrics(self._folder.metrics) if self._world.is_first else []
         pictures: tuple[Path, ...] = ()
         if metrics:
             try:
@@ -483,7 +428,8 @@ class _Trainer:
         )  # fmt: skip
         summary = replace(summary, stopped_by=self._stopped_by, pictures=pictures)
         message = f"{format_seconds(summary.elapsed_s)}, {format_joules(summary.joules)}, {format_si(summary.flops, 'FLOP')}"
-        self._folder.write("outcome.json", {"state": summary.state, "message": message, "summary": to_dict(summary)})
+        if self._world.is_first:
+            self._folder.write("outcome.json", {"state": summary.state, "message": message, "summary": to_dict(summary)})
         return Trained(summary, self._step.float32_model() if isinstance(self._step, TrainingStep) else None)
 
 

@@ -16,32 +16,28 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from agora.cluster.layout import Layout
 from agora.errors import ConfigError
-from agora.model import fast, operations
-from agora.model.cache import KVCache
 from agora.model.config import ModelConfig
 from agora.model.experts import MixtureOfExperts, begin_step, end_step
 from agora.model.initial import draw, initial_std
-from agora.model.transformer import Attention, FeedForward, Layer, Norm, Positions, Transformer
-from agora.training.divided_loss import divided_cross_entropy
+from agora.model.transformer import Layer, Transformer
 from agora.training.expert_parallel import HeldExperts, judge_balance_together, send_to_experts
 from agora.training.float8 import use_float8
 from agora.training.recompute import compile_layer, recompute
-from agora.training.ring_attention import positions_of, ring_attention
-from agora.training.stage import Maps, Product, Stage, place_in_model
+from agora.training.ring_attention import positions_of
+from agora.training.stage import Stage, place_in_model
+from agora.training.tensor_parallel import DividedAttention, TensorRanks
 
 DTYPES: Final = {"bf16": torch.bfloat16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -50,7 +46,7 @@ DTYPES: Final = {"bf16": torch.bfloat16, "bfloat16": torch.bfloat16, "float32": 
 class Axes:
     """This rank's place on each axis of a layout, and the groups of ranks along them.
 
-    world    pipeline x replicate x shard (with context) x tensor
+    world    pipeline x replicate x shard (with context) x tensor; of one rank only shard
     context  the ranks of a ring
     experts  pipeline x replicate x shard x expert: what is left of shard x context x tensor when experts are divided
     parts    the ranks among which the tokens of one pass lie: context x tensor
@@ -60,15 +56,15 @@ class Axes:
     layout: Layout
     device_type: str
     world: DeviceMesh
-    context: DeviceMesh | None
+    context: dist.ProcessGroup | None
     experts: DeviceMesh | None
-    parts: DeviceMesh | None
+    parts: dist.ProcessGroup | None
     tokens: DeviceMesh | None
 
     @property
     def pipeline_rank(self) -> int:
         """Which stage."""
-        return self.world.get_local_rank("pipeline")
+        return self._rank_on("pipeline")
 
     @property
     def pipeline_group(self) -> dist.ProcessGroup:
@@ -86,31 +82,38 @@ class Axes:
         return self._flat_rank % self.layout.context
 
     @property
+    def tensor_rank(self) -> int:
+        """Which part of every matrix."""
+        return self._rank_on("tensor")
+
+    @property
     def tensor(self) -> DeviceMesh:
-        """The ranks that divide every matrix."""
+        """The ranks that divide every matrix, where there are several."""
         return self.world["tensor"]
 
     @property
     def data(self) -> DeviceMesh:
         """What fully_shard works on: with several replicas, replicate x shard."""
-        return self.world["replicate", "shard"] if self.world["replicate"].size() > 1 else self.world["shard"]
+        return _replicas_and_shards(self.world)
 
     def group_names(self) -> dict[str, str]:
         """What each process group is for, by PyTorch's name of the group; groups of the same ranks may be one."""
-        meshes = (self.experts, self.parts, self.tokens, self.context, self.world)
-        prefixes = ("experts: ", "", "routers: ", "", "")
+        groups = [("context", self.context), ("context x tensor", self.parts)]
+        for mesh, prefix in ((self.experts, "experts: "), (self.tokens, "routers: "), (self.world, "")):
+            if mesh is not None:
+                groups += [(name if name == "expert" else prefix + name, mesh.get_group(name)) for name in mesh.mesh_dim_names or ()]
         names: dict[str, list[str]] = {}
-        for mesh, prefix in zip(meshes, prefixes, strict=True):
-            if mesh is None:
-                continue
-            for name in mesh.mesh_dim_names or ():
-                known = names.setdefault(mesh.get_group(name).group_name, [])
-                known.append({"part": "context x tensor", "expert": "expert"}.get(name, prefix + name))
+        for name, group in groups:
+            if group is not None:
+                names.setdefault(group.group_name, []).append(name)
         return {group: " = ".join(dict.fromkeys(known)) for group, known in names.items()}
 
     @property
     def _flat_rank(self) -> int:
-        return self.world.get_local_rank("replicate") * self.world["shard"].size() + self.world.get_local_rank("shard")
+        return self._rank_on("replicate") * self.world["shard"].size() + self._rank_on("shard")
+
+    def _rank_on(self, name: str) -> int:
+        return self.world.get_local_rank(name) if name in (self.world.mesh_dim_names or ()) else 0
 
 
 def make_axes(layout: Layout, *, device_type: str = "cpu", has_experts: bool = False) -> Axes:
@@ -121,36 +124,46 @@ def make_axes(layout: Layout, *, device_type: str = "cpu", has_experts: bool = F
             f"start {layout.num_accelerators}, or change layout.replicate"
         )
     shards = layout.shard * layout.context
-    replicas, shards = (layout.replicate * shards, 1) if layout.sharding == "none" else (layout.replicate, shards)
-    world = init_device_mesh(
-        device_type, (layout.pipeline, replicas, shards, layout.tensor), mesh_dim_names=("pipeline", "replicate", "shard", "tensor")
-    )
-    context = None
-    if layout.context > 1:
-        sizes = (layout.pipeline * layout.data, layout.context, layout.tensor)
-        context = init_device_mesh(device_type, sizes, mesh_dim_names=("other", "context", "tensor"))["context"]
+    world = _mesh(device_type, layout, shards, "tensor", layout.tensor)
+    context = _group_along(layout.pipeline * layout.data, layout.context, layout.tensor) if layout.context > 1 else None
     return Axes(layout, device_type, world, context, *(_expert_axes(layout, device_type) if has_experts else (None, None, None)))
 
 
-def _expert_axes(layout: Layout, device_type: str) -> tuple[DeviceMesh | None, DeviceMesh | None, DeviceMesh | None]:
-    """Meshes of experts, parts and tokens; those that would add nothing are left out."""
+def _expert_axes(layout: Layout, device_type: str) -> tuple[DeviceMesh | None, dist.ProcessGroup | None, DeviceMesh | None]:
+    """Axes of experts, parts and tokens; those that would add nothing are left out."""
     inside = layout.shard * layout.context * layout.tensor
     experts = parts = tokens = None
     if layout.expert * layout.tensor > 1:
-        experts = _stage_mesh(device_type, layout, inside // layout.expert, layout.expert)
+        experts = _mesh(device_type, layout, inside // layout.expert, "expert", layout.expert)
     if layout.context * layout.tensor > 1:
-        sizes = (layout.pipeline * layout.data, layout.context * layout.tensor)
-        parts = init_device_mesh(device_type, sizes, mesh_dim_names=("other", "part"))["part"]
+        parts = _group_along(layout.pipeline * layout.data, layout.context * layout.tensor, 1)
     if layout.tensor > 1:
-        mesh = _stage_mesh(device_type, layout, inside, 1)
-        tokens = mesh["replicate", "shard"] if mesh["replicate"].size() > 1 else mesh["shard"]
+        whole = experts if layout.expert == 1 else _mesh(device_type, layout, inside, "expert", 1)
+        assert whole is not None
+        tokens = _replicas_and_shards(whole)
     return experts, parts, tokens
 
 
-def _stage_mesh(device_type: str, layout: Layout, shards: int, experts: int) -> DeviceMesh:
+def _mesh(device_type: str, layout: Layout, shards: int, last: str, size: int) -> DeviceMesh:
+    """All ranks, as pipeline x replicate x shard x `last`. Axes of one rank are left out, as each would be a group of its own for every
+    rank; only shards are always there, as fully_shard gathers over them."""
     replicas, shards = (layout.replicate * shards, 1) if layout.sharding == "none" else (layout.replicate, shards)
-    sizes = (layout.pipeline, replicas, shards, experts)
-    return init_device_mesh(device_type, sizes, mesh_dim_names=("pipeline", "replicate", "shard", "expert"))
+    sizes = {"pipeline": layout.pipeline, "replicate": replicas, "shard": shards, last: size}
+    sizes = {name: size for name, size in sizes.items() if size > 1 or name == "shard"}
+    return init_device_mesh(device_type, tuple(sizes.values()), mesh_dim_names=tuple(sizes))
+
+
+def _replicas_and_shards(mesh: DeviceMesh) -> DeviceMesh:
+    return mesh["replicate", "shard"] if "replicate" in (mesh.mesh_dim_names or ()) else mesh["shard"]
+
+
+def _group_along(before: int, size: int, after: int) -> dist.ProcessGroup:
+    """This rank's group along the middle one of three axes of all ranks."""
+    ranks = torch.arange(before * size * after).view(before, size, after).transpose(1, 2).reshape(-1, size)
+    group: dist.ProcessGroup | None
+    group, _ = dist.new_subgroups_by_enumeration(ranks.tolist())  # type: ignore[no-untyped-call]
+    assert group is not None
+    return group
 
 
 def check(config: ModelConfig, layout: Layout, *, seq_len: int, global_batch: int) -> None:
@@ -340,7 +353,7 @@ def _divide_experts(block: MixtureOfExperts, axes: Axes, dtype: torch.dtype, *, 
     """Experts over the expert axis; tensor ranks, which hold different positions, work as ranks of their own here."""
     layout = axes.layout
     if axes.parts is not None:
-        judge_balance_together(block, axes.parts.get_group())
+        judge_balance_together(block, axes.parts)
     if layout.tensor > 1 and not layout.sequence_parallel:
         tensor = axes.tensor
         block.register_forward_pre_hook(lambda _, args: (_change(args[0], tensor, Replicate(), Shard(1)),))
@@ -355,8 +368,7 @@ def _divide_experts(block: MixtureOfExperts, axes: Axes, dtype: torch.dtype, *, 
             divided = distribute_tensor(whole.detach(), axes.experts["expert"], [Shard(0)], src_data_rank=None)
             experts.register_parameter(name, nn.Parameter(divided))
     block.experts = experts  # type: ignore[assignment]
-    is_replicated = axes.experts["replicate"].size() > 1
-    _shard(experts, axes.experts["replicate", "shard"] if is_replicated else axes.experts["shard"], dtype, keeps=keeps)
+    _shard(experts, _replicas_and_shards(axes.experts), dtype, keeps=keeps)
     if axes.tokens is not None:
         _shard(block.router, axes.tokens, dtype, keeps=keeps)
 
@@ -369,182 +381,14 @@ def _change(x: Tensor, mesh: DeviceMesh, before: Placement, after: Placement) ->
 
 
 def _divide_work(stage: Stage, axes: Axes, seq_len: int, device: torch.device) -> None:
-    tensor = _Tensor(axes.tensor, axes.layout.sequence_parallel) if axes.layout.tensor > 1 else None
-    ring: dist.ProcessGroup | None = None
+    tensor = TensorRanks(axes.tensor, sequence_parallel=axes.layout.sequence_parallel) if axes.layout.tensor > 1 else None
     if axes.context is not None:
-        ring = axes.context.get_group()
         stage.positions_T = positions_of(axes.context_rank, axes.layout.context, seq_len).to(device)
     for layer in stage.layers.values():
         assert isinstance(layer, Layer)
-        attention = _DividedAttention(layer.attention, tensor, ring)
+        attention = DividedAttention(layer.attention, tensor, axes.context)
         layer.attention = attention  # type: ignore[assignment]
         if tensor is not None:
             tensor.divide_layer(layer, attention)
     if tensor is not None:
         tensor.divide_ends(stage)
-
-
-class _Tensor:
-    """The ranks that divide every matrix. The stream between layers is divided by position (sequence parallel) or whole on each rank."""
-
-    def __init__(self, mesh: DeviceMesh, sequence_parallel: bool) -> None:
-        self.mesh, self.group = mesh, mesh.get_group()
-        self.rank, self.size = mesh.get_local_rank(), mesh.size()
-        self.stream: Placement = Shard(1) if sequence_parallel else Replicate()
-
-    def enter(self, x_BTC: Tensor) -> Tensor:
-        """From the stream to what a divided product reads: all positions, whose gradients are parts to be added."""
-        wide = DTensor.from_local(x_BTC, self.mesh, [self.stream], run_check=False).redistribute(placements=[Replicate()])
-        return wide.to_local(grad_placements=[Partial()])
-
-    def leave(self, x_BTC: Tensor) -> Tensor:
-        """From the parts that divided products give to the stream."""
-        parts = DTensor.from_local(x_BTC, self.mesh, [Partial()], run_check=False)
-        return parts.redistribute(placements=[self.stream]).to_local()
-
-    def place(self, module: nn.Module, name: str, placement: Placement) -> None:
-        """Make a parameter a DTensor; every rank has the whole one, so each takes its part."""
-        whole = getattr(module, name)
-        divided = distribute_tensor(whole.detach(), self.mesh, [placement], src_data_rank=None)
-        module.register_parameter(name, nn.Parameter(divided))
-
-    def divide_layer(self, layer: Layer, attention: _DividedAttention) -> None:
-        """Columns of the products that read the stream, rows of those that write to it (Shoeybi et al. 2019, section 3)."""
-        for norm in (layer.attention_norm, layer.feed_forward_norm):
-            self.divide_norm(norm)
-        for norm in (attention.query_norm, attention.key_norm):
-            self.place(norm, "weight", Replicate())
-        divisible = attention.num_kv_heads % self.size == 0
-        attention.qkv = _DividedMaps(attention.qkv, self, [True, divisible, divisible], attention.config.head_dim)
-        attention.out = _DividedRows(attention.out, self)
-        attention.take_heads(self.size)
-        if isinstance(layer.feed_forward, FeedForward):
-            layer.feed_forward.gate_up = _DividedMaps(layer.feed_forward.gate_up, self, [True, True], 1)  # type: ignore[assignment]
-            layer.feed_forward.down = _DividedRows(layer.feed_forward.down, self)  # type: ignore[assignment]
-
-    def divide_norm(self, norm: Norm) -> None:
-        """A norm of the stream: every rank has the weight, and sees the gradient of its positions."""
-        self.place(norm, "weight", Replicate())
-        norm.forward = partial(self._norm, norm)  # type: ignore[method-assign]
-
-    def _norm(self, norm: Norm, x_BTC: Tensor, delta_BTC: Tensor | None) -> tuple[Tensor, Tensor]:
-        weight = norm.weight
-        assert isinstance(weight, DTensor)
-        here = weight.to_local(grad_placements=[Partial() if self.stream.is_shard() else Replicate()])
-        return fast.add_rms_norm(x_BTC, delta_BTC, here, norm.eps)
-
-    def divide_ends(self, stage: Stage) -> None:
-        """Tables by rows."""
-        for name in ("embedding", "head"):
-            if name in stage._parameters:
-                self.place(stage, name, Shard(0))
-        if isinstance(stage.norm, Norm):
-            self.divide_norm(stage.norm)
-        stage.ends = _DividedEnds(self)
-
-
-class _DividedEnds:
-    """Tables whose rows lie on several ranks."""
-
-    def __init__(self, tensor: _Tensor) -> None:
-        self._tensor = tensor
-
-    def embed(self, tokens_BT: Tensor, table_VC: Tensor) -> Tensor:
-        """Each rank gives the rows it has and zeros for the others; the sum is the stream."""
-        assert isinstance(table_VC, DTensor)
-        here_VC = table_VC.to_local()
-        local_BT = tokens_BT - self._first_row(table_VC)
-        is_here_BT = (local_BT >= 0) & (local_BT < here_VC.shape[0])
-        rows_BTC = F.embedding(torch.where(is_here_BT, local_BT, 0), here_VC)
-        return self._tensor.leave(rows_BTC * is_here_BT[:, :, None])
-
-    def loss(self, hidden_BTC: Tensor, table_VC: Tensor, targets_BT: Tensor, divisor: float) -> Tensor:
-        """The same on every rank of the tensor axis."""
-        assert isinstance(table_VC, DTensor)
-        hidden_NC = self._tensor.enter(hidden_BTC).flatten(0, 1)
-        return divided_cross_entropy(
-            hidden_NC, table_VC.to_local(), targets_BT.flatten(), first_row=self._first_row(table_VC), group=self._tensor.group,
-            divisor=divisor,
-        )  # fmt: skip
-
-    def _first_row(self, table_VC: DTensor) -> int:
-        return int(self._tensor.rank * (table_VC.shape[0] // self._tensor.size))
-
-
-class _DividedMaps(nn.Module):
-    """Maps that read the stream: each rank has some of the rows of each. A map that is not to be divided (key and value heads, when there
-    are more ranks than heads) is whole on every rank, which uses the rows of its head."""
-
-    def __init__(self, maps: Any, tensor: _Tensor, is_divided: list[bool], rows_each: int) -> None:
-        super().__init__()
-        assert isinstance(maps, Maps)
-        self._tensor, self._is_divided, self._rows_each = tensor, is_divided, rows_each
-        self.product: Product = fast.linear
-        self.weight = maps.weight
-        for index, divided in enumerate(is_divided):
-            tensor.place(self.weight, str(index), Shard(0) if divided else Replicate())
-
-    def forward(self, x_BTC: Tensor) -> Tensor:
-        """The stream -> this rank's part of each map, side by side, for all positions."""
-        wide_BTC = self._tensor.enter(x_BTC)
-        parts = zip(self.weight, self._is_divided, strict=True)
-        return torch.cat([self.product(wide_BTC, self._rows(weight, divided)) for weight, divided in parts], dim=-1)
-
-    def _rows(self, weight: Any, is_divided: bool) -> Tensor:
-        assert isinstance(weight, DTensor)
-        if is_divided:
-            return weight.to_local()
-        head = self._tensor.rank * (weight.shape[0] // self._rows_each) // self._tensor.size
-        return weight.to_local(grad_placements=[Partial()])[head * self._rows_each : (head + 1) * self._rows_each]
-
-
-class _DividedRows(nn.Module):
-    """A product that writes to the stream: each rank has some of the columns, and its result is a part of a sum."""
-
-    def __init__(self, linear: Any, tensor: _Tensor) -> None:
-        super().__init__()
-        self.weight = linear.weight
-        self.product: Product = fast.linear
-        self._tensor = tensor
-        tensor.place(self, "weight", Shard(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """This rank's channels -> the stream."""
-        weight = self.weight
-        assert isinstance(weight, DTensor)
-        return self._tensor.leave(self.product(x, weight.to_local()))
-
-
-class _DividedAttention(nn.Module):
-    """Attention over this rank's heads, and, in a ring, this rank's positions."""
-
-    def __init__(self, attention: Attention, tensor: _Tensor | None, ring: dist.ProcessGroup | None) -> None:
-        super().__init__()
-        self.config = attention.config
-        self.qkv: nn.Module = attention.qkv
-        self.out: nn.Module = attention.out
-        self.query_norm, self.key_norm = attention.query_norm, attention.key_norm
-        self.num_heads, self.num_kv_heads = attention.config.num_heads, attention.config.num_kv_heads
-        self._ring = ring
-
-    def take_heads(self, num_ranks: int) -> None:
-        """Only this rank's share of the heads from now on."""
-        self.num_heads, self.num_kv_heads = self.num_heads // num_ranks, max(1, self.num_kv_heads // num_ranks)
-
-    def forward(self, x_BTC: Tensor, positions: Positions, cache: KVCache | None, layer: int) -> Tensor:
-        """Mix positions; training only, so without a cache."""
-        assert cache is None
-        query_norm_D, key_norm_D = _every_head(self.query_norm.weight), _every_head(self.key_norm.weight)
-        arguments = (self.qkv(x_BTC), query_norm_D, key_norm_D, positions.cos_BTR, positions.sin_BTR)
-        sizes: dict[str, Any] = {"num_heads": self.num_heads, "num_kv_heads": self.num_kv_heads, "eps": self.config.norm_eps}
-        if self._ring is None:
-            mixed_BTX = fast.causal_attention(*arguments, positions.documents, **sizes)
-        else:
-            starts_BT = None if positions.documents is None else positions.documents.starts_BT
-            mixed_BTX = ring_attention(*operations.split_heads(*arguments, **sizes), starts_BT, self._ring).flatten(-2)
-        return self.out(mixed_BTX)  # type: ignore[no-any-return]
-
-
-def _every_head(weight: Tensor) -> Tensor:
-    """The norm of heads: each rank has the weight and some of the heads, so its gradient is a part of a sum."""
-    return weight.to_local(grad_placements=[Partial()]) if isinstance(weight, DTensor) else weight

@@ -26,6 +26,7 @@ from agora.training.export import TrainedModel, train_and_export
 from agora.training.fit import refuse_what_cannot_fit
 from agora.training.source import corpus_source
 from agora.training.task import pretraining_task
+from agora.training.world import place_among_processes
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def pretrain(
     refuse_what_cannot_fit(model_config, training_config, layout or Layout(), recipe=recipe)
     tokenizer_dir = workspace.folder("tokenizer", data)
     tokenizer = Tokenizer.load(tokenizer_dir)
-    shards = ShardSet.open(workspace.folder("shards", data), tokenizer=tokenizer)
+    shards = ShardSet.open(workspace.folder("shards", data), tokenizer=tokenizer, share=place_among_processes())
     refuse_stale_shards(workspace.folder("shards", data), shards.manifest.deletions, workspace.folder("posts"))
     heldout = open_heldout(workspace.folder("shards", f"{data}-{HELD_OUT}"), tokenizer)
     task = pretraining_task(
@@ -73,7 +74,7 @@ def open_heldout(folder: Path, tokenizer: Tokenizer) -> ShardSet | None:
     if not (folder / MANIFEST_FILE).exists():
         logger.warning("no held-out shards in %s: the run will not tell a held-out loss", folder)
         return None
-    shards = ShardSet.open(folder, tokenizer=tokenizer)
+    shards = ShardSet.open(folder, tokenizer=tokenizer, share=place_among_processes())
     if shards.num_tokens < 2:
         logger.warning("the held-out shards in %s are empty: the run will not tell a held-out loss", folder)
         return None

@@ -147,7 +147,7 @@ def _holders(value: DTensor) -> tuple[int, ...]:
 
 def _place(step: ShardedStep) -> tuple[int, ...]:
     axes = step.axes
-    return axes.pipeline_rank, axes.context_rank, axes.tensor.get_local_rank()
+    return axes.pipeline_rank, axes.context_rank, axes.tensor_rank
 
 
 def rehearse(step: ShardedStep, batches: Sequence[Batch]) -> tuple[float, str]:

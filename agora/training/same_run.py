@@ -69,16 +69,9 @@ def _flat(value: Any, path: str) -> dict[str, Any]:
 def id_of_run(folder: RunFolder, asked: Mapping[str, Any], store: Store, world: World, *, resume: bool) -> str:
     """The id of the run that `asked` describes, the same on all processes; nothing is changed. Raises OtherRunError, on all of them, when
     its checkpoint_url holds another run, and CheckpointError when that cannot be read."""
-    found, problem = "", None
-    if world.is_first:
-        try:
-            found = _id_here(_local(folder, resume=resume), asked, store, resume=resume)
-        except (OtherRunError, CheckpointError) as error:
-            problem = error
-    found, problem = world.from_first((found, problem))
-    if problem is not None:
-        raise problem
-    return found
+    return world.first_does(
+        lambda: _id_here(_local(folder, resume=resume), asked, store, resume=resume), OtherRunError, CheckpointError, TrainingError
+    )
 
 
 def tell_place(store: Store, record: Mapping[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """Tensors of a run on disk, whatever it was divided into. Goes in: what each rank holds, as DTensors or plain tensors. Comes out: one file
 per rank with what that rank wrote, an index in JSON, and any block of any tensor again.
 
-torch.distributed.checkpoint plans who writes what (replicas write once) and which saved blocks a block to be loaded overlaps; its files
-would be pickles, so the files are ours: safetensors and JSON.
+torch.distributed.checkpoint plans who writes what and which saved blocks a block to be loaded overlaps; its files would be pickles, so the
+files are ours: safetensors and JSON. Replicas share the writing before they ask: its coordinator would hear of every copy of every block.
 
 Names and shapes are those of the plain model. A fused matrix that was cut into its linear maps (NAME.0, NAME.1, ...; see stage.py) is
 one tensor in the index, whose maps lie one below the other: so one process and any number of ranks read the same checkpoint.
@@ -18,7 +18,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
@@ -67,20 +67,21 @@ class Piece:
 
 
 @torch.no_grad()
-def pieces_of(tensors: Mapping[str, Tensor]) -> list[Piece]:
-    """The blocks of `tensors` that this rank holds, as views. Empty ones are left out."""
+def pieces_of(tensors: Mapping[str, Tensor], only: Container[str] | None = None) -> list[Piece]:
+    """The blocks of `tensors` that this rank holds, as views; `only` of those names. Empty ones are left out."""
     maps: dict[str, dict[int, Tensor]] = {}
     result = []
     for name, tensor in tensors.items():
         found = _MAP.fullmatch(name)
         if found:
             maps.setdefault(found[1], {})[int(found[2])] = tensor
-        else:
+        elif only is None or name in only:
             result.append(_piece(name, tensor, 0, tensor.shape))
     for name, parts in maps.items():
         rows = [parts[index].shape[0] for index in range(len(parts))]
         shape = (sum(rows), *parts[0].shape[1:])
-        result += [_piece(name, parts[index], sum(rows[:index]), shape) for index in range(len(parts))]
+        here = [index for index in range(len(parts)) if only is None or f"{name}.{index}" in only]
+        result += [_piece(name, parts[index], sum(rows[:index]), shape) for index in here]
     return [piece for piece in result if piece.values.numel()]
 
 
@@ -89,6 +90,41 @@ def _piece(name: str, tensor: Tensor, first_row: int, shape: Sequence[int]) -> P
         return Piece(name, tuple(shape), (first_row, *[0] * (tensor.ndim - 1)) if tensor.ndim else (), tensor.detach())
     (chunk,) = tensor.__create_chunk_list__()  # type: ignore[no-untyped-call]
     return Piece(name, tuple(shape), (first_row + chunk.offsets[0], *chunk.offsets[1:]), tensor.to_local().detach())
+
+
+def pieces_to_write(tensors: Mapping[str, Tensor]) -> list[Piece]:
+    """Of `pieces_of`, what this rank writes: of what several ranks hold alike, each takes about as many bytes. All decide alike without
+    asking each other."""
+    alike: dict[tuple[Any, ...], list[tuple[int, str]]] = {}
+    copies_of: dict[tuple[Any, ...], tuple[int, int]] = {}
+    for name, tensor in tensors.items():
+        key, place, number = _among_copies(tensor)
+        copies_of[key] = place, number
+        alike.setdefault(key, []).append((tensor.to_local().nbytes if isinstance(tensor, DTensor) else 0, name))
+    mine: set[str] = set()
+    for key, members in alike.items():
+        place, number = copies_of[key]
+        written = [0] * number
+        for num_bytes, name in sorted(members, reverse=True):
+            writer = written.index(min(written))
+            written[writer] += num_bytes
+            if writer == place:
+                mine.add(name)
+    return pieces_of(tensors, mine)
+
+
+def _among_copies(tensor: Tensor) -> tuple[tuple[Any, ...], int, int]:
+    """What is the same for tensors that lie alike on the same ranks; which of the ranks that hold the same block this one is, and how many
+    those are. Of a plain tensor every rank has a copy, and who writes it torch decides."""
+    if not isinstance(tensor, DTensor):
+        return (), 0, 1
+    mesh, here = tensor.device_mesh, tensor.device_mesh.get_coordinate()
+    assert here is not None
+    replicated = [axis for axis, placement in enumerate(tensor.placements) if placement.is_replicate()]
+    place, number = 0, 1
+    for axis in replicated:
+        place, number = place * mesh.shape[axis] + here[axis], number * mesh.shape[axis]
+    return (mesh.mesh_dim_names, mesh.shape, *replicated), place, number
 
 
 def copies(pieces: Iterable[Piece]) -> list[Piece]:
@@ -233,13 +269,14 @@ def _describe(name: str, known: Any, written: Mapping[MetadataIndex, tuple[str, 
 class StoredTensors:
     """The tensors of a checkpoint, read block by block. A context: files stay open inside it."""
 
-    def __init__(self, store: Store, name: str, index: Mapping[str, Any], files: Mapping[str, Any]) -> None:
-        """`index` is the table of index.json, `files` that of the manifest. Raises ValueError, KeyError or TypeError when they are not."""
+    def __init__(self, store: Store, name: str, tensors: Mapping[str, Any], files: Mapping[str, Any]) -> None:
+        """`tensors` are those of index.json, or some of them, `files` those of the manifest. Raises ValueError, KeyError or TypeError when
+        they are not."""
         self._store, self._name, self._facts = store, name, files
         self._files: dict[str, tuple[ExitStack, Any, dict[str, Entry]]] = {}
         self._known: dict[str, TensorStorageMetadata] = {}
         self._places: dict[MetadataIndex, tuple[str, str]] = {}
-        for tensor, facts in index["tensors"].items():
+        for tensor, facts in tensors.items():
             chunks = []
             for block in facts["blocks"]:
                 chunk = ChunkStorageMetadata(torch.Size(block["offsets"]), torch.Size(block["sizes"]))

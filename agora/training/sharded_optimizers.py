@@ -21,6 +21,30 @@ from agora.training.muon import RMS, StackedMuon, orthogonalize
 from agora.training.optimizers import OptimizerConfig
 
 
+class ShardedAdamW(torch.optim.AdamW):
+    """torch.optim.AdamW on what each rank holds: its fused kernel, one pass over memory and no copies, without DTensors around it."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Loshchilov and Hutter 2019, algorithm 2."""
+        for group in self.param_groups:
+            members = [weight for weight in group["params"] if weight.grad is not None]
+            states = [self.state[weight] for weight in members]
+            if states:
+                torch._foreach_add_([state["step"] for state in states], 1)
+            here = [
+                (local_part(weight), local_part(weight.grad), local_part(state["exp_avg"]), local_part(state["exp_avg_sq"]), state["step"])
+                for weight, state in zip(members, states, strict=True)
+            ]
+            held = [part for part in here if part[0].numel()]  # there may be more ranks than rows
+            if held:
+                weights, gradients, first, second, steps = (list(column) for column in zip(*held, strict=True))
+                torch._fused_adamw_(
+                    weights, gradients, first, second, [], steps, lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1],
+                    weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,
+                )  # fmt: skip
+
+
 class ShardedMuon(torch.optim.Muon):
     """torch.optim.Muon that gathers a matrix once, where torch's would exchange parts of it in each of its fifteen products."""
 
@@ -52,6 +76,11 @@ class ShardedStackedMuon(StackedMuon):
                 rate = group["lr"] * RMS * math.sqrt(max(stack_EOI.shape[-2:]))
                 stack_EOI.mul_(1 - group["lr"] * group["weight_decay"])
                 stack_EOI.add_(_like_stack(update_EOI, stack_EOI), alpha=-rate)
+
+
+def local_part(x: Tensor) -> Tensor:
+    """What this rank holds of a tensor that may be divided."""
+    return x.to_local() if isinstance(x, DTensor) else x
 
 
 def whole(x: Tensor) -> Tensor:
@@ -118,10 +147,9 @@ class ShardedOptimizer:
                 stacks = ShardedStackedMuon(members.values(), lr=config.muon_lr, weight_decay=decay, momentum=config.momentum)
                 self._parts.append((config.muon_lr, stacks, members))
             else:
-                adamw = torch.optim.AdamW(
-                    list(members.values()), lr=config.lr, betas=(config.betas[0], config.betas[1]), eps=config.eps, weight_decay=decay,
-                    foreach=True,
-                )  # fmt: skip
+                adamw = ShardedAdamW(
+                    list(members.values()), lr=config.lr, betas=(config.betas[0], config.betas[1]), eps=config.eps, weight_decay=decay
+                )
                 self._parts.append((config.lr, adamw, members))
         self._begin()
 
@@ -132,7 +160,8 @@ class ShardedOptimizer:
                 if isinstance(optimizer, (ShardedMuon, ShardedStackedMuon)):
                     state["momentum_buffer"] = torch.zeros_like(parameter)
                 else:
-                    state.update(step=torch.zeros(()), exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter))
+                    step = torch.zeros((), device=parameter.device)
+                    state.update(step=step, exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter))
 
     def zero_grad(self) -> None:
         """Forget the collected gradients."""

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -25,10 +25,12 @@ from agora.model.operations import IGNORED, document_starts
 from agora.model.transformer import Transformer
 from agora.training import parallelize
 from agora.training.optimizers import OptimizerConfig
-from agora.training.pipeline import Pipeline
-from agora.training.sharded_optimizers import ShardedOptimizer, whole
+from agora.training.sharded_optimizers import ShardedOptimizer, local_part, whole
 from agora.training.stage import fuse
 from agora.training.step import Allows, Batch, StepResult
+
+if TYPE_CHECKING:
+    from agora.training.pipeline import Pipeline
 
 
 class ShardedStep:
@@ -76,7 +78,11 @@ class ShardedStep:
                 if seed is not None:
                     self.part.initialize(seed)
             self.optimizer = ShardedOptimizer(self.part.named_parameters().items(), optimizer_config, self.part.named_buffers())
-            self._pipeline = Pipeline(self.part, seq_len=seq_len) if layout.pipeline > 1 else None
+            self._pipeline: Pipeline | None = None
+            if layout.pipeline > 1:
+                from agora.training.pipeline import Pipeline  # brings PyTorch's compiler: a second that a run without stages need not wait
+
+                self._pipeline = Pipeline(self.part, seq_len=seq_len)
         self._copies = {name: self.part.copies(parameter) for name, parameter in self.optimizer.parameters.items()}
         is_tied = layout.pipeline > 1 and self.config.tie_embeddings
         self._tied = is_tied and (self.axes.pipeline_rank in (0, layout.pipeline - 1))
@@ -167,7 +173,7 @@ class ShardedStep:
         for name, parameter in self.optimizer.parameters.items():
             if parameter.grad is not None:
                 copies = self._copies[name] * (2 if self._tied and name == "embedding" else 1)
-                total += _local(parameter.grad).square().sum(dtype=torch.float64) / copies
+                total += local_part(parameter.grad).square().sum(dtype=torch.float64) / copies
         return total
 
     @torch.no_grad()
@@ -175,7 +181,7 @@ class ShardedStep:
         if self.grad_clip is not None and grad_norm > self.grad_clip:
             for parameter in self.optimizer.parameters.values():
                 if parameter.grad is not None:
-                    _local(parameter.grad).mul_(self.grad_clip / grad_norm)
+                    local_part(parameter.grad).mul_(self.grad_clip / grad_norm)
 
     def _sum_over_ranks(self, values: Tensor | list[float]) -> Tensor:
         summed = torch.as_tensor(values, dtype=torch.float64, device=self.device).clone()
@@ -211,7 +217,9 @@ class ShardedStep:
 
     def has_finite_weights(self) -> bool:
         """Whether the weights of all ranks are numbers."""
-        here = sum(float(_local(parameter.detach()).square().sum(dtype=torch.float64)) for parameter in self.optimizer.parameters.values())
+        here = sum(
+            float(local_part(parameter.detach()).square().sum(dtype=torch.float64)) for parameter in self.optimizer.parameters.values()
+        )
         return math.isfinite(float(self._sum_over_ranks([here])[0]))
 
     @torch.no_grad()
@@ -244,10 +252,6 @@ def _counting_nothing(batch: Batch) -> Batch:
     if batch.pairs is None:
         return replace(batch, targets_BT=torch.full_like(batch.targets_BT, IGNORED))
     return replace(batch, pairs=replace(batch.pairs, weight_RP=torch.zeros_like(batch.pairs.weight_RP)))
-
-
-def _local(x: Tensor) -> Tensor:
-    return x.to_local() if isinstance(x, DTensor) else x
 
 
 def refuse_divided_answers(layout: Layout) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -79,6 +79,19 @@ class World:
         dist.broadcast_object_list(values, src=0)
         return values[0]
 
+    def first_does(self, action: Callable[[], T], *errors: type[Exception]) -> T:
+        """What `action` gives on the first process, which alone carries it out. What of `errors` it raises there, all raise."""
+        found, problem = None, None
+        if self.is_first:
+            try:
+                found = action()
+            except errors as error:
+                problem = error
+        found, problem = self.from_first((found, problem))
+        if problem is not None:
+            raise problem
+        return cast(T, found)
+
     def first_text(self, text: str | None) -> str | None:
         """What the first process says that says anything."""
         if self.size == 1:
@@ -93,9 +106,14 @@ class World:
             dist.barrier()
 
 
+def place_among_processes() -> tuple[int, int]:
+    """Rank and number of the processes that a launcher started, before any world is joined."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def is_first_process() -> bool:
     """Whether this process may write to the screen, before any world is joined."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return place_among_processes()[0] == 0
 
 
 @contextmanager

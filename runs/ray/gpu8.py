@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# gpu8: 8 processes on 1 node, 8 each
+# gpu8: 8 processes which Ray packs on as few nodes as it can
 # layout: shard 8, expert 8, micro_batch 2, parameters, recompute selective, bf16; 8 ranks
 # predicted on H200: 32.4 s a step, 62.3 GiB on the fullest rank, 12.0 days in all (agora cluster plan)
 # an interruption every 6333 h 07 min is to be expected

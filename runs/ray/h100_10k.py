@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# h100_10k: 10,240 processes on 1,280 nodes, 8 each
+# h100_10k: 10,240 processes which Ray packs on as few nodes as it can
 # layout: replicate 5, shard 32, tensor 2, pipeline 8, virtual 8, context 4, expert 8, micro_batch 1, parameters,
 # interleaved, recompute selective, bf16; 10,240 ranks
 # predicted on H100: 5.3 s a step, 15.6 GiB on the fullest rank, 36.5 days in all (agora cluster plan)

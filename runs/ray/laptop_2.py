@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# laptop: 2 processes on 2 nodes, 1 each
+# laptop: 2 processes which Ray packs on as few nodes as it can
 # layout: shard 2, micro_batch 8, parameters, recompute none, bf16; 2 ranks
 # Made by: agora train launch laptop --ray training.micro_batch=8 launch.num_accelerators=2
 # Start:   python THIS_FILE on the cluster's head, or: ray job submit --working-dir . -- python THIS_FILE

@@ -39,8 +39,9 @@ def file_bytes(folder: Path) -> dict[str, bytes]:
 def test_every_document_comes_back_whole_and_ends_with_end_of_text(documents: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     pack_shards(documents, tokenizer, tmp_path / "shards")
     shards = ShardSet.open(tmp_path / "shards", tokenizer=tokenizer)
-    ends = [*shards.document_starts[1:], shards.num_tokens]
-    decoded = [tokenizer.decode(shards.tokens(int(a), int(b))) for a, b in zip(shards.document_starts, ends, strict=True)]
+    starts = shards.document_starts[:]
+    ends = [*starts[1:], shards.num_tokens]
+    decoded = [tokenizer.decode(shards.tokens(int(a), int(b))) for a, b in zip(starts, ends, strict=True)]
     assert decoded == [text + "<|endoftext|>" for text in train_texts()]
 
 
@@ -51,9 +52,10 @@ def test_tokens_in_are_tokens_out_plus_dropped(documents: Path, tokenizer: Token
     assert manifest.tokens_in == manifest.tokens_out + manifest.dropped
     assert manifest.text_bytes == sum(len(text.encode()) for text in train_texts())
     shards = ShardSet.open(tmp_path / "shards")
-    lengths = np.diff([*shards.document_starts, shards.num_tokens])
+    starts = shards.document_starts[:]
+    lengths = np.diff([*starts, shards.num_tokens])
     assert lengths.max() == 9
-    assert (shards.tokens(0, shards.num_tokens)[shards.document_starts[1:] - 1] == tokenizer.special["<|endoftext|>"]).all()
+    assert (shards.tokens(0, shards.num_tokens)[starts[1:] - 1] == tokenizer.special["<|endoftext|>"]).all()
 
 
 def test_any_range_equals_the_slice_of_the_whole(documents: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -138,6 +140,24 @@ def test_a_corrupt_file_is_named(documents: Path, tokenizer: Tokenizer, tmp_path
     victim.unlink()
     with pytest.raises(DataError, match="missing"):
         ShardSet.open(tmp_path, verify=False)
+
+
+def test_processes_share_the_reading_of_a_corpus(
+    documents: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file is compared with its sum once, however many open the folder; whoever reads the damaged one says so."""
+    manifest = pack_shards(documents, tokenizer, tmp_path)
+    read: list[str] = []
+    sha256 = shards_module.file_sha256
+    monkeypatch.setattr(shards_module, "file_sha256", lambda path: (read.append(path.name), sha256(path))[1])
+    for rank in range(3):
+        assert ShardSet.open(tmp_path, share=(rank, 3)).num_tokens == manifest.tokens_out
+    assert sorted(read) == sorted(f"{shard.name}.{kind}" for shard in manifest.shards for kind in ("tokens", "starts.npy"))
+    victim = tmp_path / f"{manifest.shards[1].name}.tokens"
+    victim.write_bytes(victim.read_bytes()[:-2] + b"\xff\xff")
+    ShardSet.open(tmp_path, share=(0, 3))
+    with pytest.raises(DataError, match=victim.name):
+        ShardSet.open(tmp_path, share=(1, 3))
 
 
 def test_a_manifest_that_does_not_add_up_is_refused(documents: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:

@@ -18,13 +18,12 @@ from agora.files import file_sha256
 from agora.training.checkpoint import (
     CheckpointWriter,
     clean,
-    flatten,
     list_checkpoints,
     load_checkpoint,
     load_latest_checkpoint,
     save_checkpoint,
-    unflatten,
 )  # fmt: skip
+from agora.training.nested_state import flatten, unflatten
 
 Usage = namedtuple("Usage", "total used free")
 

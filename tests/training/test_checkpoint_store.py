@@ -228,6 +228,6 @@ def test_every_piece_that_is_written_or_read_counts_as_movement(place: str, monk
     assert written > 32 and store.movement.doing == ""  # 16 pieces, each waited for
     live = {"a": torch.zeros(4096)}
     assert resume_latest(store, live) is not None and live["a"].equal(large["a"])
-    assert store.movement.count - written > 32  # for the sum, and for the numbers
+    assert store.movement.count - written >= 30  # for the sum, and for the numbers
     with store.reading("step-00000001", MANIFEST):
         assert store.movement.doing == f"reading {store.place('step-00000001')}/{MANIFEST}"

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agora.errors import CheckpointError, DataError
+from agora.training import document_order
 from agora.training.data import IGNORED_TARGET, ChatBatches, ShardBatches, heldout_batches, share_of_step
 from tests.training.doubles import END, FileShards, some_shards
 
@@ -53,6 +54,39 @@ def test_every_epoch_holds_every_document_once_and_whole(lengths: list[int], seq
         stored = sorted(documents_of(shards.tokens(0, shards.num_tokens).tolist()))
         for epoch in (inputs[: shards.num_tokens], inputs[shards.num_tokens :]):
             assert sorted(documents_of(epoch)) == stored
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_of_a_large_corpus_only_windows_are_in_memory_and_every_document_comes_once_an_epoch(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(document_order, "WINDOW", 24)
+    monkeypatch.setattr(document_order, "RUN", 8)
+    lengths = (np.random.default_rng(seed).integers(1, 12, size=101)).tolist()
+    shards = FileShards(tmp_path / "t", lengths)
+    order = document_order.DocumentOrder(shards.document_starts, shards.num_tokens, seed=seed)
+    epochs, at_once = [], []
+    for epoch in range(2):
+        found = []
+        for piece in order.pieces(epoch * shards.num_tokens, shards.num_tokens):
+            found.append((piece.document, piece.begins, piece.size, piece.first, piece.length))
+            at_once.append(len(order._order))
+        epochs.append([document for document, *_ in found])
+        whole = [(number, int(shards.document_starts[number]), length, 0, length) for number, length in enumerate(lengths)]
+        assert sorted(found) == whole
+    assert epochs[0] != epochs[1] and max(at_once) <= 24
+    assert len({document // 8 for document in epochs[0][:24]}) >= 3  # of places that lie apart, one by one
+    assert sum(abs(one - other) == 1 for one, other in pairwise(epochs[0])) < 20
+    whole_rows = ShardBatches(shards, seq_len=7, micro_batch=3, seed=seed)
+    state = whole_rows.state_dict()
+    for _ in range(40):
+        again = ShardBatches(shards, seq_len=7, micro_batch=3, seed=seed)
+        again.load_state_dict(state)
+        assert again.next().tokens_BT.equal(whole_rows.next().tokens_BT)
+        state = whole_rows.state_dict()
+    monkeypatch.setattr(document_order, "WINDOW", 1000)
+    with pytest.raises(CheckpointError, match="order"):
+        whole_rows.load_state_dict(ShardBatches(shards, seq_len=7, micro_batch=3, seed=seed).state_dict())
 
 
 @settings(max_examples=40)

@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -257,7 +258,8 @@ def test_names_that_are_in_use_are_taken(image: str) -> None:
 
 @pytest.mark.parametrize(
     ("target", "setting", "value"),
-    [("ray", "setup", "module load cuda"), ("ray", "stop_s", 300.0), ("kubernetes", "hours", 48.0), ("kubernetes", "partition", "gpu"),
+    [("ray", "setup", "module load cuda"), ("ray", "stop_s", 300.0), ("ray", "per_node", 4), ("kubernetes", "hours", 48.0),
+     ("kubernetes", "partition", "gpu"),
      ("slurm", "image", "me/agora:2"), ("slurm", "kind", "trainjob")],
 )  # fmt: skip
 def test_a_setting_that_the_file_has_no_place_for_is_refused(target: Any, setting: str, value: Any) -> None:
@@ -287,7 +289,20 @@ def test_a_file_starts_the_recipe_that_it_was_asked_for() -> None:
     assert "train pretrain gpu8 name=other" in result.output, result.output
 
 
-WORDS = ["/d/\U0001f600 it's", 'a "b" \\ c', "{x} 100%", "--workspace @", "$HOME `id` 日本"]
+WORDS = ["/d/\U0001f600 it's", 'a "b" \\ c', "{x} 100%", "--workspace @", "$HOME `id` 日本", "$(HOSTNAME) $$(HOSTNAME) $$$ $1 $"]
+
+
+def as_kubernetes_starts(words: list[str]) -> list[str]:
+    """What the container gets: $$ is $, and $(NAME) a variable (API reference, Container: command)."""
+    return [re.sub(r"\$(\$|\((\w+)\))", lambda found: "$" if found[1] == "$" else f"<{found[2]}>", word) for word in words]
+
+
+def test_a_shell_line_reaches_the_container_as_it_stands() -> None:
+    line = 'export NAME="$(hostname) $$ ${A:-$(id -u)}"; cd $HOME'
+    (one,) = reader.safe_load_all(render(job("gpu8", "kubernetes", setup=line)))
+    (container,) = one["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]["containers"]
+    assert as_kubernetes_starts(container["command"])[2].splitlines()[0] == line
+    assert as_kubernetes_starts(["$(A)", "$$(A)", "$A"]) == ["<A>", "$(A)", "$A"]
 
 
 @pytest.mark.parametrize("workspace", WORDS)
@@ -306,21 +321,22 @@ def test_every_program_gets_the_words_as_they_were_typed(workspace: str, tmp_pat
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
     }  # fmt: skip
     command, where = places["COMMAND"], places["WORKSPACE"]
-    assert isinstance(command, ast.List) and [ast.literal_eval(word) for word in command.elts[3:8]] == typed
+    assert isinstance(command, ast.List) and [ast.literal_eval(word) for word in command.elts[3 : 3 + len(typed)]] == typed
     assert ast.literal_eval(where.func.value.args[0]) == workspace  # type: ignore[attr-defined]
 
     at = "/w" + workspace.replace(":", "")
     (one,) = reader.safe_load_all(text("kubernetes", at))
     (container,) = one["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]["containers"]
-    assert container["command"][-1] == container["volumeMounts"][0]["mountPath"] == at
-    assert [word for word in container["command"] if word.startswith("purpose=")] == typed
+    started = as_kubernetes_starts(container["command"])
+    assert started[-1] == container["volumeMounts"][0]["mountPath"] == at
+    assert [word for word in started if word.startswith("purpose=")] == typed
 
     script = text("slurm", workspace)
     begin, end = script.index("WORKSPACE=${"), script.index("\nlogs=")
     run = script[script.index("  train pretrain") :].partition(" &\n")[0].strip()
     line = f'{script[begin:end]}\nfor word in {run}; do printf "%s\\n" "$word"; done'
     shown = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
-    assert shown.stdout.splitlines()[3:8] == typed and shown.stdout.splitlines()[-1] == workspace
+    assert shown.stdout.splitlines()[3 : 3 + len(typed)] == typed and shown.stdout.splitlines()[-1] == workspace
 
 
 def test_more_accelerators_are_more_replicas_and_none_are_processes() -> None:

@@ -21,7 +21,7 @@ from agora.errors import CheckpointError, TrainingError
 from agora.training import lease as lease_module
 from agora.training.checkpoint import list_checkpoints, save_checkpoint
 from agora.training.checkpoint_store import FolderStore, TakenOverError, open_store
-from agora.training.lease import FILE, Lease, is_alive
+from agora.training.lease import FILE, Lease, ask_before_writing, is_alive
 from agora.training.loop import train
 from tests.training.doubles import TINY_MODEL, TINY_TRAINING, EachStep, some_shards, tokenizer_folder
 
@@ -103,6 +103,19 @@ def test_who_lost_the_place_writes_and_deletes_nothing_there(place: str, monkeyp
     assert list_checkpoints(place) == ["step-00000001", "step-00000002"]
     mine.release()
     assert store.read_record(FILE) == ELSEWHERE
+
+
+def test_the_other_processes_of_a_run_that_lost_the_place_write_nothing_there_either(place: str) -> None:
+    mine, other = Lease(open_store(place), "mine"), open_store(place)
+    mine.take()
+    ask_before_writing(other, mine.token)
+    save_checkpoint(other, 1, {"a": torch.ones(2)})
+    theirs = open_store(place)
+    theirs.write_record(ELSEWHERE, FILE)
+    with pytest.raises(TakenOverError, match="process 1 on node-7"), other.writing("step-00000002", "tensors-00001.safetensors"):
+        pass
+    assert list_checkpoints(place) == ["step-00000001"]
+    mine.release()
 
 
 @pytest.mark.parametrize("process", [None, "missing", "17", True])

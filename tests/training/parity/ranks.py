@@ -10,18 +10,24 @@ import importlib
 import json
 import os
 import select
+import signal
+import socket
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.tensor.debug import _clear_sharding_prop_cache
 
 from agora.cluster.layout import Layout
 from agora.model.config import ModelConfig
@@ -41,63 +47,88 @@ MODEL: dict[str, Any] = {
 SEQ_LEN, MICRO_BATCH, NUM_MICRO_BATCHES = 32, 2, 8
 
 
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """One process: what it is told, what it answers."""
+
+    process: int
+    told: IO[str]
+    said: IO[str]
+
+
+class Nursery:
+    """A process that has imported what ranks need, and forks them: an import takes seconds. It ends when this one does."""
+
+    def __init__(self) -> None:
+        self._line, theirs = socket.socketpair()
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-W", "error::UserWarning", __file__, str(theirs.fileno())]
+        self._process = subprocess.Popen(command, env=environment, pass_fds=[theirs.fileno()])
+        theirs.close()
+
+    def bear(self, rank: int, num_ranks: int, port: int) -> Rank:
+        """A new process."""
+        (reads, told), (said, writes) = os.pipe(), os.pipe()
+        words = {"RANK": str(rank), "WORLD_SIZE": str(num_ranks), "MASTER_PORT": str(port)}
+        socket.send_fds(self._line, [json.dumps(words).encode()], [reads, writes])
+        process = int(self._line.recv(64))
+        os.close(reads)
+        os.close(writes)
+        return Rank(process, os.fdopen(told, "w", buffering=1), os.fdopen(said))
+
+
+@cache
+def nursery() -> Nursery:
+    return Nursery()
+
+
 class Ranks:
     """`num_ranks` processes. A case that fails ends them, and so do CASES: PyTorch's caches keep groups of earlier ones, each with threads
     that look for messages a hundred times a second."""
 
     def __init__(self, num_ranks: int) -> None:
         self.num_ranks = num_ranks
-        self._processes: list[subprocess.Popen[str]] = []
+        self._ranks: list[Rank] = []
         self._num_cases = 0
 
     def run(self, case: dict[str, Any]) -> list[dict[str, Any]]:
         """What each rank answers. Raises AssertionError with the trace of a rank that failed."""
         if self._num_cases == CASES:
             self.close()
-        if not self._processes:
-            self._start()
+        if not self._ranks:
+            self._store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # no file that would stay behind
+            self._ranks = [nursery().bear(rank, self.num_ranks, self._store.port) for rank in range(self.num_ranks)]
         self._num_cases += 1
-        for process in self._processes:
-            assert process.stdin is not None
-            process.stdin.write(json.dumps(case) + "\n")
-            process.stdin.flush()
-        answers = [self._answer(process) for process in self._processes]
+        for rank in self._ranks:
+            with suppress(BrokenPipeError):  # it has ended: no answer will come
+                rank.told.write(json.dumps(case) + "\n")
+        answers = [self._answer(rank) for rank in self._ranks]
         failed = [answer["error"] for answer in answers if "error" in answer]
         if failed:
             self.close()
             raise AssertionError("\n".join(failed))
         return answers
 
-    def _answer(self, process: subprocess.Popen[str]) -> dict[str, Any]:
-        assert process.stdout is not None
+    def _answer(self, rank: Rank) -> dict[str, Any]:
         until = time.monotonic() + LIMIT_S
         while time.monotonic() < until:
-            ready, _, _ = select.select([process.stdout], [], [], until - time.monotonic())
-            line = process.stdout.readline() if ready else ""
+            ready, _, _ = select.select([rank.said], [], [], until - time.monotonic())
+            line = rank.said.readline() if ready else ""
             if line.startswith(ANSWER):
                 answer: dict[str, Any] = json.loads(line.removeprefix(ANSWER))
                 return answer
             if not line:
                 break
-        return {"error": f"a rank gave no answer within {LIMIT_S} s (exit code {process.poll()})"}
-
-    def _start(self) -> None:
-        self._store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # no file that would stay behind
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(self.num_ranks)}
-        for rank in range(self.num_ranks):
-            self._processes.append(
-                subprocess.Popen(
-                    [sys.executable, "-W", "error::UserWarning", __file__, str(self._store.port)], env={**environment, "RANK": str(rank)},
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
-                )
-            )  # fmt: skip
+        return {"error": f"a rank gave no answer within {LIMIT_S} s"}
 
     def close(self) -> None:
         """End the processes."""
-        for process in self._processes:
-            process.kill()
-            process.communicate()
-        self._processes, self._num_cases = [], 0
+        for rank in self._ranks:
+            os.kill(rank.process, signal.SIGKILL)  # the nursery has not collected it, so the number is still its own
+            with suppress(BrokenPipeError):
+                rank.told.close()
+            rank.said.close()
+        self._ranks, self._num_cases = [], 0
 
 
 EPSILON = 1e-5
@@ -219,6 +250,7 @@ def go_on(case: dict[str, Any]) -> dict[str, Any]:
 
     from agora.errors import CheckpointError
     from agora.training.checkpoint import CheckpointWriter, resume_latest
+    from agora.training.checkpoint_store import open_store
     from agora.training.sharded_step import ShardedStep
     from agora.training.world import World
 
@@ -236,7 +268,11 @@ def go_on(case: dict[str, Any]) -> dict[str, Any]:
         world, layout = World(dist.get_rank(), dist.get_world_size()), Layout(**{"micro_batch": MICRO_BATCH, **case["layout"]})
         step = ShardedStep(model_of(case), optimizer, layout, seq_len=SEQ_LEN, **options(case))
         share = step.axes.data_rank
-    found = resume_latest(place, {"step": step.state_dict()}, world=world)
+    read: list[str] = []
+    store = open_store(place)
+    reading = store.reading
+    store.reading = lambda name, file: (read.append(file), reading(name, file))[1]  # type: ignore[method-assign]
+    found = resume_latest(store, {"step": step.state_dict()}, world=world)
     step.finish_loading()
     first = found.step if found else 0
 
@@ -256,9 +292,36 @@ def go_on(case: dict[str, Any]) -> dict[str, Any]:
         except CheckpointError as error:
             problem = str(error)
     return {
-        "resumed": found.state["data"] if found else None, "warnings": warnings, "problem": problem,
+        "resumed": found.state["data"] if found else None, "warnings": warnings, "problem": problem, "read": read,
         "losses": [result.loss for result in results], "grad_norms": [result.grad_norm for result in results],
     }  # fmt: skip
+
+
+def muon_differs(case: dict[str, Any]) -> dict[str, Any]:
+    """Two steps of Muon on divided matrices, from given gradients, beside torch.optim.Muon on whole ones: the largest difference of a
+    weight, as a share of the largest weight of its matrix."""
+    from agora.training.sharded_optimizers import _like, whole
+    from agora.training.sharded_step import ShardedStep
+
+    config = _optimizer({"optimizer": "muon"})
+    step = ShardedStep(model_of({}), config, Layout(**{"micro_batch": MICRO_BATCH, **case["layout"]}), seq_len=SEQ_LEN, dtype="float32")
+    divided = {name: weight for name, weight in step.optimizer.parameters.items() if name.startswith("layers.") and weight.ndim == 2}
+    plain = {name: nn.Parameter(whole(weight.detach()).clone()) for name, weight in divided.items()}
+    peer = torch.optim.Muon(
+        list(plain.values()), lr=config.muon_lr, weight_decay=config.weight_decay, momentum=config.momentum, adjust_lr_fn="match_rms_adamw"
+    )
+    for number in range(2):
+        for name, weight in step.optimizer.parameters.items():
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{number} {name}".encode()))
+            gradient = torch.randn(weight.shape, generator=generator)
+            weight.grad = _like(gradient, weight)
+            if name in plain:
+                plain[name].grad = gradient
+        step.optimizer.step(1.0)
+        peer.step()
+    pairs = [(whole(weight.detach()), plain[name].detach()) for name, weight in divided.items()]
+    worst = max(float((mine - theirs).abs().max() / theirs.abs().max()) for mine, theirs in pairs)
+    return {"matrices": len(plain), "worst": worst}
 
 
 def refused(case: dict[str, Any]) -> dict[str, Any]:
@@ -278,15 +341,14 @@ def _task(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
         module, function = name.split(":")
         task: Callable[[dict[str, Any]], dict[str, Any]] = getattr(importlib.import_module(module), function)
         return task
-    return {"together": together, "refused": refused, "go_on": go_on}[name]
+    return {"together": together, "refused": refused, "go_on": go_on, "muon_differs": muon_differs}[name]
 
 
 def _serve() -> None:
     import traceback
 
-    torch.set_num_threads(1)
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    store = dist.TCPStore("127.0.0.1", int(sys.argv[1]), is_master=False)
+    store = dist.TCPStore("127.0.0.1", int(os.environ["MASTER_PORT"]), is_master=False)
     gc.freeze()
     for number, line in enumerate(sys.stdin):
         dist.init_process_group("gloo", store=dist.PrefixStore(str(number), store), rank=rank, world_size=size)
@@ -298,8 +360,31 @@ def _serve() -> None:
             answer = {"error": f"rank {rank}: {traceback.format_exc()}"}
         print(ANSWER + json.dumps(answer), flush=True)
         dist.destroy_process_group()
+        _clear_sharding_prop_cache()  # type: ignore[no-untyped-call]  # a later case's mesh may be equal, and its groups are others
         gc.collect()
 
 
+def _bear(line: socket.socket) -> None:
+    """Fork a rank for each message, until there is nobody to ask."""
+    importlib.import_module("agora.training.loop")
+    torch.set_num_threads(1)
+    while True:
+        words, files, _, _ = socket.recv_fds(line, 1024, 2)
+        if not words:
+            return
+        process = os.fork()
+        if process == 0:
+            line.close()
+            os.environ.update(json.loads(words))
+            for number, file in enumerate(files):
+                os.dup2(file, number)
+                os.close(file)
+            _serve()
+            os._exit(0)
+        for file in files:
+            os.close(file)
+        line.send(str(process).encode())
+
+
 if __name__ == "__main__":
-    _serve()
+    _bear(socket.socket(fileno=int(sys.argv[1])))

@@ -91,6 +91,9 @@ def test_ranks_agree_on_the_newest_whole_checkpoint_and_its_model_leaves_without
         two_ranks.run({**case, "trouble": "death"})
     assert list_checkpoints(tmp_path / "run" / "checkpoints") == ["step-00000002"]
     two_ranks.run(case)
+    first, other = (answer["read"] for answer in two_ranks.run({**case, "steps": 0}))
+    files = {f"tensors-0000{rank}.safetensors" for rank in (0, 1)}
+    assert {"manifest.json", INDEX, "state.json"} <= set(first) and set(other) <= files  # what is where, one reads for all
     shard = tmp_path / "run" / "checkpoints" / "step-00000004" / "tensors-00001.safetensors"
     os.truncate(shard, shard.stat().st_size - 8)
     for answer in two_ranks.run(case):

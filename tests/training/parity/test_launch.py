@@ -94,6 +94,7 @@ def test_under_torchrun_a_run_is_the_run_of_one_process(shards: tuple[Workspace,
             for key in ("loss", "grad_norm", "heldout_loss"):
                 theirs, mine = ([line[key] for line in lines if line[key] is not None] for lines in (expected, found))
                 assert mine == pytest.approx(theirs, rel=1e-5), key
+        assert {path.name for path in (folder / "ranks" / "00001").iterdir()} == {"lock", "metrics.jsonl"}  # the rest is there once
         assert _read_together(workspace, name) == alone
         assert (workspace.folder("models", name) / "model.safetensors").exists()
         lines = [line for line in read_rank_logs(folder) if line["what"] == "step"]

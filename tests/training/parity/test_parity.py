@@ -130,6 +130,21 @@ def test_muon_on_four_ranks_gives_the_numbers_of_one(name: str, four_ranks: Rank
     _agree(four_ranks, FOUR[name], optimizer="muon")
 
 
+@pytest.mark.parametrize("name", ["shards", "tensor and sequence"])
+def test_a_step_of_muon_on_two_ranks_is_that_of_torch_on_whole_matrices(name: str, two_ranks: Ranks) -> None:
+    _steps_as_torch(two_ranks, TWO[name])
+
+
+@pytest.mark.parametrize("name", ["replicas of shards", "shards x tensor"])
+def test_a_step_of_muon_on_four_ranks_is_that_of_torch_on_whole_matrices(name: str, four_ranks: Ranks) -> None:
+    _steps_as_torch(four_ranks, FOUR[name])
+
+
+def _steps_as_torch(ranks: Ranks, layout: dict[str, Any]) -> None:
+    for answer in ranks.run({"task": "muon_differs", "layout": layout}):
+        assert answer["matrices"] == 4 * 7 and answer["worst"] < 1e-5
+
+
 @pytest.mark.parametrize("name", ["shards", "tensor and sequence", "1f1b", "zero bubble"])
 def test_one_table_for_both_ends_gives_the_same_numbers(name: str, two_ranks: Ranks) -> None:
     _agree(two_ranks, TWO[name], model={"tie_embeddings": True}, steps=8)

@@ -120,10 +120,12 @@ def test_an_upload_that_moves_is_no_hang_and_one_that_stands_still_is_named(tmp_
 class Launched:
     """torchrun with survivor.py."""
 
-    def __init__(self, folder: Path, name: str, num_ranks: int, settings: dict[str, Any], pause_s: float = 0.1, **environment: str) -> None:
+    def __init__(
+        self, folder: Path, name: str, num_ranks: int, settings: dict[str, Any], pause_s: float = 0.1, restarts: int = 2, **environment: str
+    ) -> None:  # fmt: skip
         layout = {"replicate": 2, "shard": num_ranks // 2}
         words = [str(folder), name, json.dumps({"steps": 16, **settings}), json.dumps(layout), str(pause_s)]
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_ranks), "--max-restarts", "2"]
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_ranks), "--max-restarts", str(restarts)]
         command = [sys.executable, *launcher, str(Path(__file__).with_name("survivor.py")), *words]
         self.run, self.num_ranks = folder / name, num_ranks
         self._log = folder / f"{name}.log"
@@ -136,9 +138,10 @@ class Launched:
         return self._log.read_text(errors="replace")
 
     def until(self, holds: Callable[[], bool], seconds: float = 120) -> None:
-        end = time.monotonic() + seconds
+        end, has_ended = time.monotonic() + seconds, False
         while not holds():
-            assert self.process.poll() is None and time.monotonic() < end, self.log[-3000:]
+            assert not has_ended and time.monotonic() < end, self.log[-3000:]
+            has_ended = self.process.poll() is not None  # what it did last is looked at once more
             time.sleep(0.05)
 
     def after_steps(self, count: int) -> None:
@@ -220,7 +223,7 @@ def test_a_stopped_rank_is_named_with_the_operation_the_others_wait_in(tmp_path:
 
 
 def test_a_stop_shorter_than_the_timeout_goes_unnoticed_and_sigterm_of_one_rank_saves_all(tmp_path: Path, launch: Any) -> None:
-    run = launch(tmp_path, "stopped", 4, {"hang_timeout_s": 20, "steps": 400, "checkpoint_every_steps": 100})
+    run = launch(tmp_path, "stopped", 4, {"hang_timeout_s": 20, "steps": 400, "checkpoint_every_steps": 100}, restarts=0)
     run.after_steps(3)
     os.kill(run.pid(1), signal.SIGSTOP)
     time.sleep(1.5)
