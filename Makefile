@@ -8,6 +8,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# Hundreds of processes start here; each would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo stop test parity lint setup clean
 
 $(READY): pyproject.toml constraints.txt

@@ -53,7 +53,7 @@ def tune(case: dict[str, Any]) -> dict[str, Any]:
     return {"state": summary.state, "heldout": summary.heldout_loss, "rank": os.environ.get("RANK", "alone")}
 
 
-@pytest.mark.slow
+@pytest.mark.parity
 @pytest.mark.parametrize("layout", [{"shard": 2}, {"replicate": 2}])
 def test_two_processes_compute_what_one_computes(tmp_path: Path, two_ranks: Ranks, layout: dict[str, int]) -> None:
     place = Workspace(tmp_path).create()
