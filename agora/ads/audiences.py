@@ -46,15 +46,17 @@ SENSITIVE: Final = "sensitive topic"
 NO_LIST: Final = "language without a list of sensitive words"
 NO_TERMS: Final = "no term that enough voices share"
 _LEAST_VOICES: Final = 50
+_MOST_SENSITIVE: Final = 0.15
+"""Of the posts of a group that is shown, so many at most may touch what is private."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AudienceConfig:
     """`num_clusters` None: one per `voices_per_cluster` voices of a language. `method`: by `words`, by `meaning` too, or `auto`: by
-    meaning where MiniLM is installed."""
+    meaning where MiniLM is installed. What protects people, `min_voices` and `sensitive_share`, can only be made stricter."""
 
     min_voices: int = 50
-    sensitive_share: float = 0.15
+    sensitive_share: float = _MOST_SENSITIVE
     num_clusters: int | None = None
     voices_per_cluster: int = 120
     max_clusters: int = 60
@@ -69,6 +71,11 @@ class AudienceConfig:
             raise ConfigError(
                 f"ads.min_voices={self.min_voices} is below {_LEAST_VOICES}: people could be recognised; give {_LEAST_VOICES} or more"
             )
+        if not 0 <= self.sensitive_share <= _MOST_SENSITIVE:
+            raise ConfigError(f"ads.sensitive_share={self.sensitive_share} must be from 0 to {_MOST_SENSITIVE}; it can be made stricter")
+        for name in ("num_clusters", "voices_per_cluster", "max_clusters", "num_terms", "posts_per_author", "min_posts"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ConfigError(f"ads.{name}={value} must be 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

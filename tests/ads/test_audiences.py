@@ -181,6 +181,9 @@ def test_the_least_size_cannot_be_set_to_nearly_nobody() -> None:
     for number in (3, 10, 49):
         with pytest.raises(ConfigError, match=f"min_voices={number}"):
             AudienceConfig(min_voices=number)
+    for name, value in (("sensitive_share", 0.5), ("sensitive_share", float("nan")), ("num_terms", -1), ("posts_per_author", 0)):
+        with pytest.raises(ConfigError, match=rf"ads\.{name}={value} "):
+            AudienceConfig(**{name: value})
 
 
 def test_counts_have_a_noise_of_the_day_that_never_makes_them_larger(tmp_path: Path) -> None:
