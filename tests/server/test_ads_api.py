@@ -272,6 +272,7 @@ def test_work_that_fails_says_why_without_a_path(client: TestClient, server: tup
 
 def test_audiences_of_posts_are_found_with_what_is_withheld(square: Workspace, tmp_path: Path) -> None:
     database = open_database(tmp_path / "server.db")
+    shutil.rmtree(square.root / "ads" / "audiences", ignore_errors=True)  # other tests look for audiences in this square too
     with TestClient(create_app([], gate=GateConfig(is_open=True), database=database, place=square), base_url="http://127.0.0.1") as client:
         assert client.get("/api/v1/ads/audiences").json()["work"] is None
         client.post("/api/v1/ads/audiences")
